@@ -1,0 +1,1 @@
+"""Face video data: annotation files, readers, frame sampling, augmentation, masking, loaders."""

@@ -1,0 +1,1 @@
+"""Training and evaluation: flags, the training loop, objectives, tasks, metrics, pictures."""

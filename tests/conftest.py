@@ -1,0 +1,26 @@
+"""Shared fixtures of the test suite."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = Path(__file__).resolve().parent / "golden"
+REAL_VIDEOS = ROOT.parent / "shared" / "videos"
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Folder with reference numbers computed from the released modules."""
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def real_videos() -> Path:
+    """Folder with real face clips; tests that need it skip where it is absent."""
+    if not REAL_VIDEOS.is_dir():
+        pytest.skip(f"{REAL_VIDEOS} is absent")
+    return REAL_VIDEOS
