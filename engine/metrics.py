@@ -1,0 +1,200 @@
+"""Scores of a test set: UAR, WAR, F1s and confusion matrix; PCC, CCC and MAE for regression.
+
+All of them are computed once from the pooled predictions, never as a mean over batches or
+processes. Fractions are 0..1.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import pearsonr
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    mean_absolute_error,
+    recall_score,
+)
+
+HEADLINE_METRICS = ("uar", "war", "weighted_f1", "micro_f1", "macro_f1")
+REGRESSION_METRICS = ("pcc", "ccc", "mae", "accuracy")
+
+
+def classification_metrics(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    class_names: Sequence[str] | None = None,
+) -> dict:
+    """Scores of single-label classification, as the papers report them.
+
+    A class without test videos has no recall: it is left out of UAR and listed in
+    `absent_classes`. The F1s are scikit-learn's: macro F1 averages over the classes that occur in
+    the labels or in the predictions; a predicted class without test videos counts as 0 there.
+
+    Args:
+        labels: (n,) true classes, 0..C-1.
+        scores: (n, C) scores or probabilities, the largest one is the predicted class; or (n,)
+            integers, the predicted classes themselves.
+        class_names: C names in label order; by default "0", "1", ...
+
+    Returns:
+        uar, war, weighted_f1, micro_f1, macro_f1; per_class_recall (C values, None where absent),
+        confusion_matrix (C rows of true, C columns of predicted counts), class_names,
+        absent_classes (names) and num_videos. Plain Python values, ready for JSON.
+
+    Raises:
+        ValueError: no videos, lengths that differ, a label out of range, a NaN or infinite score.
+    """
+    labels, predicted, names = _check_classification(labels, scores, class_names)
+    classes = np.arange(len(names))
+    counts = confusion_matrix(labels, predicted, labels=classes)
+    present = np.flatnonzero(counts.sum(axis=1))
+    recall = recall_score(labels, predicted, labels=present, average=None, zero_division=0)
+    recall_of = dict(zip(present.tolist(), recall.tolist()))
+
+    def f1(average: str) -> float:
+        return float(f1_score(labels, predicted, average=average, zero_division=0))
+
+    return {
+        "uar": float(recall.mean()),
+        "war": float(accuracy_score(labels, predicted)),
+        "weighted_f1": f1("weighted"),
+        "micro_f1": f1("micro"),
+        "macro_f1": f1("macro"),
+        "per_class_recall": [recall_of.get(index) for index in classes.tolist()],
+        "confusion_matrix": counts.tolist(),
+        "class_names": names,
+        "absent_classes": [name for i, name in enumerate(names) if i not in recall_of],
+        "num_videos": len(labels),
+    }
+
+
+def regression_metrics(
+    targets: np.ndarray,
+    values: np.ndarray,
+    names: Sequence[str] | None = None,
+) -> dict:
+    """Pearson correlation, concordance correlation, mean absolute error and 1 - MAE.
+
+    Where targets or predictions of a dimension are constant, the correlations are undefined. They
+    are then set to 0, the value of a prediction that carries no information, and `notes` says so.
+
+    Args:
+        targets: (n, L) true values, or (n,) for a single dimension.
+        values: (n, L) predictions, shaped like the targets.
+        names: L names of the dimensions; by default "0", "1", ...
+
+    Returns:
+        pcc, ccc, mae and accuracy (1 - MAE; meaningful for targets in [0, 1]), each the mean over
+        the dimensions; per_dimension: name -> the same four; num_videos and notes.
+
+    Raises:
+        ValueError: no videos, shapes that differ, or a NaN or infinite number.
+    """
+    targets, values = _as_columns(targets), _as_columns(values)
+    if targets.shape != values.shape or not len(targets):
+        raise ValueError(
+            f"targets of shape {targets.shape} and predictions of shape {values.shape}: "
+            "both must be (videos, dimensions) with at least one video."
+        )
+    _require_finite(targets, "targets")
+    _require_finite(values, "predictions")
+    names = _check_names(names, targets.shape[1])
+    notes: list[str] = []
+    per_dimension = {
+        name: _one_dimension(targets[:, i], values[:, i], name, notes)
+        for i, name in enumerate(names)
+    }
+    means = {
+        metric: float(np.mean([scores[metric] for scores in per_dimension.values()]))
+        for metric in REGRESSION_METRICS
+    }
+    return {**means, "per_dimension": per_dimension, "num_videos": len(targets), "notes": notes}
+
+
+def concordance(targets: np.ndarray, values: np.ndarray) -> float:
+    """Lin's concordance correlation coefficient, with variances over n; 0 where it is 0 / 0.
+
+    Args:
+        targets: (n,) true values.
+        values: (n,) predictions.
+
+    Returns:
+        -1..1; 1 only for equal series, unlike Pearson's, which ignores scale and offset.
+    """
+    covariance = np.mean((targets - targets.mean()) * (values - values.mean()))
+    spread = targets.var() + values.var() + (targets.mean() - values.mean()) ** 2
+    return float(2 * covariance / spread) if spread > 0 else 0.0
+
+
+def _one_dimension(
+    targets: np.ndarray, values: np.ndarray, name: str, notes: list[str]
+) -> dict[str, float]:
+    mae = float(mean_absolute_error(targets, values))
+    constant = [
+        kind
+        for kind, series in (("targets", targets), ("predictions", values))
+        if np.ptp(series) == 0
+    ]
+    if constant:
+        notes.append(f"{name}: {' and '.join(constant)} constant, pcc and ccc set to 0")
+        return {"pcc": 0.0, "ccc": 0.0, "mae": mae, "accuracy": 1.0 - mae}
+    pcc = float(pearsonr(targets, values).statistic)
+    return {"pcc": pcc, "ccc": concordance(targets, values), "mae": mae, "accuracy": 1.0 - mae}
+
+
+def _check_classification(
+    labels: np.ndarray, scores: np.ndarray, class_names: Sequence[str] | None
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    if labels.ndim != 1 or scores.ndim not in (1, 2) or len(labels) != len(scores):
+        raise ValueError(
+            f"labels of shape {labels.shape} and scores of shape {scores.shape}: labels must be "
+            "(videos,), scores (videos, classes) or predicted classes (videos,)."
+        )
+    if not len(labels):
+        raise ValueError("no videos to evaluate: labels and scores are empty.")
+    _require_finite(labels, "labels")
+    _require_finite(scores, "scores")
+    predicted = scores.argmax(axis=1) if scores.ndim == 2 else scores
+    if scores.ndim == 2:
+        num_classes = scores.shape[1]
+    else:
+        num_classes = len(class_names or ()) or int(max(labels.max(), predicted.max())) + 1
+    names = _check_names(class_names, num_classes)
+    labels = _check_classes(labels, num_classes, "label")
+    return labels, _check_classes(predicted, num_classes, "predicted class"), names
+
+
+def _check_classes(classes: np.ndarray, num_classes: int, what: str) -> np.ndarray:
+    whole = classes.astype(np.int64)
+    wrong = np.flatnonzero((whole != classes) | (whole < 0) | (whole >= num_classes))
+    if len(wrong):
+        raise ValueError(
+            f"{what} {classes[wrong[0]]} of video {wrong[0]} ({len(wrong)} such): must be a whole "
+            f"number 0..{num_classes - 1}; check the annotation file and the number of classes."
+        )
+    return whole
+
+
+def _check_names(names: Sequence[str] | None, count: int) -> list[str]:
+    if names is None:
+        return [str(index) for index in range(count)]
+    if len(names) != count:
+        raise ValueError(f"{len(names)} names {list(names)} for {count} classes or dimensions.")
+    return list(names)
+
+
+def _as_columns(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    return values[:, None] if values.ndim == 1 else values
+
+
+def _require_finite(values: np.ndarray, what: str) -> None:
+    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if not finite.all():
+        rows = np.flatnonzero(~finite)
+        raise ValueError(
+            f"{what} hold NaN or infinity for {len(rows)} of {len(values)} videos (first rows: "
+            f"{rows[:5].tolist()}); the model has diverged or its input is broken."
+        )
