@@ -1,0 +1,242 @@
+"""Figures of a run: curves of the log and confusion matrices.
+
+Figures are built on `matplotlib.figure.Figure` directly, without pyplot's global state, so they
+can be drawn from any thread. Colours are Okabe and Ito's, which colour-blind readers tell apart;
+line styles and printed numbers carry the same information in black and white.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+logger = logging.getLogger(__name__)
+
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINE_STYLES = ("-", "--", "-.", ":")
+DOTS_PER_INCH = 150
+
+# Panels of the curves: title, unit of the vertical axis, keys of a log line in drawing order.
+# A panel is drawn when the log has at least one of its keys.
+PANELS = (
+    ("Loss", "loss", ("train_loss", "val_loss", "test_loss")),
+    ("Validation recall", "fraction of videos", ("val_uar", "val_war")),
+    ("Validation correlation", "correlation", ("val_ccc", "val_pcc")),
+    ("Learning rate", "learning rate", ("train_lr", "lr")),
+)
+NAMES = {
+    "train_loss": "training",
+    "val_loss": "validation",
+    "test_loss": "test",
+    "val_uar": "UAR (mean per-class recall)",
+    "val_war": "WAR (accuracy)",
+    "val_ccc": "CCC",
+    "val_pcc": "PCC",
+    "train_lr": "learning rate",
+    "lr": "learning rate",
+}
+
+
+def read_log(log_jsonl: str | Path) -> list[dict]:
+    """Lines of a `log.jsonl`, one per epoch and in their order.
+
+    A run that was killed and resumed may have written an epoch twice, or half of a last line: the
+    later line of an epoch counts and lines that are not JSON objects are left out with a warning.
+
+    Args:
+        log_jsonl: the file.
+
+    Returns:
+        One dict per epoch, sorted by its `epoch`.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    path = Path(log_jsonl)
+    if not path.is_file():
+        raise FileNotFoundError(f"no log {path}; a run writes log.jsonl into its --output_dir.")
+    records: dict[int, dict] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            records[int(record["epoch"])] = record
+        except (ValueError, KeyError, TypeError):
+            logger.warning("%s line %d is not a log line of an epoch, left out", path, number)
+    return [records[epoch] for epoch in sorted(records)]
+
+
+def plot_curves(log_jsonl: str | Path, out_png: str | Path) -> None:
+    """Draw loss, validation scores and learning rate over the epochs.
+
+    Args:
+        log_jsonl: log of a pre-training or fine-tuning run.
+        out_png: file to write; another suffix that matplotlib knows (.pdf, .svg) works too.
+
+    Raises:
+        FileNotFoundError: no such log.
+        ValueError: nothing in the log to draw.
+    """
+    records = read_log(log_jsonl)
+    try:
+        save_figure(curves_figure(records), out_png)
+    except ValueError as error:
+        raise ValueError(f"{log_jsonl}: {error}") from error
+
+
+def curves_figure(records: Sequence[dict]) -> Figure:
+    """Figure of `plot_curves` from the lines of a log.
+
+    Args:
+        records: dicts with `epoch` and some keys of `PANELS`; other keys are ignored.
+
+    Returns:
+        One panel per kind of quantity that occurs.
+
+    Raises:
+        ValueError: none of the known keys occurs.
+    """
+    panels = []
+    for title, unit, keys in PANELS:
+        drawn = [key for key in keys if any(_is_number(record.get(key)) for record in records)]
+        if drawn:
+            panels.append((title, unit, drawn))
+    if not panels:
+        known = [key for _, _, keys in PANELS for key in keys]
+        raise ValueError(f"no epoch with one of {known} to draw")
+    figure = new_figure(4.2 * len(panels), 3.2)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, unit, keys) in zip(axes, panels):
+        _draw_panel(axis, records, keys)
+        axis.set(title=title, xlabel="epoch", ylabel=unit)
+        if title == "Validation recall":
+            axis.set_ylim(0, 1)
+    return figure
+
+
+def plot_confusion_matrix(
+    metrics: dict, class_names: Sequence[str] | None, out_png: str | Path
+) -> None:
+    """Draw the confusion matrix of an evaluation, as counts and as recall per true class.
+
+    Args:
+        metrics: with `confusion_matrix`, and `uar`, `war` for the title where present.
+        class_names: names in label order; None takes them from the metrics.
+        out_png: file to write; another suffix that matplotlib knows (.pdf, .svg) works too.
+    """
+    names = class_names or metrics.get("class_names")
+    save_figure(confusion_figure(metrics, names), out_png)
+
+
+def confusion_figure(metrics: dict, class_names: Sequence[str] | None = None) -> Figure:
+    """Figure of `plot_confusion_matrix`.
+
+    Args:
+        metrics: see there.
+        class_names: C names; by default 0, 1, ...
+
+    Returns:
+        Left the counts, right each row divided by its sum, in percent.
+
+    Raises:
+        ValueError: the matrix is not square or does not fit the names.
+    """
+    counts = np.asarray(metrics["confusion_matrix"])
+    names = list(class_names or map(str, range(len(counts))))
+    if counts.shape != (len(names), len(names)):
+        raise ValueError(f"confusion matrix of shape {counts.shape} for {len(names)} classes")
+    totals = counts.sum(axis=1, keepdims=True)
+    # A class without test videos has no recall: its row stays empty.
+    recall = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
+    side = max(3.6, 1.2 + 0.48 * len(names))
+    figure = new_figure(2 * side + 1.0, side)
+    left, right = figure.subplots(1, 2)
+    _draw_matrix(left, counts / max(1, counts.max()), counts.astype(str), names)
+    percent = np.where(totals > 0, np.char.mod("%.0f", 100 * np.nan_to_num(recall)), "")
+    image = _draw_matrix(right, recall, percent, names)
+    bar = figure.colorbar(image, ax=right, fraction=0.046, pad=0.03)
+    bar.set_label("share of the true class")
+    left.set_title(f"Videos ({counts.sum()})")
+    right.set_title("Recall, %")
+    if "uar" in metrics and "war" in metrics:
+        figure.suptitle(f"UAR {100 * metrics['uar']:.2f} %   WAR {100 * metrics['war']:.2f} %")
+    return figure
+
+
+def new_figure(width_inches: float, height_inches: float) -> Figure:
+    """Empty figure in the house style: constrained layout, white, no pyplot.
+
+    Args:
+        width_inches: width.
+        height_inches: height.
+    """
+    return Figure(figsize=(width_inches, height_inches), layout="constrained", facecolor="white")
+
+
+def save_figure(figure: Figure, path: str | Path, dots_per_inch: int = DOTS_PER_INCH) -> None:
+    """Write a figure, at once or not at all; the suffix of the path chooses the format.
+
+    Args:
+        figure: what to write.
+        path: .png, .pdf or .svg; its folder must exist.
+        dots_per_inch: resolution of pixel formats.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Type 42 embeds TrueType fonts, which journals ask for.
+    try:
+        with rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
+            figure.savefig(temporary, format=path.suffix[1:] or "png", dpi=dots_per_inch)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _draw_panel(axis: Axes, records: Sequence[dict], keys: Sequence[str]) -> None:
+    for index, key in enumerate(keys):
+        points = [(r["epoch"], r[key]) for r in records if _is_number(r.get(key))]
+        epochs, values = zip(*points)
+        axis.plot(
+            epochs,
+            values,
+            color=OKABE_ITO[index],
+            linestyle=LINE_STYLES[index],
+            # A single point has no line.
+            marker="o" if len(points) < 3 else None,
+            label=NAMES[key],
+        )
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3, linewidth=0.6)
+    axis.spines[["top", "right"]].set_visible(False)
+    if len(keys) > 1:
+        axis.legend(frameon=False, fontsize="small")
+
+
+def _draw_matrix(axis: Axes, shade: np.ndarray, texts: np.ndarray, names: Sequence[str]):
+    image = axis.imshow(shade, cmap="cividis", vmin=0, vmax=1)
+    size = 8 if len(names) <= 8 else 6.5
+    for (row, column), text in np.ndenumerate(texts):
+        # cividis is dark below about .55 of its range.
+        bright = shade[row, column] > 0.55
+        colour = "black" if bright else "white"
+        axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(names)), names)
+    axis.tick_params(length=0)
+    axis.set(xlabel="predicted", ylabel="true")
+    for row in np.flatnonzero(np.isnan(shade).all(axis=1)):
+        axis.text((len(names) - 1) / 2, row, "no videos", ha="center", va="center", fontsize=size)
+    return image
+
+
+def _is_number(value: object) -> bool:
+    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_real and bool(np.isfinite(value))

@@ -1,0 +1,92 @@
+"""Figures draw what the log and the metrics hold."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from engine.metrics import classification_metrics
+from engine.plots import (
+    confusion_figure,
+    curves_figure,
+    plot_confusion_matrix,
+    plot_curves,
+    read_log,
+)
+
+NAMES = ["happy", "sad", "neutral"]
+
+
+def write_log(path, records, tail=""):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records) + tail)
+    return path
+
+
+def test_pretraining_curves(tmp_path):
+    records = [{"epoch": e, "train_loss": 1 / (e + 1), "train_lr": 1e-3 * e} for e in range(5)]
+    figure = curves_figure(records)
+    loss, rate = figure.axes
+    np.testing.assert_allclose(loss.lines[0].get_ydata(), [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
+    np.testing.assert_allclose(rate.lines[0].get_ydata(), [0, 1e-3, 2e-3, 3e-3, 4e-3])
+    plot_curves(write_log(tmp_path / "log.jsonl", records), tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "log.jsonl"]
+
+
+def test_finetuning_curves_draw_only_epochs_that_were_validated():
+    records = [
+        {"epoch": 0, "train_loss": 2.0, "train_lr": 1e-4},
+        {"epoch": 1, "train_loss": 1.5, "val_loss": 1.7, "val_uar": 0.3, "val_war": 0.4},
+        {"epoch": 2, "train_loss": 1.0, "val_loss": None, "val_uar": 0.5, "val_war": 0.6},
+    ]
+    loss, recall, rate = curves_figure(records).axes
+    assert [line.get_label() for line in loss.lines] == ["training", "validation"]
+    assert loss.lines[1].get_xydata().tolist() == [[1, 1.7]]
+    assert recall.lines[0].get_xydata().tolist() == [[1, 0.3], [2, 0.5]]
+    assert recall.get_ylim() == (0, 1)
+    assert rate.lines[0].get_xydata().tolist() == [[0, 1e-4]]
+
+
+def test_log_of_a_killed_run(tmp_path, caplog):
+    records = [{"epoch": 0, "train_loss": 3.0}, {"epoch": 1, "train_loss": 2.0}]
+    records += [{"epoch": 1, "train_loss": 2.5}]
+    path = write_log(tmp_path / "log.jsonl", records, tail='{"epoch": 2, "tra')
+    assert [record["train_loss"] for record in read_log(path)] == [3.0, 2.5]
+    assert "line 4" in caplog.text
+
+
+def test_logs_without_anything_to_draw(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no log"):
+        plot_curves(tmp_path / "log.jsonl", tmp_path / "curves.png")
+    path = write_log(tmp_path / "log.jsonl", [{"epoch": 0}])
+    with pytest.raises(ValueError, match=r"log\.jsonl: no epoch with one of"):
+        plot_curves(path, tmp_path / "curves.png")
+
+
+def texts(axis):
+    return [text.get_text() for text in axis.texts]
+
+
+def test_confusion_matrix_shows_counts_and_recall(tmp_path):
+    metrics = classification_metrics([0, 0, 0, 0, 2, 2], [0, 0, 0, 1, 2, 1], NAMES)
+    figure = confusion_figure(metrics, NAMES)
+    counts, recall, _ = figure.axes
+    assert texts(counts) == ["3", "1", "0", "0", "0", "0", "0", "1", "1"]
+    assert texts(recall) == ["75", "25", "0", "", "", "", "0", "50", "50", "no videos"]
+    assert [label.get_text() for label in counts.get_yticklabels()] == NAMES
+    assert figure.get_suptitle() == "UAR 62.50 %   WAR 66.67 %"
+    for suffix, magic in ((".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")):
+        plot_confusion_matrix(metrics, None, tmp_path / f"matrix{suffix}")
+        assert (tmp_path / f"matrix{suffix}").read_bytes().startswith(magic)
+
+
+def test_confusion_matrix_must_fit_its_names():
+    with pytest.raises(ValueError, match="for 2 classes"):
+        confusion_figure({"confusion_matrix": [[1, 0, 0]] * 3}, ["a", "b"])
+
+
+def test_no_global_pyplot_state():
+    before = "matplotlib.pyplot" in sys.modules
+    curves_figure([{"epoch": 0, "train_loss": 1.0}])
+    assert ("matplotlib.pyplot" in sys.modules) == before
