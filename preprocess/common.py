@@ -1,0 +1,244 @@
+"""What the preparation commands share: problems told together, counts, paths, progress."""
+
+import argparse
+import csv
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
+SHOWN_PROBLEMS = 20
+
+
+class PreparationError(ValueError):
+    """Official files that are not what they should be; lists every problem found."""
+
+
+@dataclass
+class Problems:
+    """Collects what is wrong, so that one run names all of it."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, text: str) -> None:
+        """Remember one problem."""
+        self.lines.append(text)
+
+    def raise_if_any(self, what: str, *, report: Path, remedy: str = "") -> None:
+        """Raise a `PreparationError` with the first problems; `report` gets all of them."""
+        if not self.lines:
+            return
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text("\n".join(self.lines) + "\n")
+        shown = self.lines[:SHOWN_PROBLEMS]
+        text = [f"{what}: {len(self.lines)} problem(s)", *(f"  {line}" for line in shown)]
+        if len(self.lines) > len(shown):
+            text.append(f"  ... and {len(self.lines) - len(shown)} more")
+        text.append(f"all of them: {report}")
+        raise PreparationError("\n".join(text + ([remedy] if remedy else [])))
+
+
+def natural_key(path: Path | str) -> list[tuple[int, int, str]]:
+    """Sort key under which frame_2 comes before frame_10."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(1, int(part), part) if part.isdigit() else (0, 0, part) for part in parts]
+
+
+def check_counts(
+    found: dict[str, int], published: dict[str, int], *, allow_other: bool, name: str
+) -> None:
+    """Compare numbers of videos with the published ones.
+
+    Args:
+        found: what was counted, by part ("fold 1 train", ...).
+        published: what the data set's authors state, by the same parts.
+        allow_other: warn instead of raising.
+        name: data set name for the message.
+
+    Raises:
+        PreparationError: a part differs and `allow_other` is off.
+    """
+    wrong = [
+        f"{part}: found {found.get(part, 0):,}, published {number:,}"
+        for part, number in published.items()
+        if found.get(part, 0) != number
+    ]
+    if not wrong:
+        return
+    message = f"{name}: {len(wrong)} count(s) differ from the published ones"
+    if not allow_other:
+        raise PreparationError(
+            "\n".join([message, *(f"  {line}" for line in wrong)])
+            + "\nget the complete official files, or pass --allow_other_counts to go on with these"
+        )
+    logger.warning("%s (--allow_other_counts): %s", message, "; ".join(wrong[:3]))
+
+
+def frame_folder_problem(folder: Path) -> str | None:
+    """Why `folder` cannot be read as a video, or None when it holds frames."""
+    if not folder.exists():
+        return f"no such frame folder: {folder}"
+    if not folder.is_dir():
+        return f"not a folder: {folder}"
+    with os.scandir(folder) as entries:
+        if any(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in entries):
+            return None
+    return f"no jpg, png or bmp frames in {folder}"
+
+
+def check_frame_folders(
+    folders: Sequence[Path], problems: Problems, *, leave_out: bool
+) -> set[Path]:
+    """Check every frame folder that an annotation names.
+
+    Args:
+        folders: distinct folders.
+        problems: gets a line for each bad one unless `leave_out`.
+        leave_out: warn and leave the bad ones out instead.
+
+    Returns:
+        The folders to leave out.
+    """
+    bad: dict[Path, str] = {}
+    progress = Progress(total=len(folders), what="frame folders")
+    for folder in folders:
+        reason = frame_folder_problem(folder)
+        if reason is not None:
+            bad[folder] = reason
+        progress.advance()
+    progress.close()
+    if not leave_out:
+        problems.lines.extend(bad.values())
+        return set()
+    for reason in list(bad.values())[:SHOWN_PROBLEMS]:
+        logger.warning("left out (--leave_out_missing): %s", reason)
+    if len(bad) > SHOWN_PROBLEMS:
+        logger.warning("... and %d more left out", len(bad) - SHOWN_PROBLEMS)
+    return set(bad)
+
+
+def name_extra_folders(parent: Path, known: Iterable[Path]) -> None:
+    """Say which folders beside the annotated ones no annotation mentions."""
+    names = {folder.name for folder in known}
+    with os.scandir(parent) as entries:
+        extra = sorted((e.name for e in entries if e.name not in names), key=natural_key)
+    if extra:
+        logger.info(
+            "%d entries of %s are in no annotation file and not used: %s%s",
+            len(extra), parent, " ".join(extra[:8]), " ..." if len(extra) > 8 else "",
+        )  # fmt: skip
+
+
+def without_spaces(path: Path, link_dir: Path | None) -> Path:
+    """Path that fits into an annotation line, which may contain no white space.
+
+    Args:
+        path: an existing file or folder.
+        link_dir: where to make a symbolic link when `path` has white space.
+
+    Returns:
+        `path` made absolute, or the link.
+
+    Raises:
+        PreparationError: the path has white space and no (good) `link_dir` was given.
+    """
+    path = Path(os.path.abspath(path))
+    if not re.search(r"\s", str(path)):
+        return path
+    if link_dir is None:
+        raise PreparationError(
+            f"{str(path)!r} contains white space, which annotation files cannot hold; rename it, "
+            "or pass --link_dir DIR for symbolic links without"
+        )
+    link_dir = Path(os.path.abspath(link_dir))
+    if re.search(r"\s", str(link_dir)):
+        raise PreparationError(f"--link_dir {str(link_dir)!r} must itself be free of white space")
+    link_dir.mkdir(parents=True, exist_ok=True)
+    return _make_link(path, link_dir)
+
+
+def _make_link(path: Path, link_dir: Path) -> Path:
+    """Link to `path` in `link_dir`; a number tells apart paths that get the same name."""
+    stem = re.sub(r"\s+", "_", "__".join(path.parts[-3:]).lstrip("/"))
+    for number in range(1000):
+        name = stem if number == 0 else f"{Path(stem).stem}-{number}{Path(stem).suffix}"
+        link = link_dir / name
+        if not link.is_symlink() and not link.exists():
+            link.symlink_to(path, target_is_directory=path.is_dir())
+            return link
+        if link.is_symlink() and Path(os.readlink(link)) == path:
+            return link
+    raise PreparationError(f"{link_dir} holds too many links called {stem}; choose another folder")
+
+
+def add_link_flag(parser: argparse.ArgumentParser) -> None:
+    """`--link_dir`, for paths with white space."""
+    parser.add_argument(
+        "--link_dir",
+        type=Path,
+        metavar="DIR",
+        help="make symbolic links here for paths with white space, which CSVs cannot hold",
+    )
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Rows of a CSV with a header, each with its line number.
+
+    Raises:
+        PreparationError: the file is absent or lacks one of `columns`.
+    """
+    if not path.is_file():
+        raise PreparationError(f"no such file: {path}")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        header = [name.strip() for name in reader.fieldnames or []]
+        missing = [name for name in columns if name not in header]
+        if missing:
+            raise PreparationError(f"{path}: no column {missing}; its header is {header}")
+        reader.fieldnames = header
+        return [(reader.line_num, row) for row in reader]
+
+
+class Progress:
+    """Bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, *, total: int, what: str, done: int = 0) -> None:
+        self._bar = tqdm(
+            total=total,
+            initial=done,
+            desc=what,
+            unit="",
+            file=sys.stderr,
+            mininterval=0.2 if sys.stderr.isatty() else 30,
+            delay=1,
+            dynamic_ncols=True,
+        )
+
+    def advance(self) -> None:
+        """Count one more."""
+        self._bar.update(1)
+
+    def close(self) -> None:
+        """Finish the display."""
+        self._bar.close()
+
+
+def run_command(main: Callable[[Sequence[str] | None], None]) -> None:
+    """Run a preparation command: log to stderr, tell user errors without a traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        main(None)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None

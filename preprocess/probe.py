@@ -1,0 +1,205 @@
+"""Open every video once, in parallel, and keep a journal so that a stopped run goes on."""
+
+import argparse
+import csv
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from datasets.annotations import write_annotations
+from datasets.readers import UnreadableVideoError, open_video
+from preprocess.common import SHOWN_PROBLEMS, PreparationError, Progress
+
+logger = logging.getLogger(__name__)
+
+JOURNAL_COLUMNS = ("path", "size_bytes", "num_frames", "note")
+CHUNK = 16
+FLUSH_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What opening a video showed.
+
+    Attributes:
+        path: the file or frame folder.
+        size_bytes: of the file, so that a replaced file is probed again; 0 for folders.
+        num_frames: frames that decode; 0 when the video is broken.
+        note: why it is broken, or what is wrong with a usable one (truncated); else empty.
+    """
+
+    path: str
+    size_bytes: int
+    num_frames: int
+    note: str
+
+    @property
+    def broken(self) -> bool:
+        """No frame can be read."""
+        return self.num_frames == 0
+
+
+def probe_video(path: str) -> Probe:
+    """Open one video, count its frames and read the first of them."""
+    size = _size(path)
+    try:
+        with open_video(path) as reader:
+            if reader.num_frames < 1:
+                return Probe(path, size, 0, "no frame decodes")
+            reader.read([0])
+            return Probe(path, size, reader.num_frames, reader.problem or "")
+    except UnreadableVideoError as error:
+        return Probe(path, size, 0, " ".join(str(error.reason).split()) or "cannot be read")
+
+
+def probe_all(paths: Sequence[str], *, journal: Path, num_workers: int) -> list[Probe]:
+    """Probe every video, those in the journal of an earlier run excepted.
+
+    Args:
+        paths: videos, in the order wanted.
+        journal: CSV that grows as videos are probed; its folder is made if absent.
+        num_workers: processes; 0 probes in this one.
+
+    Returns:
+        One probe per path, in the order of `paths`.
+
+    Raises:
+        PreparationError: a worker process died.
+    """
+    known = {
+        probe.path: probe
+        for probe in _read_journal(journal)
+        if probe.size_bytes == _size(probe.path)
+    }
+    todo = [path for path in paths if path not in known]
+    if len(todo) < len(paths):
+        logger.info("%d of %d videos are in %s", len(paths) - len(todo), len(paths), journal)
+    progress = Progress(total=len(paths), done=len(paths) - len(todo), what="videos probed")
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    with journal.open("a", newline="") as file:
+        writer = csv.writer(file)
+        for count, probe in enumerate(_run(todo, num_workers), start=1):
+            known[probe.path] = probe
+            writer.writerow((probe.path, probe.size_bytes, probe.num_frames, probe.note))
+            if count % FLUSH_EVERY == 0:
+                file.flush()
+            progress.advance()
+    progress.close()
+    return [known[path] for path in paths]
+
+
+def _run(paths: Sequence[str], num_workers: int) -> Iterator[Probe]:
+    if num_workers == 0 or len(paths) < 2:
+        yield from map(probe_video, paths)
+        return
+    chunks = [list(paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK)]
+    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+        pending = [pool.submit(_probe_chunk, chunk) for chunk in chunks]
+        try:
+            for future in as_completed(pending):
+                yield from future.result()
+        except BrokenProcessPool as error:
+            raise PreparationError(
+                "a probing process died (out of memory, or a file that crashes the decoder); the "
+                "same command goes on where it stopped; with --num_workers 0 it stops at the file"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _probe_chunk(paths: list[str]) -> list[Probe]:
+    return [probe_video(path) for path in paths]
+
+
+def _read_journal(path: Path) -> Iterator[Probe]:
+    if not path.is_file():
+        return
+    with path.open(newline="") as file:
+        for row in csv.reader(file):
+            if len(row) == len(JOURNAL_COLUMNS) and row[1].isdecimal() and row[2].isdecimal():
+                yield Probe(row[0], int(row[1]), int(row[2]), row[3])
+
+
+def _size(path: str) -> int:
+    try:
+        return 0 if os.path.isdir(path) else os.path.getsize(path)
+    except OSError:
+        return 0
+
+
+def write_results(output_dir: Path, probes: Sequence[Probe]) -> None:
+    """Write `info_clean.csv`, `broken.csv` and `truncated.csv`, and say what is in them.
+
+    Args:
+        output_dir: where to; made if absent.
+        probes: of `probe_all`.
+
+    Raises:
+        PreparationError: no video is usable; `broken.csv` is written all the same.
+    """
+    usable = [probe for probe in probes if not probe.broken]
+    broken = [probe for probe in probes if probe.broken]
+    truncated = [probe for probe in usable if probe.note]
+    _write_notes(output_dir / "broken.csv", broken)
+    _write_notes(output_dir / "truncated.csv", truncated)
+    for kind, some in (("broken, left out", broken), ("damaged, used", truncated)):
+        for probe in some[:SHOWN_PROBLEMS]:
+            logger.warning("%s: %s: %s", kind, probe.path, probe.note)
+        if len(some) > SHOWN_PROBLEMS:
+            logger.warning("... and %d more %s", len(some) - SHOWN_PROBLEMS, kind)
+    if not usable:
+        raise PreparationError(f"none of the {len(probes)} videos can be read")
+    write_clean(output_dir, [probe.path for probe in usable])
+    logger.info(
+        "%d usable videos, %d of them damaged (truncated.csv); %d broken (broken.csv)",
+        len(usable), len(truncated), len(broken),
+    )  # fmt: skip
+
+
+def write_clean(output_dir: Path, paths: Iterable[str]) -> None:
+    """Write the pre-training list `info_clean.csv`: every path with the dummy label 0."""
+    rows = [(path, "0") for path in paths]
+    write_annotations(output_dir / "info_clean.csv", rows)
+    logger.info("wrote %s: %d videos", output_dir / "info_clean.csv", len(rows))
+
+
+def _write_notes(path: Path, probes: Sequence[Probe]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "num_frames", "reason"))
+        writer.writerows((probe.path, probe.num_frames, probe.note) for probe in probes)
+
+
+def add_probe_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of the commands that open every video."""
+    parser.add_argument(
+        "--no_probe", action="store_true", help="list the videos without opening any of them"
+    )
+    parser.add_argument(
+        "--num_workers",
+        type=int,
+        default=min(os.cpu_count() or 1, 16),
+        help="processes that open videos; 0: this one",
+    )
+
+
+def probe_or_list(paths: Sequence[str], flags: argparse.Namespace) -> int | None:
+    """Write the list of `paths` to `flags.output_dir`, after probing unless `--no_probe`.
+
+    Returns:
+        Number of broken videos, None when nothing was opened.
+    """
+    if flags.no_probe:
+        logger.warning("--no_probe: broken videos, if any, show up in training only")
+        write_clean(flags.output_dir, paths)
+        return None
+    journal = flags.output_dir / "probed.csv"
+    probes = probe_all(paths, journal=journal, num_workers=flags.num_workers)
+    write_results(flags.output_dir, probes)
+    return sum(probe.broken for probe in probes)

@@ -1,0 +1,80 @@
+"""VoxCeleb2: `dev/mp4/*/*/*.mp4` -> `info_clean.csv`, the list for pre-training.
+
+Every file is opened; those that cannot be decoded go to `broken.csv` with the reason.
+"""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from preprocess.common import (
+    PreparationError,
+    add_link_flag,
+    check_counts,
+    natural_key,
+    run_command,
+    without_spaces,
+)
+from preprocess.probe import add_probe_flags, probe_or_list
+
+logger = logging.getLogger(__name__)
+
+NUM_CLIPS = 1_092_009
+NUM_BROKEN = 283
+
+
+def find_clips(dataset_dir: Path) -> list[str]:
+    """Clips of the development part, in natural order.
+
+    Raises:
+        PreparationError: there are none.
+    """
+    root = dataset_dir / "dev" / "mp4"
+    clips = sorted((str(path) for path in root.glob("*/*/*.mp4")), key=natural_key)
+    if not clips:
+        raise PreparationError(
+            f"no clips {root}/<identity>/<video>/<clip>.mp4; --dataset_dir must hold dev/mp4"
+        )
+    return clips
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of `python -m preprocess.voxceleb2`."""
+    parser = argparse.ArgumentParser("preprocess.voxceleb2", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--dataset_dir", type=Path, required=True, metavar="DIR", help="holds dev/mp4"
+    )
+    parser.add_argument("--output_dir", type=Path, default=Path("saved/data/voxceleb2"))
+    parser.add_argument(
+        "--allow_other_counts",
+        action="store_true",
+        help=f"warn instead of stopping when there are not {NUM_CLIPS:,} clips",
+    )
+    add_probe_flags(parser)
+    add_link_flag(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the list of VoxCeleb2.
+
+    Raises:
+        PreparationError: no clips, or not the published number of them.
+    """
+    flags = build_parser().parse_args(argv)
+    dataset_dir = without_spaces(flags.dataset_dir, flags.link_dir)
+    clips = find_clips(dataset_dir)
+    check_counts(
+        {"dev clips": len(clips)},
+        {"dev clips": NUM_CLIPS},
+        allow_other=flags.allow_other_counts,
+        name="VoxCeleb2",
+    )
+    num_broken = probe_or_list(clips, flags)
+    if num_broken is not None and len(clips) == NUM_CLIPS and num_broken != NUM_BROKEN:
+        logger.warning("%d clips are broken; %d are known to be", num_broken, NUM_BROKEN)
+
+
+if __name__ == "__main__":
+    run_command(main)
