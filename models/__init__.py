@@ -1,0 +1,28 @@
+"""Encoders, masked autoencoder and classifier of SVFAP, MAE-DFER and VideoMAE.
+
+Letters used throughout: B batch, C colours, T H W frames and pixels, t h w token grid,
+N tokens (t*h*w, time-major), V visible tokens, M masked tokens, K bottleneck tokens per time step,
+D width, P values per tubelet.
+
+The model contract. Every model of `list_models()` offers, and a contract test checks:
+
+- `config`: dict, JSON-able; `create_model(**model.config)` builds the same model.
+- `embed_dim`, `num_frames`, `img_size` (px), `tubelet` (frames, height_px, width_px), `grid`
+  (t, h, w), `num_tokens`.
+- `layer_groups()`: lists of parameter names, from the patch embedding to the head (with what takes
+  the head's learning rate). Layer-wise decay gives group i of n the factor decay ** (n - 1 - i).
+- `no_weight_decay()`: names that get none, besides 1-D parameters and biases.
+- `set_grad_checkpointing(enable)`: recompute activations in the backward pass.
+- Fine-tuning ("svfap_...", "maedfer_...", "videomae_..."): `model(clip)` -> (B, num_classes),
+  `model.forward_features(clip)` -> (B, D), `model.reset_classifier(num_classes)`.
+- Pre-training ("pretrain_..."): `model(clip, mask, num_visible=None)` -> (B, M, P), predictions of
+  the masked tokens in token order; `model.encode(clip, visible)` -> (B, V, D); `model.encoder`,
+  whose `check_mask(mask)` says whether a mask suits it. `mask` is a bool (B, N), True = hidden.
+  With `num_visible` nothing synchronises with the host.
+
+`clip` is (B, 3, T, H, W), normalised. Names in state dicts are those of the released code.
+"""
+
+from models.registry import create_model, default_config, list_models
+
+__all__ = ["create_model", "default_config", "list_models"]

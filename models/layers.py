@@ -1,0 +1,196 @@
+"""Building blocks shared by all encoders and the decoder.
+
+Attention has a bias for queries and values and none for keys, and keeps the released parameter
+names (`q_bias`, `v_bias`, `qkv.weight` or `q.weight` and `kv.weight`).
+"""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+LayerNorm = partial(nn.LayerNorm, eps=1e-6)
+
+_CHUNK_SAMPLES = 2
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Softmax attention; the one place that chooses its kernel.
+
+    `scaled_dot_product_attention` everywhere except in bf16 training on CPU, where its backward
+    pass is several times slower than plain attention over a few samples at a time.
+
+    Args:
+        query: (B, heads, N, d).
+        key: (B, heads, M, d).
+        value: (B, heads, M, d).
+
+    Returns:
+        (B, heads, N, d).
+    """
+    trains = torch.is_grad_enabled() and query.requires_grad
+    if trains and query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        return _chunked_attention(query, key, value)
+    return F.scaled_dot_product_attention(query, key, value)
+
+
+def _chunked_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    scale = query.shape[-1] ** -0.5
+    chunks = zip(*(x.split(_CHUNK_SAMPLES) for x in (query, key, value)))
+    return torch.cat([((q * scale) @ k.transpose(-2, -1)).softmax(-1) @ v for q, k, v in chunks])
+
+
+def use_safe_kernels() -> None:
+    """Switch cuDNN's attention off in this process: it yields NaN gradients on Hopper GPUs.
+
+    Commands that train on CUDA call it once; without CUDA it changes nothing.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention, (B, N, D) -> (B, N, D)."""
+
+    def __init__(self, *, dim: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(dim))
+        self.v_bias = nn.Parameter(torch.zeros(dim))
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Let every token attend to all tokens of its row."""
+        bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
+        qkv = F.linear(tokens, self.qkv.weight, bias)
+        heads = rearrange(qkv, "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.num_heads)
+        mixed = attention(*heads.unbind(0))
+        return self.proj(rearrange(mixed, "b h n d -> b n (h d)"))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of (B, N, D) queries to (B, M, D) context tokens."""
+
+    def __init__(self, *, dim: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(dim, dim, bias=False)
+        self.kv = nn.Linear(dim, 2 * dim, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(dim))
+        self.v_bias = nn.Parameter(torch.zeros(dim))
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
+        """Let every token attend to all context tokens of its row; (B, N, D)."""
+        kv_bias = torch.cat((torch.zeros_like(self.v_bias), self.v_bias))
+        query = F.linear(tokens, self.q.weight, self.q_bias)
+        key_value = F.linear(context, self.kv.weight, kv_bias)
+        query = rearrange(query, "b n (h d) -> b h n d", h=self.num_heads)
+        heads = rearrange(key_value, "b m (kv h d) -> kv b h m d", kv=2, h=self.num_heads)
+        mixed = attention(query, *heads.unbind(0))
+        return self.proj(rearrange(mixed, "b h n d -> b n (h d)"))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with GELU between them, on the last axis."""
+
+    def __init__(self, *, dim: int, hidden_dim: int, out_dim: int | None = None):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, dim if out_dim is None else out_dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map (..., dim) to (..., out_dim)."""
+        return self.fc2(F.gelu(self.fc1(tokens)))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, drops a sample's whole residual branch with probability rate."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, residual: Tensor) -> Tensor:
+        """Zero some samples of (B, ...) and scale the others so that the mean stays."""
+        if self.rate == 0.0 or not self.training:
+            return residual
+        keep_shape = (residual.shape[0],) + (1,) * (residual.dim() - 1)
+        kept = residual.new_empty(keep_shape).bernoulli_(1.0 - self.rate)
+        return residual * (kept / (1.0 - self.rate))
+
+    def extra_repr(self) -> str:
+        """Show the rate when the model is printed."""
+        return f"rate={self.rate:.3f}"
+
+
+class Block(nn.Module):
+    """Pre-norm Transformer block: self-attention, then MLP, each with a residual."""
+
+    def __init__(self, *, dim: int, num_heads: int, mlp_ratio: float, drop_path_rate: float = 0.0):
+        super().__init__()
+        self.norm1 = LayerNorm(dim)
+        self.attn = SelfAttention(dim=dim, num_heads=num_heads)
+        self.norm2 = LayerNorm(dim)
+        self.mlp = Mlp(dim=dim, hidden_dim=int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Transform (B, N, D) tokens."""
+        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens)))
+        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+
+
+class CrossSelfBlock(Block):
+    """Cross-attention to context tokens, then a `Block` (SVFAP Eq. 6 and 8)."""
+
+    def __init__(self, *, dim: int, num_heads: int, mlp_ratio: float, drop_path_rate: float = 0.0):
+        super().__init__(
+            dim=dim, num_heads=num_heads, mlp_ratio=mlp_ratio, drop_path_rate=drop_path_rate
+        )
+        self.cross_norm1 = LayerNorm(dim)
+        self.cross_norm2 = LayerNorm(dim)
+        self.cross_attn = CrossAttention(dim=dim, num_heads=num_heads)
+
+    def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
+        """Transform (B, N, D) tokens, given (B, M, D) context."""
+        crossed = self.cross_attn(self.cross_norm1(tokens), self.cross_norm2(context))
+        return super().forward(tokens + self.drop_path(crossed))
+
+
+def run_block(block: nn.Module, *tensors: Tensor, recompute: bool):
+    """Call a block; with `recompute` its activations are computed again in the backward pass."""
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(block, *tensors, use_reentrant=False)
+    return block(*tensors)
+
+
+def drop_path_rates(rate: float, depth: int) -> list[float]:
+    """Stochastic depth rates of `depth` blocks, rising linearly from 0 to `rate`."""
+    return [rate * i / max(depth - 1, 1) for i in range(depth)]
+
+
+def init_linear_and_norm(module: nn.Module, *, scheme: str) -> None:
+    """Initialise all linear and normalisation layers below a module.
+
+    Convolutions (tubelet embedding, temporal downsampling) keep torch's own initialisation, as in
+    the released code; q_bias and v_bias are created as zeros.
+
+    Args:
+        module: a model whose parameters are changed in place.
+        scheme: "xavier" (pre-training) or "normal" (fine-tuning; std 0.02, cut at two).
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            if scheme == "xavier":
+                nn.init.xavier_uniform_(layer.weight)
+            else:
+                nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.LayerNorm):
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)

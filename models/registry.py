@@ -1,0 +1,181 @@
+"""Model names: sizes, aliases, and the one function that builds a model.
+
+To add a model, write its encoder, name its two classes in `FAMILIES` and its sizes in `SIZES`.
+"""
+
+import copy
+import fnmatch
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+import timm.models
+from torch import nn
+
+from models.encoder import Encoder
+from models.masked_autoencoder import MaskedAutoencoder
+from models.tpsbt import TPSBT, TPSBTClassifier
+from models.vit import ViT, ViTClassifier
+
+_PRETRAIN_PREFIX = "pretrain_"
+
+
+class Family(NamedTuple):
+    """The two classes of a model family."""
+
+    encoder: type[Encoder]
+    classifier: type[Encoder]
+
+
+FAMILIES = {
+    "svfap": Family(TPSBT, TPSBTClassifier),
+    "videomae": Family(ViT, ViTClassifier),
+}
+
+_CLIP_160 = dict(img_size=160, patch_size=16, num_frames=16, tubelet_size=2)
+_CLIP_64 = dict(img_size=64, patch_size=8, num_frames=16, tubelet_size=2)
+_COMMON = dict(mlp_ratio=4.0, drop_path_rate=0.0)
+_PYRAMID = dict(num_bottleneck_tokens=8, temporal_kernel_size=2)
+_HEAD = dict(num_classes=7, head_activation=None)
+_DECODER = dict(decoder_embed_dim=384, decoder_depth=4, decoder_num_heads=6)
+_TINY_DECODER = dict(decoder_embed_dim=96, decoder_depth=2, decoder_num_heads=3)
+
+SIZES: dict[str, dict] = {
+    "svfap_base_patch16_160": dict(
+        **_CLIP_160, **_COMMON, **_PYRAMID, embed_dim=512, num_heads=8, stage_depths=[12, 6, 3]
+    ),
+    "svfap_small_patch16_160": dict(
+        **_CLIP_160, **_COMMON, **_PYRAMID, embed_dim=384, num_heads=6, stage_depths=[8, 4, 2]
+    ),
+    "svfap_tiny_patch8_64": dict(
+        **_CLIP_64,
+        **_COMMON,
+        **(_PYRAMID | dict(num_bottleneck_tokens=4)),
+        embed_dim=128,
+        num_heads=4,
+        stage_depths=[4, 2, 2],
+    ),
+    "videomae_base_patch16_160": dict(
+        **_CLIP_160, **_COMMON, embed_dim=768, num_heads=12, depth=12
+    ),
+    "videomae_small_patch16_160": dict(
+        **_CLIP_160, **_COMMON, embed_dim=384, num_heads=6, depth=12
+    ),
+    "videomae_tiny_patch8_64": dict(**_CLIP_64, **_COMMON, embed_dim=128, num_heads=4, depth=8),
+}
+
+_DECODERS = {
+    "videomae_small_patch16_160": dict(decoder_embed_dim=192, decoder_depth=4, decoder_num_heads=3),
+    "svfap_tiny_patch8_64": _TINY_DECODER,
+    "videomae_tiny_patch8_64": _TINY_DECODER,
+}
+
+ALIASES = {
+    "vit_base_patch16_160": "videomae_base_patch16_160",
+}
+
+
+def list_models(pattern: str | None = None) -> list[str]:
+    """Names of all models, sorted.
+
+    Args:
+        pattern: shell-style ("svfap*", "pretrain_*"); None lists all. Aliases are left out.
+
+    Returns:
+        The names.
+    """
+    names = sorted([*SIZES, *(_PRETRAIN_PREFIX + name for name in SIZES)])
+    return names if pattern is None else fnmatch.filter(names, pattern)
+
+
+def default_config(name: str) -> dict:
+    """Every option of a model with its default, `name` (aliases resolved) first.
+
+    Args:
+        name: a name of `list_models()` or an alias.
+
+    Returns:
+        A new dict that `create_model(**config)` accepts.
+
+    Raises:
+        ValueError: unknown name; the message lists the known ones.
+    """
+    name = ALIASES.get(name, name)
+    size = name.removeprefix(_PRETRAIN_PREFIX)
+    if size not in SIZES:
+        raise ValueError(
+            f"unknown model {name!r}; known: {', '.join(list_models())}; "
+            f"aliases: {', '.join(sorted(ALIASES))}."
+        )
+    stage_options = _DECODERS.get(size, _DECODER) if name != size else _HEAD
+    return {"name": name, **copy.deepcopy(SIZES[size]), **stage_options}
+
+
+def create_model(name: str, **overrides) -> nn.Module:
+    """Build a model with random weights.
+
+    Args:
+        name: a name of `list_models()` or an alias.
+        overrides: sizes that differ from the named ones. All: `img_size patch_size tubelet_size
+            num_frames embed_dim num_heads mlp_ratio drop_path_rate`; TPSBT `stage_depths
+            num_bottleneck_tokens temporal_kernel_size`; ViT and LGI-Former `depth`; LGI-Former
+            `region_size pooled_tokens`; fine-tuning `num_classes head_activation`; pre-training
+            `decoder_embed_dim decoder_depth decoder_num_heads`. None means the default.
+
+    Returns:
+        The model; `create_model(**model.config)` builds the same one.
+
+    Raises:
+        ValueError: unknown name or override, or sizes that do not fit each other.
+    """
+    config = default_config(name)
+    unknown = sorted(set(overrides) - set(config))
+    if unknown:
+        allowed = ", ".join(key for key in config if key != "name")
+        raise ValueError(f"{config['name']} has no option {', '.join(unknown)}; it has: {allowed}.")
+    given = {key: value for key, value in overrides.items() if value is not None}
+    config.update({key: _plain(value) for key, value in given.items()})
+    model = _build(config)
+    model.config = config
+    return model
+
+
+def _build(config: dict) -> nn.Module:
+    options = {key: value for key, value in config.items() if key != "name"}
+    size = config["name"].removeprefix(_PRETRAIN_PREFIX)
+    family = FAMILIES[size.split("_")[0]]
+    if config["name"] == size:
+        return family.classifier(**options)
+    decoder = {key: options.pop(key) for key in _DECODER}
+    return MaskedAutoencoder(encoder=family.encoder(**options), **decoder)
+
+
+def _plain(value):
+    """Tuples and other sequences as lists, so that a config equals its copy read from JSON."""
+    return list(value) if isinstance(value, (tuple, list)) else value
+
+
+def _timm_entry(name: str) -> Callable[..., nn.Module]:
+    """A function timm can call under this name."""
+
+    def entry(
+        pretrained: bool = False,
+        pretrained_cfg=None,
+        pretrained_cfg_overlay=None,
+        cache_dir=None,
+        **overrides,
+    ) -> nn.Module:
+        if pretrained:
+            raise ValueError(
+                f"pretrained=True: no weights of {name} can be fetched by name; build the model "
+                "without it and call models.load_weights(model, path)."
+            )
+        return create_model(name, **overrides)
+
+    entry.__name__ = entry.__qualname__ = name
+    entry.__doc__ = f"Build {name}; see `models.create_model`."
+    return entry
+
+
+for _name in [*list_models(), *ALIASES]:
+    setattr(sys.modules[__name__], _name, timm.models.register_model(_timm_entry(_name)))

@@ -1,0 +1,174 @@
+"""TPSBT, the temporal pyramid and spatial bottleneck Transformer (SVFAP Sec. 3.1.3)."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from models.classifier import Classifier
+from models.encoder import Encoder, EncoderOutput, check_positive
+from models.layers import Block, CrossSelfBlock, LayerNorm, Mlp, drop_path_rates, run_block
+
+_SCORE_DIM = 128
+
+
+class TemporalDownsample(nn.Conv1d):
+    """Convolution over time only, kernel = stride (SVFAP Eq. 4), as one matrix product."""
+
+    def __init__(self, *, dim: int, kernel_size: int):
+        super().__init__(dim, dim, kernel_size, stride=kernel_size)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Merge each `kernel_size` steps: (B, t, s, D) -> (B, t/kernel_size, s, D)."""
+        merged = rearrange(tokens, "b (t k) s d -> b t s (k d)", k=self.kernel_size[0])
+        weight = rearrange(self.weight, "out d k -> out (k d)")
+        return F.linear(merged, weight, self.bias)
+
+
+class SpatialAttention(nn.Module):
+    """K weighted sums of each time step's tokens: its bottleneck tokens (SVFAP Eq. 5)."""
+
+    def __init__(self, *, dim: int, num_bottleneck_tokens: int):
+        super().__init__()
+        self.norm = LayerNorm(dim)
+        self.mlp = Mlp(dim=dim, hidden_dim=_SCORE_DIM, out_dim=num_bottleneck_tokens)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Sum up (B, t, s, D) tokens to (B, t, K, D); the sums are of un-normalised tokens."""
+        weights = self.mlp(self.norm(tokens)).softmax(dim=2)  # (B, t, s, K)
+        return weights.transpose(2, 3).to(tokens.dtype) @ tokens
+
+
+class TPSBT(Encoder):
+    """Temporal pyramid and spatial bottleneck Transformer.
+
+    Stage 1 is a plain ViT. Each later stage merges time steps, condenses every step to K
+    bottleneck tokens, works on those, and in its last ("reverse") block lets the merged tokens
+    read from them, which restores the spatial resolution.
+
+    Args:
+        stage_depths: blocks per stage; the last block of a stage after the first is its reverse
+            block.
+        num_bottleneck_tokens: K, one for all stages or one for each stage after the first.
+        temporal_kernel_size: time steps merged before each stage after the first.
+        sizes: those of `Encoder`.
+
+    Raises:
+        ValueError: a size is out of range or does not fit another one.
+    """
+
+    def __init__(
+        self,
+        *,
+        stage_depths: Sequence[int],
+        num_bottleneck_tokens: int | Sequence[int],
+        temporal_kernel_size: int,
+        **sizes,
+    ):
+        super().__init__(**sizes)
+        self.stage_depths = _checked_depths(stage_depths)
+        num_later = len(self.stage_depths) - 1
+        bottleneck_tokens = _per_stage(num_bottleneck_tokens, num_later)
+        check_positive(temporal_kernel_size=temporal_kernel_size)
+        self.temporal_kernel_size = temporal_kernel_size
+        self.stage_steps = self._checked_steps()
+        self.blocks = nn.ModuleList(self._make_blocks())
+        dim, kernel = self.embed_dim, temporal_kernel_size
+        self.temporal_downsamples = nn.ModuleList(
+            TemporalDownsample(dim=dim, kernel_size=kernel) for _ in range(num_later)
+        )
+        self.spatial_downsamples = nn.ModuleList(
+            SpatialAttention(dim=dim, num_bottleneck_tokens=k) for k in bottleneck_tokens
+        )
+
+    def encode(self, tokens: Tensor, indices: Tensor | None = None) -> EncoderOutput:
+        """Run all stages; see `Encoder.encode`. Every time step needs the same number of tokens.
+
+        Raises:
+            ValueError: the number of tokens is not a multiple of the number of time steps.
+        """
+        steps = self.grid[0]
+        if tokens.shape[1] == 0 or tokens.shape[1] % steps:
+            raise ValueError(
+                f"{tokens.shape[1]} visible tokens do not spread evenly over {steps} time steps; "
+                f"TPSBT needs a multiple of {steps}, from {steps}. Use a tube mask (--mask_type "
+                "tube) of a smaller --mask_ratio."
+            )
+        depth = self.stage_depths[0]
+        for block in self.blocks[:depth]:
+            tokens = run_block(block, tokens, recompute=self.grad_checkpointing)
+        stages = [tokens]
+        for stage, stage_depth in enumerate(self.stage_depths[1:]):
+            blocks = self.blocks[depth : depth + stage_depth]
+            stages.append(self._bottleneck_stage(stage, blocks, stages[-1]))
+            depth += stage_depth
+        return EncoderOutput(stages, self.stage_steps, summary=stages[-1])
+
+    def _bottleneck_stage(self, stage: int, blocks: nn.ModuleList, previous: Tensor) -> Tensor:
+        """One stage after the first: (B, t*s, D) -> (B, t/kernel*s, D)."""
+        previous = rearrange(previous, "b (t s) d -> b t s d", t=self.stage_steps[stage])
+        merged = self.temporal_downsamples[stage](previous)
+        bottleneck = self.spatial_downsamples[stage](merged).flatten(1, 2)  # (B, t*K, D)
+        merged = merged.flatten(1, 2)  # (B, t*s, D)
+        for block in blocks[:-1]:
+            bottleneck = run_block(block, bottleneck, merged, recompute=self.grad_checkpointing)
+        return run_block(blocks[-1], merged, bottleneck, recompute=self.grad_checkpointing)
+
+    def check_mask(self, mask: Tensor) -> None:
+        """Raise ValueError unless every time step of a sample shows the same places."""
+        super().check_mask(mask)
+        by_step = mask.unflatten(1, (self.grid[0], -1))
+        if not bool((by_step == by_step[:, :1]).all()):
+            raise ValueError(
+                "TPSBT merges time steps place by place, so all steps must show the same places "
+                "(a tube mask); this mask differs between steps. Use --mask_type tube."
+            )
+
+    def _make_blocks(self) -> list[Block]:
+        rates = drop_path_rates(self.drop_path_rate, sum(self.stage_depths))
+        options = dict(dim=self.embed_dim, num_heads=self.num_heads, mlp_ratio=self.mlp_ratio)
+        kinds = [Block if i < self.stage_depths[0] else CrossSelfBlock for i in range(len(rates))]
+        return [kind(**options, drop_path_rate=rate) for kind, rate in zip(kinds, rates)]
+
+    def _checked_steps(self) -> list[int]:
+        """Time steps of each stage."""
+        num_later, kernel = len(self.stage_depths) - 1, self.temporal_kernel_size
+        if self.grid[0] % kernel**num_later:
+            multiple = self.tubelet[0] * kernel**num_later
+            raise ValueError(
+                f"num_frames = {self.num_frames} gives {self.grid[0]} time steps, which cannot be "
+                f"merged {num_later} times by temporal_kernel_size = {kernel}; num_frames must be "
+                f"a multiple of {multiple} (tubelet_size * temporal_kernel_size ** {num_later})."
+            )
+        return [self.grid[0] // kernel**stage for stage in range(num_later + 1)]
+
+
+class TPSBTClassifier(Classifier, TPSBT):
+    """TPSBT for fine-tuning: mean of stage 3, norm, head."""
+
+
+def _checked_depths(stage_depths: Sequence[int]) -> list[int]:
+    depths = list(stage_depths) if isinstance(stage_depths, Sequence) else []
+    valid = all(isinstance(d, int) and not isinstance(d, bool) and d >= 1 for d in depths)
+    if not depths or not valid:
+        raise ValueError(
+            f"stage_depths must be a list of whole numbers from 1, one per stage (base: 12 6 3); "
+            f"got {stage_depths!r}."
+        )
+    return depths
+
+
+def _per_stage(num_bottleneck_tokens: int | Sequence[int], num_stages: int) -> list[int]:
+    given = num_bottleneck_tokens
+    tokens = list(given) if isinstance(given, Sequence) else [given]
+    if len(tokens) == 1:
+        tokens = tokens * num_stages
+    if len(tokens) != num_stages:
+        raise ValueError(
+            f"num_bottleneck_tokens = {given!r} has {len(tokens)} values; give one for all stages "
+            f"or {num_stages}, one for each stage after the first."
+        )
+    for value in tokens:
+        check_positive(num_bottleneck_tokens=value)
+    return tokens
