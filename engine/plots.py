@@ -119,6 +119,8 @@ def curves_figure(records: Sequence[dict]) -> Figure:
         axis.set(title=title, xlabel="epoch", ylabel=unit)
         if title == "Validation recall":
             axis.set_ylim(0, 1)
+        elif title == "Learning rate":
+            axis.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     return figure
 
 
@@ -221,12 +223,11 @@ def _draw_panel(axis: Axes, records: Sequence[dict], keys: Sequence[str]) -> Non
 
 
 def _draw_matrix(axis: Axes, shade: np.ndarray, texts: np.ndarray, names: Sequence[str]):
-    image = axis.imshow(shade, cmap="cividis", vmin=0, vmax=1)
+    image = axis.imshow(shade, cmap="Blues", vmin=0, vmax=1)
     size = 8 if len(names) <= 8 else 6.5
     for (row, column), text in np.ndenumerate(texts):
-        # cividis is dark below about .55 of its range.
-        bright = shade[row, column] > 0.55
-        colour = "black" if bright else "white"
+        # Light to dark in one hue: readable in print and for every kind of colour vision.
+        colour = "white" if shade[row, column] > 0.55 else "black"
         axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
     axis.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(len(names)), names)

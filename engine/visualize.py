@@ -1,0 +1,269 @@
+"""Pictures of reconstructions: original, masked, predicted, and what the prediction really says.
+
+With targets that are normalised per tubelet, colours can only be shown by lending the prediction
+the true mean and standard deviation of every tubelet. That makes any model look good, so the
+prediction is also shown as it left the model, beside the normalised original.
+"""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+from matplotlib.figure import Figure
+
+from engine.objectives import motion_targets, normalise_tubelets, tubelet_statistics
+from models.patches import patchify, unpatchify
+
+MASK_GREY = 0.5
+BLANK = 0.93
+# Standard deviations of a normalised value from mid-grey to black or white.
+GREY_RANGE_STD = 2.5
+
+CELL_INCHES = 1.25
+LABEL_INCHES = 1.95
+LINE_INCHES = 0.19
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Rows of the picture and the errors under it.
+
+    Attributes:
+        rows: label -> (T, H, W, 3) in [0, 1], from top to bottom.
+        masked_mse: mean squared error over the masked tubelets, in units of the target.
+        mean_mse: the same error when predicting the mean of each tubelet and colour.
+        caption: what was done to show the prediction, in sentences.
+    """
+
+    rows: dict[str, np.ndarray]
+    masked_mse: float
+    mean_mse: float
+    caption: tuple[str, ...]
+
+
+def reconstruct(
+    clip: np.ndarray,
+    mask: np.ndarray,
+    prediction: np.ndarray,
+    *,
+    tubelet: tuple[int, int, int],
+    normalised: bool = True,
+    frame_differences: bool = False,
+) -> Reconstruction:
+    """Turn the prediction for the masked tubelets of one clip into frames.
+
+    Args:
+        clip: (T, H, W, 3) in [0, 1], RGB.
+        mask: (N,) boolean, True = hidden, time-major.
+        prediction: (M, P) output of the model for the masked tubelets in token order; values
+            ordered frame, row, column, colour.
+        tubelet: (frames, height_px, width_px).
+        normalised: targets were normalised per tubelet and colour.
+        frame_differences: targets hold the first frame of a tubelet and the differences of the
+            others to it (MAE-DFER Sec. 3.3).
+
+    Returns:
+        The rows to show and the errors.
+
+    Raises:
+        ValueError: shapes that do not fit together, a mask that hides nothing, pixels outside
+            [0, 1] or a prediction that is not finite.
+    """
+    clip, mask, prediction = np.asarray(clip), np.asarray(mask), np.asarray(prediction)
+    grid = _check(clip, mask, prediction, tubelet)
+    pixels = torch.as_tensor(clip, dtype=torch.float64)
+    tubelets = patchify(rearrange(pixels, "T H W C -> 1 C T H W"), tubelet)[0]  # (N, P)
+    hidden = torch.as_tensor(mask.astype(bool))
+    original = tubelets[hidden]  # (M, P)
+    target = normalise_tubelets(original) if normalised else original
+    predicted = torch.as_tensor(prediction, dtype=torch.float64)
+    masked_mse, mean_mse = _errors(predicted, target, tubelet[0] if frame_differences else None)
+    if frame_differences:
+        predicted = _undo_differences(predicted, tubelet[0])
+
+    def frames(values: torch.Tensor, elsewhere: torch.Tensor) -> np.ndarray:
+        tokens = elsewhere.clone()
+        tokens[hidden] = values.clamp(0, 1)
+        image = unpatchify(tokens[None], tubelet, grid)[0]  # (C, T, H, W)
+        return rearrange(image, "C T H W -> T H W C").float().numpy()
+
+    blank = torch.full_like(tubelets, BLANK)
+    coloured = _denormalise(predicted, original) if normalised else predicted
+    rows = {
+        "original": clip,
+        "masked": frames(torch.full_like(original, MASK_GREY), tubelets),
+        "prediction": frames(coloured, blank),
+        "prediction with\nvisible put back": frames(coloured, tubelets),
+    }
+    if normalised:
+        rows["raw prediction\n(no mean, no std\nof the original)"] = frames(_grey(predicted), blank)
+        rows["what it should be\n(normalised original)"] = frames(_grey(target), blank)
+    caption = _caption(normalised, frame_differences, mask)
+    return Reconstruction(rows=rows, masked_mse=masked_mse, mean_mse=mean_mse, caption=caption)
+
+
+def reconstruction_figure(
+    clip: np.ndarray,
+    mask: np.ndarray,
+    prediction: np.ndarray,
+    *,
+    tubelet: tuple[int, int, int],
+    normalised: bool = True,
+    frame_differences: bool = False,
+    num_steps: int = 6,
+    title: str = "",
+) -> Figure:
+    """Picture of one video: a row per kind of image, a column per shown frame.
+
+    Args:
+        clip: see `reconstruct`, as are the next five.
+        mask: see there.
+        prediction: see there.
+        tubelet: see there.
+        normalised: see there.
+        frame_differences: see there.
+        num_steps: frames to show, spread evenly over the clip.
+        title: such as the video's path.
+
+    Returns:
+        The figure; `engine.plots.save_figure` writes it.
+
+    Raises:
+        ValueError: as `reconstruct`.
+    """
+    result = reconstruct(
+        clip,
+        mask,
+        prediction,
+        tubelet=tubelet,
+        normalised=normalised,
+        frame_differences=frame_differences,
+    )
+    steps = np.unique(np.linspace(0, len(clip) - 1, num_steps).round().astype(int))
+    unit = "in normalised units" if normalised else "of pixels in [0, 1]"
+    text = [
+        f"MSE on the masked tubelets only, {unit}: {result.masked_mse:.4f}",
+        f"MSE of predicting the mean of each tubelet and colour instead: {result.mean_mse:.4f}",
+        *result.caption,
+    ]
+    return _draw(result.rows, steps, text, title)
+
+
+def _draw(
+    rows: dict[str, np.ndarray], steps: Sequence[int], text: Sequence[str], title: str
+) -> Figure:
+    frame_height, frame_width = next(iter(rows.values())).shape[1:3]
+    cell_height = CELL_INCHES * frame_height / frame_width
+    wide = CELL_INCHES * len(steps)
+    lines = [part for line in text for part in _wrap(line, (LABEL_INCHES + wide) / 0.083)]
+    high, top = cell_height * len(rows), 0.62
+    bottom = LINE_INCHES * (len(lines) + 1)
+    width, height = LABEL_INCHES + wide + 0.1, top + high + bottom
+    figure = Figure(figsize=(width, height), facecolor="white")
+    box = (LABEL_INCHES / width, bottom / height, wide / width, high / height)
+    axis = figure.add_axes(box)
+    axis.imshow(_mosaic(list(rows.values()), steps), interpolation="nearest", aspect="auto")
+    axis.set_axis_off()
+    for index, label in enumerate(rows):
+        y = (bottom + high - (index + 0.5) * cell_height) / height
+        figure.text(0.1 / width, y, label, va="center", fontsize=9)
+    for index, step in enumerate(steps):
+        x = (LABEL_INCHES + (index + 0.5) * CELL_INCHES) / width
+        figure.text(x, (bottom + high + 0.06) / height, f"frame {step}", ha="center", fontsize=8)
+    figure.text(0.1 / width, 1 - 0.12 / height, title, va="top", fontsize=10, weight="bold")
+    y = (bottom - 0.1) / height
+    figure.text(0.1 / width, y, "\n".join(lines), va="top", fontsize=9, linespacing=1.35)
+    return figure
+
+
+def _mosaic(rows: Sequence[np.ndarray], steps: Sequence[int]) -> np.ndarray:
+    """Frames side by side with white gaps: (height, width, 3)."""
+    edge = max(1, rows[0].shape[2] // 80)
+    gap = ((0, 0), (0, 0), (edge, edge), (edge, edge), (0, 0))
+    frames = np.pad(np.stack([row[steps] for row in rows]), gap, constant_values=1.0)
+    return rearrange(frames, "row step H W C -> (row H) (step W) C")
+
+
+def _wrap(line: str, width: float) -> list[str]:
+    return textwrap.wrap(line, max(30, int(width)))
+
+
+def _caption(normalised: bool, frame_differences: bool, mask: np.ndarray) -> tuple[str, ...]:
+    sentences = [f"{int(mask.sum())} of {mask.size} tubelets hidden ({mask.mean():.0%})."]
+    if normalised:
+        sentences += [
+            "Rows 3 and 4 undo the normalisation with the true mean and standard deviation of "
+            "each hidden tubelet and colour, taken from the original: this flatters any model.",
+            "Rows 5 and 6 use nothing of the original's mean and std: grey is 0, black and "
+            f"white are -{GREY_RANGE_STD:g} and +{GREY_RANGE_STD:g} standard deviations.",
+        ]
+    else:
+        sentences.append("Targets are plain pixels: no normalisation was undone.")
+    if frame_differences:
+        sentences.append(
+            "Differences between the frames of a tubelet were added to its first frame; "
+            "the errors are those of first frames and differences, as in training."
+        )
+    return tuple(sentences)
+
+
+def _errors(
+    predicted: torch.Tensor, target: torch.Tensor, group_frames: int | None
+) -> tuple[float, float]:
+    """MSE of a prediction and of each tubelet's mean per colour, both (M, P) against `target`."""
+    values = rearrange(target, "M (p c) -> M p c", c=3)
+    constant = values.mean(dim=1, keepdim=True).expand_as(values).flatten(1)
+    if group_frames:
+        target = motion_targets(target, group_frames=group_frames)
+        constant = motion_targets(constant, group_frames=group_frames)
+    return (predicted - target).square().mean().item(), (constant - target).square().mean().item()
+
+
+def _undo_differences(values: torch.Tensor, group_frames: int) -> torch.Tensor:
+    """First frame and differences to it, (M, P), back to frames, (M, P)."""
+    parts = rearrange(values, "M (f p) -> M f p", f=group_frames)
+    first = parts[:, :1]
+    return torch.cat([first, first + parts[:, 1:]], dim=1).flatten(1)
+
+
+def _denormalise(values: torch.Tensor, original: torch.Tensor) -> torch.Tensor:
+    """Normalised (M, P) back to pixels with the statistics of the original tubelets."""
+    mean, std = tubelet_statistics(original)
+    return (rearrange(values, "M (p c) -> M p c", c=3) * std + mean).flatten(1)
+
+
+def _grey(values: torch.Tensor) -> torch.Tensor:
+    return MASK_GREY + values * (MASK_GREY / GREY_RANGE_STD)
+
+
+def _check(
+    clip: np.ndarray, mask: np.ndarray, prediction: np.ndarray, tubelet: tuple[int, int, int]
+) -> tuple[int, int, int]:
+    """The token grid, once everything fits together."""
+    if clip.ndim != 4 or clip.shape[-1] != 3 or any(n % p for n, p in zip(clip.shape, tubelet)):
+        raise ValueError(
+            f"clip of shape {clip.shape}: must be (T, H, W, 3) with T, H and W multiples of "
+            f"the tubelet {tuple(tubelet)}."
+        )
+    if not (np.isfinite(clip).all() and clip.min() >= 0 and clip.max() <= 1):
+        raise ValueError(
+            f"clip holds values {clip.min()} to {clip.max()}: must be pixels in [0, 1]; divide "
+            "bytes by 255, undo the normalisation of floats."
+        )
+    grid = tuple(size // step for size, step in zip(clip.shape, tubelet))
+    if mask.shape != (math.prod(grid),) or not mask.any():
+        raise ValueError(
+            f"mask of shape {mask.shape} hiding {int(mask.sum())} tokens: must be "
+            f"({math.prod(grid)},) for the grid {grid} and hide at least one."
+        )
+    expected = (int(mask.sum()), 3 * math.prod(tubelet))
+    if prediction.shape != expected or not np.isfinite(prediction).all():
+        raise ValueError(
+            f"prediction of shape {prediction.shape}: must be finite and {expected}, one row per "
+            "hidden token and one column per value of a tubelet."
+        )
+    return grid
