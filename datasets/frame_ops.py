@@ -1,0 +1,222 @@
+"""Picture operations on all frames of a clip at once, equal to PIL's but much faster.
+
+All take and return uint8 (T, H, W, 3) RGB; statistics (histograms, mean brightness) are per frame,
+as if PIL had worked frame by frame. Point operations go through look-up tables. Tests compare each
+with PIL: all are bit-equal except the geometric ones, which differ by 1 in a few pixels of 10,000.
+"""
+
+import math
+
+import cv2  # before any decord: cv2 reads no PNG when it is imported after it
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+FILL = 128  # grey level of what comes from outside the frame
+_LEVELS = np.arange(256)
+_GREY = np.array([19595, 38470, 7471], dtype=np.float32)  # PIL's weights of R, G, B, in 1/65536
+
+
+def auto_contrast(frames: np.ndarray) -> np.ndarray:
+    """Stretch each colour of each frame to the full range."""
+    return _apply_tables(frames, np.apply_along_axis(_stretch_table, 2, _histograms(frames)))
+
+
+def equalize(frames: np.ndarray) -> np.ndarray:
+    """Make the histogram of each colour of each frame flat."""
+    return _apply_tables(frames, np.apply_along_axis(_equalize_table, 2, _histograms(frames)))
+
+
+def invert(frames: np.ndarray) -> np.ndarray:
+    """Negative."""
+    return _apply_table(frames, 255 - _LEVELS)
+
+
+def posterize(frames: np.ndarray, bits: int) -> np.ndarray:
+    """Keep the `bits` highest bits (1..8) of each value."""
+    return _apply_table(frames, _LEVELS & ~(2 ** (8 - bits) - 1))
+
+
+def solarize(frames: np.ndarray, threshold: int) -> np.ndarray:
+    """Invert the values from `threshold` on."""
+    return _apply_table(frames, np.where(np.less(_LEVELS, threshold), _LEVELS, 255 - _LEVELS))
+
+
+def solarize_add(frames: np.ndarray, amount: int) -> np.ndarray:
+    """Add `amount` to the values below 128."""
+    return _apply_table(frames, np.where(_LEVELS < 128, _LEVELS + amount, _LEVELS))
+
+
+def brightness(frames: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with black; factor 1 changes nothing."""
+    return _apply_table(frames, _blend(np.zeros(256, np.uint8), _LEVELS, factor))
+
+
+def contrast(frames: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with the mean grey of each frame; factor 1 changes nothing."""
+    means = (_grey(frames).mean(axis=(1, 2), dtype=np.float64) + 0.5).astype(np.uint8)
+    tables = _blend(means[:, None, None], _LEVELS, factor)  # (T, 1, 256)
+    return _apply_tables(frames, np.broadcast_to(tables, (len(frames), 3, 256)))
+
+
+def color(frames: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with the grey picture; factor 1 changes nothing."""
+    return _blend(_grey(frames)[..., None], frames, factor)
+
+
+def sharpness(frames: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with the smoothed picture (its outermost pixels left as they are)."""
+    kernel = np.ones((3, 3), np.float32)
+    kernel[1, 1] = 5
+    smooth = frames.copy()
+    for out, frame in zip(smooth, frames):
+        out[1:-1, 1:-1] = cv2.filter2D(frame, -1, kernel / 13)[1:-1, 1:-1]
+    return _blend(smooth, frames, factor)
+
+
+def rotate(frames: np.ndarray, degrees: float) -> np.ndarray:
+    """Turn counter-clockwise about the centre."""
+    if degrees == 0:
+        return frames
+    angle = -math.radians(degrees)
+    cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
+    x, y = frames.shape[2] / 2, frames.shape[1] / 2
+    return affine(frames, (cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y))
+
+
+def shear_x(frames: np.ndarray, factor: float) -> np.ndarray:
+    """Shift each row to the left by `factor` times its height from the top."""
+    return affine(frames, (1, factor, 0, 0, 1, 0))
+
+
+def shear_y(frames: np.ndarray, factor: float) -> np.ndarray:
+    """Shift each column up by `factor` times its distance from the left."""
+    return affine(frames, (1, 0, 0, factor, 1, 0))
+
+
+def translate_x(frames: np.ndarray, share: float) -> np.ndarray:
+    """Shift to the left by a share of the width."""
+    return affine(frames, (1, 0, share * frames.shape[2], 0, 1, 0))
+
+
+def translate_y(frames: np.ndarray, share: float) -> np.ndarray:
+    """Shift up by a share of the height."""
+    return affine(frames, (1, 0, 0, 0, 1, share * frames.shape[1]))
+
+
+def affine(frames: np.ndarray, matrix: tuple[float, ...]) -> np.ndarray:
+    """Move pixels by an affine map, bicubic, grey from outside.
+
+    The weights of the source pixels are worked out once and applied to all frames and colours as
+    one sparse product. They are those of PIL's bicubic transform (cubic with a = -1, fractions cut
+    off), not of OpenCV's or torch's (a = -0.75), which differ by tens of grey levels at edges.
+
+    Args:
+        frames: (T, H, W, 3) uint8.
+        matrix: (a, b, c, d, e, f): the pixel at (x, y) is taken from
+            (a x + b y + c, d x + e y + f), pixel centres at halves.
+
+    Returns:
+        Same shape.
+    """
+    num_frames, height, width, _ = frames.shape
+    pixels, weights, outside = _taps(matrix, height, width)
+    pixel_rows = torch.from_numpy(np.ascontiguousarray(frames)).permute(1, 2, 0, 3)
+    pixel_rows = pixel_rows.reshape(height * width, num_frames * 3).float()
+    moved = F.embedding_bag(
+        torch.from_numpy(pixels),
+        pixel_rows,
+        mode="sum",
+        per_sample_weights=torch.from_numpy(weights),
+    )
+    # whole numbers come out a rounding error too small; PIL cuts off fractions
+    moved = moved.add_(2e-4).clamp_(0, 255).to(torch.uint8)
+    moved[torch.from_numpy(outside)] = FILL
+    moved = moved.view(height, width, num_frames, 3).permute(2, 0, 1, 3)
+    return moved.contiguous().numpy()
+
+
+def _taps(
+    matrix: tuple[float, ...], height: int, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Source pixels and their weights for every pixel, and which pixels come from outside.
+
+    Returns:
+        Flat source positions (H*W, n) int32, weights (H*W, n) float32, outside (H*W,) bool; n is 4
+        where the map moves pixels along one axis only, else 16.
+    """
+    a, b, c, d, e, f = matrix
+    x, y = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
+    x, y = (a * x + b * y + c).ravel(), (d * x + e * y + f).ravel()
+    outside = (x < 0) | (x >= width) | (y < 0) | (y >= height)
+    columns, column_weights = _cubic(x - 0.5, width)
+    rows, row_weights = _cubic(y - 0.5, height)
+    pixels = rows[:, :, None] * width + columns[:, None, :]
+    weights = row_weights[:, :, None] * column_weights[:, None, :]
+    return pixels.reshape(len(x), -1), weights.reshape(len(x), -1), outside
+
+
+def _cubic(position: np.ndarray, extent: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and weights (n, 4) of cubic interpolation at positions (n,); (n, 1) if all whole."""
+    whole = np.floor(position)
+    start = whole.astype(np.int32)
+    d = (position - whole).astype(np.float32)
+    if not d.any():
+        return start.clip(0, extent - 1)[:, None], np.ones((len(d), 1), np.float32)
+    indices = (start[:, None] + np.arange(-1, 3, dtype=np.int32)).clip(0, extent - 1)
+    d2, d3 = d * d, d * d * d
+    return indices, np.stack([-d + 2 * d2 - d3, 1 - 2 * d2 + d3, d + d2 - d3, d3 - d2], axis=1)
+
+
+def _apply_table(frames: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Look every value up in a table (256,), cut to 0..255."""
+    table = table.clip(0, 255).astype(np.uint8)
+    flat = np.ascontiguousarray(frames).reshape(-1, frames.shape[2], 3)
+    return cv2.LUT(flat, table).reshape(frames.shape)
+
+
+def _apply_tables(frames: np.ndarray, tables: np.ndarray) -> np.ndarray:
+    """Look values up in a table per frame and colour (T, 3, 256), all within 0..255."""
+    per_frame = np.ascontiguousarray(tables.transpose(0, 2, 1)[:, None]).astype(np.uint8)
+    return np.stack([cv2.LUT(frame, table) for frame, table in zip(frames, per_frame)])
+
+
+def _histograms(frames: np.ndarray) -> np.ndarray:
+    """Counts (T, 3, 256) of the values of each colour of each frame."""
+    counts = [
+        [cv2.calcHist([frame], [channel], None, [256], [0, 256]).ravel() for channel in range(3)]
+        for frame in frames
+    ]
+    return np.array(counts).astype(np.int64)
+
+
+def _stretch_table(counts: np.ndarray) -> np.ndarray:
+    used = np.flatnonzero(counts)
+    low, high = used[0], used[-1]
+    if low == high:
+        return _LEVELS
+    scale = 255.0 / (high - low)
+    return (_LEVELS * scale + -low * scale).clip(0, 255).astype(np.uint8)
+
+
+def _equalize_table(counts: np.ndarray) -> np.ndarray:
+    used = counts[counts > 0]
+    step = (used.sum() - used[-1]) // 255
+    if len(used) == 1 or step == 0:
+        return _LEVELS
+    below = np.concatenate([[0], counts.cumsum()[:-1]])
+    return ((step // 2 + below) // step).clip(0, 255)
+
+
+def _grey(frames: np.ndarray) -> np.ndarray:
+    """Brightness (T, H, W) uint8 with PIL's weights and rounding (all sums are exact)."""
+    weighted = frames.reshape(-1, 3).astype(np.float32) @ _GREY
+    return ((weighted + 32768) / 65536).astype(np.uint8).reshape(frames.shape[:3])
+
+
+def _blend(low: np.ndarray, high: np.ndarray, factor: float) -> np.ndarray:
+    """Blend: low + factor * (high - low), cut to 0..255, fractions cut off, float32 as in PIL."""
+    blended = np.subtract(high, low, dtype=np.float32)
+    blended *= np.float32(factor)
+    blended += low
+    return np.clip(blended, 0, 255, out=blended).astype(np.uint8)

@@ -1,0 +1,278 @@
+"""Augmentation of whole clips: the same draw for all frames (settings of the published runs).
+
+Worker side: uint8 (T, H, W, 3) in and out. Device side: (B, 3, T, H, W) float. Whatever is random
+is drawn into plain numbers first (`draw`, `draw_finetune`) and applied afterwards, so that what a
+clip went through depends on its generator only.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+ERASE_MODES = ("pixel", "const")
+
+
+class Box(NamedTuple):
+    """Part of a frame, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def resize_square(frames: np.ndarray, size: int) -> np.ndarray:
+    """Resize frames to a square, the aspect ratio not kept, bilinear.
+
+    Equals PIL's `Image.resize(..., BILINEAR)`, which smooths when it shrinks.
+
+    Args:
+        frames: (T, H, W, 3) uint8.
+        size: side in pixels.
+
+    Returns:
+        (T, size, size, 3) uint8; `frames` itself if it has that size.
+    """
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
+        raise ValueError(
+            f"frames are {frames.dtype} {frames.shape}; expected uint8 (T, H, W, 3) as readers give"
+        )
+    if frames.shape[1:3] == (size, size):
+        return frames
+    contiguous = np.ascontiguousarray(frames)
+    if not contiguous.flags.writeable:
+        contiguous = contiguous.copy()  # torch warns of read-only (memory-mapped) arrays
+    channels_last = torch.from_numpy(contiguous).permute(0, 3, 1, 2)
+    resized = F.interpolate(channels_last, (size, size), mode="bilinear", antialias=True)
+    return resized.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def eval_frames(frames: np.ndarray, size: int) -> np.ndarray:
+    """Frames as evaluation shows them to a model: resized to the square and nothing else.
+
+    Args and returns as `resize_square`.
+    """
+    return resize_square(frames, size)
+
+
+class MultiScaleCrop:
+    """Multi-scale crop of pre-training, resized to a square.
+
+    Height and width are each a scale times the shorter side of the frame, rounded down (or `size`
+    where that is less than 3 px away); their places in the list of scales differ by one at most.
+    The crop lies at one of 13 places: corners, centre, middles of the sides, quarter points.
+
+    Deviation: a crop that becomes larger than the frame by taking the value of `size` is cut to the
+    frame; the released code pads it with black.
+
+    Args:
+        size: side of the result in pixels.
+        scales: shares of the shorter side, descending.
+    """
+
+    PLACES = (
+        *((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)),  # (down, right) in quarters of the free space
+        *((2, 0), (2, 4), (4, 2), (0, 2)),
+        *((1, 1), (1, 3), (3, 1), (3, 3)),
+    )
+
+    def __init__(self, size: int, *, scales: Sequence[float] = (1, 0.875, 0.75, 0.66)):
+        if not scales or not all(0 < scale <= 1 for scale in scales):
+            raise ValueError(
+                f"crop scales {tuple(scales)!r} must be numbers in (0, 1], e.g. 1 0.75"
+            )
+        self.size = size
+        self.scales = tuple(scales)
+
+    def shapes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """The equally likely (height, width) of crops from a frame of that size, in pixels."""
+        sides = [int(min(height, width) * scale) for scale in self.scales]
+        sides = [self.size if abs(side - self.size) < 3 else side for side in sides]
+        return [
+            (min(h, height), min(w, width))
+            for i, h in enumerate(sides)
+            for j, w in enumerate(sides)
+            if abs(i - j) <= 1
+        ]
+
+    def places(self, height: int, width: int, shape: tuple[int, int]) -> list[tuple[int, int]]:
+        """The 13 equally likely (top, left) of a crop of that shape, in pixels."""
+        down, right = (height - shape[0]) // 4, (width - shape[1]) // 4
+        return [(i * down, j * right) for i, j in self.PLACES]
+
+    def draw(self, rng: np.random.Generator, height: int, width: int) -> Box:
+        """Draw the crop of a clip whose frames are `height` x `width` pixels."""
+        shapes = self.shapes(height, width)
+        shape = shapes[rng.integers(len(shapes))]
+        places = self.places(height, width, shape)
+        return Box(*places[rng.integers(len(places))], *shape)
+
+    def apply(self, frames: np.ndarray, box: Box) -> np.ndarray:
+        """Cut the box out of all frames (T, H, W, 3) and resize: (T, size, size, 3) uint8."""
+        top, left, height, width = box
+        return resize_square(frames[:, top : top + height, left : left + width], self.size)
+
+
+def to_float(clips: torch.Tensor) -> torch.Tensor:
+    """Clips as models take them, not yet normalised.
+
+    Args:
+        clips: (B, T, H, W, 3) uint8, any device.
+
+    Returns:
+        (B, 3, T, H, W) float32 in [0, 1], contiguous, same device.
+    """
+    moved = clips.permute(0, 4, 1, 2, 3)
+    return moved.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+
+
+@lru_cache
+def _mean_and_std(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """ImageNet's mean and standard deviation, (3, 1, 1, 1) each; copied to a device only once."""
+    return tuple(
+        torch.tensor(values, device=device, dtype=dtype).view(3, 1, 1, 1)
+        for values in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+
+
+def normalize(clips: torch.Tensor) -> torch.Tensor:
+    """Subtract ImageNet's mean and divide by its standard deviation, per colour.
+
+    Args:
+        clips: (B, 3, T, H, W) or (3, T, H, W), values in [0, 1].
+
+    Returns:
+        Same shape, a new tensor.
+    """
+    mean, std = _mean_and_std(clips.device, clips.dtype)
+    return (clips - mean).div_(std)
+
+
+def denormalize(clips: torch.Tensor) -> torch.Tensor:
+    """Undo `normalize`: same shape, values in [0, 1] where the input came from such."""
+    mean, std = _mean_and_std(clips.device, clips.dtype)
+    return (clips * std).add_(mean)
+
+
+def draw_finetune(
+    rng: np.random.Generator,
+    size: int,
+    *,
+    crop_scale: tuple[float, float] | None = (0.08, 1.0),
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    flip_prob: float = 0.5,
+    erase_prob: float = 0.25,
+    erase_area: tuple[float, float] = (0.02, 1 / 3),
+    erase_ratio: tuple[float, float] = (0.3, 1 / 0.3),
+) -> dict[str, torch.Tensor]:
+    """Draw what `apply_draws` does to one fine-tuning clip.
+
+    Args:
+        rng: the only source of randomness.
+        size: side of the square frames, in pixels.
+        crop_scale: area of the random resized crop as a share of the frame; None: no crop.
+        crop_ratio: height / width of it, drawn on a logarithmic scale.
+        flip_prob: probability of mirroring left and right.
+        erase_prob: probability of erasing a box.
+        erase_area: area of that box as a share of the frame.
+        erase_ratio: height / width of it, drawn on a logarithmic scale.
+
+    Returns:
+        CPU tensors `crop_box` (4,) and `erase_box` (4,) (top, left, height, width in pixels; an
+        erase box of zeros erases nothing), `flip` () bool, `noise_seed` () int64. Stack those of B
+        clips for `apply_draws`.
+    """
+    whole, nothing = Box(0, 0, size, size), Box(0, 0, 0, 0)
+    crop = whole
+    if crop_scale is not None:
+        crop = _draw_box(rng, size, crop_scale, crop_ratio, largest=size, tries=10) or whole
+    flip = rng.random() < flip_prob
+    erase = nothing
+    if rng.random() < erase_prob:
+        erase = (
+            _draw_box(rng, size, erase_area, erase_ratio, largest=size - 1, tries=100) or nothing
+        )
+    return {
+        "crop_box": torch.tensor(crop),
+        "flip": torch.tensor(bool(flip)),
+        "erase_box": torch.tensor(erase),
+        "noise_seed": torch.tensor(int(rng.integers(2**62))),
+    }
+
+
+def _draw_box(
+    rng: np.random.Generator,
+    size: int,
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+    *,
+    largest: int,
+    tries: int,
+) -> Box | None:
+    """Box of drawn area and height / width anywhere in the square; None if no try fits."""
+    for _ in range(tries):
+        pixels = size * size * rng.uniform(*area)
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        height, width = round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect))
+        if 0 < height <= largest and 0 < width <= largest:
+            top, left = rng.integers(size - height + 1), rng.integers(size - width + 1)
+            return Box(int(top), int(left), height, width)
+    return None
+
+
+def apply_draws(
+    clips: torch.Tensor,
+    draws: dict[str, torch.Tensor],
+    size: int,
+    *,
+    erase_mode: str = "pixel",
+) -> torch.Tensor:
+    """Random resized crop, flip and random erasing of a batch, in this order, on its device.
+
+    The crop is resized bilinearly without antialiasing, as the published runs did on tensors.
+    Nothing waits for the device: the draws stay on the host.
+
+    Args:
+        clips: (B, 3, T, H, W) float, normalised.
+        draws: as `draw_finetune` gives them, stacked to (B, ...), on the CPU.
+        size: side of the result in pixels; `erase_box` refers to it.
+        erase_mode: "pixel": normal noise, fresh for every pixel and frame, from a generator on the
+            clips' device seeded with `noise_seed` (so CPU and CUDA differ); "const": zero, which is
+            the mean colour.
+
+    Returns:
+        (B, 3, T, size, size), a new tensor.
+    """
+    if erase_mode not in ERASE_MODES:
+        raise ValueError(f"unknown erase mode {erase_mode!r}; known: {', '.join(ERASE_MODES)}")
+    boxes, flips = draws["crop_box"].tolist(), draws["flip"].tolist()
+    erase_boxes, seeds = draws["erase_box"].tolist(), draws["noise_seed"].tolist()
+    result = clips.new_empty((*clips.shape[:3], size, size))
+    for clip, out, crop, flip, erase, seed in zip(
+        clips, result, boxes, flips, erase_boxes, seeds, strict=True
+    ):
+        top, left, height, width = crop
+        cropped = clip[:, :, top : top + height, left : left + width]
+        if (height, width) != (size, size):
+            cropped = F.interpolate(cropped, (size, size), mode="bilinear", align_corners=False)
+        out.copy_(cropped.flip(-1) if flip else cropped)
+        if erase[2]:
+            _erase(out, Box(*erase), erase_mode, seed)
+    return result
+
+
+def _erase(clip: torch.Tensor, box: Box, mode: str, seed: int) -> None:
+    """Fill a box of all frames of a clip (3, T, H, W) in place."""
+    region = clip[:, :, box.top : box.top + box.height, box.left : box.left + box.width]
+    if mode == "const":
+        region.zero_()
+        return
+    generator = torch.Generator(clip.device).manual_seed(seed)
+    region.copy_(torch.randn(region.shape, generator=generator, device=clip.device))
