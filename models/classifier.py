@@ -75,10 +75,6 @@ class Classifier(nn.Module):
         """
         return layer_groups(self, ["patch_embed", *self.block_names()])
 
-    def no_weight_decay(self) -> set[str]:
-        """Names of parameters, beyond 1-D ones and biases, that get no weight decay."""
-        return set()
-
     def _make_head(self, num_classes: int) -> nn.Module:
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0:
             raise ValueError(f"num_classes must be a whole number from 0; got {num_classes!r}.")

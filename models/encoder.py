@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from models.patches import Triple, TubeletEmbedding, sinusoid_table, token_grid
@@ -26,8 +25,8 @@ class EncoderOutput(NamedTuple):
 class Encoder(nn.Module):
     """Base of all encoders; the same class serves pre-training and fine-tuning.
 
-    A subclass builds its `blocks` and implements `encode`. It may also override `check_mask` and
-    `region_grid`-like extras; everything else (embedding, positions, sizes, layer order) is here.
+    A subclass builds its `blocks` and implements `encode`. It may also narrow `check_mask` and add
+    to `no_weight_decay` and `resized`; embedding, positions, sizes and layer order are here.
 
     Args:
         img_size: height and width of a frame in pixels.
@@ -56,14 +55,14 @@ class Encoder(nn.Module):
         drop_path_rate: float,
     ):
         super().__init__()
-        sizes = dict(
-            img_size=img_size,
-            patch_size=patch_size,
-            num_frames=num_frames,
-            tubelet_size=tubelet_size,
-            embed_dim=embed_dim,
-            num_heads=num_heads,
-        )
+        sizes = {
+            "img_size": img_size,
+            "patch_size": patch_size,
+            "num_frames": num_frames,
+            "tubelet_size": tubelet_size,
+            "embed_dim": embed_dim,
+            "num_heads": num_heads,
+        }
         check_positive(**sizes)
         check_heads(embed_dim, num_heads)
         check_rates(mlp_ratio, drop_path_rate)
@@ -114,7 +113,7 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def check_mask(self, mask: Tensor) -> None:
-        """Raise ValueError for a mask (B, N) this encoder cannot work with; reads it on the host."""
+        """Raise ValueError for a mask (B, N) this encoder cannot use; reads it on the host."""
         if mask.shape[-1] != self.num_tokens:
             raise ValueError(
                 f"mask has {mask.shape[-1]} tokens; this model has {self.num_tokens} (grid "
@@ -124,6 +123,14 @@ class Encoder(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade time for memory: recompute each block's activations in the backward pass."""
         self.grad_checkpointing = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters, beyond 1-D ones and biases, that get no weight decay."""
+        return set()
+
+    def resized(self, name: str, values: Tensor) -> Tensor | None:
+        """A checkpoint's entry of another clip size, interpolated to this model's; None: cannot."""
+        return None
 
     def block_names(self) -> list[str]:
         """Names of the blocks from input to output, without prefix."""

@@ -108,23 +108,31 @@ class Mlp(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, drops a sample's whole residual branch with probability rate."""
+    """Stochastic depth: in training, drops a sample's residual branch with probability `rate`."""
 
     def __init__(self, rate: float):
         super().__init__()
         self.rate = rate
 
+    def draw(self, residual: Tensor) -> Tensor | None:
+        """Draw a factor per sample of (B, ...), 0 or 1 / (1 - rate); None: nothing to do."""
+        if self.rate == 0.0 or not self.training:
+            return None
+        shape = (residual.shape[0],) + (1,) * (residual.dim() - 1)
+        return residual.new_empty(shape).bernoulli_(1.0 - self.rate) / (1.0 - self.rate)
+
     def forward(self, residual: Tensor) -> Tensor:
         """Zero some samples of (B, ...) and scale the others so that the mean stays."""
-        if self.rate == 0.0 or not self.training:
-            return residual
-        keep_shape = (residual.shape[0],) + (1,) * (residual.dim() - 1)
-        kept = residual.new_empty(keep_shape).bernoulli_(1.0 - self.rate)
-        return residual * (kept / (1.0 - self.rate))
+        return scaled(residual, self.draw(residual))
 
     def extra_repr(self) -> str:
         """Show the rate when the model is printed."""
         return f"rate={self.rate:.3f}"
+
+
+def scaled(residual: Tensor, factor: Tensor | None) -> Tensor:
+    """Multiply by a factor of `DropPath.draw`."""
+    return residual if factor is None else residual * factor
 
 
 class Block(nn.Module):
@@ -181,14 +189,14 @@ def init_linear_and_norm(module: nn.Module, *, scheme: str) -> None:
 
     Args:
         module: a model whose parameters are changed in place.
-        scheme: "xavier" (pre-training) or "normal" (fine-tuning; std 0.02, cut at two).
+        scheme: "xavier" (pre-training) or "normal" (fine-tuning; standard deviation 0.02).
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             if scheme == "xavier":
                 nn.init.xavier_uniform_(layer.weight)
             else:
-                nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
+                nn.init.trunc_normal_(layer.weight, std=0.02)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.LayerNorm):

@@ -97,7 +97,7 @@ class MaskedAutoencoder(nn.Module):
         table = sinusoid_table(encoder.num_tokens, decoder_embed_dim)
         self.register_buffer("decoder_position_table", table, persistent=False)
         init_linear_and_norm(self, scheme="xavier")
-        nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.04, b=0.04)
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
 
     def forward(self, clip: Tensor, mask: Tensor, *, num_visible: int | None = None) -> Tensor:
         """Reconstruct the masked tubelets.
@@ -162,7 +162,7 @@ class MaskedAutoencoder(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters, beyond 1-D ones and biases, that get no weight decay."""
-        return {"mask_token"}
+        return {"mask_token", *(f"encoder.{name}" for name in self.encoder.no_weight_decay())}
 
     @property
     def embed_dim(self) -> int:

@@ -13,6 +13,7 @@ import timm.models
 from torch import nn
 
 from models.encoder import Encoder
+from models.lgi_former import LGIFormer, LGIFormerClassifier
 from models.masked_autoencoder import MaskedAutoencoder
 from models.tpsbt import TPSBT, TPSBTClassifier
 from models.vit import ViT, ViTClassifier
@@ -29,16 +30,26 @@ class Family(NamedTuple):
 
 FAMILIES = {
     "svfap": Family(TPSBT, TPSBTClassifier),
+    "maedfer": Family(LGIFormer, LGIFormerClassifier),
     "videomae": Family(ViT, ViTClassifier),
 }
 
-_CLIP_160 = dict(img_size=160, patch_size=16, num_frames=16, tubelet_size=2)
-_CLIP_64 = dict(img_size=64, patch_size=8, num_frames=16, tubelet_size=2)
-_COMMON = dict(mlp_ratio=4.0, drop_path_rate=0.0)
-_PYRAMID = dict(num_bottleneck_tokens=8, temporal_kernel_size=2)
-_HEAD = dict(num_classes=7, head_activation=None)
-_DECODER = dict(decoder_embed_dim=384, decoder_depth=4, decoder_num_heads=6)
-_TINY_DECODER = dict(decoder_embed_dim=96, decoder_depth=2, decoder_num_heads=3)
+_CLIP_160 = {"img_size": 160, "patch_size": 16, "num_frames": 16, "tubelet_size": 2}
+_CLIP_64 = {"img_size": 64, "patch_size": 8, "num_frames": 16, "tubelet_size": 2}
+_COMMON = {"mlp_ratio": 4.0, "drop_path_rate": 0.0}
+_PYRAMID = {"num_bottleneck_tokens": 8, "temporal_kernel_size": 2}
+_REGIONS = {
+    "pooled_tokens": "region",
+    "first_attn_type": "self",
+    "third_attn_type": "cross",
+    "attn_param_sharing_first_third": False,
+    "attn_param_sharing_all": False,
+    "no_second": False,
+    "no_third": False,
+}
+_HEAD = {"num_classes": 7, "head_activation": None}
+_DECODER = {"decoder_embed_dim": 384, "decoder_depth": 4, "decoder_num_heads": 6}
+_TINY_DECODER = {"decoder_embed_dim": 96, "decoder_depth": 2, "decoder_num_heads": 3}
 
 SIZES: dict[str, dict] = {
     "svfap_base_patch16_160": dict(
@@ -50,10 +61,28 @@ SIZES: dict[str, dict] = {
     "svfap_tiny_patch8_64": dict(
         **_CLIP_64,
         **_COMMON,
-        **(_PYRAMID | dict(num_bottleneck_tokens=4)),
+        **(_PYRAMID | {"num_bottleneck_tokens": 4}),
         embed_dim=128,
         num_heads=4,
         stage_depths=[4, 2, 2],
+    ),
+    "maedfer_base_patch16_160": dict(
+        **_CLIP_160,
+        **_COMMON,
+        **_REGIONS,
+        embed_dim=512,
+        num_heads=8,
+        depth=16,
+        region_size=[2, 5, 10],
+    ),
+    "maedfer_tiny_patch8_64": dict(
+        **_CLIP_64,
+        **_COMMON,
+        **_REGIONS,
+        embed_dim=128,
+        num_heads=4,
+        depth=5,
+        region_size=[2, 4, 8],
     ),
     "videomae_base_patch16_160": dict(
         **_CLIP_160, **_COMMON, embed_dim=768, num_heads=12, depth=12
@@ -65,12 +94,19 @@ SIZES: dict[str, dict] = {
 }
 
 _DECODERS = {
-    "videomae_small_patch16_160": dict(decoder_embed_dim=192, decoder_depth=4, decoder_num_heads=3),
+    "videomae_small_patch16_160": {
+        "decoder_embed_dim": 192,
+        "decoder_depth": 4,
+        "decoder_num_heads": 3,
+    },
     "svfap_tiny_patch8_64": _TINY_DECODER,
+    "maedfer_tiny_patch8_64": _TINY_DECODER,
     "videomae_tiny_patch8_64": _TINY_DECODER,
 }
 
 ALIASES = {
+    "pretrain_videomae_base_dim512_no_depth_patch16_160": "pretrain_maedfer_base_patch16_160",
+    "vit_base_dim512_no_depth_patch16_160": "maedfer_base_patch16_160",
     "vit_base_patch16_160": "videomae_base_patch16_160",
 }
 
@@ -119,8 +155,9 @@ def create_model(name: str, **overrides) -> nn.Module:
         overrides: sizes that differ from the named ones. All: `img_size patch_size tubelet_size
             num_frames embed_dim num_heads mlp_ratio drop_path_rate`; TPSBT `stage_depths
             num_bottleneck_tokens temporal_kernel_size`; ViT and LGI-Former `depth`; LGI-Former
-            `region_size pooled_tokens`; fine-tuning `num_classes head_activation`; pre-training
-            `decoder_embed_dim decoder_depth decoder_num_heads`. None means the default.
+            `region_size pooled_tokens` and its ablations; fine-tuning `num_classes
+            head_activation`; pre-training `decoder_embed_dim decoder_depth decoder_num_heads`.
+            None means the default.
 
     Returns:
         The model; `create_model(**model.config)` builds the same one.

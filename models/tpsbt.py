@@ -127,7 +127,7 @@ class TPSBT(Encoder):
 
     def _make_blocks(self) -> list[Block]:
         rates = drop_path_rates(self.drop_path_rate, sum(self.stage_depths))
-        options = dict(dim=self.embed_dim, num_heads=self.num_heads, mlp_ratio=self.mlp_ratio)
+        options = {"dim": self.embed_dim, "num_heads": self.num_heads, "mlp_ratio": self.mlp_ratio}
         kinds = [Block if i < self.stage_depths[0] else CrossSelfBlock for i in range(len(rates))]
         return [kind(**options, drop_path_rate=rate) for kind, rate in zip(kinds, rates)]
 

@@ -21,7 +21,7 @@ class ViT(Encoder):
     def __init__(self, *, depth: int, **sizes):
         super().__init__(**sizes)
         check_positive(depth=depth)
-        options = dict(dim=self.embed_dim, num_heads=self.num_heads, mlp_ratio=self.mlp_ratio)
+        options = {"dim": self.embed_dim, "num_heads": self.num_heads, "mlp_ratio": self.mlp_ratio}
         self.blocks = nn.ModuleList(
             Block(**options, drop_path_rate=rate)
             for rate in drop_path_rates(self.drop_path_rate, depth)

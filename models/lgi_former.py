@@ -1,0 +1,298 @@
+"""LGI-Former: local-global interaction over regions of the token grid (MAE-DFER, Sec. 3.3)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from models.classifier import Classifier
+from models.encoder import Encoder, EncoderOutput, check_positive
+from models.layers import (
+    CrossAttention,
+    DropPath,
+    LayerNorm,
+    Mlp,
+    drop_path_rates,
+    run_block,
+    scaled,
+)
+from models.patches import gather_tokens
+
+POOLED_TOKENS = ("region", "org", "all")
+_ATTENTION_TYPES = ("self", "cross")
+
+
+class LGIBlock(nn.Module):
+    """One local-global block: within regions, among representatives, back to the tokens, MLP.
+
+    Representatives and tokens stay separate tensors, so nothing is written in place and only the
+    normalised input of the first attention is concatenated.
+
+    Deviation: stochastic depth drops whole samples; the released code drops single regions in the
+    first attention and the MLP.
+
+    Args:
+        dim: width D.
+        num_heads: attention heads.
+        mlp_ratio: MLP width in units of D.
+        drop_path_rate: stochastic depth.
+        first_attn_type: "self": representative and tokens of a region attend to each other;
+            "cross": only the representative reads from the tokens.
+        third_attn_type: "cross": tokens read from all representatives; "self": as the first.
+        attn_param_sharing_first_third: the third attention uses the first one's weights.
+        attn_param_sharing_all: so does the second.
+        no_second: leave the attention among representatives out.
+        no_third: leave the third attention out.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+        drop_path_rate: float,
+        first_attn_type: str,
+        third_attn_type: str,
+        attn_param_sharing_first_third: bool,
+        attn_param_sharing_all: bool,
+        no_second: bool,
+        no_third: bool,
+    ):
+        super().__init__()
+        self.first_attn_type = first_attn_type
+        self.third_attn_type = None if no_third else third_attn_type
+        self.has_second = not no_second
+        self.first_attn_norm0 = LayerNorm(dim)
+        if first_attn_type == "cross":
+            self.first_attn_norm1 = LayerNorm(dim)
+        self.first_attn = CrossAttention(dim=dim, num_heads=num_heads)
+        if self.has_second:
+            self.second_attn_norm0 = LayerNorm(dim)
+            own = not attn_param_sharing_all
+            new = CrossAttention(dim=dim, num_heads=num_heads) if own else self.first_attn
+            self.second_attn = new
+        if not no_third:
+            self.third_attn_norm0 = LayerNorm(dim)
+            if third_attn_type == "cross":
+                self.third_attn_norm1 = LayerNorm(dim)
+            own = not (attn_param_sharing_first_third or attn_param_sharing_all)
+            new = CrossAttention(dim=dim, num_heads=num_heads) if own else self.first_attn
+            self.third_attn = new
+        self.norm2 = LayerNorm(dim)
+        self.mlp = Mlp(dim=dim, hidden_dim=int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, representatives: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Transform both kinds of tokens.
+
+        Args:
+            representatives: (B, R, D), one per region.
+            tokens: (B, R*S, D), region by region.
+
+        Returns:
+            The same two, transformed.
+        """
+        if self.first_attn_type == "self":
+            norms = self.first_attn_norm0
+            representatives, tokens = self._local(self.first_attn, norms, representatives, tokens)
+        else:
+            representatives = representatives + self._read_region(representatives, tokens)
+        if self.has_second:
+            normed = self.second_attn_norm0(representatives)
+            residual = self.second_attn(normed, normed)
+            representatives = representatives + self.drop_path(residual)
+        if self.third_attn_type == "cross":
+            context = self.third_attn_norm1(representatives)
+            tokens = tokens + self.drop_path(
+                self.third_attn(self.third_attn_norm0(tokens), context)
+            )
+        elif self.third_attn_type == "self":
+            norms = self.third_attn_norm0
+            representatives, tokens = self._local(self.third_attn, norms, representatives, tokens)
+        keep = self.drop_path.draw(tokens)
+        representatives = representatives + scaled(self.mlp(self.norm2(representatives)), keep)
+        return representatives, tokens + scaled(self.mlp(self.norm2(tokens)), keep)
+
+    def _local(
+        self, attn: CrossAttention, norm: nn.Module, representatives: Tensor, tokens: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Self-attention in each region over its representative and its tokens, with residual."""
+        num_regions = representatives.shape[1]
+        by_region = norm(tokens).unflatten(1, (num_regions, -1))  # (B, R, S, D)
+        region = torch.cat((norm(representatives).unsqueeze(2), by_region), dim=2)
+        region = region.flatten(0, 1)  # (B*R, 1+S, D)
+        mixed = attn(region, region).unflatten(0, (-1, num_regions))  # (B, R, 1+S, D)
+        keep = self.drop_path.draw(tokens)
+        representatives = representatives + scaled(mixed[:, :, 0], keep)
+        return representatives, tokens + scaled(mixed[:, :, 1:].flatten(1, 2), keep)
+
+    def _read_region(self, representatives: Tensor, tokens: Tensor) -> Tensor:
+        """What each representative reads from its region's tokens; (B, R, D)."""
+        num_regions = representatives.shape[1]
+        query = self.first_attn_norm0(representatives).flatten(0, 1).unsqueeze(1)  # (B*R, 1, D)
+        context = self.first_attn_norm1(tokens)
+        context = rearrange(context, "b (r s) d -> (b r) s d", r=num_regions)
+        read = self.first_attn(query, context).squeeze(1)
+        return self.drop_path(read.unflatten(0, (-1, num_regions)))
+
+
+class LGIFormer(Encoder):
+    """LGI-Former: the grid is cut into regions, each with a learnt representative token.
+
+    Args:
+        depth: number of blocks.
+        region_size: (t, h, w) tokens of a region; divides the grid.
+        pooled_tokens: what fine-tuning pools: "region" representatives, "org" tokens or "all".
+        first_attn_type: ablation, see `LGIBlock`.
+        third_attn_type: ablation, see `LGIBlock`.
+        attn_param_sharing_first_third: ablation, see `LGIBlock`.
+        attn_param_sharing_all: ablation, see `LGIBlock`.
+        no_second: ablation, see `LGIBlock`.
+        no_third: ablation, see `LGIBlock`.
+        sizes: those of `Encoder`.
+
+    Raises:
+        ValueError: a size is out of range or does not fit another one.
+    """
+
+    def __init__(
+        self,
+        *,
+        depth: int,
+        region_size: Sequence[int],
+        pooled_tokens: str,
+        first_attn_type: str,
+        third_attn_type: str,
+        attn_param_sharing_first_third: bool,
+        attn_param_sharing_all: bool,
+        no_second: bool,
+        no_third: bool,
+        **sizes,
+    ):
+        super().__init__(**sizes)
+        check_positive(depth=depth)
+        _check_choice("pooled_tokens", pooled_tokens, POOLED_TOKENS)
+        _check_choice("first_attn_type", first_attn_type, _ATTENTION_TYPES)
+        _check_choice("third_attn_type", third_attn_type, _ATTENTION_TYPES)
+        self.pooled_tokens = pooled_tokens
+        self.region_size = tuple(region_size)
+        self.region_grid = _region_grid(self.grid, self.region_size)
+        self.num_regions = self.region_grid[0] * self.region_grid[1] * self.region_grid[2]
+        self.lg_region_tokens = nn.Parameter(torch.zeros(self.num_regions, self.embed_dim))
+        nn.init.trunc_normal_(self.lg_region_tokens, std=0.02)
+        self.blocks = nn.ModuleList(
+            LGIBlock(
+                dim=self.embed_dim,
+                num_heads=self.num_heads,
+                mlp_ratio=self.mlp_ratio,
+                drop_path_rate=rate,
+                first_attn_type=first_attn_type,
+                third_attn_type=third_attn_type,
+                attn_param_sharing_first_third=attn_param_sharing_first_third,
+                attn_param_sharing_all=attn_param_sharing_all,
+                no_second=no_second,
+                no_third=no_third,
+            )
+            for rate in drop_path_rates(self.drop_path_rate, depth)
+        )
+        region_of_token = self._region_of_token()
+        self.register_buffer("region_of_token", region_of_token, persistent=False)
+
+    def encode(self, tokens: Tensor, indices: Tensor | None = None) -> EncoderOutput:
+        """Run all blocks; see `Encoder.encode`. Every region needs the same number of tokens.
+
+        Raises:
+            ValueError: the number of tokens is not a multiple of the number of regions.
+        """
+        if tokens.shape[1] % self.num_regions:
+            raise ValueError(
+                f"{tokens.shape[1]} visible tokens do not spread evenly over {self.num_regions} "
+                f"regions of {self.region_size} tokens; LGI-Former needs the same number in each. "
+                "Use --mask_type part_window with --part_win_size equal to the region size."
+            )
+        regions = self.region_of_token if indices is None else self.region_of_token[indices]
+        order = regions.expand(tokens.shape[0], -1).argsort(dim=1, stable=True)
+        by_region = gather_tokens(tokens, order)
+        representatives = self.lg_region_tokens.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
+        for block in self.blocks:
+            representatives, by_region = run_block(
+                block, representatives, by_region, recompute=self.grad_checkpointing
+            )
+        in_order = gather_tokens(by_region, order.argsort(dim=1))
+        summary = self._summary(representatives, in_order)
+        return EncoderOutput([in_order], [self.grid[0]], summary=summary)
+
+    def check_mask(self, mask: Tensor) -> None:
+        """Raise ValueError unless every region of a sample shows the same number of tokens."""
+        super().check_mask(mask)
+        member = F.one_hot(self.region_of_token, self.num_regions).float()  # (N, R)
+        counts = (~mask).float() @ member.to(mask.device)
+        if not bool((counts == counts[:, :1]).all()):
+            raise ValueError(
+                f"LGI-Former needs the same number of visible tokens in each region of "
+                f"{self.region_size} tokens; the first sample shows {counts[0].int().tolist()}. "
+                "Use --mask_type part_window with --part_win_size equal to the region size."
+            )
+
+    def no_weight_decay(self) -> set[str]:
+        """The representative tokens get none."""
+        return {"lg_region_tokens"}
+
+    def resized(self, name: str, values: Tensor) -> Tensor | None:
+        """Interpolate the representative tokens of another number of regions to this one's."""
+        source = _matching_grid(values.shape[0], self.region_grid)
+        if name != "lg_region_tokens" or values.shape[1:] != (self.embed_dim,) or source is None:
+            return None
+        volume = values.float().T.reshape(1, self.embed_dim, *source)
+        volume = F.interpolate(volume, self.region_grid, mode="trilinear", align_corners=False)
+        return volume.flatten(2)[0].T.to(values.dtype)
+
+    def _summary(self, representatives: Tensor, tokens: Tensor) -> Tensor:
+        if self.pooled_tokens == "region":
+            return representatives
+        return tokens if self.pooled_tokens == "org" else torch.cat((representatives, tokens), 1)
+
+    def _region_of_token(self) -> Tensor:
+        """Region number of each token, (N,)."""
+        regions = torch.arange(self.num_regions).reshape(self.region_grid)
+        for axis, size in enumerate(self.region_size):
+            regions = regions.repeat_interleave(size, dim=axis)
+        return regions.flatten()
+
+
+class LGIFormerClassifier(Classifier, LGIFormer):
+    """LGI-Former for fine-tuning: mean of the representatives, norm, head."""
+
+
+def _region_grid(grid: tuple[int, int, int], region_size: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(region_size) != 3:
+        raise ValueError(f"region_size must be three numbers (t, h, w); got {region_size!r}.")
+    check_positive(region_size_t=region_size[0], region_size_h=region_size[1])
+    check_positive(region_size_w=region_size[2])
+    if any(size % part for size, part in zip(grid, region_size)):
+        raise ValueError(
+            f"regions of {region_size} tokens do not divide the token grid {grid} (t, h, w); "
+            "each number of region_size must divide the grid's. Set region_size (--lg_region_size)."
+        )
+    return tuple(size // part for size, part in zip(grid, region_size))
+
+
+def _matching_grid(num_regions: int, grid: tuple[int, int, int]) -> tuple[int, int, int] | None:
+    """Region grid of a checkpoint with other frame count (first choice) or other image size."""
+    t, h, w = grid
+    if num_regions % (h * w) == 0:
+        return num_regions // (h * w), h, w
+    places = num_regions // t
+    for height in range(1, places + 1):
+        width = places // height
+        if height * width * t == num_regions and height * w == width * h:
+            return t, height, width
+    return None
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")
