@@ -1,0 +1,97 @@
+"""From flags to models, and to the numbers that follow from both."""
+
+import argparse
+import math
+import os
+
+import torch
+from torch import nn
+
+import models
+from datasets.catalog import DatasetSpec, get_spec, spec_for_csv
+
+# flag -> keyword of `models.create_model`; a flag that was not given leaves the model's default
+MODEL_FLAGS = {
+    "input_size": "img_size",
+    "num_frames": "num_frames",
+    "tubelet_size": "tubelet_size",
+    "drop_path": "drop_path_rate",
+    "stage_depths": "stage_depths",
+    "temporal_kernel_size": "temporal_kernel_size",
+    "num_bottleneck_tokens": "num_bottleneck_tokens",
+    "depth": "depth",
+    "lg_region_size": "region_size",
+    "decoder_depth": "decoder_depth",
+}
+FINETUNING_FLAGS = {
+    "lg_classify_token_type": "pooled_tokens",
+    "head_activation_func": "head_activation",
+}
+
+
+def model_overrides(flags: argparse.Namespace) -> dict:
+    """Keywords of `models.create_model` that the flags ask for."""
+    mapping = MODEL_FLAGS | (FINETUNING_FLAGS if hasattr(flags, "finetune") else {})
+    given = {key: getattr(flags, flag, None) for flag, key in mapping.items()}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def create_model(flags: argparse.Namespace, **more: object) -> nn.Module:
+    """Build `--model` with the flags' sizes.
+
+    Raises:
+        ValueError: unknown name, or sizes that the model does not take.
+    """
+    model = models.create_model(flags.model, **model_overrides(flags), **more)
+    if flags.use_checkpoint:
+        model.set_grad_checkpointing(True)
+    return model
+
+
+def global_batch(flags: argparse.Namespace, world_size: int) -> int:
+    """Clips per optimizer step, all processes together."""
+    return flags.batch_size * flags.update_freq * world_size
+
+
+def peak_rates(flags: argparse.Namespace, batch: int) -> tuple[float, float, float]:
+    """Peak, final and warm-up learning rate: each flag times global batch / 256."""
+    scale = batch / 256
+    return flags.lr * scale, flags.min_lr * scale, flags.warmup_lr * scale
+
+
+def steps_per_epoch(num_videos: int, batch: int) -> int:
+    """Optimizer steps in an epoch; the last batch is filled up (docs/reproduction.md)."""
+    return math.ceil(num_videos / batch)
+
+
+def num_workers(flags: argparse.Namespace) -> int:
+    """`--num_workers`, or as many as this process's share of the cores, at most 16."""
+    if flags.num_workers is not None:
+        return flags.num_workers
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(16, max(1, cores // local))
+
+
+def resolve_spec(flags: argparse.Namespace) -> DatasetSpec | None:
+    """The data set of `--data_set`, or the one that the CSV's path names, or None."""
+    if flags.data_set:
+        return get_spec(flags.data_set)
+    return spec_for_csv(flags.data_path) if flags.data_path else None
+
+
+def require(flags: argparse.Namespace, *names: str) -> None:
+    """Refuse to start without flags that have no sensible default.
+
+    Raises:
+        ValueError: names what is missing.
+    """
+    missing = [f"--{name}" for name in names if not getattr(flags, name)]
+    if missing:
+        raise ValueError(f"missing {' and '.join(missing)}; see --help")
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the device, before timing or leaving."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,119 @@
+"""Checkpoints: complete, written atomically, found again by the same command."""
+
+import logging
+import os
+import random
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+LAST = "checkpoint-last.pth"
+BEST = "checkpoint-best.pth"
+FORMAT = 1
+
+
+@dataclass
+class Position:
+    """How far a run has come.
+
+    Attributes:
+        epoch: epochs completed.
+        step: optimizer steps completed in the epoch after those.
+        losses: training loss of each of these steps, for the epoch's mean.
+        grad_norms: gradient norm of each of these steps.
+        best: best validation score so far.
+        best_epoch: epoch it was reached in.
+        seconds: training time so far.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    grad_norms: list[float] = field(default_factory=list)
+    best: float | None = None
+    best_epoch: int | None = None
+    seconds: float = 0.0
+
+
+def write_atomically(content: dict, path: Path) -> None:
+    """Save with `torch.save` so that `path` is always either the old or the new whole file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{random.randrange(1 << 30)}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files that a killed process left behind."""
+    for leftover in folder.glob(".checkpoint-*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+def pack(
+    *, model, optimizer, scaler, average, position: Position, flags: dict, class_names
+) -> dict:
+    """Everything a run needs to go on, and everything evaluation needs to know.
+
+    Only tensors, numbers, strings and containers of them, so that `torch.load` can read it with
+    `weights_only=True`.
+    """
+    return {
+        "format": FORMAT,
+        "model": model.state_dict(),
+        "model_config": model.config,
+        "model_ema": average.module.state_dict() if average else None,
+        "num_averaged": int(average.n_averaged) if average else 0,
+        "optimizer": optimizer.state_dict(),
+        "scaler": scaler.state_dict() if scaler else None,
+        "epoch": position.epoch,
+        "position": asdict(position),
+        "flags": flags,
+        "class_names": class_names,
+        "saved_at": time.time(),
+    }
+
+
+def read(path: Path, *, map_location="cpu") -> dict:
+    """Read a checkpoint of ours, tensors and plain values only.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged or not a checkpoint of this program.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist")
+    try:
+        content = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}); it may be damaged: delete it or name another by "
+            "--resume"
+        ) from error
+    if not isinstance(content, dict) or "position" not in content:
+        raise ValueError(
+            f"{path} holds weights but no training state; use --finetune for weights, "
+            "--resume only for checkpoints that this program wrote"
+        )
+    return content
+
+
+def restore(content: dict, *, model, optimizer, scaler, average) -> Position:
+    """Put a checkpoint's state into live objects; returns where the run stands."""
+    model.load_state_dict(content["model"])
+    optimizer.load_state_dict(content["optimizer"])
+    if scaler and content["scaler"]:
+        scaler.load_state_dict(content["scaler"])
+    if average and content["model_ema"]:
+        average.module.load_state_dict(content["model_ema"])
+        average.n_averaged.fill_(content["num_averaged"])
+    return Position(**content["position"])

@@ -1,0 +1,54 @@
+"""What the `run_*.py` files do: parse flags, run, and end with a message and status users can use.
+
+Exit status: 0 done, 1 an error, 2 wrong flags, 75 stopped by a signal after saving (start the
+same command again to go on).
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from engine import config, parsing
+
+logger = logging.getLogger(__name__)
+
+STOPPED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+
+def run_command(stage: str, argv: Sequence[str] | None = None) -> None:
+    """Run pre-training or fine-tuning from the command line.
+
+    Args:
+        stage: "pretraining" or "finetuning".
+        argv: arguments; default: those of the program.
+    """
+    parser = getattr(config, f"{stage}_parser")()
+    try:
+        flags = parsing.parse_flags(parser, argv)
+    except (ValueError, FileNotFoundError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
+    sys.exit(_run(stage, flags))
+
+
+def _run(stage: str, flags) -> int:
+    # Imported late, so that --help and wrong flags answer at once.
+    from engine import distributed
+    from engine.errors import StoppedBySignalError, is_for_user
+
+    try:
+        if stage == "pretraining":
+            from engine.pretraining import pretrain as run
+        else:
+            from engine.finetuning import finetune as run
+        run(flags)
+    except StoppedBySignalError as stopped:
+        logger.warning("stopped by %s after saving; the same command goes on from here", stopped)
+        return STOPPED_STATUS
+    except Exception as error:
+        if not is_for_user(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        distributed.stop()
+    return 0

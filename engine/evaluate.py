@@ -1,0 +1,179 @@
+"""Evaluation: every video once, the mean of its views, metrics from the pooled predictions."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from datasets import transforms
+from datasets.annotations import Annotations
+from engine.distributed import Workers
+from engine.errors import UnreadableInEvaluationError
+from engine.log import Progress
+from engine.precision import Precision
+from engine.predictions import from_scores, write_metrics, write_predictions
+from engine.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Scores of a whole annotation file, in its order.
+
+    Attributes:
+        scores: (n, num_outputs) mean over each video's views.
+        features: (n, D) mean pooled features, or None.
+    """
+
+    scores: np.ndarray
+    features: np.ndarray | None
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    loader: torch.utils.data.DataLoader,
+    task: Task,
+    *,
+    num_videos: int,
+    workers: Workers,
+    precision: Precision,
+    title: str = "evaluation",
+    with_features: bool = False,
+) -> Evaluated:
+    """Run a model over the views of all videos (SVFAP Sec. 4.2: two clips, mean of softmax).
+
+    Args:
+        model: fine-tuning model, not wrapped; each process runs its own videos.
+        loader: batches of views of this process's videos.
+        task: turns outputs into scores.
+        num_videos: videos of all processes together.
+        workers: processes and device.
+        precision: number format.
+        title: what the progress shows.
+        with_features: also keep the pooled features.
+
+    Raises:
+        UnreadableInEvaluationError: lists every video that could not be read.
+    """
+    model.eval()
+    sums: dict[int, list] = {}
+    unreadable: list[tuple[str, str]] = []
+    progress = Progress(
+        title,
+        total=len(loader),
+        done=0,
+        clips_per_step=(loader.batch_size or 1) * workers.world_size,
+        enabled=workers.is_main,
+    )
+    last_report = begun = time.monotonic()
+    for batch in loader:
+        progress.step(time.monotonic() - begun)
+        _note_problems(batch["notes"], unreadable)
+        clip = batch["clip"].to(workers.device, non_blocking=True)
+        with precision.autocast():
+            pixels = transforms.normalize(transforms.to_float(clip))
+            features = model.forward_features(pixels)
+            scores = task.scores(model.forward_head(features))
+        kept = [scores.cpu().double().numpy()]
+        kept.append(features.float().cpu().numpy() if with_features else None)
+        _add_views(sums, batch, *kept)
+        begun = time.monotonic()
+        if begun - last_report > 30 or progress.bar:
+            progress.report(workers.device)
+            last_report = begun
+    progress.close()
+    _raise_unreadable(unreadable, workers)
+    return _pool(sums, num_videos, workers, with_features)
+
+
+def _note_problems(notes: list, unreadable: list[tuple[str, str]]) -> None:
+    for note in notes:
+        if note.status == "unreadable":
+            unreadable.append((note.path, note.reason))
+        else:
+            logger.warning("%s video %s: %s", note.status, note.path, note.reason)
+
+
+def _add_views(sums: dict, batch: dict, scores: np.ndarray, features: np.ndarray | None) -> None:
+    """Add each view's scores to its video's weighted sum."""
+    weights = batch["view_weight"].double().tolist()
+    for row, (index, weight) in enumerate(zip(batch["index"].tolist(), weights, strict=True)):
+        total = sums.setdefault(index, [0.0, 0.0, 0.0])
+        total[0] = total[0] + weight * scores[row]
+        total[1] += weight
+        if features is not None:
+            total[2] = total[2] + weight * features[row]
+
+
+def _raise_unreadable(unreadable: list[tuple[str, str]], workers: Workers) -> None:
+    bad = sorted({item for part in workers.gather(unreadable) for item in part})
+    if bad:
+        listed = "\n".join(f"  {path}: {reason}" for path, reason in bad)
+        raise UnreadableInEvaluationError(
+            f"{len(bad)} videos of the evaluation set cannot be read, so there is no result; "
+            f"repair them or take them out of the CSV:\n{listed}"
+        )
+
+
+def _pool(sums: dict, num_videos: int, workers: Workers, with_features: bool) -> Evaluated:
+    """Put all processes' videos into the order of the annotation file."""
+    pooled: dict[int, list] = {}
+    for part in workers.gather(sums):
+        twice = pooled.keys() & part.keys()
+        assert not twice, f"videos evaluated by two processes: {sorted(twice)[:5]}"
+        pooled |= part
+    assert sorted(pooled) == list(range(num_videos)), "a video was not evaluated exactly once"
+    scores = np.stack([pooled[i][0] / pooled[i][1] for i in range(num_videos)])
+    features = None
+    if with_features:
+        features = np.stack([pooled[i][2] / pooled[i][1] for i in range(num_videos)])
+    return Evaluated(scores=scores, features=features)
+
+
+def write_results(
+    evaluated: Evaluated,
+    annotations: Annotations,
+    task: Task,
+    *,
+    output_dir: Path,
+    weights: str,
+    split: str,
+    note: str | None = None,
+) -> dict:
+    """Compute metrics and write `metrics.json`, `pred.csv` and, if there, `features.npz`.
+
+    Args:
+        evaluated: scores in the order of `annotations`.
+        annotations: ids and labels.
+        task: computes the metrics.
+        output_dir: run directory; it must exist.
+        weights: which weights these are ("last", "best", "ema", or a file).
+        split: which part of the data ("test").
+        note: a caution that belongs beside the numbers.
+
+    Returns:
+        The metrics.
+    """
+    metrics = task.metrics(annotations.labels, evaluated.scores)
+    if note:
+        metrics["notes"] = [*metrics.get("notes", []), note]
+    predictions = from_scores(
+        annotations.ids, annotations.labels, evaluated.scores, names=task.names
+    )
+    write_predictions(output_dir / "pred.csv", predictions)
+    if evaluated.features is not None:
+        np.savez(
+            output_dir / "features.npz",
+            id=np.array(annotations.ids),
+            label=annotations.labels,
+            score=evaluated.scores.astype(np.float32),
+            feature=evaluated.features.astype(np.float32),
+        )
+    write_metrics(output_dir / "metrics.json", metrics, weights=weights, split=split)
+    return metrics

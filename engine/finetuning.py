@@ -1,0 +1,278 @@
+"""Fine-tuning and evaluation: `run_finetune.py` from its flags to metrics and predictions."""
+
+import argparse
+import logging
+from pathlib import Path
+
+import models
+from datasets import clips
+from datasets.annotations import Annotations
+from datasets.randaugment import RandAugment
+from engine import build, checkpoint, distributed, plan, plots, rundir
+from engine.evaluate import write_results
+from engine.log import EpochLog, set_up_logging
+from engine.loop import Training, train
+from engine.optim import create_average, create_optimizer, parameter_settings
+from engine.precision import set_up_kernels
+from engine.schedules import cosine_schedule, weight_decay_schedule
+from engine.setting import Setting, settle
+from engine.tasks import FinetuningLoss
+from engine.unreadable import UnreadableBudget
+
+logger = logging.getLogger(__name__)
+
+LOWER_IS_BETTER = {"loss", "mae"}
+ALIASES = {"acc1": "war"}
+
+
+def finetune(flags: argparse.Namespace) -> dict | None:
+    """Fine-tune and test, or with `--eval` only test.
+
+    Returns:
+        The final metrics (None for `--dry_run`).
+
+    Raises:
+        ValueError: flags or files that cannot work, each with the remedy.
+        StoppedBySignalError: interrupted and saved.
+    """
+    workers = distributed.start(flags.device)
+    set_up_logging(workers.is_main)
+    set_up_kernels(workers.device)
+    build.require(flags, "data_path")
+    weights = _weights_to_evaluate(flags) if flags.eval else None
+    setting = settle(flags, workers, weights)
+    if flags.eval:
+        return _evaluate_only(setting, *weights)
+    return _train_and_test(setting)
+
+
+def _train_and_test(setting: Setting) -> dict | None:
+    flags, workers = setting.flags, setting.workers
+    train_set, val_set = setting.read("train"), setting.read("val")
+    test_set = setting.read("test", flags.eval_data_path)
+    batch = build.global_batch(flags, workers.world_size)
+    steps = build.steps_per_epoch(len(train_set), batch)
+    val_is_test = val_set is not None and val_set.ids == test_set.ids
+    if workers.is_main:
+        rows = _plan(setting, (train_set, val_set, test_set), val_is_test, batch, steps)
+        logger.info("plan\n%s", plan.describe(rows))
+    if flags.dry_run:
+        return None
+    resume = rundir.find_checkpoint(flags)
+    facts = {"model": setting.model.config, "global_batch": batch, "face_window": setting.window,
+             "class_names": setting.task.names}  # fmt: skip
+    output_dir = rundir.open_run(flags, workers, facts)
+    if flags.finetune and not resume:
+        report = models.load_weights(setting.model, flags.finetune)
+        logger.info("weights of %s\n%s", flags.finetune, report)
+    run = _training(setting, train_set, steps, batch, output_dir)
+    if resume:
+        run.resume_from(resume)
+    if flags.compile:
+        setting.model.compile()
+    is_main = workers.is_main
+    log = EpochLog(output_dir if is_main else None, flags.log_dir if is_main else None)
+
+    def after_epoch(epoch: int) -> dict:
+        if val_set is None or flags.disable_eval_during_finetuning:
+            return {}
+        return _validate(setting, run, val_set)
+
+    try:
+        train(run, log, after_epoch)
+    finally:
+        log.close()
+    return _test(setting, run, test_set, val_is_test, output_dir)
+
+
+def _training(setting: Setting, train_set, steps: int, batch: int, output_dir) -> Training:
+    flags, workers, model = setting.flags, setting.workers, setting.model
+    dataset = clips.FinetuneClips(
+        annotations=train_set,
+        clip_frames=model.num_frames,
+        stride=flags.sampling_rate,
+        size=model.img_size,
+        seed=flags.seed,
+        randaugment=RandAugment.parse(flags.aa),
+        scale=tuple(flags.scale),
+        ratio=tuple(flags.ratio),
+        flip=flags.flip,
+        erase_prob=flags.reprob,
+        face_window=setting.window,
+        backend=flags.reader,
+        clips_per_video=flags.num_sample,
+    )
+    sampler = clips.EpochSampler(
+        num_samples=len(train_set),
+        batch_size=flags.batch_size,
+        seed=flags.seed,
+        rank=workers.rank,
+        world_size=workers.world_size,
+        accumulation=flags.update_freq,
+    )
+    loader = clips.make_loader(
+        dataset,
+        sampler,
+        num_workers=build.num_workers(flags),
+        pin_memory=flags.pin_mem and workers.device.type == "cuda",
+    )
+    peak, final, first = build.peak_rates(flags, batch)
+    settings = parameter_settings(
+        model, weight_decay=flags.weight_decay, layer_decay=flags.layer_decay
+    )
+    return Training(
+        flags=flags,
+        workers=workers,
+        model=model,
+        optimizer=create_optimizer(model, flags, settings),
+        loader=loader,
+        loss_of=FinetuningLoss(
+            task=setting.task, size=model.img_size, device=workers.device,
+            autocast=setting.precision.autocast, erase_mode=flags.remode,
+        ),
+        rates=cosine_schedule(
+            peak, final, epochs=flags.epochs, steps_per_epoch=steps,
+            warmup_epochs=flags.warmup_epochs, warmup_steps=flags.warmup_steps, start_value=first,
+        ),
+        weight_decays=weight_decay_schedule(flags, steps),
+        steps_per_epoch=steps,
+        precision=setting.precision,
+        output_dir=output_dir,
+        budget=UnreadableBudget(
+            num_videos=len(train_set), share=flags.max_unreadable,
+            output_dir=output_dir, workers=workers,
+        ),
+        average=create_average(model, flags.model_ema_decay) if flags.model_ema else None,
+        class_names=list(setting.task.names),
+    )  # fmt: skip
+
+
+def _validate(setting: Setting, run: Training, val_set: Annotations) -> dict:
+    """Metrics on the middle clips of the validation part; keeps the best weights."""
+    model = run.average.module if run.average else setting.model
+    evaluated = setting.evaluate(model, val_set, middle=True, title="validation")
+    loss = setting.task.loss(evaluated.scores, val_set.labels)
+    metrics = setting.task.metrics(val_set.labels, evaluated.scores)
+    line = {"val_loss": loss} | {
+        f"val_{name}": value
+        for name, value in (metrics | metrics.get("mean", {})).items()
+        if isinstance(value, float)
+    }
+    chosen = setting.flags.val_metric or setting.task.default_metric
+    chosen = ALIASES.get(chosen, chosen)
+    if f"val_{chosen}" not in line:
+        raise ValueError(
+            f"--val_metric {chosen}: this task has "
+            f"{sorted(name.removeprefix('val_') for name in line)}"
+        )
+    score = line[f"val_{chosen}"]
+    position = run.position
+    better = score < position.best if chosen in LOWER_IS_BETTER else None
+    if position.best is None or (score > position.best if better is None else better):
+        position.best, position.best_epoch = score, position.epoch
+        run.save(checkpoint.BEST)
+    logger.info("validation: %s", "  ".join(f"{k} {v:.4f}" for k, v in line.items()))
+    return line
+
+
+def _test(setting, run: Training, test_set, val_is_test: bool, output_dir) -> dict:
+    """Final numbers, from the weights of `--test_weights`."""
+    model, which = setting.model, setting.flags.test_weights
+    note = None
+    if which == "ema":
+        if run.average is None:
+            raise ValueError("--test_weights ema needs --model_ema")
+        model = run.average.module
+    elif which == "best":
+        if output_dir is None or not (output_dir / checkpoint.BEST).exists():
+            raise ValueError(
+                "--test_weights best: there is no checkpoint-best.pth; it needs an --output_dir "
+                "and a val.csv"
+            )
+        run.workers.barrier()
+        content = checkpoint.read(output_dir / checkpoint.BEST)
+        model.load_state_dict(content["model_ema"] or content["model"])
+        note = "best on val" + (", which is the test part: too good to report" * val_is_test)
+    return _report(setting, model, test_set, "test", which, note, output_dir)
+
+
+def _report(setting: Setting, model, annotations, split, weights, note, output_dir) -> dict:
+    """Evaluate by the test protocol and write everything down."""
+    evaluated = setting.evaluate(model, annotations, middle=False, title=split)
+    metrics = setting.task.metrics(annotations.labels, evaluated.scores)
+    if setting.workers.is_main and output_dir:
+        metrics = write_results(
+            evaluated, annotations, setting.task, output_dir=output_dir, weights=weights,
+            split=split, note=note,
+        )  # fmt: skip
+        if setting.kind == "classification":
+            plots.plot_confusion_matrix(
+                metrics, setting.task.names, output_dir / "confusion_matrix.png"
+            )
+        if (output_dir / "log.jsonl").exists():
+            plots.plot_curves(output_dir / "log.jsonl", output_dir / "curves.png")
+    if setting.workers.is_main:
+        summary = metrics.get("mean", metrics)
+        shown = "  ".join(f"{k} {v:.4f}" for k, v in summary.items() if isinstance(v, float))
+        logger.info("%s (%s weights, %d videos): %s", split, weights, len(annotations), shown)
+        if metrics.get("absent_classes"):
+            logger.warning("no videos of %s: left out of UAR", metrics["absent_classes"])
+        if note:
+            logger.warning(note)
+    return metrics
+
+
+def _weights_to_evaluate(flags: argparse.Namespace) -> tuple[str, dict | None]:
+    """Which file `--eval` tests; its content if it is a checkpoint of ours.
+
+    Raises:
+        FileNotFoundError: nothing to evaluate.
+    """
+    path = flags.resume or flags.finetune
+    if not path:
+        name = checkpoint.BEST if flags.test_weights == "best" else checkpoint.LAST
+        path = str(Path(flags.output_dir) / name)
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"--eval: {path} does not exist; name a checkpoint with --resume, or an --output_dir "
+            "that holds a finished run"
+        )
+    return path, models.read_checkpoint(path)
+
+
+def _evaluate_only(setting: Setting, path: str, content: dict | None) -> dict:
+    flags = setting.flags
+    report = models.load_weights(setting.model, path)
+    logger.info("weights of %s\n%s", path, report)
+    annotations = setting.read(flags.eval_split, flags.eval_data_path)
+    if annotations is None:
+        raise FileNotFoundError(f"{flags.data_path} has no {flags.eval_split}.csv")
+    output_dir = Path(flags.output_dir) if flags.output_dir else None
+    if output_dir and setting.workers.is_main:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    return _report(setting, setting.model, annotations, flags.eval_split, path, None, output_dir)
+
+
+def _plan(setting: Setting, parts, val_is_test: bool, batch: int, steps: int) -> dict:
+    flags, model = setting.flags, setting.model
+    train_set, val_set, test_set = parts
+    cost = plan.clip_cost(model.config)
+    peak, final, _ = build.peak_rates(flags, batch)
+    validation = f"{len(val_set)} videos" if val_set else "none: no val.csv, so no best checkpoint"
+    if val_is_test:
+        validation += " (the same as test: `best` would be chosen on test; report `last`)"
+    return plan.model_rows(model, cost, flags, setting.precision, batch) | {
+        "data set": flags.data_set or "custom",
+        "task": f"{setting.kind}: {', '.join(setting.task.names)}",
+        "training": f"{len(train_set)} videos",
+        "validation": validation,
+        "test": f"{len(test_set)} videos, {flags.test_num_segment} segments x "
+        f"{flags.test_num_crop} crops (equal views are computed once)",
+        "face window": setting.window or "whole frame",
+        "weights": flags.finetune or "random",
+        "steps": f"{steps} per epoch, {flags.epochs} epochs",
+        "learning rate": f"{peak:.3g} at its peak, {final:.3g} at the end, decay "
+        f"{flags.layer_decay} per layer",
+        "device": f"{setting.workers.world_size} x {setting.workers.device}",
+        "output": flags.output_dir or "none",
+    }

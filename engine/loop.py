@@ -1,0 +1,311 @@
+"""The one training loop, for pre-training and fine-tuning.
+
+It knows batches, gradients, schedules, checkpoints and interruptions. What a loss is comes in as
+`loss_of`, what happens after an epoch as `after_epoch`.
+"""
+
+import argparse
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from datasets import rng
+from engine import checkpoint
+from engine.checkpoint import Position
+from engine.distributed import Workers
+from engine.errors import StoppedBySignalError
+from engine.log import EpochLog, Progress, duration, memory_gib
+from engine.optim import set_step_values
+from engine.precision import Precision
+from engine.unreadable import UnreadableBudget
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Training:
+    """Everything a run changes or needs while it trains.
+
+    Attributes:
+        flags: the run's flags.
+        workers: processes and device.
+        model: the bare model.
+        optimizer: its groups carry `lr_scale`.
+        loader: batches of this process; its sampler has `set_position(epoch, step)`.
+        loss_of: (model, batch, random generator) -> scalar loss.
+        rates: learning rate of every step.
+        weight_decays: weight decay of every step.
+        steps_per_epoch: optimizer steps.
+        precision: number format.
+        output_dir: None writes nothing.
+        budget: keeps account of unreadable videos.
+        average: moving average of the weights, if any.
+        position: where the run stands.
+        class_names: stored in checkpoints.
+    """
+
+    flags: argparse.Namespace
+    workers: Workers
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    loader: torch.utils.data.DataLoader
+    loss_of: Callable
+    rates: np.ndarray
+    weight_decays: np.ndarray
+    steps_per_epoch: int
+    precision: Precision
+    output_dir: Path | None
+    budget: UnreadableBudget
+    average: nn.Module | None = None
+    position: Position = field(default_factory=Position)
+    class_names: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        """Wrap the model for several processes and make the gradient scaler."""
+        self.scaler = torch.amp.GradScaler("cuda") if self.precision.needs_scaler else None
+        self.wrapped = self.model
+        if self.workers.is_distributed:
+            on_gpu = self.workers.device.type == "cuda"
+            self.wrapped = DistributedDataParallel(
+                self.model,
+                device_ids=[self.workers.device.index] if on_gpu else None,
+                gradient_as_bucket_view=True,
+                broadcast_buffers=False,
+            )
+        self.saved_at = time.monotonic()
+        self.last_saved: Path | None = None
+
+    def save(self, name: str) -> None:
+        """Write a checkpoint on the main process."""
+        if not (self.output_dir and self.flags.save_ckpt and self.workers.is_main):
+            return
+        content = checkpoint.pack(
+            model=self.model,
+            optimizer=self.optimizer,
+            scaler=self.scaler,
+            average=self.average,
+            position=self.position,
+            flags=vars(self.flags),
+            class_names=self.class_names,
+        )
+        self.last_saved = self.output_dir / name
+        checkpoint.write_atomically(content, self.last_saved)
+        self.saved_at = time.monotonic()
+
+    def resume_from(self, path: Path) -> None:
+        """Take over the state of a checkpoint."""
+        content = checkpoint.read(path)
+        self.position = checkpoint.restore(
+            content,
+            model=self.model,
+            optimizer=self.optimizer,
+            scaler=self.scaler,
+            average=self.average,
+        )
+        self.last_saved = path
+        logger.info(
+            "resumed from %s: %d epochs and %d of %d steps done",
+            path, self.position.epoch, self.position.step, self.steps_per_epoch,
+        )  # fmt: skip
+
+
+class _StopRequest:
+    """Notes SIGTERM and SIGINT; a second SIGINT ends the program at once."""
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self.previous = {
+            number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+
+    def _note(self, number: int, frame: object) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name
+        logger.warning("%s received: saving after this step", self.received)
+
+    def restore(self) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+
+def train(run: Training, log: EpochLog, after_epoch: Callable[[int], dict]) -> None:
+    """Train to the last epoch, saving on the way.
+
+    Args:
+        run: a new run, or one that `resume_from` put in the middle.
+        log: takes a line per epoch.
+        after_epoch: (epochs done) -> metrics of that epoch; called on all processes.
+
+    Raises:
+        StoppedBySignalError: SIGTERM or SIGINT came; the state is saved.
+        FloatingPointError: the loss is not finite; raised on every process.
+        TooManyUnreadableError: more unreadable videos than `--max_unreadable`.
+    """
+    request = _StopRequest()
+    last_step = min(run.flags.epochs * run.steps_per_epoch, run.flags.max_steps or math.inf)
+    try:
+        while run.position.epoch * run.steps_per_epoch + run.position.step < last_step:
+            epoch = run.position.epoch
+            stop_step = min(run.steps_per_epoch, last_step - epoch * run.steps_per_epoch)
+            facts = _train_epoch(run, log, request, int(stop_step))
+            line = _close_epoch(run, facts, finished=stop_step == run.steps_per_epoch)
+            line |= after_epoch(epoch)
+            if run.workers.is_main:
+                log.write(epoch, line)
+            _save_epoch(run, epoch, is_last=(epoch + 1) * run.steps_per_epoch >= last_step)
+            if run.workers.any(request.received is not None):
+                raise StoppedBySignalError(request.received)
+    finally:
+        request.restore()
+
+
+def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, stop_step: int) -> dict:
+    """The rest of the current epoch, up to `stop_step`; returns the progress facts."""
+    position = run.position
+    run.wrapped.train()
+    run.loader.batch_sampler.set_position(position.epoch, position.step)
+    progress = Progress(
+        f"epoch {position.epoch + 1}/{run.flags.epochs}",
+        total=stop_step,
+        done=position.step,
+        clips_per_step=run.flags.batch_size * run.flags.update_freq * run.workers.world_size,
+        enabled=run.workers.is_main,
+    )
+    batches = iter(run.loader)
+    pending: list[torch.Tensor] = []  # losses and gradient norms not yet read back
+    started = time.monotonic()
+    try:
+        while position.step < stop_step:
+            losses, norm, waited = _optimizer_step(run, batches)
+            pending.append(torch.stack([losses, norm]))
+            position.step += 1
+            progress.step(waited)
+            report = position.step % run.flags.print_freq == 0 or position.step == stop_step
+            due = _save_is_due(run)
+            stopping = request.received is not None
+            if report or (run.workers.world_size == 1 and (due or stopping)):
+                _read_back(run, pending)
+                run.budget.check()
+                step = position.epoch * run.steps_per_epoch + position.step
+                values = {"loss": position.losses[-1], "lr": run.rates[step - 1]}
+                progress.report(run.workers.device, **values)
+                log.scalars(values, step, "step")
+                position.seconds += time.monotonic() - started
+                started = time.monotonic()
+                stopping = run.workers.any(stopping)
+                if due or stopping:
+                    run.save(checkpoint.LAST)
+                if stopping:
+                    raise StoppedBySignalError(request.received or "a signal to another process")
+    finally:
+        progress.close()
+    return progress.facts()
+
+
+def _optimizer_step(
+    run: Training, batches: Iterator[dict]
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """One optimizer step; returns mean loss and gradient norm on the device, seconds waited."""
+    position, flags = run.position, run.flags
+    step = position.epoch * run.steps_per_epoch + position.step
+    set_step_values(run.optimizer, float(run.rates[step]), float(run.weight_decays[step]))
+    # Drop path draws from torch's generator: key it, so that resuming needs no generator state.
+    draws = rng.generator(flags.seed, position.epoch, position.step, run.workers.rank, "step")
+    torch.manual_seed(int(draws.integers(2**63)))
+    losses, waited = [], 0.0
+    for turn in range(flags.update_freq):
+        begun = time.monotonic()
+        batch = next(batches)
+        waited += time.monotonic() - begun
+        run.budget.note(batch["notes"])
+        is_last = turn == flags.update_freq - 1
+        if run.workers.is_distributed:
+            run.wrapped.require_backward_grad_sync = is_last
+        loss = run.loss_of(run.wrapped, batch, draws)
+        scaled = loss / flags.update_freq
+        (run.scaler.scale(scaled) if run.scaler else scaled).backward()
+        losses.append(loss.detach())
+    if run.scaler:
+        run.scaler.unscale_(run.optimizer)
+    norm = nn.utils.clip_grad_norm_(run.model.parameters(), flags.clip_grad or math.inf)
+    if run.scaler:
+        run.scaler.step(run.optimizer)
+        run.scaler.update()
+    else:
+        run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    if run.average:
+        run.average.update_parameters(run.model)
+    return torch.stack(losses).mean().float(), norm.detach().float(), waited
+
+
+def _save_is_due(run: Training) -> bool:
+    minutes = (time.monotonic() - run.saved_at) / 60
+    return minutes >= run.flags.save_every_minutes
+
+
+def _read_back(run: Training, pending: list[torch.Tensor]) -> None:
+    """Bring losses of the last steps to the host, averaged over processes, and check them.
+
+    Losses stay on the device until here, so a step never waits for the one before.
+
+    Raises:
+        FloatingPointError: a loss is not finite, on any process, so raised on all.
+    """
+    if not pending:
+        return
+    values = run.workers.mean(torch.stack(pending)).tolist()
+    first = run.position.step - len(pending)
+    pending.clear()
+    for offset, (loss, norm) in enumerate(values):
+        if not math.isfinite(loss):
+            step = first + offset
+            rate = run.rates[run.position.epoch * run.steps_per_epoch + step]
+            raise FloatingPointError(
+                f"the loss is {loss} in epoch {run.position.epoch}, step {step} (learning rate "
+                f"{rate:.3g}, precision {run.precision}); last good checkpoint: "
+                f"{run.last_saved or 'none'}. Try a lower --lr, --clip_grad 1, longer "
+                "--warmup_epochs or --amp off, and start again: the run goes on from there"
+            )
+        run.position.losses.append(loss)
+        run.position.grad_norms.append(norm)
+
+
+def _close_epoch(run: Training, facts: dict, *, finished: bool) -> dict:
+    """The epoch's line for the log; moves the position to the next epoch."""
+    position = run.position
+    step = position.epoch * run.steps_per_epoch + position.step
+    line = {
+        "train_loss": float(np.mean(position.losses)),
+        "train_lr": float(run.rates[step - 1]),
+        "train_weight_decay": float(run.weight_decays[step - 1]),
+        "train_grad_norm": float(np.mean(position.grad_norms)),
+        "clips_per_second": facts["clips_per_second"],
+        "data_wait": facts["data_wait"],
+        "memory_gib": memory_gib(run.workers.device),
+        "seconds": position.seconds,
+        "unreadable_videos": run.budget.num_skipped,
+    }
+    if finished:
+        position.epoch += 1
+        position.step = 0
+    position.losses, position.grad_norms = [], []
+    return line
+
+
+def _save_epoch(run: Training, epoch: int, *, is_last: bool) -> None:
+    run.save(checkpoint.LAST)
+    if is_last or (epoch + 1) % run.flags.save_ckpt_freq == 0:
+        run.save(f"checkpoint-{epoch}.pth")
+    if run.workers.is_main:
+        logger.info("%s after %s", f"epoch {epoch + 1} done", duration(run.position.seconds))

@@ -1,0 +1,102 @@
+"""Optimizer, layer-wise learning rate decay, weight averaging."""
+
+import argparse
+from collections.abc import Mapping
+
+import timm.optim
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+def parameter_settings(
+    model: nn.Module, *, weight_decay: float, layer_decay: float | None
+) -> dict[str, dict[str, float]]:
+    """Learning rate factor and weight decay of every parameter.
+
+    Layer-wise decay gives group i of n the factor `layer_decay ** (n - 1 - i)`. As in the
+    published runs, TPSBT's down-samplers carry the head's rate (see `layer_groups`).
+
+    Args:
+        model: a model that follows the contract of `models`.
+        weight_decay: for parameters with two or more dimensions.
+        layer_decay: factor per layer group, 0..1; None or 1 trains all alike.
+
+    Returns:
+        name -> {"lr_scale", "weight_decay"} of each parameter that requires gradients.
+    """
+    groups = model.layer_groups()
+    exempt = model.no_weight_decay()
+    depth = {name: position for position, names in enumerate(groups) for name in names}
+    decay = 1.0 if layer_decay is None else layer_decay
+    settings = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        plain = parameter.ndim <= 1 or name.endswith(".bias") or name in exempt
+        settings[name] = {
+            "lr_scale": decay ** (len(groups) - 1 - depth[name]),
+            "weight_decay": 0.0 if plain else weight_decay,
+        }
+    return settings
+
+
+def create_optimizer(
+    model: nn.Module, flags: argparse.Namespace, settings: Mapping[str, Mapping[str, float]]
+) -> torch.optim.Optimizer:
+    """Build the optimizer of `--opt`; AdamW is the fused one.
+
+    Args:
+        model: the bare model (not wrapped).
+        flags: `opt`, `opt_eps`, `opt_betas`, `momentum`, `lr`.
+        settings: result of `parameter_settings`.
+
+    Returns:
+        An optimizer whose groups carry `lr_scale` and `base_weight_decay`.
+
+    Raises:
+        ValueError: no optimizer of that name.
+    """
+    groups: dict[tuple[float, float], dict] = {}
+    for name, parameter in model.named_parameters():
+        if name not in settings:
+            continue
+        scale, decay = settings[name]["lr_scale"], settings[name]["weight_decay"]
+        group = groups.setdefault(
+            (scale, decay),
+            {"params": [], "lr_scale": scale, "weight_decay": decay, "decays": decay > 0},
+        )
+        group["params"].append(parameter)
+    options = {"lr": flags.lr, "eps": flags.opt_eps}
+    if flags.opt_betas:
+        options["betas"] = tuple(flags.opt_betas)
+    if flags.opt.lower() == "adamw":
+        return torch.optim.AdamW(list(groups.values()), fused=True, **options)
+    if flags.opt.lower() == "sgd":
+        return torch.optim.SGD(
+            list(groups.values()), lr=flags.lr, momentum=flags.momentum, nesterov=True
+        )
+    try:
+        return timm.optim.create_optimizer_v2(
+            list(groups.values()),
+            opt=flags.opt,
+            weight_decay=0.0,
+            momentum=flags.momentum,
+            **options,
+        )
+    except (ValueError, AssertionError) as error:
+        known = ", ".join(timm.optim.list_optimizers())
+        raise ValueError(f"--opt {flags.opt!r}: {error}; known: {known}") from error
+
+
+def set_step_values(optimizer: torch.optim.Optimizer, rate: float, weight_decay: float) -> None:
+    """Set this step's learning rate (times each group's factor) and weight decay."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_scale"]
+        if group["decays"]:
+            group["weight_decay"] = weight_decay
+
+
+def create_average(model: nn.Module, decay: float) -> AveragedModel:
+    """Exponential moving average of the weights (`--model_ema`)."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

@@ -1,0 +1,71 @@
+"""Number formats of a training step: which, when, and what that needs."""
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+
+# Below this width autocast costs more than its matrix products save on a CPU.
+MIN_CPU_AUTOCAST_WIDTH = 256
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Resolved `--amp`: `dtype` None means float32 throughout."""
+
+    device_type: str
+    dtype: torch.dtype | None
+
+    @property
+    def needs_scaler(self) -> bool:
+        """Whether gradients underflow without loss scaling."""
+        return self.dtype == torch.float16
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Context in which the forward pass runs."""
+        if self.dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device_type, dtype=self.dtype)
+
+    def __str__(self) -> str:
+        return "float32" if self.dtype is None else str(self.dtype).removeprefix("torch.")
+
+
+def choose_precision(amp: str, device: torch.device, *, width: int) -> Precision:
+    """Resolve `--amp` for a device and a model.
+
+    Args:
+        amp: "auto" (bf16 where the device computes in it, fp16 on older CUDA devices, float32
+            elsewhere and for narrow models on CPU), "bf16", "fp16" or "off".
+        device: where the model runs.
+        width: the model's `embed_dim`.
+
+    Raises:
+        ValueError: fp16 on a CPU.
+    """
+    if amp == "fp16" and device.type == "cpu":
+        raise ValueError("--amp fp16 needs a CUDA device; on a CPU use bf16, off or auto")
+    fixed = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if amp in fixed:
+        return Precision(device.type, fixed[amp])
+    if device.type == "cuda":
+        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+        return Precision("cuda", dtype)
+    quick = device.type == "cpu" and width >= MIN_CPU_AUTOCAST_WIDTH and _cpu_has_amx()
+    return Precision(device.type, torch.bfloat16 if quick else None)
+
+
+def set_up_kernels(device: torch.device) -> None:
+    """Process-wide kernel choices.
+
+    cuDNN's attention gave NaN gradients on Hopper (pytorch#196678), so it stays off; flash and
+    memory-efficient attention remain.
+    """
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def _cpu_has_amx() -> bool:
+    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(probe and probe())
