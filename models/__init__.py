@@ -24,5 +24,13 @@ The model contract. Every model of `list_models()` offers, and a contract test c
 """
 
 from models.registry import create_model, default_config, list_models
+from models.weights import LoadReport, load_weights, read_checkpoint
 
-__all__ = ["create_model", "default_config", "list_models"]
+__all__ = [
+    "LoadReport",
+    "create_model",
+    "default_config",
+    "list_models",
+    "load_weights",
+    "read_checkpoint",
+]

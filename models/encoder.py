@@ -12,7 +12,8 @@ class EncoderOutput(NamedTuple):
 
     Attributes:
         stages: one (B, V_i, D) tensor per stage; the first has all V visible tokens in the order
-            they came in, later ones may have fewer time steps of the same number of tokens each.
+            they came in (but see LGIFormer's `restore_order`), later ones may have fewer time steps
+            of the same number of tokens each.
         steps: time steps of each stage (those of the grid where a stage keeps them all).
         summary: (B, R, D), the tokens whose mean represents the clip in fine-tuning.
     """

@@ -152,6 +152,9 @@ class LGIFormer(Encoder):
         attn_param_sharing_all: ablation, see `LGIBlock`.
         no_second: ablation, see `LGIBlock`.
         no_third: ablation, see `LGIBlock`.
+        restore_order: hand tokens on in token order. The released pre-training leaves them region
+            by region while its decoder adds positions in token order, so a part of the visible
+            tokens gets a neighbour's position; False keeps that, for parity with its weights.
         sizes: those of `Encoder`.
 
     Raises:
@@ -170,6 +173,7 @@ class LGIFormer(Encoder):
         attn_param_sharing_all: bool,
         no_second: bool,
         no_third: bool,
+        restore_order: bool,
         **sizes,
     ):
         super().__init__(**sizes)
@@ -177,7 +181,7 @@ class LGIFormer(Encoder):
         _check_choice("pooled_tokens", pooled_tokens, POOLED_TOKENS)
         _check_choice("first_attn_type", first_attn_type, _ATTENTION_TYPES)
         _check_choice("third_attn_type", third_attn_type, _ATTENTION_TYPES)
-        self.pooled_tokens = pooled_tokens
+        self.pooled_tokens, self.restore_order = pooled_tokens, restore_order
         self.region_size = tuple(region_size)
         self.region_grid = _region_grid(self.grid, self.region_size)
         self.num_regions = self.region_grid[0] * self.region_grid[1] * self.region_grid[2]
@@ -221,9 +225,10 @@ class LGIFormer(Encoder):
             representatives, by_region = run_block(
                 block, representatives, by_region, recompute=self.grad_checkpointing
             )
-        in_order = gather_tokens(by_region, order.argsort(dim=1))
-        summary = self._summary(representatives, in_order)
-        return EncoderOutput([in_order], [self.grid[0]], summary=summary)
+        summary = self._summary(representatives, by_region)
+        if self.restore_order:
+            by_region = gather_tokens(by_region, order.argsort(dim=1))
+        return EncoderOutput([by_region], [self.grid[0]], summary=summary)
 
     def check_mask(self, mask: Tensor) -> None:
         """Raise ValueError unless every region of a sample shows the same number of tokens."""

@@ -46,6 +46,7 @@ _REGIONS = {
     "attn_param_sharing_all": False,
     "no_second": False,
     "no_third": False,
+    "restore_order": False,
 }
 _HEAD = {"num_classes": 7, "head_activation": None}
 _DECODER = {"decoder_embed_dim": 384, "decoder_depth": 4, "decoder_num_heads": 6}
