@@ -1,8 +1,9 @@
 """Picture operations on all frames of a clip at once, equal to PIL's but much faster.
 
-All take and return uint8 (T, H, W, 3) RGB; statistics (histograms, mean brightness) are per frame,
-as if PIL had worked frame by frame. Point operations go through look-up tables. Tests compare each
-with PIL: all are bit-equal except the geometric ones, which differ by 1 in a few pixels of 10,000.
+All take and return C-contiguous uint8 (T, H, W, 3) RGB and leave their input as it is. Statistics
+(histograms, mean brightness) are per frame, as if PIL had worked frame by frame. All are bit-equal
+to PIL except the geometric ones: PIL cuts fractions off, so a sum that is a whole number up to
+rounding errors may come out 1 smaller or larger (about one value in 1,000).
 """
 
 import math

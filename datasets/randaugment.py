@@ -149,6 +149,8 @@ class RandAugment:
         Returns:
             Same shape; `frames` itself if there is nothing to do.
         """
+        if operations:
+            frames = np.ascontiguousarray(frames)
         for name, argument in operations:
             function = _OPERATIONS[name][0]
             frames = function(frames) if argument is None else function(frames, argument)
