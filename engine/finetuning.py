@@ -256,7 +256,7 @@ def _evaluate_only(setting: Setting, path: str, content: dict | None) -> dict:
 def _plan(setting: Setting, parts, val_is_test: bool, batch: int, steps: int) -> dict:
     flags, model = setting.flags, setting.model
     train_set, val_set, test_set = parts
-    cost = plan.clip_cost(model.config)
+    cost = plan.clip_cost(model)
     peak, final, _ = build.peak_rates(flags, batch)
     validation = f"{len(val_set)} videos" if val_set else "none: no val.csv, so no best checkpoint"
     if val_is_test:

@@ -8,8 +8,6 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-import models
-
 logger = logging.getLogger(__name__)
 
 
@@ -28,36 +26,38 @@ class Cost:
     activation_bytes: int
 
 
-def clip_cost(config: dict, *, num_visible: int | None = None) -> Cost:
+def clip_cost(model: nn.Module, *, num_visible: int | None = None) -> Cost:
     """Count parameters, multiply-adds and activations of a model for one clip.
 
     Nothing is computed: shapes alone run through the model.
 
     Args:
-        config: a model's `config`.
+        model: a model that follows the contract of `models`.
         num_visible: visible tokens of a pre-training model; None for a fine-tuning model.
     """
     counter, kept = FlopCounterMode(display=False), {}
-    with FakeTensorMode():
-        model = models.create_model(**config)
+    shapes = FakeTensorMode()
+    state = {
+        name: shapes.from_tensor(tensor)
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+    }
+    weights = {id(tensor.untyped_storage()) for tensor in state.values()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if id(storage) not in weights:
+            kept[id(storage)] = (storage, storage.nbytes())
+        return tensor
+
+    with shapes, counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         clip = torch.zeros(1, 3, model.num_frames, model.img_size, model.img_size)
-        inputs: tuple = (clip,)
-        more = {}
+        inputs, options = (clip,), {}
         if num_visible is not None:
-            inputs += (torch.zeros(1, model.num_tokens, dtype=torch.bool),)
-            more["num_visible"] = num_visible
-        weights = {id(parameter.untyped_storage()) for parameter in model.parameters()}
-
-        def keep(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            if id(storage) not in weights:
-                kept[id(storage)] = (storage, storage.nbytes())
-            return tensor
-
-        with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            model(*inputs, **more)
+            inputs = (clip, torch.zeros(1, model.num_tokens, dtype=torch.bool))
+            options = {"num_visible": num_visible}
+        torch.func.functional_call(model, state, inputs, options)
     return Cost(
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
         multiply_adds=counter.get_total_flops() // 2,
         activation_bytes=sum(size for _, size in kept.values()),
     )

@@ -163,7 +163,7 @@ def _training(flags, workers, model, objective, masking, annotations, window, pr
 
 
 def _plan(flags, model, masking, precision, annotations, window, batch, steps, workers) -> dict:
-    cost = plan.clip_cost(model.config, num_visible=masking.num_visible)
+    cost = plan.clip_cost(model, num_visible=masking.num_visible)
     peak, final, _ = build.peak_rates(flags, batch)
     return plan.model_rows(model, cost, flags, precision, batch) | {
         "masking": f"{flags.mask_type}, {masking.num_visible} of {model.num_tokens} tokens visible",

@@ -1,0 +1,96 @@
+"""Schedules and parameter settings against reference numbers."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import models
+from engine.optim import create_optimizer, parameter_settings, set_step_values
+from engine.schedules import cosine_schedule
+
+
+@pytest.mark.parametrize("case", ["pretrain", "finetune", "weight_decay", "warmup_steps"])
+def test_cosine_schedule_equals_the_reference(golden_dir, case):
+    reference = json.loads((golden_dir / "cosine_schedule.json").read_text())[case]
+    values = cosine_schedule(
+        reference["base_value"],
+        reference["final_value"],
+        epochs=reference["epochs"],
+        steps_per_epoch=reference["steps_per_epoch"],
+        warmup_epochs=reference["warmup_epochs"],
+        warmup_steps=reference["warmup_steps"],
+        start_value=reference["start_warmup_value"],
+    )
+    np.testing.assert_allclose(values, reference["values"], rtol=1e-12, atol=1e-18)
+
+
+def test_warmup_longer_than_the_run_is_cut():
+    values = cosine_schedule(1.0, 0.0, epochs=2, steps_per_epoch=2, warmup_epochs=3)
+    np.testing.assert_allclose(values, [0.0, 0.2, 0.4, 0.6])
+
+
+def test_layer_decay_equals_the_reference(golden_dir):
+    reference = json.loads((golden_dir / "layer_decay.json").read_text())
+    with torch.device("meta"):
+        model = models.create_model(reference["model"])
+    settings = parameter_settings(
+        model, weight_decay=reference["weight_decay"], layer_decay=reference["layer_decay"]
+    )
+    assert settings.keys() == reference["parameters"].keys()
+    for name, expected in reference["parameters"].items():
+        assert settings[name]["lr_scale"] == pytest.approx(expected["lr_scale"], rel=1e-12), name
+        assert settings[name]["weight_decay"] == expected["weight_decay"], name
+
+
+class _TwoLayers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(2, 2)
+        self.head = nn.Linear(2, 1)
+
+    def layer_groups(self):
+        return [["first.weight", "first.bias"], ["head.weight", "head.bias"]]
+
+    def no_weight_decay(self):
+        return {"head.weight"}
+
+
+def _flags(**changes):
+    values = {"opt": "adamw", "opt_eps": 1e-8, "opt_betas": [0.9, 0.99], "momentum": 0.9, "lr": 1.0}
+    return argparse.Namespace(**(values | changes))
+
+
+def test_step_values_reach_the_groups():
+    model = _TwoLayers()
+    settings = parameter_settings(model, weight_decay=0.1, layer_decay=0.5)
+    optimizer = create_optimizer(model, _flags(), settings)
+    set_step_values(optimizer, 0.2, 0.3)
+    values = {
+        name: (group["lr"], group["weight_decay"])
+        for name, parameter in model.named_parameters()
+        for group in optimizer.param_groups
+        if any(parameter is member for member in group["params"])
+    }
+    assert values == {
+        "first.weight": (0.1, 0.3),
+        "first.bias": (0.1, 0.0),
+        "head.weight": (0.2, 0.0),
+        "head.bias": (0.2, 0.0),
+    }
+    assert optimizer.defaults["betas"] == (0.9, 0.99)
+
+
+def test_other_optimizers_and_unknown_names():
+    model = _TwoLayers()
+    settings = parameter_settings(model, weight_decay=0.1, layer_decay=None)
+    sgd = create_optimizer(model, _flags(opt="sgd", opt_betas=None), settings)
+    assert isinstance(sgd, torch.optim.SGD)
+    assert sum(len(group["params"]) for group in sgd.param_groups) == 4
+    lamb = create_optimizer(model, _flags(opt="lamb"), settings)
+    assert type(lamb).__name__ == "Lamb"
+    with pytest.raises(ValueError, match="'nonsense'.*known: .*adamw"):
+        create_optimizer(model, _flags(opt="nonsense"), settings)
