@@ -1,4 +1,4 @@
-"""Counter-based random numbers: every draw is a function of (seed, epoch, sample), never of history.
+"""Counter-based random numbers: a draw is a function of (seed, epoch, sample), not of history.
 
 A run therefore repeats itself whatever the number of workers or processes, and resuming needs
 no generator state: it is arithmetic.

@@ -1,0 +1,329 @@
+"""Annotation files: lines of `path label ...`, separated by single spaces, without a header.
+
+Everything is checked on reading, and all problems of a file are reported together.
+"""
+
+import math
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+TASKS = ("pretrain", "classification", "regression")
+PATH_CHECKS = (True, False, "sample")
+# How many paths `check_paths="sample"` looks at, evenly spread over the file.
+SAMPLED_PATHS = 1000
+# How many relative paths decide which folder they are relative to.
+ROOT_PROBES = 100
+# Threads asking the file system; waiting dominates on network disks.
+PATH_THREADS = 32
+# Problems an error message spells out; the exception's `problems` holds all.
+SHOWN_PROBLEMS = 100
+
+
+class AnnotationError(ValueError):
+    """An annotation file with problems.
+
+    Attributes:
+        path: the file.
+        problems: (line number counted from 1, or 0 for the file as a whole; what is wrong).
+    """
+
+    def __init__(self, path: str, problems: list[tuple[int, str]]):
+        super().__init__(path, problems)
+        self.path = str(path)
+        self.problems = sorted(problems)
+
+    def __str__(self) -> str:
+        lines = [
+            f"  line {number}: {text}" if number else f"  {text}"
+            for number, text in self.problems[:SHOWN_PROBLEMS]
+        ]
+        if len(self.problems) > SHOWN_PROBLEMS:
+            lines.append(f"  ... and {len(self.problems) - SHOWN_PROBLEMS} more")
+        count = len(self.problems)
+        return f"{self.path}: {count} problem{'s' * (count != 1)}\n" + "\n".join(lines)
+
+
+class PathColumn(Sequence):
+    """A million strings in two arrays, so that loader workers share them instead of copying.
+
+    Args:
+        strings: the values.
+        root: folder put in front of values that are not absolute paths; "" for none.
+    """
+
+    def __init__(self, strings: Iterable[str], root: str = ""):
+        encoded = [os.fsencode(string) for string in strings]
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        self._ends = np.cumsum(lengths)
+        self._bytes = np.frombuffer(b"".join(encoded), np.uint8)
+        self._root = root
+
+    def under(self, root: str) -> "PathColumn":
+        """Return the same values below another root, without a copy."""
+        column = object.__new__(PathColumn)
+        column._ends, column._bytes, column._root = self._ends, self._bytes, root
+        return column
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        start = self._ends[index - 1] if index else 0
+        value = os.fsdecode(self._bytes[start : self._ends[index]].tobytes())
+        return os.path.join(self._root, value) if self._root else value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        return f"PathColumn({len(self)} paths)"
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The checked rows of an annotation file.
+
+    Attributes:
+        path: the file.
+        task: "pretrain", "classification" or "regression".
+        ids: paths as written.
+        paths: paths to open.
+        labels: (n,) int64 class numbers (zeros for pre-training), or (n, L) float32.
+    """
+
+    path: str
+    task: str
+    ids: Sequence[str]
+    paths: Sequence[str]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_annotations(
+    csv_path: str | os.PathLike,
+    *,
+    task: str,
+    num_classes: int | None = None,
+    num_labels: int | None = None,
+    data_root: str | os.PathLike | None = None,
+    check_paths: bool | str = True,
+) -> Annotations:
+    """Read and check an annotation file.
+
+    Relative paths are below `data_root` if given; else below the working directory or the file's
+    own folder, whichever holds more of the first paths (one decision for the whole file).
+
+    Args:
+        csv_path: the file.
+        task: "pretrain" (labels are ignored and may be absent), "classification" (one whole
+            number) or "regression" (`num_labels` finite numbers).
+        num_classes: classification labels must be 0 .. num_classes - 1; None: 0 or more.
+        num_labels: numbers per line in regression; None takes the first line's count.
+        data_root: folder of relative paths.
+        check_paths: True looks for every path, "sample" for a thousand of them, False for none.
+
+    Returns:
+        The rows in file order.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        AnnotationError: everything that is wrong with its contents, by line.
+        ValueError: an argument is not one of the allowed values.
+    """
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}: choose {', '.join(TASKS)}")
+    if check_paths not in PATH_CHECKS:
+        raise ValueError(f"check_paths is {check_paths!r}: choose True, False or 'sample'")
+    csv_path = os.fspath(csv_path)
+    if not os.path.isfile(csv_path):
+        raise FileNotFoundError(
+            f"{csv_path}: no such annotation file; preprocess/ has the commands that write one"
+        )
+    rows = _read_rows(csv_path)
+    if task == "regression" and num_labels is None:
+        num_labels = len(rows[0][1]) - 1
+    labels, problems = _parse_labels(rows, task, num_classes, num_labels)
+    problems += _duplicates(rows)
+    ids = PathColumn(fields[0] for _, fields in rows)
+    root = os.fspath(data_root) if data_root is not None else _guess_root(ids, csv_path)
+    paths = ids.under(root)
+    if check_paths:
+        problems += _missing_paths(rows, paths, check_paths, root)
+    if problems:
+        raise AnnotationError(csv_path, problems)
+    return Annotations(csv_path, task, ids, paths, labels)
+
+
+def _read_rows(csv_path: str) -> list[tuple[int, list[str]]]:
+    """(line number, space-separated fields) of every line that is not blank."""
+    try:
+        text = Path(csv_path).read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise AnnotationError(csv_path, [(0, f"cannot be read ({error.strerror})")]) from error
+    rows = [
+        (number, line.rstrip().split(" "))
+        for number, line in enumerate(text.split("\n"), 1)
+        if line and not line.isspace()
+    ]
+    if not rows:
+        raise AnnotationError(csv_path, [(0, "the file is empty; expected lines of 'path label'")])
+    return rows
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _column_problem(fields: list[str], expected: str) -> str:
+    return (
+        f"expected {expected}, found {len(fields)} column{'s' * (len(fields) != 1)} in "
+        f"{' '.join(fields)!r}; columns are separated by one space, and paths may contain none "
+        "(rename the file)"
+    )
+
+
+def _parse_labels(
+    rows: list, task: str, num_classes: int | None, num_labels: int | None
+) -> tuple[np.ndarray, list[tuple[int, str]]]:
+    """Labels of all rows (0 where wrong) and the problems found."""
+    problems = []
+    if task == "pretrain":
+        for number, fields in rows:
+            if not fields[0] or not all(map(_is_number, fields[1:])):
+                problems.append((number, _column_problem(fields, "'path label'")))
+        return np.zeros(len(rows), np.int64), problems
+    if task == "classification":
+        labels = np.zeros(len(rows), np.int64)
+        for place, (number, fields) in enumerate(rows):
+            if len(fields) != 2 or not fields[0]:
+                problems.append((number, _column_problem(fields, "'path label'")))
+            elif problem := _class_problem(fields[1], num_classes):
+                problems.append((number, problem))
+            else:
+                labels[place] = int(fields[1])
+        return labels, problems
+    labels = np.zeros((len(rows), num_labels), np.float32)
+    for place, (number, fields) in enumerate(rows):
+        if len(fields) != 1 + num_labels or not fields[0] or num_labels < 1:
+            expected = f"'path' and {max(num_labels, 1)} label{'s' * (num_labels > 1)}"
+            problems.append((number, _column_problem(fields, expected)))
+        elif wrong := [v for v in fields[1:] if not _is_number(v) or not math.isfinite(float(v))]:
+            problems.append((number, f"label {wrong[0]!r} is not a finite number"))
+        else:
+            labels[place] = [float(value) for value in fields[1:]]
+    return labels, problems
+
+
+def _class_problem(text: str, num_classes: int | None) -> str | None:
+    if not (text.isascii() and text.lstrip("-").isdigit()):
+        return f"label {text!r} is not a whole number; classes are numbered from 0"
+    if int(text) < 0 or (num_classes is not None and int(text) >= num_classes):
+        allowed = "0 or more" if num_classes is None else f"0 to {num_classes - 1}"
+        return f"label {text} is out of range; allowed are {allowed}"
+    return None
+
+
+def _duplicates(rows: list) -> list[tuple[int, str]]:
+    counts = Counter(fields[0] for _, fields in rows)
+    if len(counts) == len(rows):
+        return []
+    first: dict[str, int] = {}
+    problems = []
+    for number, fields in rows:
+        if counts[fields[0]] > 1:
+            seen = first.setdefault(fields[0], number)
+            if seen != number:
+                problems.append((number, f"duplicate of line {seen}: {fields[0]}"))
+    return problems
+
+
+def _guess_root(ids: PathColumn, csv_path: str) -> str:
+    """Folder of relative paths where none is given: "" (working directory) or the file's own."""
+    own = os.path.dirname(os.path.abspath(csv_path))
+    probes = [path for path in ids[:ROOT_PROBES] if not os.path.isabs(path)]
+    here = sum(map(os.path.exists, probes))
+    beside = sum(os.path.exists(os.path.join(own, path)) for path in probes)
+    return own if beside > here else ""
+
+
+def _missing_paths(
+    rows: list, paths: PathColumn, check: bool | str, root: str
+) -> list[tuple[int, str]]:
+    """Paths that do not exist, among all or a sample of evenly spread rows."""
+    places = range(len(rows))
+    if check == "sample" and len(rows) > SAMPLED_PATHS:
+        places = np.linspace(0, len(rows) - 1, SAMPLED_PATHS).astype(int).tolist()
+    chunks = [places[start : start + 1000] for start in range(0, len(places), 1000)]
+
+    def missing(chunk: Sequence[int]) -> list[int]:
+        return [place for place in chunk if not os.path.exists(paths[place])]
+
+    with ThreadPoolExecutor(PATH_THREADS) as pool:
+        absent = [place for result in pool.map(missing, chunks) for place in result]
+    looked = f"looked in {root or os.getcwd()}; --data_root sets the folder of relative paths"
+    return [
+        (
+            rows[place][0],
+            f"path does not exist: {rows[place][1][0]}"
+            + ("" if os.path.isabs(rows[place][1][0]) else f" ({looked})"),
+        )
+        for place in absent
+    ]
+
+
+def write_annotations(csv_path: str | os.PathLike, rows: Iterable[Sequence]) -> int:
+    """Write an annotation file completely or not at all.
+
+    Args:
+        csv_path: the file; its folder is made if necessary.
+        rows: (path, label, ...) each.
+
+    Returns:
+        The number of rows written.
+
+    Raises:
+        ValueError: a path contains white space, or there are no rows.
+    """
+    lines = []
+    for path, *labels in rows:
+        path = os.fspath(path)
+        if not path or path.split() != [path]:
+            raise ValueError(
+                f"path {path!r} contains white space, which annotation files cannot hold: "
+                "rename the file"
+            )
+        lines.append(" ".join([path, *map(str, labels)]))
+    if not lines:
+        raise ValueError(f"{csv_path}: there are no rows to write")
+    target = Path(csv_path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=target.name, suffix=".tmp", dir=target.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write("\n".join(lines) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return len(lines)

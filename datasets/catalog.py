@@ -1,0 +1,170 @@
+"""What is known about each data set: classes in label order, folds, counts, which pixels to use."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """One data set.
+
+    Attributes:
+        name: as in the papers and in `--data_set`.
+        task: "pretrain", "classification" or "regression".
+        class_names: in label order; names of the dimensions in regression; empty if the user says.
+        num_folds: number of official (or the papers') cross-validation folds; 1 is a fixed split.
+        face_window: (top, left, height, width) in pixels of the part of a frame that is used;
+            None is the whole frame.
+        sampling_rate: distance in frames between neighbouring frames of a clip.
+        counts: published numbers of clips, for example {"train": 31088, "test": 7847}; tuples
+            are per fold.
+        frame_kind: "video", "jpg", "png" (folders of frames), "image", or "any".
+        note: what a user must know.
+    """
+
+    name: str
+    task: str
+    class_names: tuple[str, ...] = ()
+    num_folds: int = 1
+    face_window: tuple[int, int, int, int] | None = None
+    sampling_rate: int = 4
+    counts: dict[str, int | tuple[int, ...]] = field(default_factory=dict)
+    frame_kind: str = "video"
+    note: str = ""
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes or dimensions; None where the user decides."""
+        return len(self.class_names) or None
+
+
+SPECS = {
+    spec.name: spec
+    for spec in (
+        DatasetSpec(
+            name="voxceleb2",
+            task="pretrain",
+            face_window=(0, 32, 160, 160),
+            counts={"train": 1_092_009, "undecodable": 283},
+            note="224 px frames, 25 fps; only rows 0-159 and columns 32-191 are used",
+        ),
+        DatasetSpec(
+            name="DFEW",
+            task="classification",
+            class_names=("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"),
+            num_folds=5,
+            counts={"all": 11_697, "train": (9356, 9356, 9357, 9358, 9361)},
+            frame_kind="jpg",
+            note="take the original-length frames, not the folder with 16 frames per clip",
+        ),
+        DatasetSpec(
+            name="FERV39k",
+            task="classification",
+            class_names=("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear"),
+            sampling_rate=1,
+            counts={"train": 31_088, "test": 7_847},
+            frame_kind="jpg",
+            note="frames under 2_ClipsforFaceCrop",
+        ),
+        DatasetSpec(
+            name="MAFW",
+            task="classification",
+            class_names=(
+                *("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"),
+                *("contempt", "anxiety", "helplessness", "disappointment"),
+            ),
+            num_folds=5,
+            counts={"all": 9_172},
+            frame_kind="png",
+            note="face crops are needed: full frames ruin the results",
+        ),
+        DatasetSpec(
+            name="CREMA-D",
+            task="classification",
+            class_names=("angry", "disgust", "fear", "happy", "neutral", "sad"),
+            num_folds=5,
+            note="folds by subject (91); similarity-aligned face crops in the papers",
+        ),
+        DatasetSpec(
+            name="RAVDESS",
+            task="classification",
+            class_names=(
+                *("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"),
+            ),
+            num_folds=6,
+            note="speech with video only; folds by actor (24); aligned face crops in the papers",
+        ),
+        DatasetSpec(
+            name="eNTERFACE05",
+            task="classification",
+            class_names=("anger", "disgust", "fear", "happiness", "sadness", "surprise"),
+            num_folds=5,
+            note="folds by subject; similarity-aligned face crops in the papers",
+        ),
+        DatasetSpec(
+            name="Werewolf-XL",
+            task="regression",
+            class_names=("arousal", "valence", "dominance"),
+            num_folds=5,
+            counts={"all": 14_632},
+            note="speaker clips of 30 sessions; folds by session; PCC and CCC",
+        ),
+        DatasetSpec(
+            name="AVCAffe",
+            task="classification",
+            note="arousal or valence classes; 86 training and 20 test participants; weighted F1",
+        ),
+        DatasetSpec(
+            name="ChaLearn",
+            task="regression",
+            class_names=(
+                *("openness", "conscientiousness", "extraversion"),
+                *("agreeableness", "neuroticism"),
+            ),
+            counts={"train": 6000, "val": 2000, "test": 2000},
+            note="First Impressions, values in [0, 1]; CCC and 1 - MAE",
+        ),
+        DatasetSpec(
+            name="synthetic",
+            task="classification",
+            class_names=("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"),
+            frame_kind="any",
+            note="animated faces drawn by preprocess.synthetic, laid out as VoxCeleb2 and DFEW",
+        ),
+        DatasetSpec(
+            name="custom",
+            task="classification",
+            frame_kind="any",
+            note="anything; the number of classes comes from --nb_classes",
+        ),
+    )
+}
+
+
+def get_spec(name: str) -> DatasetSpec:
+    """Look a data set up by name; case, hyphens and underscores do not matter.
+
+    Raises:
+        ValueError: the name is not in the catalogue.
+    """
+    plain = _plain(name)
+    for spec in SPECS.values():
+        if _plain(spec.name) == plain:
+            return spec
+    raise ValueError(
+        f"unknown data set {name!r}: known are {', '.join(SPECS)} (custom is for your own)"
+    )
+
+
+def spec_for_csv(path: str | Path) -> DatasetSpec | None:
+    """VoxCeleb2's entry if a file or folder on the path is named after it, else None.
+
+    Scripts written for the released code choose VoxCeleb2's face window in this way.
+    """
+    named = any("voxceleb2" in part.lower() for part in Path(path).parts)
+    return SPECS["voxceleb2"] if named else None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name).lower()

@@ -1,0 +1,245 @@
+"""Opening a video file, a folder of frames or a single image, with one interface for all.
+
+>>> with open_video("clip.mp4") as video:
+...     frames = video.read(range(0, video.num_frames, 4))  # (n, H, W, 3) uint8 RGB
+"""
+
+import os
+import re
+from pathlib import Path
+
+import cv2  # before decord, which otherwise makes OpenCV return None for every PNG
+import numpy as np
+import simplejpeg
+
+from .reader_base import FrameCountChangedError, FrameReader, UnreadableVideoError, stack_frames
+from .readers_pyav import PyAVReader
+
+__all__ = [
+    "BACKENDS",
+    "FrameCountChangedError",
+    "FrameFolderReader",
+    "FrameReader",
+    "UnreadableVideoError",
+    "open_video",
+]
+
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+IMAGE_SUFFIXES = (*JPEG_SUFFIXES, ".png", ".bmp")
+PNG_SIGNATURE, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+# First bytes of MPEG program streams, and of MPEG transport streams.
+PROGRAM_STREAM, TRANSPORT_STREAM = b"\x00\x00\x01\xba", b"\x47"
+
+
+def open_video(path: str | os.PathLike, *, backend: str = "auto") -> FrameReader:
+    """Open anything that holds the frames of one video.
+
+    Args:
+        path: a video file, a folder of jpg, jpeg, png or bmp frames (natural order: 2 before 10)
+            or a single image (a video of one frame).
+        backend: what decodes video files: "pyav" (what "auto" takes), "decord" or "torchcodec".
+            Folders and images are always read with simplejpeg and OpenCV.
+
+    Returns:
+        A reader; use it as a context manager.
+
+    Raises:
+        UnreadableVideoError: nothing can be decoded; the reason is part of the message.
+        ValueError: unknown backend.
+        ImportError: the backend's package is not installed.
+    """
+    if backend != "auto" and backend not in BACKENDS:
+        raise ValueError(f"unknown video reader {backend!r}: choose auto, {', '.join(BACKENDS)}")
+    path = os.fspath(path)
+    if os.path.isdir(path):
+        return FrameFolderReader(path)
+    if not os.path.isfile(path):
+        raise UnreadableVideoError(path, "no such file or folder")
+    if path.lower().endswith(IMAGE_SUFFIXES):
+        return FrameFolderReader(os.path.dirname(path), [os.path.basename(path)], name=path)
+    return BACKENDS["pyav" if backend == "auto" else backend](path)
+
+
+def natural_key(name: str) -> list:
+    """Sorting key that compares runs of digits as numbers: frame2 before frame10."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)] + [name]
+
+
+class FrameFolderReader(FrameReader):
+    """Frames stored as images of one size.
+
+    Args:
+        folder: where the images lie.
+        names: the images in order; None takes all of the folder in natural order.
+        name: what errors call the video, by default the folder.
+
+    Raises:
+        UnreadableVideoError: the folder holds no image.
+    """
+
+    def __init__(self, folder: str, names: list[str] | None = None, name: str | None = None):
+        self.path = name or folder
+        self._folder = folder
+        if names is None:
+            with os.scandir(folder) as entries:
+                names = [
+                    entry.name
+                    for entry in entries
+                    if entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.name[0] != "."
+                ]
+            names.sort(key=natural_key)
+        self._names = names
+        self.num_frames = len(names)
+        if not names:
+            kinds = ", ".join(IMAGE_SUFFIXES)
+            raise UnreadableVideoError(self.path, f"the folder holds no frames ({kinds})")
+
+    def _read_sorted(self, wanted: list[int]) -> np.ndarray:
+        return stack_frames(self.path, [self._read_image(self._names[i]) for i in wanted])
+
+    def _read_image(self, name: str) -> np.ndarray:
+        try:
+            data = Path(self._folder, name).read_bytes()
+        except OSError as error:
+            raise UnreadableVideoError(
+                self.path, f"image {name} cannot be read ({error.strerror})"
+            ) from error
+        image = decode_image(data)
+        if image is None:
+            raise UnreadableVideoError(self.path, f"image {name} is damaged or not an image")
+        return image
+
+
+def decode_image(data: bytes) -> np.ndarray | None:
+    """Decode one image to (H, W, 3) uint8 RGB; None if it is damaged.
+
+    Grey images become RGB, transparency is dropped, orientation tags are not applied.
+    """
+    if data[:2] == b"\xff\xd8":
+        try:
+            return simplejpeg.decode_jpeg(data, colorspace="RGB")
+        except ValueError:
+            if simplejpeg_can(data):
+                return None  # cut off or damaged
+    if data[:8] == PNG_SIGNATURE and PNG_END not in data[-64:]:
+        return None
+    if not data:
+        return None
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def simplejpeg_can(data: bytes) -> bool:
+    """Whether simplejpeg decodes this kind of JPEG at all (it has no CMYK)."""
+    try:
+        colours = simplejpeg.decode_jpeg_header(data, strict=False)[2]
+    except ValueError:
+        return True
+    return colours not in ("CMYK", "YCCK")
+
+
+class _DelegatingReader(FrameReader):
+    """A decoder library behind PyAV's survey of the file, so that all agree on the frames.
+
+    Raises:
+        UnreadableVideoError: the library fails, or sees another number of frames.
+    """
+
+    library: str
+
+    def __init__(self, path: str):
+        with PyAVReader(path) as survey:
+            self.path, self.num_frames = survey.path, survey.num_frames
+            self.fps, self.problem = survey.fps, survey.problem
+        try:
+            self._decoder, count = self._make_decoder()
+        except UnreadableVideoError:
+            raise
+        except Exception as error:  # the libraries' errors share no base class
+            raise self._failed(error) from error
+        if count < self.num_frames:
+            raise self._failed(f"it sees {count} of {self.num_frames} frames")
+
+    def close(self) -> None:
+        """Release the decoder."""
+        self._decoder = None
+
+    def _failed(self, reason: object) -> UnreadableVideoError:
+        first_line = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
+        return UnreadableVideoError(
+            self.path, f"{self.library} cannot read it ({first_line}); use the pyav reader"
+        )
+
+    def _read_sorted(self, wanted: list[int]) -> np.ndarray:
+        try:
+            frames = self._decode(wanted)
+        except Exception as error:  # as above
+            raise self._failed(error) from error
+        if len(frames) != len(wanted):
+            raise self._failed(f"{len(frames)} of {len(wanted)} frames came back")
+        return frames
+
+
+class DecordReader(_DelegatingReader):
+    """Frames of a video file decoded by decord.
+
+    MPEG program and transport streams are refused: decord leaves out their first group of
+    pictures and would return other frames than were asked for.
+    """
+
+    library = "decord"
+
+    def _make_decoder(self):
+        import decord
+
+        with open(self.path, "rb") as file:
+            first = file.read(4)
+        if first == PROGRAM_STREAM or first[:1] == TRANSPORT_STREAM:
+            raise self._failed("it drops the first frames of MPEG streams")
+        decoder = decord.VideoReader(self.path, num_threads=1)
+        return decoder, len(decoder)
+
+    def _decode(self, wanted: list[int]) -> np.ndarray:
+        return self._decoder.get_batch(wanted).asnumpy()
+
+
+class TorchCodecReader(_DelegatingReader):
+    """Frames of a video file decoded by torchcodec (needs FFmpeg's shared libraries)."""
+
+    library = "torchcodec"
+
+    def _make_decoder(self):
+        from torchcodec.decoders import VideoDecoder
+
+        decoder = VideoDecoder(
+            self.path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact"
+        )
+        return decoder, len(decoder)
+
+    def _decode(self, wanted: list[int]) -> np.ndarray:
+        return self._decoder.get_frames_at(wanted).data.numpy()
+
+
+def _optional(name: str, reader: type) -> type:
+    """Reader class that says how to install its package where it is missing."""
+
+    def open_with(path: str) -> FrameReader:
+        try:
+            __import__(name)
+        except (ImportError, RuntimeError, OSError) as error:
+            raise ImportError(
+                f"the {name} video reader cannot be loaded ({error}): "
+                f"install it (pip install {name}) or use the pyav reader"
+            ) from error
+        return reader(path)
+
+    return open_with
+
+
+BACKENDS = {
+    "pyav": PyAVReader,
+    "decord": _optional("decord", DecordReader),
+    "torchcodec": _optional("torchcodec", TorchCodecReader),
+}
