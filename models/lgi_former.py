@@ -220,7 +220,7 @@ class LGIFormer(Encoder):
         regions = self.region_of_token if indices is None else self.region_of_token[indices]
         order = regions.expand(tokens.shape[0], -1).argsort(dim=1, stable=True)
         by_region = gather_tokens(tokens, order)
-        representatives = self.lg_region_tokens.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
+        representatives = self.lg_region_tokens.to(tokens.dtype).repeat(tokens.shape[0], 1, 1)
         for block in self.blocks:
             representatives, by_region = run_block(
                 block, representatives, by_region, recompute=self.grad_checkpointing

@@ -125,12 +125,14 @@ def sinusoid_table(num_positions: int, dim: int) -> Tensor:
         dim: D; sines in the even columns, cosines in the odd ones.
 
     Returns:
-        (N, D) float32, computed in float64.
+        (N, D) float32 on the default device; computed in float64 on the CPU, so it is the same
+        on every machine.
     """
     position = torch.arange(num_positions, dtype=torch.float64, device="cpu").unsqueeze(1)
     column = torch.arange(dim, dtype=torch.float64, device="cpu")
     angle = position / 10000 ** (2 * (column // 2) / dim)
-    return torch.where(column % 2 == 0, angle.sin(), angle.cos()).float()
+    table = torch.where(column % 2 == 0, angle.sin(), angle.cos()).float()
+    return table.to(torch.get_default_device())
 
 
 class TubeletEmbedding(nn.Module):
