@@ -12,9 +12,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from datasets.readers import IMAGE_SUFFIXES, natural_key
+
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 SHOWN_PROBLEMS = 20
 
 
@@ -44,12 +45,6 @@ class Problems:
             text.append(f"  ... and {len(self.lines) - len(shown)} more")
         text.append(f"all of them: {report}")
         raise PreparationError("\n".join(text + ([remedy] if remedy else [])))
-
-
-def natural_key(path: Path | str) -> list[tuple[int, int, str]]:
-    """Sort key under which frame_2 comes before frame_10."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(1, int(part), part) if part.isdigit() else (0, 0, part) for part in parts]
 
 
 def check_counts(

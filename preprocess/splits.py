@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from datasets.annotations import write_annotations
+from datasets.readers import natural_key
 from datasets.rng import generator
-from preprocess.common import PreparationError, add_link_flag, natural_key
+from preprocess.common import PreparationError, add_link_flag
 
 logger = logging.getLogger(__name__)
 

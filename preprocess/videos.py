@@ -10,11 +10,10 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from datasets.readers import IMAGE_SUFFIXES, natural_key
 from preprocess.common import (
-    IMAGE_SUFFIXES,
     PreparationError,
     add_link_flag,
-    natural_key,
     run_command,
     without_spaces,
 )

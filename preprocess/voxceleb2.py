@@ -8,11 +8,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasets.readers import natural_key
 from preprocess.common import (
     PreparationError,
     add_link_flag,
     check_counts,
-    natural_key,
     run_command,
     without_spaces,
 )

@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# From nothing to an evaluated emotion model, on any machine: makes an environment, draws faces,
+# pre-trains the tiny SVFAP on them, fine-tunes it, evaluates it on unseen people, draws pictures.
+#
+#   bash scripts/quickstart.sh                  drawn faces; about ten minutes on two cores
+#   bash scripts/quickstart.sh --videos DIR     pre-trains on your videos and reconstructs them
+#   bash scripts/quickstart.sh --output_dir D   keeps everything below D
+#
+# The same command again goes on where it stopped. How long it takes, as variables:
+set -euo pipefail
+NUM_IDENTITIES=${NUM_IDENTITIES:-60}   # drawn people; test people are never trained on
+NUM_VIDEOS=${NUM_VIDEOS:-700}          # drawn videos with an expression, for fine-tuning
+PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-30}
+PRETRAIN_LR=${PRETRAIN_LR:-2.4e-3}     # base rate: the peak is this x PRETRAIN_BATCH / 256
+PRETRAIN_BATCH=${PRETRAIN_BATCH:-32}
+FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-20}
+FINETUNE_LR=${FINETUNE_LR:-8e-3}
+FINETUNE_BATCH=${FINETUNE_BATCH:-32}
+VIDEO_EPOCHS=${VIDEO_EPOCHS:-200}      # with --videos
+NUM_PICTURES=${NUM_PICTURES:-6}
+SEED=${SEED:-0}
+
+usage() {
+  sed -n '2,/^set -euo/p' "$0" | sed '$d; s/^# \{0,1\}//'
+  exit "${1:-0}"
+}
+absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+
+videos='' output_dir=''
+while (($#)); do
+  case $1 in
+    --videos | --output_dir)
+      if (($# < 2)); then echo "error: $1 needs a folder" >&2; usage 2; fi
+      if [[ $1 == --videos ]]; then videos=$(absolute "$2"); else output_dir=$(absolute "$2"); fi
+      shift 2
+      ;;
+    -h | --help) usage ;;
+    *) echo "error: unknown argument $1" >&2; usage 2 ;;
+  esac
+done
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+if [[ -n $videos && ! -d $videos ]]; then echo "error: no folder $videos" >&2; exit 1; fi
+bash scripts/setup_env.sh
+if [[ ${VENV:-.venv} != none ]]; then PYTHON=${VENV:-.venv}/bin/python; fi
+source scripts/common.sh
+GPUS=1 # one process; it uses a GPU if there is one
+
+data=${output_dir:+$output_dir/data} runs=${output_dir:+$output_dir/runs}
+data=${data:-saved/data/quickstart} runs=${runs:-saved/model/quickstart}
+started=$SECONDS
+
+step() { printf '\n== %s\n' "$*"; }
+
+# pretrain CSV RUN_DIR EPOCHS FLAGS...
+pretrain() {
+  launch run_pretrain.py --model pretrain_svfap_tiny_patch8_64 --data_path "$1" \
+    --mask_type tube --mask_ratio 0.9 --sampling_rate 4 --batch_size "$PRETRAIN_BATCH" \
+    --epochs "$3" --warmup_epochs 2 --lr "$PRETRAIN_LR" --opt_betas 0.9 0.95 \
+    --save_ckpt_freq 1000 --seed "$SEED" --visualize "$NUM_PICTURES" \
+    --log_dir "$2" --output_dir "$2" "${@:4}"
+}
+
+# finetune RUN_DIR FLAGS...: fold 1 of the drawn faces
+finetune() {
+  if finished "$1"; then return; fi
+  launch run_finetune.py --model svfap_tiny_patch8_64 --data_set DFEW --nb_classes 7 \
+    --data_path "$data/dfew/org/split01" --sampling_rate 4 --batch_size "$FINETUNE_BATCH" \
+    --epochs "$FINETUNE_EPOCHS" --warmup_epochs 2 --lr "$FINETUNE_LR" \
+    --test_num_segment 2 --test_num_crop 2 --save_ckpt_freq 1000 --seed "$SEED" \
+    --log_dir "$1" --output_dir "$1" "${@:2}"
+}
+
+tell_pictures() {
+  echo "pictures:"
+  find "$runs" -name '*.png' | sort | sed 's/^/  /'
+  printf 'this took %d min %d s\n' $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60))
+}
+
+if [[ -n $videos ]]; then
+  name=$(basename "$videos" | tr -cs 'A-Za-z0-9._-' '_' | sed 's/_*$//')
+  data=$data/videos-$name runs=$runs/videos-$name
+  step "list the videos of $videos"
+  interruptible "$PYTHON" -m preprocess.videos "$videos" --output_dir "$data" --link_dir "$data/links"
+  step "pre-train the tiny SVFAP on them"
+  pretrain "$data/info_clean.csv" "$runs" "$VIDEO_EPOCHS"
+  step "done"
+  echo "videos that could not be used: $data/broken.csv"
+  echo "look at the reconstructions of your videos, and at the loss in curves.png"
+  tell_pictures
+  exit
+fi
+
+step "draw $NUM_VIDEOS videos of $NUM_IDENTITIES people"
+interruptible "$PYTHON" -m preprocess.synthetic --output_dir "$data/synthetic" \
+  --num_identities "$NUM_IDENTITIES" --num_videos "$NUM_VIDEOS" --num_folds 5 --seed "$SEED"
+step "make the lists of videos"
+interruptible "$PYTHON" -m preprocess.voxceleb2 --dataset_dir "$data/synthetic/voxceleb2" \
+  --output_dir "$data/voxceleb2" --allow_other_counts
+interruptible "$PYTHON" -m preprocess.dfew --dataset_dir "$data/synthetic/dfew" \
+  --output_dir "$data/dfew/org" --allow_other_counts --val_fraction 0.1
+
+step "pre-train: reconstruct faces of which 90 % is hidden"
+pretrain "$data/voxceleb2/info_clean.csv" "$runs/pretrain" "$PRETRAIN_EPOCHS" --data_set voxceleb2
+step "fine-tune what was pre-trained, and test it on people it has not seen"
+finetune "$runs/pretrained" --finetune "$runs/pretrain/checkpoint-last.pth"
+step "the same from scratch, for comparison"
+finetune "$runs/scratch"
+
+step "done"
+"$PYTHON" -m scripts.summarize "$runs/pretrained" "$runs/scratch"
+echo "chance is a UAR of 14.29 % (7 classes)"
+echo "per class: $runs/*/metrics.json    per video: $runs/*/pred.csv"
+tell_pictures

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# All checks: style, tests, and a small run from drawn videos to an evaluated model.
+#
+#   bash scripts/test.sh [flags of pytest]
+#
+# Variables: those of scripts/setup_env.sh. Tests marked `slow` are left out; for them:
+#   .venv/bin/python -m pytest -m slow
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+bash scripts/setup_env.sh test
+if [[ ${VENV:-.venv} != none ]]; then export PYTHON=$PWD/${VENV:-.venv}/bin/python; fi
+source scripts/common.sh
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # several test processes share the cores
+
+echo "== style"
+"$PYTHON" -m ruff check .
+"$PYTHON" -m ruff format --check .
+
+echo "== from drawn videos to an evaluated model"
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+NUM_IDENTITIES=8 NUM_VIDEOS=40 PRETRAIN_EPOCHS=1 FINETUNE_EPOCHS=1 VENV=none \
+  bash scripts/quickstart.sh --output_dir "$folder"
+for result in pretrain/checkpoint-last.pth pretrained/metrics.json scratch/pred.csv; do
+  need_file "$folder/runs/$result" "the run above should have written it"
+done
+
+echo "== tests"
+"$PYTHON" -m pytest -m "not slow" "$@"
