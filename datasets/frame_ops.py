@@ -122,8 +122,8 @@ def affine(frames: np.ndarray, matrix: tuple[float, ...]) -> np.ndarray:
     """
     num_frames, height, width, _ = frames.shape
     pixels, weights, outside = _taps(matrix, height, width)
-    pixel_rows = torch.from_numpy(np.ascontiguousarray(frames)).permute(1, 2, 0, 3)
-    pixel_rows = pixel_rows.reshape(height * width, num_frames * 3).float()
+    pixel_rows = torch.from_numpy(np.ascontiguousarray(frames)).float().permute(1, 2, 0, 3)
+    pixel_rows = pixel_rows.reshape(height * width, num_frames * 3)
     moved = F.embedding_bag(
         torch.from_numpy(pixels),
         pixel_rows,
@@ -152,9 +152,13 @@ def _taps(
     outside = (x < 0) | (x >= width) | (y < 0) | (y >= height)
     columns, column_weights = _cubic(x - 0.5, width)
     rows, row_weights = _cubic(y - 0.5, height)
-    pixels = rows[:, :, None] * width + columns[:, None, :]
-    weights = row_weights[:, :, None] * column_weights[:, None, :]
-    return pixels.reshape(len(x), -1), weights.reshape(len(x), -1), outside
+    num_rows, num_columns = rows.shape[1], columns.shape[1]
+    # all pairs of a row and a column; repeat and tile are faster here than broadcasting
+    pixels = np.repeat(rows * np.int32(width), num_columns, axis=1)
+    pixels += np.tile(columns, (1, num_rows))
+    weights = np.repeat(row_weights, num_columns, axis=1)
+    weights *= np.tile(column_weights, (1, num_rows))
+    return pixels, weights, outside
 
 
 def _cubic(position: np.ndarray, extent: int) -> tuple[np.ndarray, np.ndarray]:

@@ -31,8 +31,8 @@ class Box(NamedTuple):
 def resize_square(frames: np.ndarray, size: int) -> np.ndarray:
     """Resize frames to a square, the aspect ratio not kept, bilinear.
 
-    Bit-equal to PIL's `Image.resize(..., BILINEAR)` when enlarging. When shrinking it smooths as PIL
-    does, with coarser weights: a few values in 100 differ, by 1 and very rarely by 2 grey levels.
+    Bit-equal to PIL's `Image.resize(..., BILINEAR)` when enlarging. When shrinking it smooths as
+    PIL does, with coarser weights: a few values in 100 differ, by 1, very rarely by 2 grey levels.
 
     Args:
         frames: (T, H, W, 3) uint8.
