@@ -1,0 +1,129 @@
+"""`python -m engine.compare A B`: are two systems different on the same videos?
+
+A and B are each a run directory, a `pred.csv`, or a directory of fold runs, which is pooled. Every
+score is compared by a paired bootstrap, which resamples videos (or subjects) and takes both
+systems' predictions for each; WAR also by McNemar's exact test.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.intervals import CONFIDENCE, NUM_RESAMPLES, PairedTest, paired_test
+from engine.predictions import Predictions
+from engine.results import Result, align, find_results, pool, subjects_of
+from engine.summarize import TITLES, emit
+from engine.tables import FORMATS, render
+
+
+def compare(
+    first: Sequence[Result],
+    second: Sequence[Result],
+    subjects_csv: str | Path | None = None,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> PairedTest:
+    """Compare two systems on the same videos; folds are pooled and may be cut differently.
+
+    Args:
+        first: results of one system, from `engine.results.find_results`.
+        second: results of the other.
+        subjects_csv: subject of each video; the bootstrap then resamples subjects.
+        num_resamples: bootstrap resamples.
+        seed: of the bootstrap.
+
+    Returns:
+        The test.
+
+    Raises:
+        ValueError: the videos, labels or classes are not the same; the message lists some.
+    """
+    one, two = align(pool(first), pool(second))
+    subjects = None if subjects_csv is None else subjects_of(subjects_csv, one.ids)
+    return paired_test(one, two, subjects, num_resamples=num_resamples, seed=seed)
+
+
+def format_comparison(test: PairedTest, table_format: str = "md", notes: Sequence[str] = ()) -> str:
+    """Text of a comparison.
+
+    Args:
+        test: from `compare`.
+        table_format: "md" and "latex" in percent (regression: fractions), "csv" in fractions.
+        notes: sentences for below the table.
+
+    Returns:
+        A row per score: both values, difference A - B, its interval, bootstrap p; and in
+        classification McNemar's p in the row of WAR.
+    """
+    scale = 100 if "war" in test.first and table_format != "csv" else 1
+    digits = 2 if scale == 100 else 6 if table_format == "csv" else 3
+    header = ["score", "A", "B", "A - B", "low", "high", "bootstrap p", "McNemar p"]
+    rows = []
+    for name, value in test.first.items():
+        low, high = test.intervals[name]
+        numbers = [value, test.second[name], value - test.second[name], low, high]
+        shown = [f"{scale * number:.{digits}f}" for number in numbers]
+        mcnemar = test.mcnemar_p if name == "war" else None
+        rows.append([TITLES[name], *shown, _p(test.p_values[name]), _p(mcnemar)])
+    return render(header, rows, table_format, notes=[*_explain(test, scale), *notes])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(prog="python -m engine.compare", description=__doc__)
+    parser.add_argument("first", metavar="A", help="run directory, pred.csv or folder of folds")
+    parser.add_argument("second", metavar="B", help="the same for the other system")
+    parser.add_argument(
+        "--subjects",
+        metavar="CSV",
+        help="columns video_name and subject; the bootstrap then resamples subjects",
+    )
+    parser.add_argument("--format", choices=FORMATS, default="md", help="default: md")
+    parser.add_argument("--output", metavar="FILE", help="write there instead of the terminal")
+    parser.add_argument(
+        "--num_resamples", type=int, default=NUM_RESAMPLES, help="of the bootstrap, default 10000"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap, default 0")
+    flags = parser.parse_args(arguments)
+    try:
+        sides = [find_results([flags.first]), find_results([flags.second])]
+        test = compare(*sides, flags.subjects, num_resamples=flags.num_resamples, seed=flags.seed)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    notes = [
+        _origin("A", flags.first, sides[0]),
+        _origin("B", flags.second, sides[1]),
+        f"Bootstrap over {'subjects' if flags.subjects else 'videos'}, "
+        f"{flags.num_resamples} resamples.",
+    ]
+    emit(format_comparison(test, flags.format, notes), flags.output)
+
+
+def _origin(letter: str, source: str, results: Sequence[Result]) -> str:
+    weights = " / ".join(dict.fromkeys(result.weights for result in results))
+    split = " / ".join(dict.fromkeys(result.split for result in results))
+    predictions: list[Predictions] = [r.predictions for r in results if r.predictions is not None]
+    num_videos = sum(map(len, predictions))
+    return f"{letter}: {source}; weights {weights}; split {split}; {num_videos} videos."
+
+
+def _explain(test: PairedTest, scale: int) -> list[str]:
+    notes = ["Scores in percent."] if scale == 100 else []
+    notes.append(f"low and high: {CONFIDENCE:.0%} interval of the difference A - B.")
+    if test.mcnemar_p is not None:
+        notes.append(
+            f"Right in A only: {test.only_first_right} videos; in B only: "
+            f"{test.only_second_right}. McNemar's test takes videos as independent."
+        )
+    return notes
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if value >= 1e-4 else f"{value:.1e}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,285 @@
+"""`python -m engine.summarize`: one table over the folds of a cross-validation.
+
+Pooled scores are computed once from the predictions of all folds, as the SVFAP paper does;
+the mean of the folds' own scores stands beside them because others report that. The two differ
+where folds differ in size or in their share of rare classes.
+"""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.intervals import CONFIDENCE, NUM_RESAMPLES, bootstrap_intervals
+from engine.metrics import HEADLINE_METRICS, REGRESSION_METRICS
+from engine.predictions import write_text_atomically
+from engine.results import Result, find_results, pool, subjects_of
+from engine.tables import FORMATS, render
+
+TITLES = {
+    "uar": "UAR",
+    "war": "WAR",
+    "weighted_f1": "weighted F1",
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
+    "pcc": "PCC",
+    "ccc": "CCC",
+    "mae": "MAE",
+    "accuracy": "1 - MAE",
+}
+POOLED = "pooled"
+MEAN = "mean of folds"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: of the fold, `POOLED` or `MEAN`.
+        num_videos: how many videos; None where not stated.
+        values: metric -> value, fractions 0..1.
+        intervals: metric -> (low, high); empty where unknown.
+        deviations: metric -> standard deviation over folds; only for `MEAN`.
+        weights: which weights gave the values.
+        split: which annotation file they were computed on.
+    """
+
+    name: str
+    num_videos: int | None
+    values: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    deviations: dict[str, float]
+    weights: str
+    split: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Rows of a cross-validation and what needs saying about them."""
+
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+def crossval_table(
+    results: Sequence[Result],
+    subjects_csv: str | Path | None = None,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Summary:
+    """Scores per fold, pooled, and the mean of folds.
+
+    Args:
+        results: the folds, from `engine.results.find_results`. Pooled scores and intervals need
+            their predictions; without them only the mean of folds is given.
+        subjects_csv: subject of each video (`engine.results.subjects_of`); the intervals then
+            resample subjects instead of videos.
+        num_resamples: bootstrap resamples.
+        seed: of the bootstrap.
+
+    Returns:
+        A row per fold, then `POOLED`, then `MEAN` where there are two folds or more.
+
+    Raises:
+        ValueError: folds that cannot be pooled, or subjects that do not cover the videos.
+    """
+    subjects: dict[str, str] = {}
+    complete = all(result.predictions is not None for result in results)
+    pooled = pool(results) if complete else None
+    if subjects_csv is not None:
+        if pooled is None:
+            raise ValueError("--subjects needs pred.csv files, not only metrics.json.")
+        subjects = dict(zip(pooled.ids, subjects_of(subjects_csv, pooled.ids)))
+
+    def intervals(predictions) -> dict[str, tuple[float, float]]:
+        shown = [subjects[video] for video in predictions.ids] if subjects else None
+        if shown and len(set(shown)) < 2:
+            return {}
+        return bootstrap_intervals(predictions, shown, num_resamples=num_resamples, seed=seed)
+
+    rows = [
+        _row(
+            result.name,
+            result.metrics,
+            intervals(result.predictions) if complete and len(results) > 1 else {},
+            [result],
+        )
+        for result in results
+    ]
+    notes = _notes(results, bool(subjects), num_resamples if complete else 0)
+    if pooled is not None:
+        metrics = pooled.metrics()
+        name = POOLED if len(results) > 1 else results[0].name
+        pooled_row = _row(name, metrics, intervals(pooled), results)
+        rows = [*rows, pooled_row] if len(results) > 1 else [pooled_row]
+        if metrics.get("absent_classes"):
+            notes.append(f"No videos of {', '.join(metrics['absent_classes'])}: not part of UAR.")
+    if len(results) > 1:
+        rows.append(_mean_row(results))
+    return Summary(rows=tuple(rows), notes=tuple(notes))
+
+
+def format_summary(summary: Summary, table_format: str = "md") -> str:
+    """Text of a summary.
+
+    Args:
+        summary: from `crossval_table`.
+        table_format: "md" and "latex": percent with two decimals (regression: three decimals, no
+            percent), the interval in the pooled row, deviations over folds beside their mean.
+            "csv": fractions with six decimals, all intervals in columns <metric>_low and _high.
+
+    Returns:
+        The table, with notes below where the format has a place for them.
+    """
+    known = (*HEADLINE_METRICS, *REGRESSION_METRICS)
+    metrics = [name for name in known if any(name in row.values for row in summary.rows)]
+    if table_format == "csv":
+        return render(*_csv_cells(summary.rows, metrics), "csv")
+    in_percent = "uar" in metrics or "war" in metrics
+    header = ["fold", "videos", *(TITLES[name] for name in metrics), "weights", "split"]
+    cells = []
+    for row in summary.rows:
+        with_interval = row.name == POOLED or len(summary.rows) == 1
+        scores = [_cell(row, name, in_percent, with_interval) for name in metrics]
+        videos = "" if row.num_videos is None else str(row.num_videos)
+        cells.append([row.name, videos, *scores, row.weights, row.split])
+    unit = ["Scores in percent."] if in_percent else []
+    return render(header, cells, table_format, notes=[*unit, *summary.notes])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(prog="python -m engine.summarize", description=__doc__)
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="RUN_OR_PRED_CSV",
+        help="run directory, pred.csv, metrics.json, or a directory of run directories",
+    )
+    parser.add_argument(
+        "--subjects",
+        metavar="CSV",
+        help="columns video_name and subject; intervals then resample subjects",
+    )
+    parser.add_argument("--format", choices=FORMATS, default="md", help="default: md")
+    parser.add_argument("--output", metavar="FILE", help="write there instead of the terminal")
+    parser.add_argument(
+        "--num_resamples", type=int, default=NUM_RESAMPLES, help="of the bootstrap, default 10000"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap, default 0")
+    flags = parser.parse_args(arguments)
+    try:
+        summary = crossval_table(
+            find_results(flags.sources),
+            flags.subjects,
+            num_resamples=flags.num_resamples,
+            seed=flags.seed,
+        )
+        text = format_summary(summary, flags.format)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    emit(text, flags.output)
+
+
+def emit(text: str, output: str | None) -> None:
+    """Print a text, or write it to a file whose folder is made where needed."""
+    if output is None:
+        print(text, end="")  # noqa: T201 - this is a command
+        return
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(output, text)
+    logging.getLogger(__name__).info("wrote %s", output)
+
+
+def _row(name: str, metrics: dict, intervals: dict, results: Sequence[Result]) -> Row:
+    known = (*HEADLINE_METRICS, *REGRESSION_METRICS)
+    return Row(
+        name=name,
+        num_videos=metrics.get("num_videos"),
+        values={key: metrics[key] for key in known if metrics.get(key) is not None},
+        intervals={key: value for key, value in intervals.items() if key in known},
+        deviations={},
+        weights=_joined(result.weights for result in results),
+        split=_joined(result.split for result in results),
+    )
+
+
+def _mean_row(results: Sequence[Result]) -> Row:
+    known = (*HEADLINE_METRICS, *REGRESSION_METRICS)
+    columns = {
+        name: [result.metrics[name] for result in results]
+        for name in known
+        if all(result.metrics.get(name) is not None for result in results)
+    }
+    return Row(
+        name=MEAN,
+        num_videos=None,
+        values={name: float(np.mean(values)) for name, values in columns.items()},
+        intervals={},
+        deviations={name: float(np.std(values, ddof=1)) for name, values in columns.items()},
+        weights=_joined(result.weights for result in results),
+        split=_joined(result.split for result in results),
+    )
+
+
+def _notes(results: Sequence[Result], by_subject: bool, num_resamples: int) -> list[str]:
+    notes = []
+    if num_resamples:
+        unit = "subjects with all their videos" if by_subject else "videos"
+        notes.append(
+            f"Intervals: {CONFIDENCE:.0%}, percentile bootstrap over {unit}, "
+            f"{num_resamples} resamples."
+        )
+    else:
+        notes.append("No pred.csv for every fold: neither pooled scores nor intervals.")
+    if len(results) > 1:
+        notes.append("± is the standard deviation over folds, not an error of the pooled score.")
+    for what in ("weights", "split"):
+        if len({getattr(result, what) for result in results}) > 1:
+            notes.append(f"Caution: the folds differ in their {what}.")
+    for result in results:
+        notes += [f"{result.name}: {note}" for note in result.notes]
+    return notes
+
+
+def _cell(row: Row, name: str, in_percent: bool, with_interval: bool) -> str:
+    if name not in row.values:
+        return "-"
+
+    def show(value: float) -> str:
+        return f"{100 * value:.2f}" if in_percent else f"{value:.3f}"
+
+    text = show(row.values[name])
+    if with_interval and name in row.intervals:
+        low, high = row.intervals[name]
+        text += f" [{show(low)}, {show(high)}]"
+    if name in row.deviations:
+        text += f" ± {show(row.deviations[name])}"
+    return text
+
+
+def _csv_cells(rows: Sequence[Row], metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    columns = [f"{name}{suffix}" for name in metrics for suffix in ("", "_low", "_high")]
+    cells = []
+    for row in rows:
+        numbers = []
+        for name in metrics:
+            low_high = row.intervals.get(name, (None, None))
+            numbers += [row.values.get(name), *low_high]
+        texts = ["" if number is None else f"{number:.6f}" for number in numbers]
+        videos = "" if row.num_videos is None else str(row.num_videos)
+        cells.append([row.name, videos, *texts, row.weights, row.split])
+    return ["fold", "videos", *columns, "weights", "split"], cells
+
+
+def _joined(values) -> str:
+    return " / ".join(dict.fromkeys(values))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Small tables as Markdown, CSV or LaTeX."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+FORMATS = ("md", "csv", "latex")
+
+_LATEX_ESCAPES = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        **{character: "\\" + character for character in "&%$#_{}"},
+    }
+)
+
+
+def render(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    table_format: str,
+    *,
+    notes: Sequence[str] = (),
+    num_text_columns: int = 1,
+) -> str:
+    """One table as text.
+
+    Args:
+        header: column titles.
+        rows: cells, as many per row as there are titles.
+        table_format: one of `FORMATS`. LaTeX needs the package booktabs.
+        notes: sentences below the table; CSV has no place for them and leaves them out.
+        num_text_columns: how many columns on the left hold text, the others are aligned right.
+
+    Returns:
+        The table, ending in a line break.
+
+    Raises:
+        ValueError: an unknown format.
+    """
+    if table_format == "md":
+        return _markdown(header, rows, notes, num_text_columns)
+    if table_format == "csv":
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
+        return buffer.getvalue()
+    if table_format == "latex":
+        return _latex(header, rows, notes, num_text_columns)
+    raise ValueError(f"table format {table_format!r}: must be one of {', '.join(FORMATS)}.")
+
+
+def _markdown(header, rows, notes, num_text_columns) -> str:
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*cells)]
+
+    def line(row: Sequence[str]) -> str:
+        aligned = [
+            cell.ljust(width) if index < num_text_columns else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths))
+        ]
+        return f"| {' | '.join(aligned)} |"
+
+    rule = [
+        "-" * width if index < num_text_columns else "-" * (width - 1) + ":"
+        for index, width in enumerate(widths)
+    ]
+    lines = [line(cells[0]), line(rule), *map(line, cells[1:])]
+    below = ["", *(f"- {note}" for note in notes)] if notes else []
+    return "\n".join([*lines, *below]) + "\n"
+
+
+def _latex(header, rows, notes, num_text_columns) -> str:
+    def line(row: Sequence[str]) -> str:
+        return " & ".join(_latex_text(cell) for cell in row) + r" \\"
+
+    columns = "l" * num_text_columns + "r" * (len(header) - num_text_columns)
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(header), r"\midrule"]
+    lines += [*map(line, rows), r"\bottomrule", r"\end{tabular}"]
+    lines += [f"% {note}" for note in notes]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_text(text: str) -> str:
+    return text.translate(_LATEX_ESCAPES).replace("±", r"$\pm$").replace("–", "--")
