@@ -22,8 +22,8 @@ from preprocess.splits import add_split_flags
 logger = logging.getLogger(__name__)
 
 FRAME_FOLDERS = ("Clip/jpg_256", "Clip/clip_224x224")
-NUM_CLIPS = 11_697
-TRAIN_CLIPS = {1: 9356, 2: 9356, 3: 9357, 4: 9358, 5: 9361}
+SPEC = get_spec("DFEW")
+TRAIN_CLIPS = dict(enumerate(SPEC.counts["train"], start=1))
 
 
 def published_counts(folds: Sequence[int]) -> dict[str, int]:
@@ -32,7 +32,7 @@ def published_counts(folds: Sequence[int]) -> dict[str, int]:
     for fold in folds:
         if fold in TRAIN_CLIPS:
             counts[f"split{fold:02d} train"] = TRAIN_CLIPS[fold]
-            counts[f"split{fold:02d} test"] = NUM_CLIPS - TRAIN_CLIPS[fold]
+            counts[f"split{fold:02d} test"] = SPEC.counts["all"] - TRAIN_CLIPS[fold]
     return counts
 
 
@@ -46,15 +46,14 @@ def read_list(path: Path, problems: Problems) -> list[Video]:
     Returns:
         The good lines; names are five-digit frame folders, labels 0-based.
     """
-    num_classes = len(get_spec("DFEW").class_names)
     videos = []
     for line, row in read_table(path, ("video_name", "label")):
         where = f"{path} line {line}"
         name, label = (row["video_name"] or "").strip(), (row["label"] or "").strip()
         if not name.isdecimal():
             problems.add(f"{where}: video_name {name!r} is not a number")
-        elif not label.isdecimal() or not 1 <= int(label) <= num_classes:
-            problems.add(f"{where}: label {label!r} is not one of 1..{num_classes}")
+        elif not label.isdecimal() or not 1 <= int(label) <= SPEC.num_classes:
+            problems.add(f"{where}: label {label!r} is not one of 1..{SPEC.num_classes}")
         elif None in row:
             problems.add(f"{where}: more columns than the header: {row[None]}")
         else:

@@ -18,7 +18,7 @@ from preprocess.splits import add_split_flags
 logger = logging.getLogger(__name__)
 
 FRAMES = "2_ClipsforFaceCrop"
-PUBLISHED = {"all_scenes train": 31_088, "all_scenes test": 7_847}
+SPEC = get_spec("FERV39k")
 
 
 def read_list(path: Path, problems: Problems) -> list[Video]:
@@ -33,7 +33,6 @@ def read_list(path: Path, problems: Problems) -> list[Video]:
     """
     if not path.is_file():
         raise PreparationError(f"no such file: {path}")
-    class_names = get_spec("FERV39k").class_names
     videos = []
     for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
         where = f"{path} line {line}"
@@ -43,7 +42,7 @@ def read_list(path: Path, problems: Problems) -> list[Video]:
         if len(fields) != 2:
             problems.add(f"{where}: expected `path label-name`, got {text!r}")
             continue
-        label = label_index(fields[1], class_names, where, problems)
+        label = label_index(fields[1], SPEC.class_names, where, problems)
         if label >= 0:
             videos.append(Video(name=_below_frames(fields[0]), label=label, where=where))
     return videos
@@ -80,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         dataset="FERV39k",
         folds={"all_scenes": parts},
         frames_dir=flags.frames_dir or flags.dataset_dir / FRAMES,
-        published=PUBLISHED,
+        published={f"all_scenes {part}": SPEC.counts[part] for part in ("train", "test")},
         flags=flags,
         problems=problems,
     )

@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 LISTS = "Train & Test Set/single/no_caption"
 FRAMES = "data/frames"
-NUM_CLIPS = 9_172
-FOLDS = (1, 2, 3, 4, 5)
+SPEC = get_spec("MAFW")
+FOLDS = tuple(range(1, SPEC.num_folds + 1))
 
 
 def read_list(path: Path, problems: Problems) -> list[Video]:
@@ -36,7 +36,6 @@ def read_list(path: Path, problems: Problems) -> list[Video]:
     """
     if not path.is_file():
         raise PreparationError(f"no such file: {path}")
-    class_names = get_spec("MAFW").class_names
     videos = []
     for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
         where = f"{path} line {line}"
@@ -46,7 +45,7 @@ def read_list(path: Path, problems: Problems) -> list[Video]:
         if len(fields) != 2 or not fields[0].endswith(".mp4"):
             problems.add(f"{where}: expected `NAME.mp4 label-name`, got {text!r}")
             continue
-        label = label_index(fields[1], class_names, where, problems)
+        label = label_index(fields[1], SPEC.class_names, where, problems)
         if label >= 0:
             videos.append(Video(name=fields[0].removesuffix(".mp4"), label=label, where=where))
     return videos
@@ -87,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         dataset="MAFW",
         folds=folds,
         frames_dir=flags.frames_dir or flags.dataset_dir / FRAMES,
-        published={f"{name} in all": NUM_CLIPS for name in folds},
+        published={f"{name} in all": SPEC.counts["all"] for name in folds},
         flags=flags,
         problems=problems,
         complete=set(flags.folds) == set(FOLDS),

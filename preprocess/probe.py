@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
+
 from datasets.annotations import write_annotations
 from datasets.readers import UnreadableVideoError, open_video
 from preprocess.common import SHOWN_PROBLEMS, PreparationError, Progress
@@ -20,6 +22,7 @@ logger = logging.getLogger(__name__)
 JOURNAL_COLUMNS = ("path", "size_bytes", "num_frames", "note")
 CHUNK = 16
 FLUSH_EVERY = 50
+PROBED_FRAMES = 5
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,18 @@ class Probe:
 
 
 def probe_video(path: str) -> Probe:
-    """Open one video, count its frames and read the first of them."""
+    """Open one video, count its frames and decode some of them, the last included."""
     size = _size(path)
     try:
         with open_video(path) as reader:
-            if reader.num_frames < 1:
-                return Probe(path, size, 0, "no frame decodes")
-            reader.read([0])
+            reader.read_chosen(_spread)
             return Probe(path, size, reader.num_frames, reader.problem or "")
     except UnreadableVideoError as error:
         return Probe(path, size, 0, " ".join(str(error.reason).split()) or "cannot be read")
+
+
+def _spread(num_frames: int) -> np.ndarray:
+    return np.unique(np.linspace(0, num_frames - 1, PROBED_FRAMES).astype(int))
 
 
 def probe_all(paths: Sequence[str], *, journal: Path, num_workers: int) -> list[Probe]:

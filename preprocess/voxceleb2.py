@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasets.catalog import get_spec
 from datasets.readers import natural_key
 from preprocess.common import (
     PreparationError,
@@ -20,8 +21,8 @@ from preprocess.probe import add_probe_flags, probe_or_list
 
 logger = logging.getLogger(__name__)
 
-NUM_CLIPS = 1_092_009
-NUM_BROKEN = 283
+SPEC = get_spec("voxceleb2")
+NUM_CLIPS, NUM_BROKEN = SPEC.counts["train"], SPEC.counts["undecodable"]
 
 
 def find_clips(dataset_dir: Path) -> list[str]:

@@ -1,0 +1,497 @@
+import csv
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from datasets.annotations import read_annotations
+from preprocess import dfew, ferv39k, mafw, probe, videos, voxceleb2
+from preprocess.common import PreparationError, check_counts, without_spaces
+from preprocess.splits import carve_validation
+
+ROOT = Path(__file__).resolve().parent.parent
+NUM_FOLDS = 5
+
+
+def write_frames(folder: Path, suffix: str = ".jpg", num_frames: int = 2) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(num_frames):
+        cv2.imwrite(str(folder / f"{index + 1:05d}{suffix}"), np.full((8, 8, 3), 90, np.uint8))
+
+
+def write_video(path: Path, num_frames: int = 8) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, (32, 32))
+    for index in range(num_frames):
+        writer.write(np.full((32, 32, 3), 20 * index % 256, np.uint8))
+    writer.release()
+
+
+def write_dfew(root: Path, *, num_clips: int = 35, frames: bool = True) -> None:
+    """DFEW's layout: clip i has label i % 7 + 1 and is tested in fold i % 5 + 1."""
+    for fold in range(1, NUM_FOLDS + 1):
+        for part in ("train", "test"):
+            tested = [
+                i for i in range(num_clips) if (i % NUM_FOLDS + 1 == fold) == (part == "test")
+            ]
+            path = root / "EmoLabel_DataSplit" / f"{part}(single-labeled)" / f"set_{fold}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lines = ["video_name,label", *(f"{i + 1},{i % 7 + 1}" for i in tested)]
+            path.write_text("\n".join(lines) + "\n")
+    for i in range(num_clips if frames else 0):
+        write_frames(root / "Clip" / "jpg_256" / f"{i + 1:05d}")
+
+
+def run_dfew(root: Path, out: Path, *more: str) -> None:
+    dfew.main(["--dataset_dir", str(root), "--output_dir", str(out), "--allow_other_counts", *more])
+
+
+def rows_of(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def dfew_tree(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("dfew")
+    write_dfew(root)
+    return root
+
+
+@pytest.fixture
+def dfew_copy(tmp_path) -> Path:
+    write_dfew(tmp_path / "DFEW")
+    return tmp_path / "DFEW"
+
+
+def test_dfew_writes_what_the_official_lists_say(dfew_tree, tmp_path):
+    run_dfew(dfew_tree, tmp_path)
+    frames = dfew_tree / "Clip" / "jpg_256"
+    for fold in range(1, NUM_FOLDS + 1):
+        test = rows_of(tmp_path / f"split{fold:02d}" / "test.csv")
+        assert test == [f"{frames}/{i + 1:05d} {i % 7}" for i in range(fold - 1, 35, 5)]
+        train = rows_of(tmp_path / f"split{fold:02d}" / "train.csv")
+        assert len(train) == 28
+        assert not set(train) & set(test)
+        assert rows_of(tmp_path / f"split{fold:02d}" / "val.csv") == test
+    rows = read_annotations(
+        tmp_path / "split01" / "train.csv", task="classification", num_classes=7
+    )
+    assert np.bincount(rows.labels).tolist() == [4] * 7
+
+
+def test_dfew_says_loudly_that_validation_is_the_test_part(dfew_tree, tmp_path, caplog):
+    run_dfew(dfew_tree, tmp_path / "a", "--folds", "1")
+    assert "NO OFFICIAL VALIDATION PART" in caplog.text
+    caplog.clear()
+    run_dfew(dfew_tree, tmp_path / "b", "--folds", "1", "--val_fraction", "0.25")
+    assert "NO OFFICIAL VALIDATION PART" not in caplog.text
+
+
+def test_dfew_carves_a_stratified_validation_part(dfew_tree, tmp_path):
+    for name in ("a", "b"):
+        run_dfew(dfew_tree, tmp_path / name, "--folds", "2", "--val_fraction", "0.25")
+    parts = {p: rows_of(tmp_path / "a" / "split02" / f"{p}.csv") for p in ("train", "val", "test")}
+    assert [len(rows) for rows in parts.values()] == [21, 7, 7]
+    assert sorted(row.split()[1] for row in parts["val"]) == list("0123456")
+    assert len({row for rows in parts.values() for row in rows}) == 35
+    assert rows_of(tmp_path / "b" / "split02" / "val.csv") == parts["val"]
+
+
+def test_dfew_keeps_subjects_together(dfew_copy, tmp_path):
+    # Fold 1 tests clips 0, 5, 10, ...; subject = clip % 5 is therefore on one side only.
+    subjects = {i + 1: f"s{i % 5}" for i in range(35)}
+    lines = ["video_name,subject", *(f"{name},{subject}" for name, subject in subjects.items())]
+    (dfew_copy / "subjects.csv").write_text("\n".join(lines) + "\n")
+    run_dfew(dfew_copy, tmp_path / "out", "--folds", "1", "--val_fraction", "0.25")
+    sides = {}
+    for part in ("train", "val", "test"):
+        rows = rows_of(tmp_path / "out" / "split01" / f"{part}.csv")
+        sides[part] = {subjects[int(Path(row.split()[0]).name)] for row in rows}
+    assert sides["test"] == {"s0"}
+    assert len(sides["val"]) == 1
+    assert sides["train"] | sides["val"] == {"s1", "s2", "s3", "s4"}
+    assert not sides["train"] & sides["val"]
+
+
+def test_dfew_names_a_subject_on_both_sides(dfew_copy, tmp_path):
+    lines = ["video_name,subject", *(f"{i + 1},s{min(i, 3)}" for i in range(35))]
+    (dfew_copy / "subjects.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(PreparationError, match="split01: subject s3 is in train and in test"):
+        run_dfew(dfew_copy, tmp_path / "out", "--folds", "1")
+
+
+def test_published_counts_are_wanted(dfew_tree, tmp_path):
+    with pytest.raises(PreparationError) as caught:
+        dfew.main(["--dataset_dir", str(dfew_tree), "--output_dir", str(tmp_path)])
+    text = str(caught.value)
+    assert "split05 train: found 28, published 9,361" in text
+    assert "split01 test: found 7, published 2,341" in text
+    assert "--allow_other_counts" in text
+    assert not (tmp_path / "split01").exists()
+
+
+def test_other_counts_are_warned_about_when_allowed(dfew_tree, tmp_path, caplog):
+    run_dfew(dfew_tree, tmp_path)
+    assert "split01 train: found 28, published 9,356" in caplog.text
+
+
+def test_official_dfew_counts_pass(tmp_path):
+    sizes = {1: 9356, 2: 9356, 3: 9357, 4: 9358, 5: 9361}
+    found = {f"split{f:02d} {p}": n for f, t in sizes.items() for p, n in
+             (("train", t), ("test", 11697 - t))}  # fmt: skip
+    check_counts(found, dfew.published_counts(list(sizes)), allow_other=False, name="DFEW")
+    assert dfew.published_counts([2, 5]) == {
+        "split02 train": 9356,
+        "split02 test": 2341,
+        "split05 train": 9361,
+        "split05 test": 2336,
+    }
+
+
+def test_dfew_names_every_planted_fault(dfew_copy, tmp_path):
+    lists = dfew_copy / "EmoLabel_DataSplit"
+    train = lists / "train(single-labeled)" / "set_1.csv"
+    lines = train.read_text().splitlines()
+    lines[1], lines[2] = "2,8", "abc,1"
+    lines[3] += ",7"
+    train.write_text("\n".join(lines) + "\n")
+    with pytest.raises(PreparationError) as caught:
+        run_dfew(dfew_copy, tmp_path / "out")
+    text = str(caught.value)
+    assert f"{train} line 2: label '8' is not one of 1..7" in text
+    assert f"{train} line 3: video_name 'abc' is not a number" in text
+    assert f"{train} line 4: more columns than the header" in text
+    assert "3 problem(s)" in text
+    assert len(rows_of(tmp_path / "out" / "problems.txt")) == 3
+
+
+def test_dfew_finds_videos_on_both_sides_and_tested_twice(dfew_copy, tmp_path):
+    lists = dfew_copy / "EmoLabel_DataSplit"
+    with (lists / "test(single-labeled)" / "set_1.csv").open("a") as file:
+        file.write("2,2\n")
+    with pytest.raises(PreparationError) as caught:
+        run_dfew(dfew_copy, tmp_path / "out")
+    text = str(caught.value)
+    assert "set_1.csv line 9: 00002 is already in" in text
+    assert "set_2.csv line 2: 00002 is also tested in" in text
+
+
+def test_dfew_finds_labels_that_disagree_and_videos_never_tested(dfew_copy, tmp_path):
+    lists = dfew_copy / "EmoLabel_DataSplit"
+    test = lists / "test(single-labeled)" / "set_1.csv"
+    test.write_text(test.read_text().replace("\n6,6\n", "\n"))
+    train = lists / "train(single-labeled)" / "set_2.csv"
+    train.write_text(train.read_text().replace("\n1,1\n", "\n1,3\n"))
+    with pytest.raises(PreparationError) as caught:
+        run_dfew(dfew_copy, tmp_path / "out")
+    text = str(caught.value)
+    assert "00001 has label 2, but 0 in" in text
+    assert "00006 is in no fold's test part" in text
+
+
+def test_dfew_names_missing_and_empty_frame_folders(dfew_copy, tmp_path, caplog):
+    frames = dfew_copy / "Clip" / "jpg_256"
+    for path in (frames / "00003").iterdir():
+        path.unlink()
+    (frames / "00003").rmdir()
+    for path in (frames / "00004").iterdir():
+        path.unlink()
+    with pytest.raises(PreparationError) as caught:
+        run_dfew(dfew_copy, tmp_path / "out")
+    assert f"no such frame folder: {frames / '00003'}" in str(caught.value)
+    assert f"frames in {frames / '00004'}" in str(caught.value)
+    assert "--leave_out_missing" in str(caught.value)
+    run_dfew(dfew_copy, tmp_path / "out", "--leave_out_missing")
+    assert "left out (--leave_out_missing): no such frame folder" in caplog.text
+    everything = "".join((tmp_path / "out" / "split01" / f"{p}.csv").read_text()
+                         for p in ("train", "test"))  # fmt: skip
+    assert "00003" not in everything
+    assert "00004" not in everything
+    assert everything.count("\n") == 33
+
+
+def test_dfew_names_folders_that_no_list_mentions(dfew_copy, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    write_frames(dfew_copy / "Clip" / "jpg_256" / "12345")
+    run_dfew(dfew_copy, tmp_path / "out")
+    assert "1 entries" in caplog.text
+    assert "12345" in caplog.text
+
+
+def test_dfew_wrong_folder_and_header_are_explained(dfew_copy, tmp_path):
+    with pytest.raises(PreparationError, match="the folder that holds EmoLabel_DataSplit"):
+        run_dfew(tmp_path, tmp_path / "out")
+    path = dfew_copy / "EmoLabel_DataSplit" / "train(single-labeled)" / "set_1.csv"
+    path.write_text(path.read_text().replace("video_name", "clip"))
+    with pytest.raises(PreparationError, match="no column .'video_name'.*header is .'clip'"):
+        run_dfew(dfew_copy, tmp_path / "out")
+
+
+def test_dfew_missing_fold_list(dfew_copy, tmp_path):
+    (dfew_copy / "EmoLabel_DataSplit" / "test(single-labeled)" / "set_4.csv").unlink()
+    with pytest.raises(PreparationError, match="have a training list"):
+        run_dfew(dfew_copy, tmp_path / "out")
+
+
+def test_white_space_in_paths(dfew_copy, tmp_path):
+    spaced = tmp_path / "my data" / "DFEW"
+    spaced.parent.mkdir()
+    dfew_copy.rename(spaced)
+    with pytest.raises(PreparationError, match="white space.*--link_dir"):
+        run_dfew(spaced, tmp_path / "out", "--folds", "1")
+    run_dfew(spaced, tmp_path / "out", "--folds", "1", "--link_dir", str(tmp_path / "links"))
+    rows = read_annotations(tmp_path / "out" / "split01" / "test.csv", task="classification")
+    assert all(path.startswith(str(tmp_path / "links")) for path in rows.paths)
+
+
+def test_links_of_equal_names_differ_and_repeat(tmp_path):
+    targets = [tmp_path / name / "x" / "y z" for name in ("a b", "a  b")]
+    for target in targets:
+        target.mkdir(parents=True)
+    links = [without_spaces(target, tmp_path / "links") for target in targets]
+    assert links[0] != links[1]
+    assert [without_spaces(target, tmp_path / "links") for target in targets] == links
+    assert [link.resolve() for link in links] == targets
+
+
+# ---------------------------------------------------------------- FERV39k and MAFW
+
+
+def write_ferv39k(root: Path, test_label: str = "Happy") -> None:
+    lists = root / "4_setups" / "All_scenes"
+    lists.mkdir(parents=True)
+    clips = {"train": ["Action/Fear/0001 Fear", "Crime/Sad/0002 Sad"],
+             "test": [f"Action/Happy/0003 {test_label}"]}  # fmt: skip
+    for part, lines in clips.items():
+        (lists / f"{part}_All.csv").write_text("\n".join(lines) + "\n")
+        for line in lines:
+            write_frames(root / "2_ClipsforFaceCrop" / line.split()[0])
+
+
+def test_ferv39k(tmp_path):
+    write_ferv39k(tmp_path / "FERV39k")
+    argv = ["--dataset_dir", str(tmp_path / "FERV39k"), "--output_dir", str(tmp_path / "out")]
+    with pytest.raises(PreparationError) as caught:
+        ferv39k.main(argv)
+    assert "all_scenes train: found 2, published 31,088" in str(caught.value)
+    assert "all_scenes test: found 1, published 7,847" in str(caught.value)
+    ferv39k.main([*argv, "--allow_other_counts"])
+    frames = tmp_path / "FERV39k" / "2_ClipsforFaceCrop"
+    out = tmp_path / "out" / "all_scenes"
+    assert rows_of(out / "train.csv") == [
+        f"{frames}/Action/Fear/0001 6",
+        f"{frames}/Crime/Sad/0002 1",
+    ]
+    assert rows_of(out / "test.csv") == [f"{frames}/Action/Happy/0003 0"]
+
+
+def test_ferv39k_never_guesses_a_label(tmp_path):
+    write_ferv39k(tmp_path / "FERV39k", test_label="happiness")
+    with pytest.raises(PreparationError, match="line 1: label 'happiness' is none of Happy, Sad"):
+        ferv39k.main(["--dataset_dir", str(tmp_path / "FERV39k"),
+                      "--output_dir", str(tmp_path / "out"), "--allow_other_counts"])  # fmt: skip
+
+
+def write_mafw(root: Path) -> None:
+    labels = ["anger", "contempt", "disappointment", "surprise", "neutral"]
+    for fold in range(1, NUM_FOLDS + 1):
+        folder = root / "Train & Test Set" / "single" / "no_caption" / f"set_{fold}"
+        folder.mkdir(parents=True)
+        for part in ("train", "test"):
+            chosen = [i for i in range(10) if (i % NUM_FOLDS + 1 == fold) == (part == "test")]
+            lines = [f"{i + 1:05d}.mp4 {labels[i % 5]}" for i in chosen]
+            (folder / f"{part}.txt").write_text("\n".join(lines) + "\n")
+    for i in range(10):
+        write_frames(root / "data" / "frames" / f"{i + 1:05d}", ".png")
+
+
+def test_mafw(tmp_path):
+    write_mafw(tmp_path / "MAFW")
+    argv = ["--dataset_dir", str(tmp_path / "MAFW"), "--output_dir", str(tmp_path / "out")]
+    with pytest.raises(PreparationError, match="split03 in all: found 10, published 9,172"):
+        mafw.main(argv)
+    mafw.main([*argv, "--allow_other_counts"])
+    frames = tmp_path / "MAFW" / "data" / "frames"
+    expected = {1: 0, 2: 7, 3: 10, 4: 6, 5: 4}
+    for fold, label in expected.items():
+        test = rows_of(tmp_path / "out" / f"split{fold:02d}" / "test.csv")
+        assert test == [f"{frames}/{n:05d} {label}" for n in (fold, fold + 5)]
+
+
+def test_mafw_names_lines_that_are_not_name_and_label(tmp_path):
+    write_mafw(tmp_path / "MAFW")
+    path = tmp_path / "MAFW" / "Train & Test Set" / "single" / "no_caption" / "set_2" / "train.txt"
+    with path.open("a") as file:
+        file.write("00077.mp4 anger extra\n00078 anger\n")
+    with pytest.raises(PreparationError) as caught:
+        mafw.main(["--dataset_dir", str(tmp_path / "MAFW"), "--output_dir", str(tmp_path / "out"),
+                   "--allow_other_counts"])  # fmt: skip
+    assert "line 9: expected `NAME.mp4 label-name`, got '00077.mp4 anger extra'" in str(
+        caught.value
+    )
+    assert "line 10: expected `NAME.mp4 label-name`, got '00078 anger'" in str(caught.value)
+
+
+# ---------------------------------------------------------------- VoxCeleb2 and any videos
+
+
+@pytest.fixture(scope="module")
+def vox_tree(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("vox")
+    for name in ("id1/a/00002.mp4", "id1/a/00010.mp4", "id2/b/00001.mp4"):
+        write_video(root / "dev" / "mp4" / name)
+    (root / "dev" / "mp4" / "id2" / "b" / "00003.mp4").write_bytes(b"not a video" * 50)
+    return root
+
+
+@pytest.mark.parametrize("num_workers", ["0", "2"])
+def test_voxceleb2_lists_good_and_broken_clips(vox_tree, tmp_path, num_workers):
+    argv = ["--dataset_dir", str(vox_tree), "--output_dir", str(tmp_path)]
+    argv += ["--num_workers", num_workers]
+    with pytest.raises(PreparationError, match="dev clips: found 4, published 1,092,009"):
+        voxceleb2.main(argv)
+    voxceleb2.main([*argv, "--allow_other_counts"])
+    clips = vox_tree / "dev" / "mp4"
+    assert rows_of(tmp_path / "info_clean.csv") == [
+        f"{clips}/id1/a/00002.mp4 0",
+        f"{clips}/id1/a/00010.mp4 0",
+        f"{clips}/id2/b/00001.mp4 0",
+    ]
+    with (tmp_path / "broken.csv").open(newline="") as file:
+        broken = list(csv.DictReader(file))
+    assert [row["path"] for row in broken] == [f"{clips}/id2/b/00003.mp4"]
+    assert broken[0]["reason"]
+
+
+def test_probing_goes_on_where_it_stopped(vox_tree, tmp_path, monkeypatch):
+    clips = voxceleb2.find_clips(vox_tree)
+    journal = tmp_path / "probed.csv"
+    probe.probe_all(clips[:2], journal=journal, num_workers=0)
+    opened = []
+    real = probe.probe_video
+    monkeypatch.setattr(probe, "probe_video", lambda path: opened.append(path) or real(path))
+    probes = probe.probe_all(clips, journal=journal, num_workers=0)
+    assert opened == clips[2:]
+    assert [item.num_frames for item in probes] == [8, 8, 8, 0]
+    opened.clear()
+    with journal.open("a") as file:
+        file.write("half a li")  # killed while writing
+    assert probe.probe_all(clips, journal=journal, num_workers=0) == probes
+    assert opened == []
+
+
+def test_a_replaced_file_is_probed_again(tmp_path):
+    path = tmp_path / "v" / "a.mp4"
+    write_video(path, num_frames=4)
+    journal = tmp_path / "probed.csv"
+    assert probe.probe_all([str(path)], journal=journal, num_workers=0)[0].num_frames == 4
+    write_video(path, num_frames=9)
+    assert probe.probe_all([str(path)], journal=journal, num_workers=0)[0].num_frames == 9
+
+
+def test_no_probe_lists_everything(vox_tree, tmp_path):
+    argv = ["--dataset_dir", str(vox_tree), "--output_dir", str(tmp_path)]
+    voxceleb2.main([*argv, "--allow_other_counts", "--no_probe"])
+    assert len(rows_of(tmp_path / "info_clean.csv")) == 4
+    assert not (tmp_path / "broken.csv").exists()
+
+
+def test_videos_finds_files_and_frame_folders(tmp_path, caplog):
+    root = tmp_path / "footage"
+    write_video(root / "b.mp4")
+    write_video(root / "sub" / "with space.AVI".replace("AVI", "mp4"))
+    write_frames(root / "frames_10", ".png")
+    write_frames(root / "frames_9", ".jpg")
+    write_frames(root / "sub", ".jpg", num_frames=1)  # a thumbnail beside a video
+    (root / "notes.txt").write_text("no video")
+    (root / ".hidden").mkdir()
+    write_video(root / ".hidden" / "c.mp4")
+    out = tmp_path / "out"
+    with pytest.raises(PreparationError, match="white space"):
+        videos.main([str(root), "--output_dir", str(out)])
+    videos.main([str(root), "--output_dir", str(out), "--link_dir", str(tmp_path / "links"),
+                 "--num_workers", "0"])  # fmt: skip
+    rows = read_annotations(out / "info_clean.csv", task="pretrain")
+    assert list(rows.paths) == [
+        f"{root}/b.mp4",
+        f"{root}/frames_9",
+        f"{root}/frames_10",
+        f"{tmp_path}/links/footage__sub__with_space.mp4",
+    ]
+    assert "1 pictures beside videos left out" in caplog.text
+
+
+def test_videos_without_any_video(tmp_path):
+    with pytest.raises(PreparationError, match="no such folder"):
+        videos.main([str(tmp_path / "nowhere"), "--output_dir", str(tmp_path)])
+    (tmp_path / "a").mkdir()
+    with pytest.raises(PreparationError, match=r"no videos in .*looked for"):
+        videos.main([str(tmp_path / "a"), "--output_dir", str(tmp_path)])
+    (tmp_path / "a" / "x.mp4").write_bytes(b"junk")
+    with pytest.raises(PreparationError, match="none of the 1 videos can be read"):
+        videos.main([str(tmp_path / "a"), "--output_dir", str(tmp_path), "--num_workers", "0"])
+    assert "x.mp4" in (tmp_path / "broken.csv").read_text()
+
+
+def test_videos_on_real_footage(real_videos, tmp_path):
+    videos.main([str(real_videos), "--output_dir", str(tmp_path), "--num_workers", "2"])
+    used = {Path(row.split()[0]).name for row in rows_of(tmp_path / "info_clean.csv")}
+    assert "broken_unopenable.mp4" not in used
+    assert {"broken_truncated.mkv", "talker_bbaf2n.mpg", "frames_woman_png"} <= used
+    with (tmp_path / "truncated.csv").open(newline="") as file:
+        damaged = {Path(row["path"]).name: row for row in csv.DictReader(file)}
+    assert damaged["broken_truncated.mkv"]["num_frames"] == "40"
+    with (tmp_path / "broken.csv").open(newline="") as file:
+        assert [Path(r["path"]).name for r in csv.DictReader(file)] == ["broken_unopenable.mp4"]
+
+
+# ---------------------------------------------------------------- validation part, command line
+
+
+def test_carving_by_subject_comes_close_to_the_share():
+    rng = np.random.default_rng(0)
+    subjects = [f"s{n}" for n in rng.integers(0, 40, 600)]
+    labels = [str(n) for n in rng.integers(0, 7, 600)]
+    chosen = carve_validation(labels, 0.2, seed=3, subjects=subjects)
+    assert chosen == carve_validation(labels, 0.2, seed=3, subjects=subjects)
+    assert chosen != carve_validation(labels, 0.2, seed=4, subjects=subjects)
+    validation = {s for s, taken in zip(subjects, chosen, strict=True) if taken}
+    training = {s for s, taken in zip(subjects, chosen, strict=True) if not taken}
+    assert not validation & training
+    assert 0.14 < np.mean(chosen) < 0.26
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, 2])
+def test_carving_refuses_impossible_shares(fraction):
+    with pytest.raises(PreparationError, match="must lie between 0 and 1"):
+        carve_validation(["0", "1"], fraction, seed=0)
+
+
+def test_command_line_tells_errors_without_traceback(tmp_path):
+    command = [sys.executable, "-m", "preprocess.dfew", "--dataset_dir", str(tmp_path / "none")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no set_N.csv in ")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_killed_probe_goes_on(tmp_path):
+    root = tmp_path / "v"
+    for index in range(60):
+        write_video(root / f"{index}.mp4", num_frames=100)
+    command = [sys.executable, "-m", "preprocess.videos", str(root)]
+    command += ["--output_dir", str(tmp_path / "out"), "--num_workers", "1"]
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert len(rows_of(tmp_path / "out" / "info_clean.csv")) == 60
