@@ -1,0 +1,235 @@
+"""Datasets of clips: pre-training and fine-tuning here, evaluation in `views`.
+
+Clips stay uint8 (T, H, W, 3) until they are on the device. Every random choice of a training
+sample is keyed by (seed, epoch, index, copy), so it depends on neither workers nor history.
+
+Items carry a leading axis (clips or views of one video) and are joined by `collate`.
+"""
+
+import numpy as np
+import torch
+
+from .annotations import Annotations
+from .loader import EpochSampler, SampleKey, collate, make_loader
+from .masking import Masking
+from .randaugment import RandAugment
+from .readers import UnreadableVideoError
+from .rng import generator
+from .sampling import draw_pretrain_clip, draw_train_clip
+from .source import ClipSource, VideoNote, cut_window
+from .transforms import MultiScaleCrop, draw_finetune, resize_square
+from .views import EvalViews
+
+__all__ = [
+    "EpochSampler",
+    "EvalViews",
+    "FinetuneClips",
+    "PretrainClips",
+    "SampleKey",
+    "VideoNote",
+    "collate",
+    "cut_window",
+    "make_loader",
+]
+
+# So many unreadable videos in a row mean a wrong folder, not bad luck.
+MAX_IN_A_ROW = 100
+
+
+class _TrainingClips(ClipSource):
+    """Training: `clips_per_video` random clips of a video; the next row where it is unreadable."""
+
+    def __init__(self, *, seed: int, clips_per_video: int, **source):
+        super().__init__(**source)
+        if clips_per_video < 1:
+            raise ValueError(f"clips_per_video is {clips_per_video}: it must be 1 or more")
+        self.seed = seed
+        self.clips_per_video = clips_per_video
+        self._unreadable: dict[int, VideoNote] = {}
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, key: SampleKey | tuple[int, int, int]) -> dict:
+        key, notes = SampleKey(*key), []
+        for offset in range(min(len(self), MAX_IN_A_ROW)):
+            index = (key.index + offset) % len(self)
+            if index not in self._unreadable:
+                try:
+                    sample = self._sample(key, index)
+                except UnreadableVideoError as error:
+                    self._unreadable[index] = VideoNote(error.path, "skipped", error.reason)
+                else:
+                    sample["notes"] = notes + sample["notes"]
+                    return sample
+            notes.append(self._unreadable[index])
+        raise ValueError(
+            f"{len(notes)} videos in a row cannot be read, from row {key.index + 1} of "
+            f"{self.annotations.path} on; the first is {notes[0].path} ({notes[0].reason}). "
+            "Check the paths and --data_root"
+        )
+
+    def _generator(self, key: SampleKey, clip: int, stream: str) -> np.random.Generator:
+        copy = key.copy * self.clips_per_video + clip
+        return generator(self.seed, key.epoch, key.index, copy, stream)
+
+    def _sample(self, key: SampleKey, index: int) -> dict:
+        """Everything of a sample but the notes of videos passed over."""
+
+        def choose(num_frames: int) -> np.ndarray:
+            return np.concatenate(
+                [
+                    self._draw_frames(
+                        self._generator(key, clip, "frames"),
+                        num_frames,
+                        self.clip_frames,
+                        self.stride,
+                    )
+                    for clip in range(self.clips_per_video)
+                ]
+            )
+
+        _, frames, notes = self.read_frames(index, choose)
+        clips = [
+            self._augment(frames[start : start + self.clip_frames], key, clip)
+            for clip, start in enumerate(range(0, len(frames), self.clip_frames))
+        ]
+        sample = collate(clips)
+        sample["index"] = np.full(self.clips_per_video, index, np.int64)
+        sample["notes"] = notes
+        return sample
+
+    _draw_frames: staticmethod
+
+    def _augment(self, frames: np.ndarray, key: SampleKey, clip: int) -> dict:
+        """One augmented clip and what belongs to it, each with a leading axis of 1."""
+        raise NotImplementedError
+
+
+class PretrainClips(_TrainingClips):
+    """Random clips, cropped at several scales, with their masks.
+
+    An item of key (epoch, index, copy) is a dict of `clip` (S, T, size, size, 3) uint8, `mask`
+    (S, N) bool with True = hidden, `index` (S,) the rows used, `notes`; S is `clips_per_video`.
+
+    Args:
+        annotations: the videos.
+        clip_frames: T, frames of a clip.
+        stride: distance in frames of neighbouring frames of a clip.
+        size: side of the square clips in pixels.
+        masking: draws masks of the model's token grid.
+        seed: the run's `--seed`.
+        face_window: (top, left, height, width) in pixels of the used part of a frame; None: all.
+        backend: video reader, see `open_video`.
+        clips_per_video: S, clips from each decoded video (1 in the published recipe).
+    """
+
+    _draw_frames = staticmethod(draw_pretrain_clip)
+
+    def __init__(
+        self,
+        *,
+        annotations: Annotations,
+        clip_frames: int,
+        stride: int,
+        size: int,
+        masking: Masking,
+        seed: int,
+        face_window: tuple[int, int, int, int] | None = None,
+        backend: str = "auto",
+        clips_per_video: int = 1,
+    ):
+        super().__init__(
+            annotations=annotations,
+            clip_frames=clip_frames,
+            stride=stride,
+            size=size,
+            face_window=face_window,
+            backend=backend,
+            seed=seed,
+            clips_per_video=clips_per_video,
+        )
+        self.masking = masking
+        self.crop = MultiScaleCrop(size)
+
+    def _augment(self, frames: np.ndarray, key: SampleKey, clip: int) -> dict:
+        box = self.crop.draw(self._generator(key, clip, "crop"), *frames.shape[1:3])
+        mask = self.masking(self._generator(key, clip, "mask"))
+        return {"clip": self.crop.apply(frames, box)[None], "mask": mask[None]}
+
+
+class FinetuneClips(_TrainingClips):
+    """Random clips, resized to a square and RandAugmented, with draws for the device's part.
+
+    An item of key (epoch, index, copy) is a dict of `clip` (S, T, size, size, 3) uint8, `label`
+    (S,) int64 or (S, L) float32, `draws` (what `transforms.apply_draws` takes), `index` (S,) the
+    rows used, `notes`; S is `clips_per_video`.
+
+    Args:
+        annotations: the videos.
+        clip_frames: T, frames of a clip.
+        stride: distance in frames of neighbouring frames of a clip.
+        size: side of the square clips in pixels.
+        seed: the run's `--seed`.
+        randaugment: operations on the frames; None for none.
+        scale: area of the random resized crop as a share of the frame.
+        ratio: its height / width.
+        flip: probability of mirroring.
+        erase_prob: probability of random erasing.
+        face_window: (top, left, height, width) in pixels of the used part of a frame; None: all.
+        backend: video reader, see `open_video`.
+        clips_per_video: S, clips from each decoded video.
+    """
+
+    _draw_frames = staticmethod(draw_train_clip)
+
+    def __init__(
+        self,
+        *,
+        annotations: Annotations,
+        clip_frames: int,
+        stride: int,
+        size: int,
+        seed: int,
+        randaugment: RandAugment | None = None,
+        scale: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        flip: float = 0.5,
+        erase_prob: float = 0.25,
+        face_window: tuple[int, int, int, int] | None = None,
+        backend: str = "auto",
+        clips_per_video: int = 1,
+    ):
+        super().__init__(
+            annotations=annotations,
+            clip_frames=clip_frames,
+            stride=stride,
+            size=size,
+            face_window=face_window,
+            backend=backend,
+            seed=seed,
+            clips_per_video=clips_per_video,
+        )
+        self.randaugment = randaugment
+        self.draw_options = {
+            "crop_scale": scale,
+            "crop_ratio": ratio,
+            "flip_prob": flip,
+            "erase_prob": erase_prob,
+        }
+
+    def _augment(self, frames: np.ndarray, key: SampleKey, clip: int) -> dict:
+        frames = resize_square(frames, self.size)
+        if self.randaugment is not None:
+            operations = self.randaugment.draw(self._generator(key, clip, "randaugment"))
+            frames = self.randaugment.apply(frames, operations)
+        draws = draw_finetune(self._generator(key, clip, "device"), self.size, **self.draw_options)
+        return {
+            "clip": frames[None],
+            "draws": {name: torch.as_tensor(value)[None] for name, value in draws.items()},
+        }
+
+    def _sample(self, key: SampleKey, index: int) -> dict:
+        sample = super()._sample(key, index)
+        sample["label"] = self.labels_of(index, self.clips_per_video)
+        return sample

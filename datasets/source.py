@@ -1,0 +1,95 @@
+"""Where a dataset's frames come from: opening, reading, cutting the face window, notes."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from .annotations import Annotations
+from .readers import FrameReader, open_video
+
+
+class VideoNote(NamedTuple):
+    """Something to report about a video.
+
+    Attributes:
+        path: the video.
+        status: "skipped" (training: the next readable row took its place), "unreadable"
+            (evaluation: its view is a black clip that must not count), or "truncated" (used as
+            far as it goes; also for other damage).
+        reason: one sentence.
+    """
+
+    path: str
+    status: str
+    reason: str
+
+
+def cut_window(
+    frames: np.ndarray, window: tuple[int, int, int, int] | None, path: str
+) -> np.ndarray:
+    """Cut the face window out of frames.
+
+    Args:
+        frames: (T, H, W, 3).
+        window: (top, left, height, width) in pixels; None keeps all.
+        path: the video, for the message.
+
+    Raises:
+        ValueError: the window is not inside the frame.
+    """
+    if window is None:
+        return frames
+    top, left, height, width = window
+    frame_height, frame_width = frames.shape[1:3]
+    fits = top >= 0 and left >= 0 and top + height <= frame_height and left + width <= frame_width
+    if not fits or height < 1 or width < 1:
+        raise ValueError(
+            f"{path}: the face window (top {top}, left {left}, {height} x {width} px) does not fit "
+            f"its frames of {frame_height} x {frame_width} px (height x width); choose another "
+            "with --face_window TOP LEFT HEIGHT WIDTH, or bring the videos to one size"
+        )
+    return frames[:, top : top + height, left : left + width]
+
+
+class ClipSource(Dataset):
+    """What all three datasets share: where the frames come from.
+
+    Arguments are explained at the datasets of `clips` and `views`.
+    """
+
+    def __init__(
+        self,
+        *,
+        annotations: Annotations,
+        clip_frames: int,
+        stride: int,
+        size: int,
+        face_window: tuple[int, int, int, int] | None,
+        backend: str,
+    ):
+        self.annotations = annotations
+        self.clip_frames = clip_frames
+        self.stride = stride
+        self.size = size
+        self.face_window = face_window
+        self.backend = backend
+
+    def read_frames(
+        self, index: int, choose: Callable[[int], np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, list[VideoNote]]:
+        """Indices that `choose` picks (any shape), their frames within the window, and notes."""
+        path = self.annotations.paths[index]
+        with open_video(path, backend=self.backend) as video:
+            indices, frames = video.read_chosen(choose)
+            notes = _notes(video)
+        return indices, cut_window(frames, self.face_window, path), notes
+
+    def labels_of(self, index: int, count: int) -> np.ndarray:
+        """The video's label once per clip: (count,) int64 or (count, L) float32."""
+        return np.repeat(self.annotations.labels[index : index + 1], count, axis=0)
+
+
+def _notes(video: FrameReader) -> list[VideoNote]:
+    return [VideoNote(video.path, "truncated", video.problem)] if video.problem else []

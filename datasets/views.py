@@ -1,0 +1,103 @@
+"""The clips an evaluation looks at."""
+
+import numpy as np
+
+from .annotations import Annotations
+from .readers import UnreadableVideoError
+from .sampling import distinct_views, eval_view_indices, middle_clip_indices
+from .source import ClipSource, VideoNote
+from .transforms import resize_square
+
+
+class EvalViews(ClipSource):
+    """Each video's distinct views, not augmented; every video on exactly one process.
+
+    Frames are resized to the square, so the crops of one segment are the same picture and short
+    videos give the same segment twice: each distinct view is made once, with the number of views
+    it stands for as its weight. Decoding a video once serves all its views.
+
+    Item i is a dict of `clip` (v, T, size, size, 3) uint8, `label` (v,) or (v, L), `view_weight`
+    (v,) float32 adding up to num_segments * num_crops, `index` (v,) the row, `notes`.
+
+    Args:
+        annotations: the videos.
+        clip_frames: T, frames of a clip.
+        stride: distance in frames of neighbouring frames of a clip.
+        size: side of the square clips in pixels.
+        num_segments: uniform clips per video.
+        num_crops: crops per clip of the protocol that is reproduced.
+        middle: the one middle clip instead (validation).
+        face_window: (top, left, height, width) in pixels of the used part of a frame; None: all.
+        backend: video reader, see `open_video`.
+        rank: this process; it has the rows rank, rank + world_size, ...
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self,
+        *,
+        annotations: Annotations,
+        clip_frames: int,
+        stride: int,
+        size: int,
+        num_segments: int = 2,
+        num_crops: int = 2,
+        middle: bool = False,
+        face_window: tuple[int, int, int, int] | None = None,
+        backend: str = "auto",
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        super().__init__(
+            annotations=annotations,
+            clip_frames=clip_frames,
+            stride=stride,
+            size=size,
+            face_window=face_window,
+            backend=backend,
+        )
+        for name, value in (("num_segments", num_segments), ("num_crops", num_crops)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}: it must be 1 or more")
+        self.num_segments = 1 if middle else num_segments
+        self.num_crops = 1 if middle else num_crops
+        self.middle = middle
+        self.rows = range(rank, len(annotations), world_size)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, item: int) -> dict:
+        index = self.rows[item]
+        try:
+            clips, weights, notes = self._views(index)
+        except UnreadableVideoError as error:
+            notes = [VideoNote(error.path, "unreadable", error.reason)]
+            clips = np.zeros((1, self.clip_frames, self.size, self.size, 3), np.uint8)
+            weights = np.array([self.num_segments * self.num_crops])
+        return {
+            "clip": clips,
+            "label": self.labels_of(index, len(clips)),
+            "view_weight": weights.astype(np.float32),
+            "index": np.full(len(clips), index, np.int64),
+            "notes": notes,
+        }
+
+    def _views(self, index: int) -> tuple[np.ndarray, np.ndarray, list[VideoNote]]:
+        """Distinct views (v, T, size, size, 3), how many each stands for (v,), and notes."""
+        views = None
+
+        def choose(num_frames: int) -> np.ndarray:
+            nonlocal views
+            views = distinct_views(self._view_indices(num_frames), self.num_crops)
+            return np.unique(views[0])
+
+        needed, frames, notes = self.read_frames(index, choose)
+        frames = resize_square(frames, self.size)
+        return frames[np.searchsorted(needed, views[0])], views[1], notes
+
+    def _view_indices(self, num_frames: int) -> np.ndarray:
+        """(num_segments, T) frames of the segments."""
+        if self.middle:
+            return middle_clip_indices(num_frames, self.clip_frames, self.stride)[None]
+        return eval_view_indices(num_frames, self.clip_frames, self.stride, self.num_segments)
