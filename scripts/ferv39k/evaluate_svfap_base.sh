@@ -43,4 +43,4 @@ if ! finished "$OUTPUT_DIR"; then
     --num_workers "$NUM_WORKERS" \
     "$@"
 fi
-"$PYTHON" -m scripts.summarize "$OUTPUT_DIR"
+"$PYTHON" -m engine.summarize "$OUTPUT_DIR"

@@ -48,4 +48,4 @@ for fold in "${folds[@]}"; do
     --num_workers "$NUM_WORKERS" \
     "$@"
 done
-"$PYTHON" -m scripts.summarize --pool "$OUTPUT_DIR"/split*
+"$PYTHON" -m engine.summarize "$OUTPUT_DIR"/split*
