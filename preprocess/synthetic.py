@@ -1,0 +1,348 @@
+"""Draw the embedded default data set: animated faces in the layouts of VoxCeleb2 and DFEW.
+
+    python -m preprocess.synthetic --output_dir saved/data/synthetic
+
+writes
+
+    synthetic.json                                    settings; a directory keeps one set of them
+    voxceleb2/dev/mp4/<id>/<video>/<nnnnn>.mp4        clips for pre-training, 25 frames/s
+    voxceleb2/annotation/<id>/<video>/<nnnnn>.npz     what was drawn in them
+    dfew/Clip/jpg_256/<clip>/<nnnnn>.jpg              labelled clips (of --size px)
+    dfew/EmoLabel_DataSplit/{train,test}(single-labeled)/set_<k>.csv    video_name,label (1..7)
+    dfew/annotation/<clip>.npz and subjects.csv       what was drawn, and who
+
+An annotation file holds valence and arousal (T,) in -1..1, landmarks (T, 68, 2) in pixels in the
+iBUG order, action_units (T, A) in 0..1 with au_names (A,), pose (T, 3) yaw pitch roll in radians.
+Folds are subject-independent, and nobody in the pre-training clips is in the labelled ones. What
+is drawn depends on the settings alone, never on the number of workers; a run that was stopped
+goes on where it was.
+"""
+
+import argparse
+import csv
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import simplejpeg
+from tqdm import tqdm
+
+from datasets.rng import generator
+from preprocess.synthetic_motion import AU_NAMES, EMOTIONS
+from preprocess.synthetic_plan import (
+    FIRST_PRETRAIN_SUBJECT,
+    Settings,
+    labelled_clip,
+    make_renderer,
+    pretrain_clip,
+    subject_folds,
+)
+from preprocess.synthetic_render import FACE_CROP, VOXCELEB2, ClipRenderer
+
+SETTINGS_FILE = "synthetic.json"
+FRAMES_PER_SECOND = 25
+PARTIAL = ".partial"
+
+
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` make a file or folder under another name and move it to `path` when complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    write(partial)
+    os.replace(partial, path)
+
+
+def write_mp4(path: Path, frames: Iterator[np.ndarray], size: int) -> None:
+    """Encode RGB frames (size, size, 3) uint8 as H.264, 25 frames/s, as VoxCeleb2 is stored."""
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
+        stream.width = stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "23", "preset": "veryfast"}
+        stream.codec_context.thread_count = 1
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+
+
+def _write_annotation(path: Path, renderer: ClipRenderer) -> None:
+    motion = renderer.motion
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
+        valence=motion.valence.astype(np.float32),
+        arousal=motion.arousal.astype(np.float32),
+        landmarks=renderer.landmarks().astype(np.float32),
+        action_units=motion.action_units.astype(np.float32),
+        au_names=np.array(AU_NAMES),
+        pose=motion.pose.astype(np.float32),
+    )
+    _replace(path, lambda partial: partial.write_bytes(content.getvalue()))
+
+
+def _frames(renderer: ClipRenderer) -> Iterator[np.ndarray]:
+    return (renderer.frame(t) for t in range(len(renderer.motion.valence)))
+
+
+def write_labelled(output_dir: Path, settings: Settings, index: int) -> None:
+    """Draw one labelled clip unless it is there; the frame folder appears last and complete."""
+    name = f"{index + 1:05d}"
+    folder = output_dir / "dfew/Clip/jpg_256" / name
+    if folder.is_dir():
+        return
+    subject, emotion = labelled_clip(settings, index)
+    renderer = make_renderer(
+        settings,
+        subject=subject,
+        scene=index,
+        emotion=emotion,
+        index=index,
+        stream="labelled clip",
+        framing=FACE_CROP,
+    )
+    quality = int(renderer.rng.integers(60, 96))
+
+    def write(partial: Path) -> None:
+        partial.mkdir()
+        for t, frame in enumerate(_frames(renderer)):
+            data = simplejpeg.encode_jpeg(np.ascontiguousarray(frame), quality=quality)
+            (partial / f"{t + 1:05d}.jpg").write_bytes(data)
+
+    _write_annotation(output_dir / "dfew/annotation" / f"{name}.npz", renderer)
+    _replace(folder, write)
+
+
+def write_pretrain(output_dir: Path, settings: Settings, index: int) -> None:
+    """Draw one pre-training clip unless it is there."""
+    person, video, name = pretrain_clip(settings, index)
+    path = output_dir / "voxceleb2/dev/mp4" / name
+    if path.is_file():
+        return
+    rng = generator(settings.seed, 0, index, 0, "pretraining emotion")
+    renderer = make_renderer(
+        settings,
+        subject=FIRST_PRETRAIN_SUBJECT + person,
+        scene=person * 10_000 + video,
+        emotion=str(rng.choice(EMOTIONS)),
+        index=index,
+        stream="pretraining clip",
+        framing=VOXCELEB2,
+        talk_probability=0.7,
+    )
+    annotation = output_dir / "voxceleb2/annotation" / name.with_suffix(".npz")
+    _write_annotation(annotation, renderer)
+    _replace(path, lambda partial: write_mp4(partial, _frames(renderer), settings.size))
+
+
+def write_tables(output_dir: Path, settings: Settings) -> None:
+    """Write the official-style split files and subjects.csv."""
+    clips = [labelled_clip(settings, index) for index in range(settings.num_labelled_videos)]
+    folds = subject_folds(settings)
+    for fold in range(settings.num_folds):
+        for part in ("train", "test"):
+            rows = [
+                (index + 1, EMOTIONS.index(emotion) + 1)
+                for index, (subject, emotion) in enumerate(clips)
+                if (folds[subject] == fold) == (part == "test")
+            ]
+            folder = output_dir / "dfew/EmoLabel_DataSplit" / f"{part}(single-labeled)"
+            _write_csv(folder / f"set_{fold + 1}.csv", [("video_name", "label"), *rows])
+    rows = [
+        (f"{i + 1:05d}", f"s{subject + 1:04d}", emotion)
+        for i, (subject, emotion) in enumerate(clips)
+    ]
+    _write_csv(output_dir / "dfew/annotation/subjects.csv", [("clip", "subject", "emotion"), *rows])
+
+
+def _write_csv(path: Path, rows: list[tuple]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    _replace(path, lambda partial: partial.write_text(text.getvalue()))
+
+
+def prepare_directory(output_dir: Path, settings: Settings) -> None:
+    """Claim the directory for these settings and remove what a stopped run left half-written.
+
+    Raises:
+        ValueError: the directory holds a data set with other settings, or other files.
+    """
+    path = output_dir / SETTINGS_FILE
+    if path.is_file():
+        there, wanted = json.loads(path.read_text()), asdict(settings)
+        differing = [
+            f"{name}: {there.get(name)} there, {wanted[name]} asked for"
+            for name in wanted
+            if there.get(name) != wanted[name]
+        ]
+        if differing:
+            raise ValueError(
+                f"{output_dir} holds a synthetic data set with other settings "
+                f"({'; '.join(differing)}). Choose another --output_dir, repeat its settings, "
+                "or delete it."
+            )
+    elif any((output_dir / name).exists() for name in ("dfew", "voxceleb2")):
+        raise ValueError(
+            f"{output_dir} holds dfew/ or voxceleb2/ but no {SETTINGS_FILE}: it was not made by "
+            "this command. Choose another --output_dir."
+        )
+    else:
+        text = json.dumps(asdict(settings), indent=2) + "\n"
+        _replace(path, lambda partial: partial.write_text(text))
+    for left_over in sorted(output_dir.rglob(f"*{PARTIAL}")):
+        if left_over.is_dir():
+            shutil.rmtree(left_over)
+        else:
+            left_over.unlink()
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+
+
+def draw_data_set(output_dir: Path, settings: Settings, *, num_workers: int) -> None:
+    """Draw the whole data set, or what is missing of it.
+
+    Args:
+        output_dir: where to; made if absent.
+        settings: what to draw.
+        num_workers: processes; 0 draws in this one. Does not change the result.
+
+    Raises:
+        ValueError: see `prepare_directory`, or a negative number of workers.
+    """
+    if num_workers < 0:
+        raise ValueError(f"--num_workers is {num_workers}; allowed: 0 or more")
+    prepare_directory(output_dir, settings)
+    write_tables(output_dir, settings)
+    jobs = [(write_labelled, index) for index in range(settings.num_labelled_videos)]
+    jobs += [(write_pretrain, index) for index in range(settings.num_pretrain_videos)]
+    with tqdm(total=len(jobs), unit="clip", disable=None) as progress:
+        if num_workers == 0:
+            for job, index in jobs:
+                job(output_dir, settings, index)
+                progress.update()
+            return
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(num_workers, context, _start_worker) as pool:
+            waiting = [pool.submit(job, output_dir, settings, index) for job, index in jobs]
+            try:
+                for done in as_completed(waiting):
+                    done.result()
+                    progress.update()
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+
+def contact_sheet(settings: Settings, num_subjects: int = 6) -> np.ndarray:
+    """One row per subject, one column per emotion, each at its strongest frame; RGB uint8."""
+    rows = []
+    for subject in range(num_subjects):
+        row = []
+        for column, emotion in enumerate(EMOTIONS):
+            index = subject * len(EMOTIONS) + column
+            renderer = make_renderer(
+                settings,
+                subject=subject,
+                scene=index,
+                emotion=emotion,
+                index=index,
+                stream="preview",
+                framing=FACE_CROP,
+            )
+            strength = np.hypot(renderer.motion.valence, renderer.motion.arousal)
+            row.append(renderer.frame(int(strength.argmax())))
+        rows.append(np.hstack(row))
+    title = np.full((settings.size // 8, rows[0].shape[1], 3), 255, np.uint8)
+    for column, emotion in enumerate(EMOTIONS):
+        place = (int((column + 0.08) * settings.size), int(0.8 * len(title)))
+        scale = settings.size / 300
+        cv2.putText(
+            title, emotion, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA
+        )
+    return np.vstack([title, *rows])
+
+
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Flags of the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m preprocess.synthetic",
+        description=__doc__.split("\n\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add, default = parser.add_argument, Settings()
+    add("--output_dir", type=Path, help="where to write; may be left out with --preview")
+    add("--num_pretrain_videos", type=int, default=default.num_pretrain_videos, help="mp4 clips")
+    add(
+        "--num_labelled_videos", type=int, default=default.num_labelled_videos, help="frame folders"
+    )
+    add("--num_videos", type=int, help="sets both of the above", default=None)
+    add("--num_identities", type=int, default=default.num_identities, help="labelled people")
+    add(
+        "--num_pretrain_identities",
+        type=int,
+        default=None,
+        help="other people in the mp4 clips (default: one per four clips)",
+    )
+    add("--num_folds", type=int, default=default.num_folds, help="subject-independent folds")
+    add("--size", type=int, default=default.size, help="side of the frames in pixels")
+    add("--min_frames", type=int, default=default.min_frames, help="shortest clip")
+    add("--max_frames", type=int, default=default.max_frames, help="longest clip")
+    add("--num_workers", type=int, default=_num_cores(), help="processes; 0 draws in this one")
+    add("--seed", type=int, default=default.seed, help="other seeds give other people and clips")
+    add("--preview", type=Path, metavar="FILE.png", help="write a contact sheet of the emotions")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command.
+
+    Args:
+        arguments: command line without the program's name; None: the process's.
+    """
+    parser = get_parser()
+    args = parser.parse_args(arguments)
+    if args.output_dir is None and args.preview is None:
+        parser.error("--output_dir DIR is required (or --preview FILE.png for a look)")
+    if args.num_videos is not None:
+        args.num_pretrain_videos = args.num_labelled_videos = args.num_videos
+    if args.num_pretrain_identities is None:
+        args.num_pretrain_identities = max(1, args.num_pretrain_videos // 4)
+    names = [name for name in asdict(Settings()) if name != "version"]
+    try:
+        settings = Settings(**{name: getattr(args, name) for name in names})
+        if args.output_dir is not None:
+            draw_data_set(args.output_dir, settings, num_workers=args.num_workers)
+            print(
+                f"{args.output_dir}: {settings.num_pretrain_videos} clips for pre-training of "
+                f"{settings.num_pretrain_identities} people, {settings.num_labelled_videos} "
+                f"labelled clips of {settings.num_identities} others in {settings.num_folds} folds"
+            )
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    if args.preview is not None:
+        args.preview.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(args.preview), contact_sheet(settings)[..., ::-1])
+        print(f"contact sheet: {args.preview}")
+
+
+if __name__ == "__main__":
+    main()

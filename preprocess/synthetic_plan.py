@@ -1,0 +1,124 @@
+"""What the synthetic data set consists of: its settings, and who shows what in which clip."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets.rng import generator
+from preprocess.synthetic_identity import draw_identity, draw_scene
+from preprocess.synthetic_motion import EMOTIONS, draw_motion
+from preprocess.synthetic_render import ClipRenderer, Framing
+
+VERSION = 1  # raised whenever the same settings give other pictures
+FIRST_PRETRAIN_SUBJECT = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All that decides what is drawn.
+
+    Attributes:
+        num_pretrain_videos: unlabelled mp4 clips.
+        num_pretrain_identities: people in them.
+        num_labelled_videos: labelled frame folders.
+        num_identities: people in them.
+        num_folds: subject-independent folds over the labelled clips.
+        size: side of the frames in pixels, even.
+        min_frames: shortest clip.
+        max_frames: longest clip.
+        seed: 0 or more.
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
+
+    num_pretrain_videos: int = 400
+    num_pretrain_identities: int = 100
+    num_labelled_videos: int = 420
+    num_identities: int = 60
+    num_folds: int = 5
+    size: int = 224
+    min_frames: int = 24
+    max_frames: int = 64
+    seed: int = 0
+    version: int = VERSION
+
+    def __post_init__(self):
+        def check(fine: bool, name: str, allowed: str) -> None:
+            if not fine:
+                raise ValueError(f"--{name} is {getattr(self, name)}; allowed: {allowed}")
+
+        check(self.num_pretrain_videos >= 0, "num_pretrain_videos", "0 or more")
+        check(self.num_labelled_videos >= 0, "num_labelled_videos", "0 or more")
+        check(self.num_pretrain_identities >= 1, "num_pretrain_identities", "1 or more")
+        check(self.num_folds >= 2, "num_folds", "2 or more")
+        check(self.num_identities >= self.num_folds, "num_identities", "at least one per fold")
+        check(self.size >= 32 and self.size % 2 == 0, "size", "even numbers from 32")
+        check(self.min_frames >= 8, "min_frames", "8 or more")
+        check(self.max_frames >= self.min_frames, "max_frames", "--min_frames or more")
+        check(self.seed >= 0, "seed", "0 or more")
+
+
+def labelled_clip(settings: Settings, index: int) -> tuple[int, str]:
+    """Subject and emotion of a labelled clip (0-based index).
+
+    Every subject goes through all seven emotions in an own random order before any comes again,
+    so that identity says nothing about the class and classes are about equally frequent.
+    """
+    turn, subject = divmod(index, settings.num_identities)
+    rng = generator(settings.seed, turn // len(EMOTIONS), subject, 0, "emotion order")
+    return subject, EMOTIONS[rng.permutation(len(EMOTIONS))[turn % len(EMOTIONS)]]
+
+
+def subject_folds(settings: Settings) -> np.ndarray:
+    """Fold in which each subject is tested, 0-based, (num_identities,)."""
+    order = generator(settings.seed, 0, 0, 0, "folds").permutation(settings.num_identities)
+    folds = np.empty(settings.num_identities, dtype=np.int64)
+    folds[order] = np.arange(settings.num_identities) % settings.num_folds
+    return folds
+
+
+def pretrain_clip(settings: Settings, index: int) -> tuple[int, int, Path]:
+    """Person, source video and file (below dev/mp4) of a pre-training clip (0-based index).
+
+    Two clips each come from the same video: same person, clothes, background and light.
+    """
+    turn, person = divmod(index, settings.num_pretrain_identities)
+    video, part = divmod(turn, 2)
+    letters = generator(settings.seed, video, person, 0, "video name").integers(0, 26, 11)
+    name = "".join(chr(97 + letter) for letter in letters)
+    return person, video, Path(f"id{10001 + person:05d}") / name / f"{part + 1:05d}.mp4"
+
+
+def make_renderer(
+    settings: Settings,
+    *,
+    subject: int,
+    scene: int,
+    emotion: str,
+    index: int,
+    stream: str,
+    framing: Framing,
+    talk_probability: float | None = None,
+) -> ClipRenderer:
+    """Everything needed to draw one clip, from the settings and its number alone."""
+    rng = generator(settings.seed, 0, index, 0, stream)
+    identity = draw_identity(settings.seed, subject)
+    num_frames = int(rng.integers(settings.min_frames, settings.max_frames + 1))
+    motion = draw_motion(
+        rng,
+        emotion,
+        num_frames,
+        gain=identity.au_gain,
+        rest=identity.au_rest,
+        talk_probability=talk_probability,
+    )
+    return ClipRenderer(
+        identity=identity,
+        scene=draw_scene(settings.seed, scene, stream),
+        motion=motion,
+        framing=framing,
+        size=settings.size,
+        rng=rng,
+    )
