@@ -4,7 +4,7 @@ Layout below `--dataset_dir` (facts of the official release):
     EmoLabel_DataSplit/train(single-labeled)/set_1.csv ... set_5.csv   columns video_name, label
     EmoLabel_DataSplit/test(single-labeled)/set_1.csv ... set_5.csv    labels 1..7
     Clip/jpg_256/00001/*.jpg                       released as Clip/clip_224x224, 256 px in fact
-    subjects.csv                                   optional: columns video_name, subject
+    annotation/subjects.csv     not part of DFEW, read if there: columns video_name, subject
 
 Use the frames of original length: the folder with 16 frames per clip gives much worse results.
 """
@@ -110,7 +110,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--subjects",
         type=Path,
         metavar="CSV",
-        help="columns video_name and subject (default: subjects.csv in --dataset_dir, if there); "
+        help="columns video_name and subject (default: annotation/subjects.csv in "
+        "--dataset_dir, if there); "
         "DFEW itself names no subjects",
     )
     add_split_flags(parser)
@@ -139,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         }
         for number in numbers
     }
-    subjects = read_subjects(flags.subjects, flags.dataset_dir / "subjects.csv")
+    subjects = read_subjects(flags.subjects, flags.dataset_dir / "annotation" / "subjects.csv")
     prepare_folds(
         dataset="DFEW",
         folds=folds,

@@ -19,6 +19,8 @@ from preprocess.splits import Row, split_parts, warn_about_validation, write_spl
 
 logger = logging.getLogger(__name__)
 
+NAME_COLUMNS = ("video_name", "id", "clip")
+
 
 @dataclass(frozen=True)
 class Video:
@@ -92,7 +94,7 @@ def count_videos(folds: Mapping[str, Fold]) -> dict[str, int]:
 
 
 def read_subjects(path: Path | None, default: Path) -> dict[str, str]:
-    """Subject of each video from a CSV with columns video_name and subject.
+    """Subject of each video from a CSV with columns video_name (or id, or clip) and subject.
 
     Args:
         path: file given by the user, or None.
@@ -100,11 +102,17 @@ def read_subjects(path: Path | None, default: Path) -> dict[str, str]:
 
     Returns:
         Subjects by video name; empty when there is no file.
+
+    Raises:
+        PreparationError: the file or a column is absent.
     """
     if path is None and not default.is_file():
         return {}
-    rows = read_table(path or default, ("video_name", "subject"))
-    return {row["video_name"].strip(): row["subject"].strip() for _, row in rows}
+    rows = [row for _, row in read_table(path or default, ("subject",))]
+    column = next((name for name in NAME_COLUMNS if rows and name in rows[0]), None)
+    if column is None:
+        raise PreparationError(f"{path or default}: no rows, or none of columns {NAME_COLUMNS}")
+    return {row[column].strip(): row["subject"].strip() for row in rows}
 
 
 def check_subjects(

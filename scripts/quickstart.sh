@@ -8,8 +8,9 @@
 #
 # The same command again goes on where it stopped. How long it takes, as variables:
 set -euo pipefail
-NUM_IDENTITIES=${NUM_IDENTITIES:-60}   # drawn people; test people are never trained on
-NUM_VIDEOS=${NUM_VIDEOS:-700}          # drawn videos with an expression, for fine-tuning
+NUM_PRETRAIN_VIDEOS=${NUM_PRETRAIN_VIDEOS:-400} # drawn without labels
+NUM_VIDEOS=${NUM_VIDEOS:-420}          # drawn with labels, four fifths of them for training
+NUM_IDENTITIES=${NUM_IDENTITIES:-60}   # people in these; those of the test part appear only there
 PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-30}
 PRETRAIN_LR=${PRETRAIN_LR:-2.4e-3}     # base rate: the peak is this x PRETRAIN_BATCH / 256
 PRETRAIN_BATCH=${PRETRAIN_BATCH:-32}
@@ -64,7 +65,7 @@ pretrain() {
 # finetune RUN_DIR FLAGS...: fold 1 of the drawn faces
 finetune() {
   if finished "$1"; then return; fi
-  launch run_finetune.py --model svfap_tiny_patch8_64 --data_set DFEW --nb_classes 7 \
+  launch run_finetune.py --model svfap_tiny_patch8_64 --data_set synthetic --nb_classes 7 \
     --data_path "$data/dfew/org/split01" --sampling_rate 4 --batch_size "$FINETUNE_BATCH" \
     --epochs "$FINETUNE_EPOCHS" --warmup_epochs 2 --lr "$FINETUNE_LR" \
     --test_num_segment 2 --test_num_crop 2 --save_ckpt_freq 1000 --seed "$SEED" \
@@ -91,9 +92,10 @@ if [[ -n $videos ]]; then
   exit
 fi
 
-step "draw $NUM_VIDEOS videos of $NUM_IDENTITIES people"
+step "draw $((NUM_PRETRAIN_VIDEOS + NUM_VIDEOS)) videos of faces"
 interruptible "$PYTHON" -m preprocess.synthetic --output_dir "$data/synthetic" \
-  --num_identities "$NUM_IDENTITIES" --num_videos "$NUM_VIDEOS" --num_folds 5 --seed "$SEED"
+  --num_pretrain_videos "$NUM_PRETRAIN_VIDEOS" --num_labelled_videos "$NUM_VIDEOS" \
+  --num_identities "$NUM_IDENTITIES" --num_folds 5 --seed "$SEED"
 step "make the lists of videos"
 interruptible "$PYTHON" -m preprocess.voxceleb2 --dataset_dir "$data/synthetic/voxceleb2" \
   --output_dir "$data/voxceleb2" --allow_other_counts
@@ -108,7 +110,7 @@ step "the same from scratch, for comparison"
 finetune "$runs/scratch"
 
 step "done"
-"$PYTHON" -m scripts.summarize "$runs/pretrained" "$runs/scratch"
+"$PYTHON" -m engine.compare "$runs/pretrained" "$runs/scratch"
 echo "chance is a UAR of 14.29 % (7 classes)"
 echo "per class: $runs/*/metrics.json    per video: $runs/*/pred.csv"
 tell_pictures

@@ -49,6 +49,11 @@ def write_dfew(root: Path, *, num_clips: int = 35, frames: bool = True) -> None:
         write_frames(root / "Clip" / "jpg_256" / f"{i + 1:05d}")
 
 
+def write_subjects(root: Path, lines: list[str]) -> None:
+    (root / "annotation").mkdir()
+    (root / "annotation" / "subjects.csv").write_text("\n".join(lines) + "\n")
+
+
 def run_dfew(root: Path, out: Path, *more: str) -> None:
     dfew.main(["--dataset_dir", str(root), "--output_dir", str(out), "--allow_other_counts", *more])
 
@@ -108,7 +113,7 @@ def test_dfew_keeps_subjects_together(dfew_copy, tmp_path):
     # Fold 1 tests clips 0, 5, 10, ...; subject = clip % 5 is therefore on one side only.
     subjects = {i + 1: f"s{i % 5}" for i in range(35)}
     lines = ["video_name,subject", *(f"{name},{subject}" for name, subject in subjects.items())]
-    (dfew_copy / "subjects.csv").write_text("\n".join(lines) + "\n")
+    write_subjects(dfew_copy, lines)
     run_dfew(dfew_copy, tmp_path / "out", "--folds", "1", "--val_fraction", "0.25")
     sides = {}
     for part in ("train", "val", "test"):
@@ -122,7 +127,7 @@ def test_dfew_keeps_subjects_together(dfew_copy, tmp_path):
 
 def test_dfew_names_a_subject_on_both_sides(dfew_copy, tmp_path):
     lines = ["video_name,subject", *(f"{i + 1},s{min(i, 3)}" for i in range(35))]
-    (dfew_copy / "subjects.csv").write_text("\n".join(lines) + "\n")
+    write_subjects(dfew_copy, lines)
     with pytest.raises(PreparationError, match="split01: subject s3 is in train and in test"):
         run_dfew(dfew_copy, tmp_path / "out", "--folds", "1")
 

@@ -20,9 +20,11 @@ BATCH_SIZE=${BATCH_SIZE:-16}
 NUM_WORKERS=${NUM_WORKERS:-16}
 
 read -ra folds <<<"$FOLDS"
+run_dirs=()
 for fold in "${folds[@]}"; do
   split=$(printf 'split%02d' "$fold")
   run_dir=$OUTPUT_DIR/$split
+  run_dirs+=("$run_dir")
   if finished "$run_dir"; then continue; fi
   need_file "$RUNS/$split/$CHECKPOINT" "fine-tune fold $fold first, or set RUNS and CHECKPOINT"
   launch run_finetune.py \
@@ -48,4 +50,4 @@ for fold in "${folds[@]}"; do
     --num_workers "$NUM_WORKERS" \
     "$@"
 done
-"$PYTHON" -m engine.summarize "$OUTPUT_DIR"/split*
+"$PYTHON" -m engine.summarize "${run_dirs[@]}"

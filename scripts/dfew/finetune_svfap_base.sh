@@ -27,9 +27,11 @@ else
 fi
 
 read -ra folds <<<"$FOLDS"
+run_dirs=()
 for fold in "${folds[@]}"; do
   split=$(printf 'split%02d' "$fold")
   run_dir=$OUTPUT_DIR/$split
+  run_dirs+=("$run_dir")
   if finished "$run_dir"; then continue; fi
   need_file "$DATA_DIR/$split" "make it: python -m preprocess.dfew --dataset_dir DIR (docs/data.md)"
   launch run_finetune.py \
@@ -63,4 +65,4 @@ for fold in "${folds[@]}"; do
     --num_workers "$NUM_WORKERS" \
     "$@"
 done
-"$PYTHON" -m engine.summarize "$OUTPUT_DIR"/split*
+"$PYTHON" -m engine.summarize "${run_dirs[@]}"
