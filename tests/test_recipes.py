@@ -1,0 +1,334 @@
+"""Scripts run with a stub in place of python, which records how it was called."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from datasets.catalog import get_spec
+from engine import config, parsing
+
+ROOT = Path(__file__).resolve().parent.parent
+FINETUNING = ("dfew", "ferv39k", "mafw")
+STUB = """#!/usr/bin/env python3
+import json, os, signal, sys, time
+args = sys.argv[1:]
+with open(os.environ["STUB_LOG"], "a") as log:
+    log.write(json.dumps({"args": args, "cwd": os.getcwd()}) + "\\n")
+if "run_finetune.py" in args and "STUB_FAIL" in os.environ:
+    sys.exit(int(os.environ["STUB_FAIL"]))
+if "STUB_WAIT" in os.environ and any(arg.startswith("run_") for arg in args):
+    signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), sys.exit(75)))
+    open(os.environ["STUB_WAIT"], "w").close()
+    time.sleep(30)
+if "run_finetune.py" in args:
+    folder = args[args.index("--output_dir") + 1]
+    os.makedirs(folder, exist_ok=True)
+    open(os.path.join(folder, "metrics.json"), "w").write("{}")
+"""
+
+
+class Stub:
+    """A recorded python and the environment to run scripts in."""
+
+    def __init__(self, folder: Path):
+        self.log = folder / "calls.jsonl"
+        self.path = folder / "python_stub"
+        self.path.write_text(STUB)
+        self.path.chmod(0o755)
+        for name in ("info_clean.csv", "weights.pth"):
+            (folder / name).write_text("x")
+        for fold in range(1, 6):
+            (folder / "data" / f"split{fold:02d}").mkdir(parents=True)
+        self.variables = {
+            "PYTHON": str(self.path),
+            "STUB_LOG": str(self.log),
+            "DATA_PATH": str(folder / "info_clean.csv"),
+            "DATA_DIR": str(folder / "data"),
+            "PRETRAINED": str(folder / "weights.pth"),
+            "OUTPUT_DIR": str(folder / "out"),
+            "GPUS": "1",
+        }
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {**os.environ, **self.variables, **more}
+
+    def run(self, script: str, *flags: str, status: int = 0, cwd: Path = ROOT, **more: str):
+        command = ["bash", str(ROOT / script), *flags]
+        done = subprocess.run(
+            command, env=self.environment(**more), cwd=cwd, capture_output=True, text=True
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def calls(self) -> list[list[str]]:
+        if not self.log.exists():
+            return []
+        return [json.loads(line)["args"] for line in self.log.read_text().splitlines()]
+
+    def runs(self) -> list[list[str]]:
+        """Arguments of the run_*.py calls, from the program's name on."""
+        found = []
+        for call in self.calls():
+            start = [place for place, arg in enumerate(call) if re.fullmatch(r"run_\w+\.py", arg)]
+            if start:
+                found.append(call[start[0] :])
+        return found
+
+
+@pytest.fixture
+def stub(tmp_path) -> Stub:
+    return Stub(tmp_path)
+
+
+def parse(call: list[str]):
+    parsers = {
+        "run_pretrain.py": config.pretraining_parser,
+        "run_finetune.py": config.finetuning_parser,
+    }
+    return parsing.parse_flags(parsers[call[0]](), call[1:])
+
+
+def test_pretraining_recipe_is_the_published_one(stub):
+    stub.run("scripts/voxceleb2/pretrain_svfap_base.sh", GPUS="4")
+    (call,) = stub.runs()
+    flags = parse(call)
+    expected = {
+        "mask_type": "tube", "mask_ratio": 0.9, "input_size": 160, "decoder_depth": 4,
+        "model": "pretrain_svfap_base_patch16_160", "batch_size": 64, "num_samples": 1,
+        "num_frames": 16, "sampling_rate": 4, "opt": "adamw", "opt_betas": [0.9, 0.95],
+        "warmup_epochs": 5, "save_ckpt_freq": 10, "epochs": 100, "lr": 3e-4,
+        "stage_depths": [12, 6, 3], "temporal_kernel_size": 2, "num_workers": 16,
+        "num_bottleneck_tokens": [8], "weight_decay": 0.05, "min_lr": 1e-5, "update_freq": 1,
+    }  # fmt: skip
+    assert {name: getattr(flags, name) for name in expected} == expected
+    assert get_spec(flags.data_set).face_window == (0, 32, 160, 160)
+    full = stub.calls()[0]
+    assert full[:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "4"]
+
+
+@pytest.mark.parametrize("name", FINETUNING)
+def test_finetuning_recipes_are_the_published_ones(stub, name):
+    stub.run(f"scripts/{name}/finetune_svfap_base.sh")
+    calls = stub.runs()
+    assert len(calls) == (1 if name == "ferv39k" else 5)
+    expected = {
+        "model": "svfap_base_patch16_160", "batch_size": 16, "num_sample": 1, "input_size": 160,
+        "short_side_size": 160, "save_ckpt_freq": 1000, "num_frames": 16, "opt": "adamw",
+        "sampling_rate": 1 if name == "ferv39k" else 4, "lr": 1e-3, "opt_betas": [0.9, 0.999],
+        "weight_decay": 0.05, "epochs": 100, "dist_eval": True, "test_num_segment": 2,
+        "test_num_crop": 2, "stage_depths": [12, 6, 3], "temporal_kernel_size": 2,
+        "num_bottleneck_tokens": [8], "num_workers": 16, "layer_decay": 0.75, "drop_path": 0.1,
+        "nb_classes": 11 if name == "mafw" else 7, "mixup": 0.8, "cutmix": 1.0, "min_lr": 1e-6,
+        "smoothing": 0.1, "reprob": 0.25, "aa": "rand-m7-n4-mstd0.5-inc1", "warmup_epochs": 5,
+    }  # fmt: skip
+    for fold, call in enumerate(calls, start=1):
+        flags = parse(call)
+        assert {key: getattr(flags, key) for key in expected} == expected
+        assert get_spec(flags.data_set).num_classes == flags.nb_classes
+        assert get_spec(flags.data_set).sampling_rate == flags.sampling_rate
+        assert flags.finetune == stub.variables["PRETRAINED"]
+        if name != "ferv39k":
+            assert Path(flags.data_path).name == Path(flags.output_dir).name == f"split{fold:02d}"
+
+
+@pytest.mark.parametrize("name", FINETUNING)
+def test_evaluation_scripts(stub, name, tmp_path):
+    runs = tmp_path / "runs"
+    folds = ["."] if name == "ferv39k" else ["split02", "split04"]
+    for fold in folds:
+        (runs / fold).mkdir(parents=True)
+        (runs / fold / "checkpoint-last.pth").write_text("x")
+    output = stub.run(f"scripts/{name}/evaluate_svfap_base.sh", RUNS=str(runs), FOLDS="2 4")
+    calls = [parse(call) for call in stub.runs()]
+    assert [Path(flags.resume).resolve() for flags in calls] == [
+        (runs / fold / "checkpoint-last.pth").resolve() for fold in folds
+    ]
+    assert all(flags.eval and flags.test_num_segment == 2 for flags in calls)
+    assert stub.calls()[-1][:2] == ["-m", "engine.summarize"]
+    assert "error" not in output
+
+
+def test_folds_resume_and_are_chosen(stub):
+    stub.run("scripts/dfew/finetune_svfap_base.sh", FOLDS="2 5")
+    assert [Path(parse(call).output_dir).name for call in stub.runs()] == ["split02", "split05"]
+    stub.log.unlink()
+    output = stub.run("scripts/dfew/finetune_svfap_base.sh", FOLDS="1 2 5")
+    assert [Path(parse(call).output_dir).name for call in stub.runs()] == ["split01"]
+    assert output.count("is finished: skipped") == 2
+    summary = stub.calls()[-1]
+    assert [Path(name).name for name in summary[2:]] == ["split01", "split02", "split05"]
+
+
+def test_recipes_take_more_flags_and_any_working_directory(stub, tmp_path):
+    extra = ("--max_steps", "3", "--device", "cpu")
+    variables = {"FOLDS": "3", "PRETRAINED": "none", "DATA_ROOT": "/somewhere", "UPDATE_FREQ": "4"}
+    stub.run("scripts/mafw/finetune_svfap_base.sh", *extra, cwd=tmp_path, **variables)
+    (call,) = stub.runs()
+    flags = parse(call)
+    assert (flags.max_steps, flags.device, flags.finetune) == (3, "cpu", "")
+    assert (flags.data_root, flags.update_freq) == ("/somewhere", 4)
+    assert json.loads(stub.log.read_text().splitlines()[0])["cwd"] == str(ROOT)
+
+
+def test_one_gpu_none_and_several_machines(stub):
+    script = "scripts/ferv39k/finetune_svfap_base.sh"
+    stub.run(script, OUTPUT_DIR=stub.variables["OUTPUT_DIR"] + "1")
+    stub.run(script, OUTPUT_DIR=stub.variables["OUTPUT_DIR"] + "0", GPUS="0")
+    stub.run(script, OUTPUT_DIR=stub.variables["OUTPUT_DIR"] + "8", GPUS="4", NNODES="2",
+             RDZV_ENDPOINT="host1:29500", RDZV_ID="77")  # fmt: skip
+    one, cpu, many = (call for call in stub.calls() if "run_finetune.py" in call)
+    assert one[0] == cpu[0] == "run_finetune.py"
+    assert parse(one).device == "auto"
+    assert parse(cpu).device == "cpu"
+    place = many.index("run_finetune.py")
+    assert many[:place] == shlex.split(
+        "-m torch.distributed.run --nnodes 2 --nproc_per_node 4 --rdzv_backend c10d "
+        "--rdzv_id 77 --rdzv_endpoint host1:29500"
+    )
+
+
+def test_missing_inputs_are_explained_before_anything_runs(stub, tmp_path):
+    nothing = str(tmp_path / "nothing")
+    output = stub.run("scripts/dfew/finetune_svfap_base.sh", status=1, PRETRAINED=nothing)
+    assert f"error: {nothing} does not exist; pre-train first" in output
+    output = stub.run("scripts/dfew/finetune_svfap_base.sh", status=1, DATA_DIR=nothing)
+    assert "python -m preprocess.dfew --dataset_dir" in output
+    output = stub.run("scripts/voxceleb2/pretrain_svfap_base.sh", status=1, DATA_PATH=nothing)
+    assert "python -m preprocess.voxceleb2 --dataset_dir" in output
+    assert stub.runs() == []
+
+
+def test_a_failed_fold_stops_the_recipe(stub):
+    stub.run("scripts/dfew/finetune_svfap_base.sh", status=3, STUB_FAIL="3")
+    assert len(stub.runs()) == 1
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_the_run_which_leaves_with_75(stub, tmp_path, number):
+    started = tmp_path / "started"
+    process = subprocess.Popen(
+        ["bash", str(ROOT / "scripts/dfew/finetune_svfap_base.sh")],
+        env=stub.environment(STUB_WAIT=str(started)),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(started)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 75
+    assert "the same command goes on where it stopped" in errors
+    assert len(stub.runs()) == 1
+
+
+def write_program(path: Path, text: str) -> None:
+    path.write_text("#!/usr/bin/env bash\n" + text)
+    path.chmod(0o755)
+
+
+def slurm_environment(stub: Stub, folder: Path, **more: str) -> dict[str, str]:
+    """Stand-ins for srun (runs the step here, hands signals on) and scontrol (records)."""
+    programs = folder / "bin"
+    programs.mkdir()
+    write_program(
+        programs / "srun",
+        'while [[ $1 == --* ]]; do shift; done\n"$@" & child=$!\n'
+        "trap 'kill -TERM $child' TERM\nwait $child; status=$?\n"
+        "if ((status > 128)); then wait $child; status=$?; fi\nexit $status\n",
+    )
+    write_program(
+        programs / "scontrol",
+        f'echo "$@" >> {folder}/scontrol.log\nif [[ $1 == show ]]; then echo node7; fi\n',
+    )
+    slurm = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "node7",
+             "SLURM_JOB_NUM_NODES": "2", "PATH": f"{programs}:{os.environ['PATH']}"}  # fmt: skip
+    return stub.environment(**slurm, **more)
+
+
+def test_slurm_job_runs_the_recipe_on_all_machines(stub, tmp_path):
+    environment = slurm_environment(stub, tmp_path, SLURM_ARRAY_TASK_ID="3")
+    script = str(ROOT / "scripts/slurm/finetune.sbatch")
+    subprocess.run(["bash", script], env=environment, check=True, cwd=tmp_path)
+    (call,) = stub.runs()
+    assert Path(parse(call).output_dir).name == "split03"
+    launcher = stub.calls()[0]
+    assert launcher[launcher.index("--nnodes") + 1] == "2"
+    assert launcher[launcher.index("--rdzv_endpoint") + 1] == "node7:24711"
+    assert "requeue" not in (tmp_path / "scontrol.log").read_text()
+
+
+def test_slurm_job_is_queued_again_when_told_to_stop(stub, tmp_path):
+    started = tmp_path / "started"
+    environment = slurm_environment(stub, tmp_path, STUB_WAIT=str(started))
+    script = str(ROOT / "scripts/slurm/pretrain.sbatch")
+    process = subprocess.Popen(["bash", script], env=environment, cwd=tmp_path)
+    wait_for(started)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 75
+    assert "requeue 4711" in (tmp_path / "scontrol.log").read_text()
+    assert parse(stub.runs()[0]).batch_size == 32
+
+
+# ---------------------------------------------------------------- documents
+
+
+def shell_blocks(path: Path) -> list[str]:
+    """Commands in the ```bash blocks of a document, continuation lines joined."""
+    text = path.read_text().replace("\\\n", " ")
+    blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
+    lines = (line.split(" #")[0].strip() for block in blocks for line in block.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_documented_commands_exist_and_parse(path):
+    for command in shell_blocks(path):
+        words = shlex.split(command)
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            words = words[1:]
+        scripts = [word for word in words if word.endswith((".sh", ".sbatch"))]
+        assert all((ROOT / script).is_file() for script in scripts), command
+        programs = [word for word in words if re.fullmatch(r"run_(pretrain|finetune)\.py", word)]
+        if programs:
+            parse(words[words.index(programs[0]) :])
+        if "-m" in words and words[words.index("-m") + 1].startswith("preprocess."):
+            check_preparation(words[words.index("-m") + 1], words[words.index("-m") + 2 :])
+
+
+def check_preparation(module: str, arguments: list[str]) -> None:
+    from importlib import import_module
+
+    module = import_module(module)
+    make_parser = getattr(module, "build_parser", None) or module.get_parser
+    make_parser().parse_args(arguments)
+
+
+def test_documents_link_to_what_exists():
+    for path in DOCUMENTS:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_scripts_are_valid_and_strict():
+    scripts = sorted([*ROOT.glob("scripts/**/*.sh"), *ROOT.glob("scripts/**/*.sbatch")])
+    assert len(scripts) > 10
+    for script in [*scripts, ROOT / ".ci" / "run"]:
+        subprocess.run(["bash", "-n", str(script)], check=True)
+        assert "set -euo pipefail" in script.read_text(), script
+        assert not re.search(r"(?<![\w.$}])/(home|mnt|data|tmp)/", script.read_text()), script
