@@ -37,11 +37,12 @@ def model_overrides(flags: argparse.Namespace) -> dict:
 
 
 def create_model(flags: argparse.Namespace, **more: object) -> nn.Module:
-    """Build `--model` with the flags' sizes.
+    """Build `--model` with the flags' sizes; initial weights follow from `--seed`.
 
     Raises:
         ValueError: unknown name, or sizes that the model does not take.
     """
+    torch.manual_seed(flags.seed)
     model = models.create_model(flags.model, **model_overrides(flags), **more)
     if flags.use_checkpoint:
         model.set_grad_checkpointing(True)

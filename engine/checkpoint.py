@@ -59,7 +59,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def pack(
-    *, model, optimizer, scaler, average, position: Position, flags: dict, class_names
+    *, model, optimizer, scaler, average, position: Position, flags: dict, global_batch, class_names
 ) -> dict:
     """Everything a run needs to go on, and everything evaluation needs to know.
 
@@ -77,6 +77,7 @@ def pack(
         "epoch": position.epoch,
         "position": asdict(position),
         "flags": flags,
+        "global_batch": global_batch,
         "class_names": class_names,
         "saved_at": time.time(),
     }

@@ -79,7 +79,7 @@ def evaluate(
         with precision.autocast():
             pixels = transforms.normalize(transforms.to_float(clip))
             features = model.forward_features(pixels)
-            scores = task.scores(model.forward_head(features))
+            scores = task.scores(model.head_activation(model.head(features)))
         kept = [scores.cpu().double().numpy()]
         kept.append(features.float().cpu().numpy() if with_features else None)
         _add_views(sums, batch, *kept)

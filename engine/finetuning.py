@@ -52,7 +52,7 @@ def _train_and_test(setting: Setting) -> dict | None:
     test_set = setting.read("test", flags.eval_data_path)
     batch = build.global_batch(flags, workers.world_size)
     steps = build.steps_per_epoch(len(train_set), batch)
-    val_is_test = val_set is not None and val_set.ids == test_set.ids
+    val_is_test = val_set is not None and list(val_set.ids) == list(test_set.ids)
     if workers.is_main:
         rows = _plan(setting, (train_set, val_set, test_set), val_is_test, batch, steps)
         logger.info("plan\n%s", plan.describe(rows))

@@ -84,6 +84,11 @@ class Training:
         self.saved_at = time.monotonic()
         self.last_saved: Path | None = None
 
+    @property
+    def global_batch(self) -> int:
+        """Videos per optimizer step, all processes together."""
+        return self.flags.batch_size * self.flags.update_freq * self.workers.world_size
+
     def save(self, name: str) -> None:
         """Write a checkpoint on the main process."""
         if not (self.output_dir and self.flags.save_ckpt and self.workers.is_main):
@@ -95,6 +100,7 @@ class Training:
             average=self.average,
             position=self.position,
             flags=vars(self.flags),
+            global_batch=self.global_batch,
             class_names=self.class_names,
         )
         self.last_saved = self.output_dir / name
@@ -102,8 +108,17 @@ class Training:
         self.saved_at = time.monotonic()
 
     def resume_from(self, path: Path) -> None:
-        """Take over the state of a checkpoint."""
+        """Take over the state of a checkpoint.
+
+        Raises:
+            ValueError: the file is damaged, or its run had another global batch.
+        """
         content = checkpoint.read(path)
+        if content["global_batch"] != self.global_batch:
+            raise ValueError(
+                f"{path} was trained with a global batch of {content['global_batch']}, this "
+                f"command has {self.global_batch}; keep --batch_size x --update_freq x processes"
+            )
         self.position = checkpoint.restore(
             content,
             model=self.model,
@@ -178,7 +193,7 @@ def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, stop_step:
         f"epoch {position.epoch + 1}/{run.flags.epochs}",
         total=stop_step,
         done=position.step,
-        clips_per_step=run.flags.batch_size * run.flags.update_freq * run.workers.world_size,
+        clips_per_step=run.global_batch,
         enabled=run.workers.is_main,
     )
     batches = iter(run.loader)

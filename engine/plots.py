@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 logger = logging.getLogger(__name__)
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "^", "s", "v", "D", "P", "X")
 LINE_STYLES = ("-", "--", "-.", ":")
 DOTS_PER_INCH = 150
 
@@ -92,11 +93,22 @@ def plot_curves(log_jsonl: str | Path, out_png: str | Path) -> None:
         raise ValueError(f"{log_jsonl}: {error}") from error
 
 
-def curves_figure(records: Sequence[dict]) -> Figure:
+def curve_panels(records: Sequence[dict]) -> list[tuple[str, str, list[str]]]:
+    """The entries of `PANELS` that a log has numbers for, with only those keys."""
+    panels = []
+    for title, unit, keys in PANELS:
+        drawn = [key for key in keys if any(_is_number(record.get(key)) for record in records)]
+        if drawn:
+            panels.append((title, unit, drawn))
+    return panels
+
+
+def curves_figure(records: Sequence[dict], titles: Sequence[str] | None = None) -> Figure:
     """Figure of `plot_curves` from the lines of a log.
 
     Args:
         records: dicts with `epoch` and some keys of `PANELS`; other keys are ignored.
+        titles: which panels to draw; None draws all that occur.
 
     Returns:
         One panel per kind of quantity that occurs.
@@ -104,11 +116,7 @@ def curves_figure(records: Sequence[dict]) -> Figure:
     Raises:
         ValueError: none of the known keys occurs.
     """
-    panels = []
-    for title, unit, keys in PANELS:
-        drawn = [key for key in keys if any(_is_number(record.get(key)) for record in records)]
-        if drawn:
-            panels.append((title, unit, drawn))
+    panels = [p for p in curve_panels(records) if titles is None or p[0] in titles]
     if not panels:
         known = [key for _, _, keys in PANELS for key in keys]
         raise ValueError(f"no epoch with one of {known} to draw")
@@ -138,15 +146,20 @@ def plot_confusion_matrix(
     save_figure(confusion_figure(metrics, names), out_png)
 
 
-def confusion_figure(metrics: dict, class_names: Sequence[str] | None = None) -> Figure:
+def confusion_figure(
+    metrics: dict,
+    class_names: Sequence[str] | None = None,
+    panels: Sequence[str] = ("counts", "recall"),
+) -> Figure:
     """Figure of `plot_confusion_matrix`.
 
     Args:
         metrics: see there.
         class_names: C names; by default 0, 1, ...
+        panels: "counts" (videos), "recall" (each row divided by its sum, in percent) or both.
 
     Returns:
-        Left the counts, right each row divided by its sum, in percent.
+        The panels side by side; with both, UAR and WAR above.
 
     Raises:
         ValueError: the matrix is not square or does not fit the names.
@@ -155,21 +168,78 @@ def confusion_figure(metrics: dict, class_names: Sequence[str] | None = None) ->
     names = list(class_names or map(str, range(len(counts))))
     if counts.shape != (len(names), len(names)):
         raise ValueError(f"confusion matrix of shape {counts.shape} for {len(names)} classes")
-    totals = counts.sum(axis=1, keepdims=True)
-    # A class without test videos has no recall: its row stays empty.
-    recall = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
     side = max(3.6, 1.2 + 0.48 * len(names))
-    figure = new_figure(2 * side + 1.0, side)
-    left, right = figure.subplots(1, 2)
-    _draw_matrix(left, counts / max(1, counts.max()), counts.astype(str), names)
-    percent = np.where(totals > 0, np.char.mod("%.0f", 100 * np.nan_to_num(recall)), "")
-    image = _draw_matrix(right, recall, percent, names)
-    bar = figure.colorbar(image, ax=right, fraction=0.046, pad=0.03)
-    bar.set_label("share of the true class")
-    left.set_title(f"Videos ({counts.sum()})")
-    right.set_title("Recall, %")
-    if "uar" in metrics and "war" in metrics:
+    figure = new_figure((side + 0.5) * len(panels), side)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, panel in zip(axes, panels):
+        if panel == "counts":
+            _draw_matrix(axis, counts / max(1, counts.max()), counts.astype(str), names)
+            axis.set_title(f"Videos ({counts.sum()})")
+        else:
+            _draw_recall(figure, axis, counts, names)
+    if len(panels) > 1 and "uar" in metrics and "war" in metrics:
         figure.suptitle(f"UAR {100 * metrics['uar']:.2f} %   WAR {100 * metrics['war']:.2f} %")
+    return figure
+
+
+def recall_figure(
+    class_names: Sequence[str],
+    recalls: Sequence[float | None],
+    intervals: Sequence[tuple[float, float] | None],
+) -> Figure:
+    """Recall of each class with its interval, as dots and bars.
+
+    Args:
+        class_names: C names, drawn from top to bottom.
+        recalls: C values 0..1, None for a class without videos.
+        intervals: C pairs (low, high), or None where unknown.
+
+    Returns:
+        The figure; a vertical line marks the mean of the recalls, which is UAR.
+    """
+    figure = new_figure(5.2, 0.8 + 0.34 * len(class_names))
+    axis = figure.subplots()
+    for row, (recall, interval) in enumerate(zip(recalls, intervals)):
+        if recall is None:
+            axis.text(0.5, row, "no videos", ha="center", va="center", fontsize=8)
+            continue
+        if interval is not None:
+            axis.plot(interval, (row, row), color=OKABE_ITO[0], linewidth=2.2)
+        axis.plot(recall, row, "o", color=OKABE_ITO[0], markersize=6)
+    known = [recall for recall in recalls if recall is not None]
+    axis.axvline(np.mean(known), color=OKABE_ITO[1], linestyle="--", linewidth=1, label="UAR")
+    axis.set_yticks(range(len(class_names)), class_names)
+    axis.set(xlim=(0, 1), ylim=(len(class_names) - 0.5, -0.5), xlabel="recall")
+    axis.grid(axis="x", alpha=0.3, linewidth=0.6)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize="small", loc="best")
+    return figure
+
+
+def scatter_figure(points: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Videos as points in the plane, told apart by colour and marker.
+
+    Args:
+        points: (n, 2).
+        labels: (n,) classes.
+        class_names: C names.
+    """
+    figure = new_figure(5.6, 4.4)
+    axis = figure.subplots()
+    for index, name in enumerate(class_names):
+        chosen = points[labels == index]
+        if len(chosen):
+            axis.scatter(
+                *chosen.T,
+                s=14,
+                marker=MARKERS[index % len(MARKERS)],
+                color=OKABE_ITO[index % len(OKABE_ITO)],
+                alpha=0.75,
+                linewidths=0.7,
+                label=name,
+            )
+    axis.set(xticks=[], yticks=[])
+    figure.legend(loc="outside right upper", frameon=False, fontsize="small")
     return figure
 
 
@@ -220,6 +290,17 @@ def _draw_panel(axis: Axes, records: Sequence[dict], keys: Sequence[str]) -> Non
     axis.spines[["top", "right"]].set_visible(False)
     if len(keys) > 1:
         axis.legend(frameon=False, fontsize="small")
+
+
+def _draw_recall(figure: Figure, axis: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
+    totals = counts.sum(axis=1, keepdims=True)
+    # A class without test videos has no recall: its row stays empty.
+    recall = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
+    percent = np.where(totals > 0, np.char.mod("%.0f", 100 * np.nan_to_num(recall)), "")
+    image = _draw_matrix(axis, recall, percent, names)
+    bar = figure.colorbar(image, ax=axis, fraction=0.046, pad=0.03)
+    bar.set_label("share of the true class")
+    axis.set_title("Recall, %")
 
 
 def _draw_matrix(axis: Axes, shade: np.ndarray, texts: np.ndarray, names: Sequence[str]):

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from models.layers import use_safe_kernels
+
 # Below this width autocast costs more than its matrix products save on a CPU.
 MIN_CPU_AUTOCAST_WIDTH = 256
 
@@ -58,12 +60,11 @@ def choose_precision(amp: str, device: torch.device, *, width: int) -> Precision
 def set_up_kernels(device: torch.device) -> None:
     """Process-wide kernel choices.
 
-    cuDNN's attention gave NaN gradients on Hopper (pytorch#196678), so it stays off; flash and
-    memory-efficient attention remain.
+    TF32 for what stays in float32; no attention kernel that is known to be wrong.
     """
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-        torch.backends.cuda.enable_cudnn_sdp(False)
+        use_safe_kernels()
 
 
 def _cpu_has_amx() -> bool:

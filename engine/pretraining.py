@@ -4,7 +4,9 @@ import argparse
 import logging
 from pathlib import Path
 
-from datasets import clips
+import torch
+
+from datasets import clips, rng
 from datasets.annotations import read_annotations
 from datasets.masking import make_masking
 from engine import build, distributed, plan, reconstruct, rundir
@@ -32,7 +34,7 @@ def pretrain(flags: argparse.Namespace) -> None:
     set_up_kernels(workers.device)
     build.require(flags, "data_path")
     model = build.create_model(flags)
-    masking = _masking(flags, model.grid)
+    masking = _masking(flags, model)
     objective = _objective(flags, model, masking)
     annotations = read_annotations(
         flags.data_path,
@@ -69,11 +71,15 @@ def pretrain(flags: argparse.Namespace) -> None:
     _finish(flags, run, objective, masking, annotations, window, output_dir)
 
 
-def _masking(flags: argparse.Namespace, grid: tuple[int, int, int]):
+def _masking(flags: argparse.Namespace, model):
+    """The masks of `--mask_type`, tried once on the model's encoder."""
     special = {}
     if flags.mask_type == "part_window":
         special = {"part_win_size": flags.part_win_size, "symmetry": flags.part_apply_symmetry}
-    return make_masking(flags.mask_type, grid, flags.mask_ratio, **special)
+    masking = make_masking(flags.mask_type, model.grid, flags.mask_ratio, **special)
+    sample = masking(rng.generator(flags.seed, 0, 0, 0, "mask"))
+    model.encoder.check_mask(torch.from_numpy(sample)[None])
+    return masking
 
 
 def _objective(flags: argparse.Namespace, model, masking) -> MaskedReconstruction:

@@ -93,16 +93,3 @@ def _refuse_other_run(flags: argparse.Namespace, last: Path) -> None:
             f"{last} belongs to a run with other settings ({'; '.join(changed)}); use the same "
             "flags to go on with it, or another --output_dir for a new run"
         )
-
-
-def check_global_batch(content_flags: dict, flags: argparse.Namespace, now: int, then: int) -> None:
-    """Refuse to go on in mid-epoch with another global batch.
-
-    Raises:
-        ValueError: the batches differ.
-    """
-    if now != then:
-        raise ValueError(
-            f"the run was started with a global batch of {then}, this command has {now}; keep "
-            "--batch_size x --update_freq x processes the same"
-        )

@@ -136,20 +136,23 @@ def format_summary(summary: Summary, table_format: str = "md") -> str:
     Returns:
         The table, with notes below where the format has a place for them.
     """
-    known = (*HEADLINE_METRICS, *REGRESSION_METRICS)
-    metrics = [name for name in known if any(name in row.values for row in summary.rows)]
     if table_format == "csv":
-        return render(*_csv_cells(summary.rows, metrics), "csv")
-    in_percent = "uar" in metrics or "war" in metrics
-    header = ["fold", "videos", *(TITLES[name] for name in metrics), "weights", "split"]
+        return render(*_csv_cells(summary), "csv")
+    header, cells = summary_cells(summary)
+    unit = ["Scores in percent."] if _in_percent(summary) else []
+    return render(header, cells, table_format, notes=[*unit, *summary.notes])
+
+
+def summary_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a summary as text for people, as in `format_summary`'s "md"."""
+    metrics, in_percent = _metrics(summary), _in_percent(summary)
     cells = []
     for row in summary.rows:
         with_interval = row.name == POOLED or len(summary.rows) == 1
         scores = [_cell(row, name, in_percent, with_interval) for name in metrics]
         videos = "" if row.num_videos is None else str(row.num_videos)
         cells.append([row.name, videos, *scores, row.weights, row.split])
-    unit = ["Scores in percent."] if in_percent else []
-    return render(header, cells, table_format, notes=[*unit, *summary.notes])
+    return ["fold", "videos", *(TITLES[name] for name in metrics), "weights", "split"], cells
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -263,10 +266,20 @@ def _cell(row: Row, name: str, in_percent: bool, with_interval: bool) -> str:
     return text
 
 
-def _csv_cells(rows: Sequence[Row], metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+def _metrics(summary: Summary) -> list[str]:
+    known = (*HEADLINE_METRICS, *REGRESSION_METRICS)
+    return [name for name in known if any(name in row.values for row in summary.rows)]
+
+
+def _in_percent(summary: Summary) -> bool:
+    return bool({"uar", "war"} & set(_metrics(summary)))
+
+
+def _csv_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    metrics = _metrics(summary)
     columns = [f"{name}{suffix}" for name in metrics for suffix in ("", "_low", "_high")]
     cells = []
-    for row in rows:
+    for row in summary.rows:
         numbers = []
         for name in metrics:
             low_high = row.intervals.get(name, (None, None))

@@ -161,6 +161,8 @@ class FinetuningLoss:
         label = batch["label"].to(self.device, non_blocking=True)
         with torch.no_grad():
             clip = transforms.normalize(transforms.to_float(clip))
-            clip = transforms.apply_draws(clip, batch["draws"], self.size)
+            clip = transforms.apply_draws(
+                clip, batch["draws"], self.size, erase_mode=self.erase_mode
+            )
         with self.autocast():
             return self.task.training_loss(model, clip, label, draws)

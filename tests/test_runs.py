@@ -1,0 +1,284 @@
+"""Whole runs on tiny videos: resuming, several processes, errors that stop a run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from engine import checkpoint
+from engine.config import finetuning_parser, pretraining_parser
+from engine.errors import TooManyUnreadableError, UnreadableInEvaluationError
+from engine.finetuning import finetune
+from engine.parsing import parse_flags
+from engine.pretraining import pretrain
+from tests.conftest import ROOT
+from tests.tiny_data import FINETUNE_FLAGS, PRETRAIN_FLAGS, make_tiny_data
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    make_tiny_data(folder)
+    return folder
+
+
+def pretrain_argv(data, out, *more):
+    return [*PRETRAIN_FLAGS, "--data_path", str(data / "pretrain.csv"), "--output_dir", str(out),
+            *more]  # fmt: skip
+
+
+def finetune_argv(data, out, *more):
+    return [*FINETUNE_FLAGS, "--data_path", str(data / "fold"), "--output_dir", str(out), *more]
+
+
+def run_pretraining(argv):
+    pretrain(parse_flags(pretraining_parser(), argv))
+
+
+def run_finetuning(argv):
+    return finetune(parse_flags(finetuning_parser(), argv))
+
+
+def weights(out, name=checkpoint.LAST):
+    return torch.load(out / name, weights_only=True)["model"]
+
+
+def log_lines(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def assert_equal_weights(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def start(program, argv, processes=1):
+    command = [sys.executable, program, *argv]
+    if processes > 1:
+        port = str(20000 + os.getpid() % 20000)
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node",
+                   str(processes), "--master_port", port, program, *argv]  # fmt: skip
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def finish(process, timeout_seconds=240):
+    output, _ = process.communicate(timeout=timeout_seconds)
+    return process.returncode, output
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+    """A pre-training run of four epochs that nothing interrupts, in a process of its own."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    status, output = finish(start("run_pretrain.py", pretrain_argv(data, out, "--epochs", "4")))
+    assert status == 0, output
+    return out
+
+
+def wait_for_mid_epoch(process, out, *, epoch, timeout_seconds=120):
+    """Return once the run has saved a position inside epoch `epoch`."""
+    path, begun = out / checkpoint.LAST, time.monotonic()
+    while time.monotonic() - begun < timeout_seconds:
+        if path.exists():
+            position = torch.load(path, weights_only=True)["position"]
+            if position["epoch"] >= epoch and position["step"] >= 1:
+                return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    raise AssertionError("the run never saved in mid-epoch")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 75)])
+def test_interrupted_run_ends_bitwise_like_an_undisturbed_one(
+    data, undisturbed, tmp_path, number, status
+):
+    out = tmp_path / "run"
+    argv = pretrain_argv(data, out, "--epochs", "4", "--save_every_minutes", "0")
+    process = start("run_pretrain.py", argv)
+    wait_for_mid_epoch(process, out, epoch=1)
+    process.send_signal(number)
+    ended, output = finish(process)
+    assert ended == status, output
+    again, output = finish(start("run_pretrain.py", argv))
+    assert again == 0 and "resumed from" in output, output
+    assert_equal_weights(weights(out), weights(undisturbed))
+    losses = [line["train_loss"] for line in log_lines(out)]
+    assert losses == [line["train_loss"] for line in log_lines(undisturbed)]
+    assert [line["epoch"] for line in log_lines(out)] == [0, 1, 2, 3]
+
+
+def test_workers_do_not_change_a_run(data, undisturbed, tmp_path):
+    out = tmp_path / "run"
+    argv = pretrain_argv(data, out, "--epochs", "4", "--num_workers", "2")
+    status, output = finish(start("run_pretrain.py", argv))
+    assert status == 0, output
+    assert_equal_weights(weights(out), weights(undisturbed))
+
+
+def test_two_processes_train_like_one_with_the_same_global_batch(data, undisturbed, tmp_path):
+    flags = pretrain_argv(data, tmp_path / "two", "--epochs", "4", "--batch_size", "2",
+                          "--drop_path", "0")  # fmt: skip
+    status, output = finish(start("run_pretrain.py", flags, processes=2))
+    assert status == 0, output
+    run_pretraining(pretrain_argv(data, tmp_path / "one", "--epochs", "4", "--drop_path", "0"))
+    two, one = log_lines(tmp_path / "two"), log_lines(tmp_path / "one")
+    np.testing.assert_allclose(
+        [line["train_loss"] for line in two], [line["train_loss"] for line in one], rtol=2e-5
+    )
+
+
+def test_accumulated_batches_equal_one_large_batch(data, tmp_path):
+    run_pretraining(
+        pretrain_argv(data, tmp_path / "a", "--batch_size", "2", "--update_freq", "2",
+                      "--drop_path", "0")
+    )  # fmt: skip
+    run_pretraining(pretrain_argv(data, tmp_path / "b", "--drop_path", "0"))
+    np.testing.assert_allclose(
+        [line["train_loss"] for line in log_lines(tmp_path / "a")],
+        [line["train_loss"] for line in log_lines(tmp_path / "b")],
+        rtol=2e-5,
+    )
+
+
+def test_two_processes_evaluate_like_one(data, tmp_path):
+    metrics = run_finetuning(finetune_argv(data, tmp_path / "run", "--save_feature"))
+    argv = finetune_argv(data, tmp_path / "again", "--eval", "--resume",
+                         str(tmp_path / "run" / checkpoint.LAST))  # fmt: skip
+    status, output = finish(start("run_finetune.py", argv, processes=2))
+    assert status == 0, output
+    again = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert again["confusion_matrix"] == metrics["confusion_matrix"]
+    assert again["uar"] == metrics["uar"] and again["num_videos"] == 5
+    first = (tmp_path / "run" / "pred.csv").read_text().splitlines()
+    second = (tmp_path / "again" / "pred.csv").read_text().splitlines()
+    assert [row.split(",")[:3] for row in first] == [row.split(",")[:3] for row in second]
+    scores = [[float(v) for v in row.split(",")[3:]] for row in first[1:]]
+    np.testing.assert_allclose(
+        scores, [[float(v) for v in row.split(",")[3:]] for row in second[1:]], atol=1e-6
+    )
+    np.testing.assert_allclose(np.sum(scores, axis=1), 1, atol=1e-6)
+    features = np.load(tmp_path / "run" / "features.npz")
+    assert features["feature"].shape == (5, 128) and np.isfinite(features["feature"]).all()
+
+
+def test_finetuning_writes_what_the_documentation_promises(data, tmp_path):
+    out = tmp_path / "run"
+    run_pretraining(pretrain_argv(data, tmp_path / "pre", "--visualize", "2"))
+    assert len(list((tmp_path / "pre" / "reconstructions").glob("*.png"))) == 2
+    more = ["--finetune", str(tmp_path / "pre" / checkpoint.LAST), "--model_ema", "--log_dir",
+            str(out / "board"), "--save_ckpt_freq", "1"]  # fmt: skip
+    run_finetuning(finetune_argv(data, out, *more))
+    for name in ("config.json", "log.jsonl", "metrics.json", "pred.csv", "checkpoint-0.pth",
+                 "checkpoint-1.pth", "checkpoint-last.pth", "checkpoint-best.pth",
+                 "confusion_matrix.png", "curves.png"):  # fmt: skip
+        assert (out / name).is_file(), name
+    assert list((out / "board").glob("events*"))
+    line = log_lines(out)[-1]
+    assert {"train_loss", "val_loss", "val_uar", "val_war", "train_lr"} <= line.keys()
+    config = json.loads((out / "config.json").read_text())
+    assert config["flags"]["lr"] == 0.01 and "torch" in config["versions"]
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert (metrics["weights"], metrics["split"], metrics["num_videos"]) == ("last", "test", 5)
+    content = checkpoint.read(out / checkpoint.LAST)
+    assert content["epoch"] == 2 and content["model_ema"] is not None
+    ema_moved = any(
+        not torch.equal(content["model_ema"][k], v) for k, v in content["model"].items()
+    )
+    assert ema_moved
+
+
+def test_other_settings_in_the_same_output_dir_are_refused(data, tmp_path):
+    run_pretraining(pretrain_argv(data, tmp_path / "run"))
+    with pytest.raises(ValueError, match=r"--lr was 0.01, is 0.02"):
+        run_pretraining(pretrain_argv(data, tmp_path / "run", "--lr", "2e-2"))
+    with pytest.raises(ValueError, match="no_auto_resume would overwrite"):
+        run_pretraining(pretrain_argv(data, tmp_path / "run", "--no_auto_resume"))
+    with pytest.raises(ValueError, match="global batch of 4, this command has 2"):
+        run_pretraining(pretrain_argv(data, tmp_path / "run", "--batch_size", "2"))
+
+
+def test_loss_that_is_not_finite_stops_with_the_facts(data, tmp_path, monkeypatch):
+    import engine.objectives
+
+    whole = engine.objectives.MaskedReconstruction.loss
+    calls = []
+
+    def spoiled(self, prediction, targets):
+        calls.append(0)
+        value = whole(self, prediction, targets)
+        return value * float("nan") if len(calls) == 5 else value
+
+    monkeypatch.setattr(engine.objectives.MaskedReconstruction, "loss", spoiled)
+    with pytest.raises(FloatingPointError) as caught:
+        run_pretraining(pretrain_argv(data, tmp_path / "run", "--print_freq", "1"))
+    text = str(caught.value)
+    assert "nan in epoch 1, step 1 (learning rate" in text and "checkpoint-last.pth" in text
+    assert all(torch.isfinite(v).all() for v in weights(tmp_path / "run").values())
+
+
+def broken_copy(data, folder, *, broken):
+    """The tiny data with the first `broken` videos cut off after a few bytes."""
+    rows = (data / "pretrain.csv").read_text().splitlines()
+    folder.mkdir()
+    for number in range(broken):
+        bad = folder / f"bad{number}.mp4"
+        bad.write_bytes(b"\x00\x00\x00\x18ftypmp42 not a video")
+        rows[number] = f"{bad} 0"
+    (folder / "pretrain.csv").write_text("\n".join(rows) + "\n")
+    (folder / "fold").mkdir()
+    for name, part in (("train", rows[:6]), ("val", rows[6:8]), ("test", rows[:5])):
+        (folder / "fold" / f"{name}.csv").write_text("\n".join(part) + "\n")
+    return folder
+
+
+def test_unreadable_videos_are_named_and_the_budget_holds(data, tmp_path):
+    one = broken_copy(data, tmp_path / "one", broken=1)
+    run_pretraining(pretrain_argv(one, tmp_path / "fine"))
+    rows = (tmp_path / "fine" / "unreadable.csv").read_text().splitlines()
+    assert rows[0] == "path,status,reason" and len(rows) == 2
+    assert rows[1].startswith(f"{one}/bad0.mp4,skipped,")
+    assert log_lines(tmp_path / "fine")[-1]["unreadable_videos"] == 1
+    three = broken_copy(data, tmp_path / "three", broken=3)
+    with pytest.raises(TooManyUnreadableError, match="of 10 videos .* allows 1"):
+        run_pretraining(pretrain_argv(three, tmp_path / "over"))
+    run_pretraining(pretrain_argv(three, tmp_path / "raised", "--max_unreadable", "0.3"))
+
+
+def test_unreadable_video_in_evaluation_is_an_error_that_lists_it(data, tmp_path):
+    two = broken_copy(data, tmp_path / "two", broken=2)
+    argv = finetune_argv(two, tmp_path / "run", "--max_unreadable", "0.5")
+    with pytest.raises(UnreadableInEvaluationError) as caught:
+        run_finetuning(argv)
+    assert "bad0.mp4" in str(caught.value) and "bad1.mp4" in str(caught.value)
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(data, tmp_path):
+    out = tmp_path / "run"
+    status, output = finish(start("run_pretrain.py", pretrain_argv(data, out, "--dry_run")))
+    assert status == 0 and not out.exists()
+    for text in ("parameters", "10 in ", "3 per epoch, 2 epochs", "0.000156 at its peak",
+                 "4 clips", "GiB per process", str(out)):  # fmt: skip
+        assert text in output, text
+
+
+def test_validation_that_is_the_test_part_is_said(data, tmp_path, caplog):
+    fold = tmp_path / "fold"
+    fold.mkdir()
+    for name in ("train", "test"):
+        (fold / f"{name}.csv").write_text((data / "fold" / f"{name}.csv").read_text())
+    (fold / "val.csv").write_text((fold / "test.csv").read_text())
+    argv = [*FINETUNE_FLAGS, "--data_path", str(fold), "--output_dir", str(tmp_path / "run"),
+            "--test_weights", "best"]  # fmt: skip
+    metrics = run_finetuning(argv)
+    assert any("test part" in note for note in metrics["notes"])
