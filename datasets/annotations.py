@@ -156,8 +156,12 @@ def read_annotations(
     rows = _read_rows(csv_path)
     if task == "regression" and num_labels is None:
         num_labels = len(rows[0][1]) - 1
-    labels, problems = _parse_labels(rows, task, num_classes, num_labels)
-    problems += _duplicates(rows)
+    problems = _malformed(rows, task, num_labels)
+    if problems:
+        lines = {number for number, _ in problems}
+        rows = [row for row in rows if row[0] not in lines]
+    labels, wrong_labels = _parse_labels(rows, task, num_classes, num_labels)
+    problems += wrong_labels + _duplicates(rows)
     ids = PathColumn(fields[0] for _, fields in rows)
     root = os.fspath(data_root) if data_root is not None else _guess_root(ids, csv_path)
     paths = ids.under(root)
@@ -192,40 +196,50 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _column_problem(fields: list[str], expected: str) -> str:
-    return (
-        f"expected {expected}, found {len(fields)} column{'s' * (len(fields) != 1)} in "
-        f"{' '.join(fields)!r}; columns are separated by one space, and paths may contain none "
-        "(rename the file)"
-    )
+def _malformed(rows: list, task: str, num_labels: int | None) -> list[tuple[int, str]]:
+    """Lines with the wrong number of columns; in pre-training files, with text for a label."""
+    expected = "'path label'"
+    if task == "regression":
+        expected = f"'path' and {num_labels or 1} label{'s' * (num_labels > 1)}"
+    num_columns = 2 if task == "classification" else 1 + (num_labels or 1)
+
+    def is_wrong(fields: list[str]) -> bool:
+        if task == "pretrain":
+            return not fields[0] or not all(map(_is_number, fields[1:]))
+        return not fields[0] or len(fields) != num_columns
+
+    return [
+        (
+            number,
+            f"expected {expected}, found {len(fields)} column{'s' * (len(fields) != 1)} in "
+            f"{' '.join(fields)!r}; columns are separated by one space, and paths may contain "
+            "none (rename the file)",
+        )
+        for number, fields in rows
+        if is_wrong(fields)
+    ]
 
 
 def _parse_labels(
     rows: list, task: str, num_classes: int | None, num_labels: int | None
 ) -> tuple[np.ndarray, list[tuple[int, str]]]:
-    """Labels of all rows (0 where wrong) and the problems found."""
+    """Labels of well-formed rows (0 where wrong) and the problems found."""
     problems = []
     if task == "pretrain":
-        for number, fields in rows:
-            if not fields[0] or not all(map(_is_number, fields[1:])):
-                problems.append((number, _column_problem(fields, "'path label'")))
         return np.zeros(len(rows), np.int64), problems
     if task == "classification":
         labels = np.zeros(len(rows), np.int64)
         for place, (number, fields) in enumerate(rows):
-            if len(fields) != 2 or not fields[0]:
-                problems.append((number, _column_problem(fields, "'path label'")))
-            elif problem := _class_problem(fields[1], num_classes):
+            problem = _class_problem(fields[1], num_classes)
+            if problem:
                 problems.append((number, problem))
             else:
                 labels[place] = int(fields[1])
         return labels, problems
-    labels = np.zeros((len(rows), num_labels), np.float32)
+    labels = np.zeros((len(rows), num_labels or 1), np.float32)
     for place, (number, fields) in enumerate(rows):
-        if len(fields) != 1 + num_labels or not fields[0] or num_labels < 1:
-            expected = f"'path' and {max(num_labels, 1)} label{'s' * (num_labels > 1)}"
-            problems.append((number, _column_problem(fields, expected)))
-        elif wrong := [v for v in fields[1:] if not _is_number(v) or not math.isfinite(float(v))]:
+        wrong = [v for v in fields[1:] if not _is_number(v) or not math.isfinite(float(v))]
+        if wrong:
             problems.append((number, f"label {wrong[0]!r} is not a finite number"))
         else:
             labels[place] = [float(value) for value in fields[1:]]
