@@ -18,7 +18,9 @@ class DatasetSpec:
             None is the whole frame.
         sampling_rate: distance in frames between neighbouring frames of a clip.
         counts: published numbers of clips, for example {"train": 31088, "test": 7847}; tuples
-            are per fold.
+            are per fold. "subjects" counts people (sessions in Werewolf-XL).
+        class_counts: published numbers of clips per class, in label order, by part ("all",
+            "train", ...); only where they are known.
         frame_kind: "video", "jpg", "png" (folders of frames), "image", or "any".
         note: what a user must know.
     """
@@ -30,6 +32,7 @@ class DatasetSpec:
     face_window: tuple[int, int, int, int] | None = None
     sampling_rate: int = 4
     counts: dict[str, int | tuple[int, ...]] = field(default_factory=dict)
+    class_counts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     frame_kind: str = "video"
     note: str = ""
 
@@ -84,6 +87,8 @@ SPECS = {
             task="classification",
             class_names=("angry", "disgust", "fear", "happy", "neutral", "sad"),
             num_folds=5,
+            counts={"all": 7442, "subjects": 91},
+            class_counts={"all": (1271, 1271, 1271, 1271, 1087, 1271)},
             note="folds by subject (91); similarity-aligned face crops in the papers",
         ),
         DatasetSpec(
@@ -93,6 +98,8 @@ SPECS = {
                 *("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"),
             ),
             num_folds=6,
+            counts={"all": 1440, "subjects": 24},
+            class_counts={"all": (96, *(192,) * 7)},
             note="speech with video only; folds by actor (24); aligned face crops in the papers",
         ),
         DatasetSpec(
@@ -100,6 +107,8 @@ SPECS = {
             task="classification",
             class_names=("anger", "disgust", "fear", "happiness", "sadness", "surprise"),
             num_folds=5,
+            counts={"all": 1287, "subjects": 43},
+            class_counts={"all": (215, 215, 215, 212, 215, 215)},
             note="folds by subject; similarity-aligned face crops in the papers",
         ),
         DatasetSpec(
@@ -107,13 +116,14 @@ SPECS = {
             task="regression",
             class_names=("arousal", "valence", "dominance"),
             num_folds=5,
-            counts={"all": 14_632},
+            counts={"all": 14_632, "subjects": 30},
             note="speaker clips of 30 sessions; folds by session; PCC and CCC",
         ),
         DatasetSpec(
             name="AVCAffe",
             task="classification",
-            note="arousal or valence classes; 86 training and 20 test participants; weighted F1",
+            counts={"all": 58_112, "subjects": 106, "train_subjects": 86, "test_subjects": 20},
+            note="arousal and valence, five classes each; 86 / 20 participants; weighted F1",
         ),
         DatasetSpec(
             name="ChaLearn",
@@ -126,6 +136,45 @@ SPECS = {
             note="First Impressions, values in [0, 1]; CCC and 1 - MAE",
         ),
         DatasetSpec(
+            name="AffectNet",
+            task="classification",
+            class_names=(
+                *("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt"),
+            ),
+            counts={"train": 287_651, "test": 3_999},
+            class_counts={
+                "train": (74_874, 134_415, 25_459, 14_090, 6_378, 3_803, 24_882, 3_750),
+            },
+            sampling_rate=1,
+            frame_kind="image",
+            note="single images; the official validation part serves as test part",
+        ),
+        DatasetSpec(
+            name="FER2013",
+            task="classification",
+            class_names=("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"),
+            counts={"train": 28_709, "val": 3_589, "test": 3_589},
+            class_counts={"train": (3_995, 436, 4_097, 7_215, 4_830, 3_171, 4_965)},
+            sampling_rate=1,
+            frame_kind="image",
+            note="single grey images of 48 x 48 pixels",
+        ),
+        DatasetSpec(
+            name="RAF-DB",
+            task="classification",
+            class_names=(
+                *("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"),
+            ),
+            counts={"train": 12_271, "test": 3_068},
+            class_counts={
+                "train": (1_290, 281, 717, 4_772, 1_982, 705, 2_524),
+                "test": (329, 74, 160, 1_185, 478, 162, 680),
+            },
+            sampling_rate=1,
+            frame_kind="image",
+            note="single images, the basic (single-label) subset, aligned faces",
+        ),
+        DatasetSpec(
             name="synthetic",
             task="classification",
             class_names=("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"),
@@ -136,7 +185,7 @@ SPECS = {
             name="custom",
             task="classification",
             frame_kind="any",
-            note="anything; the number of classes comes from --nb_classes",
+            note="anything; class names and task come from classes.json, or --nb_classes",
         ),
     )
 }

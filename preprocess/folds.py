@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.catalog import get_spec
+from datasets.classes import LabelNames, write_classes
 from preprocess.common import (
     PreparationError,
     Problems,
@@ -176,7 +178,10 @@ def prepare_folds(
     report.unlink(missing_ok=True)
     _name_extra(folders.values())
     base = without_spaces(frames_dir, flags.link_dir)
+    spec = get_spec(dataset)
+    names = LabelNames(task=spec.task, class_names=spec.class_names, data_set=spec.name)
     for name, parts in folds.items():
+        write_classes(flags.output_dir / name, names)
         kept = {p: [v for v in vs if folders[v.name] not in missing] for p, vs in parts.items()}
         rows = {part: _rows(videos, base) for part, videos in kept.items()}
         of_train = [subjects[video.name] for video in kept["train"]] if subjects else None

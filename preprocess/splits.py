@@ -16,7 +16,7 @@ from preprocess.common import PreparationError, add_link_flag
 logger = logging.getLogger(__name__)
 
 Row = tuple[str, str]
-"""(path, label) as they stand in a CSV."""
+"""(path, label) as they stand in a CSV; several labels are one text, separated by spaces."""
 
 
 def carve_validation(
@@ -108,6 +108,8 @@ def write_split(folder: Path, parts: dict[str, Sequence[Row]]) -> None:
     logger.info("wrote %s: %s", folder, shown)
     for part in ("train", "test"):
         counts = Counter(label for _, label in parts.get(part, ()))
+        if not all(label.isdecimal() for label in counts):
+            continue
         by_label = sorted(counts.items(), key=lambda item: natural_key(item[0]))
         logger.info("  %s per class: %s", part, "  ".join(f"{k}: {v}" for k, v in by_label))
 

@@ -1,0 +1,101 @@
+"""`classes.json` beside the annotation files of a fold: the task and the names behind the labels.
+
+Every preparation command writes one, so that a data set of one's own is described as completely
+as those of the catalogue.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FILE_NAME = "classes.json"
+LABEL_TASKS = ("classification", "regression", "multihead")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelNames:
+    """What the labels of an annotation file mean.
+
+    Attributes:
+        task: "classification" (one whole number per line), "regression" (one number per
+            dimension) or "multihead" (one whole number per head).
+        class_names: in label order; names of the dimensions in regression, of the heads in
+            multihead.
+        heads: class names of each head, by the names in `class_names`; multihead only.
+        data_set: name of the data set, "custom" for one's own.
+    """
+
+    task: str
+    class_names: tuple[str, ...]
+    heads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    data_set: str = "custom"
+
+    def __post_init__(self) -> None:
+        if self.task not in LABEL_TASKS:
+            raise ValueError(f"task {self.task!r}: choose {', '.join(LABEL_TASKS)}")
+        if not self.class_names or not all(
+            isinstance(name, str) and name.strip() for name in self.class_names
+        ):
+            raise ValueError(f"class names {list(self.class_names)}: give at least one, none empty")
+        repeated = {name for name in self.class_names if self.class_names.count(name) > 1}
+        if repeated:
+            raise ValueError(f"class names repeat: {', '.join(sorted(repeated))}")
+        if (self.task == "multihead") != bool(self.heads) or (
+            self.heads and tuple(self.heads) != self.class_names
+        ):
+            raise ValueError(
+                f"heads {list(self.heads)} with task {self.task!r} and names "
+                f"{list(self.class_names)}: multihead, and only it, needs one entry per name"
+            )
+
+
+def write_classes(folder: str | os.PathLike, names: LabelNames) -> Path:
+    """Write `classes.json` into the folder of a fold, completely or not at all."""
+    content = {
+        "task": names.task,
+        "class_names": list(names.class_names),
+        "data_set": names.data_set,
+    }
+    if names.heads:
+        content["heads"] = {head: list(classes) for head, classes in names.heads.items()}
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=FILE_NAME, suffix=".tmp", dir=folder)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, folder / FILE_NAME)
+    return folder / FILE_NAME
+
+
+def read_classes(folder: str | os.PathLike) -> LabelNames | None:
+    """Read `classes.json` of a fold's folder; None where there is none.
+
+    Raises:
+        ValueError: the file is not what `write_classes` writes.
+    """
+    path = Path(folder) / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return LabelNames(
+            task=content["task"],
+            class_names=_names(content["class_names"]),
+            heads={str(head): _names(c) for head, c in content.get("heads", {}).items()},
+            data_set=str(content.get("data_set", "custom")),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f'{path}: {error}; expected {{"task": "classification", "class_names": ["...", ...]}}'
+        ) from error
+
+
+def _names(value: Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise TypeError(f"{value!r} is not a list of names")
+    return tuple(value)
