@@ -256,9 +256,13 @@ class LGIFormer(Encoder):
         return volume.flatten(2)[0].T.to(values.dtype)
 
     def _summary(self, representatives: Tensor, tokens: Tensor) -> Tensor:
-        if self.pooled_tokens == "region":
-            return representatives
-        return tokens if self.pooled_tokens == "org" else torch.cat((representatives, tokens), 1)
+        if self.pooled_tokens == "org":
+            return tokens
+        if self.pooled_tokens == "all":
+            return torch.cat((representatives, tokens), dim=1)
+        # The last block's third attention does not reach the representatives. A token that is cut
+        # off again keeps it in the graph, with zero gradients, as data-parallel training needs.
+        return torch.cat((representatives, tokens[:, :1]), dim=1)[:, : self.num_regions]
 
     def _region_of_token(self) -> Tensor:
         """Region number of each token, (N,)."""
