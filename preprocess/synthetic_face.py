@@ -92,7 +92,7 @@ class FaceGeometry:
             depth = surface_depth(points[..., 0], points[..., 1], self.identity)
         depth = np.broadcast_to(depth, points.shape[:-1])
         solid = np.concatenate([points, depth[..., None]], -1) - PIVOT
-        return np.einsum("tij,tnj->tni", self.rotation[:, :2], solid) + PIVOT[:2]
+        return solid @ self.rotation[:, :2].swapaxes(1, 2) + PIVOT[:2]
 
     def unproject(self, flat: np.ndarray) -> np.ndarray:
         """Points of the surface seen at places of the picture, the inverse of `project`.
@@ -106,7 +106,7 @@ class FaceGeometry:
         plane = np.linalg.inv(self.rotation[:, :2, :2])
         slant = np.einsum("tij,tj->ti", plane, self.rotation[:, :2, 2])[:, None].astype(flat.dtype)
         pivot = PIVOT.astype(flat.dtype)
-        target = np.einsum("tij,tnj->tni", plane.astype(flat.dtype), flat - pivot[:2]) + pivot[:2]
+        target = (flat - pivot[:2]) @ plane.swapaxes(1, 2).astype(flat.dtype) + pivot[:2]
         points = target
         for _ in range(5):
             depth = surface_depth(points[..., 0], points[..., 1], self.identity) - pivot[2]
@@ -242,17 +242,17 @@ class FaceGeometry:
         opening = np.maximum(0, 1 - (np.abs(f) / 0.9) ** 2.4)
         middle = who.mouth_y + 0.22 * self.jaw_drop[:, None] - 0.045 * au["AU17"]
         middle = middle - 0.03 * au["AU09"] - 0.012 * au["AU10"]
-        bend = np.abs(f) ** (1.7 - 0.3 * au["AU12"])
+        bend = np.abs(f) ** (1.7 + 0.35 * au["AU12"])
         line = middle + (corner_y[:, is_right] - middle) * bend
-        lift = (0.1 * au["AU10"] + 0.05 * au["AU09"]) * (1 - np.abs(f) ** 3)
+        lift = (0.12 * au["AU10"] + 0.05 * au["AU09"]) * (1 - np.abs(f) ** 3)
         gap = np.maximum(au["AU25"], np.maximum(au["AU26"], au["AU27"]) * 0.6)
         up = gap * (0.022 + 0.06 * au["AU10"] + 0.03 * au["AU12"] + 0.03 * au["AU18"])
         down = gap * (0.06 + 0.05 * au["AU16"] + 0.05 * au["AU12"] + 0.02 * au["AU20"])
-        down = down + 0.25 * au["AU10"] * 0.1 + 0.3 * au["AU16"] * 0.1
+        down = down + 0.015 * au["AU10"] + 0.05 * au["AU16"]
         down = down + np.minimum(1.0, 1.6 * gap) * 0.78 * self.jaw_drop[:, None].clip(0)
         push = 0.055 * au["AU17"] * (1 - f**2) ** 1.5
-        inner_upper = line - up * opening - lift * (0.55 + 0.45 * np.minimum(1, 1.5 * gap))
-        inner_lower = line + down * opening - push * (1 - np.minimum(1, gap)) - lift * 0.5
+        inner_upper = line - up * opening - lift * (0.45 + 0.55 * np.minimum(1, 1.5 * gap))
+        inner_lower = line + down * opening - push * (1 - np.minimum(1, gap)) - lift * 0.4
         inner_lower = np.maximum(inner_lower, inner_upper + 0.002)
         press = 0.5 * au["AU23"] + 0.62 * au["AU24"] + 0.2 * au["AU12"] + 0.25 * au["AU20"]
         press = press + 0.12 * au["AU27"] - 0.35 * au["AU18"]
@@ -273,7 +273,7 @@ class FaceGeometry:
         width = width + 0.04 * side("AU10") + 0.05 * side("AU15") - 0.42 * side("AU18")
         width = width - 0.2 * side("AU23") - 0.05 * side("AU26") - 0.16 * side("AU27")
         height = who.mouth_y - 0.2 * side("AU12") + 0.17 * side("AU15") + 0.06 * side("AU20")
-        height = height - 0.03 * side("AU09") + 0.02 * side("AU10") - 0.02 * side("AU14")
+        height = height - 0.05 * side("AU09") - 0.03 * side("AU10") - 0.02 * side("AU14")
         height = height + 0.5 * self.jaw_drop[:, None] - 0.02 * side("AU17")
         return who.mouth_half_width * np.maximum(width, 0.5), height
 
@@ -285,7 +285,7 @@ class FaceGeometry:
         spread = 1 + 0.12 * (self.mean("AU09") + self.mean("AU10"))[:, None]
         x = who.nose_width * 0.92 * np.array((-1, -0.5, 0, 0.5, 1)) * spread
         y = who.nose_y + np.array((-0.01, 0.045, 0.065, 0.045, -0.01))
-        lift = 0.055 * self.mean("AU09") + 0.025 * self.mean("AU10")
+        lift = 0.075 * self.mean("AU09") + 0.03 * self.mean("AU10")
         return np.stack([x, y - lift[:, None] * (1, 0.8, 0.6, 0.8, 1)], -1)
 
     def landmarks(self) -> np.ndarray:

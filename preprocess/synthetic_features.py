@@ -5,6 +5,7 @@ Each shape is a polygon or line in picture pixels with 4 fractional bits, one pe
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from preprocess.synthetic_face import LID_POSITIONS, LIP_POSITIONS, SIDES, FaceGeometry, spline
@@ -16,8 +17,8 @@ class Shape:
     """One polygon or line through a clip.
 
     Attributes:
-        points: (T, n, 2) int32, pixels with 4 fractional bits.
-        colour: RGB 0..255.
+        points: (T, k, n, 2) int32, k pieces, pixels with 4 fractional bits.
+        colour: RGB and 255.
         alpha: (T,) opacity 0..1.
         line_px: line width; 0 fills the polygon.
     """
@@ -26,6 +27,33 @@ class Shape:
     colour: tuple
     alpha: np.ndarray
     line_px: int = 0
+
+    def __post_init__(self):
+        margin = 2 + self.line_px
+        low = np.maximum((self.points.min((1, 2)) >> 4) - margin, 0)
+        object.__setattr__(self, "low", low.astype(np.int32))
+        object.__setattr__(self, "high", (self.points.max((1, 2)) >> 4) + margin + 1)
+
+    def draw(self, canvas: np.ndarray, t: int) -> None:
+        """Draw frame t, blended by the opacity, in place."""
+        alpha, pieces = self.alpha[t], self.points[t]
+        if alpha < 0.02:
+            return
+        if alpha > 0.98:
+            self._fill(canvas, pieces)
+            return
+        (left, top), (right, bottom) = self.low[t], self.high[t]
+        area = canvas[top:bottom, left:right]
+        if area.size:
+            target = area.copy()
+            self._fill(target, pieces - (self.low[t] << 4))
+            cv2.addWeighted(target, alpha, area, 1 - alpha, 0, dst=area)
+
+    def _fill(self, canvas: np.ndarray, pieces: np.ndarray) -> None:
+        if self.line_px:
+            cv2.polylines(canvas, list(pieces), False, self.colour, self.line_px, cv2.LINE_AA, 4)
+        else:
+            cv2.fillPoly(canvas, list(pieces), self.colour, cv2.LINE_AA, 4)
 
 
 class FeatureShapes:
@@ -43,8 +71,9 @@ class FeatureShapes:
         self.unit_px = unit_px
         self.ones = np.ones(len(geometry.rotation))
 
-    def _shape(self, points, colour, alpha=1.0, line=0.0, depth=None) -> Shape:
+    def _shape(self, points, colour, alpha=1.0, line=0.0, depth=None, pieces=1) -> Shape:
         pixels = fixed_point(self.place(self.geometry.project(points, depth)))
+        pixels = pixels.reshape(len(pixels), pieces, -1, 2)
         width = max(1, round(line * self.unit_px)) if line else 0
         colour = (*np.clip(colour, 0, 255).tolist(), 255)
         return Shape(pixels, colour, np.clip(alpha * self.ones, 0, 1), width)
@@ -133,15 +162,13 @@ class FeatureShapes:
             shapes.append(self._shape(area, colour, 0.55 * who.brow_density))
             core = np.concatenate([line - 0.6 * offset, (line + 0.4 * offset)[:, ::-1]], 1)
             shapes.append(self._shape(core, colour * 0.9, 0.6 * who.brow_density))
-            for i in range(1, 16):
-                spread = rng.uniform(-0.9, 0.9, 2) * taper[i]
-                end = min(i + 1, 16)
-                hair = np.stack([line[:, i - 1], line[:, end]], 1)
-                hair = hair + np.array(
-                    [[0, spread[0] + 0.3 * taper[i]], [0, spread[1] - 0.3 * taper[i]]]
-                )
-                shapes.append(self._shape(hair, colour * 0.7, 0.0 if i % 2 else 0.7, 0.012))
-        return [shape for shape in shapes if shape.alpha.any()]
+            start, end = line[:, 1:14:2], line[:, 3:16:2]
+            reach = taper[2:15:2] * rng.uniform(0.2, 0.9, (2, 7))
+            hairs = [start + np.stack([0 * reach[0], reach[0]], -1)]
+            hairs.append(end - np.stack([0 * reach[1], reach[1]], -1))
+            hairs = np.stack(hairs, 2).reshape(len(line), 14, 2)
+            shapes.append(self._shape(hairs, colour * 0.7, 0.7, 0.012, pieces=7))
+        return shapes
 
     # ---- nose -------------------------------------------------------------------------------
 
@@ -177,12 +204,13 @@ class FeatureShapes:
         )
         jaw = self.geometry.jaw_drop[:, None]
         f = LIP_POSITIONS
-        edge = who.mouth_y + 0.055 - 0.06 * f**2 + 0 * jaw
+        edge = who.mouth_y + 0.04 - 0.05 * f**2 + 0 * jaw
         low_edge = who.mouth_y + 0.075 + 0.82 * jaw.clip(0) - 0.03 * f**2
         teeth = np.stack([upper[..., 0], np.clip(edge, upper[..., 1], lower[..., 1])], -1)
         low_teeth = np.stack([upper[..., 0], np.clip(low_edge, upper[..., 1], lower[..., 1])], -1)
         shapes.append(self._between(low_teeth, lower, 0.62, (206, 196, 184), seen))
         shapes.append(self._between(upper, teeth, 0.78, (236, 230, 218), seen))
+        shapes.append(self._tooth_gaps(upper, teeth, seen))
         dark, light = who.lip_colour * 0.9, np.minimum(who.lip_colour * 1.08, 255)
         shapes.append(self._ring(lips["outer_upper"], upper, dark, 0.92))
         shapes.append(self._ring(lower, lips["outer_lower"], light, 0.92))
@@ -195,6 +223,12 @@ class FeatureShapes:
             self._shape(lower[:, 2:-2], who.lip_colour * (0.42, 0.3, 0.3), 0.5 * seen, 0.014)
         )
         return shapes
+
+    def _tooth_gaps(self, top: np.ndarray, bottom: np.ndarray, seen: np.ndarray) -> Shape:
+        """Fine lines between the upper teeth."""
+        steps = list(range(8, 33, 4))
+        lines = np.stack([top[:, steps], bottom[:, steps]], 2).reshape(len(top), -1, 2)
+        return self._shape(lines, (150, 130, 118), 0.4 * seen, 0.008, pieces=len(steps))
 
     def _ring(self, top: np.ndarray, bottom: np.ndarray, colour, alpha) -> Shape:
         return self._shape(np.concatenate([top, bottom[:, ::-1]], 1), colour, alpha)
@@ -246,7 +280,7 @@ class FeatureShapes:
             glare = rim[:: max(1, len(rim) // 4)][:3] * (0.9, 0.9)
             shapes.append(self._shape(glare, (245, 250, 255), 0.07, depth=0.95))
             hinge = np.array(
-                [(side * (who.eye_x + 0.34), 0.0), (side * (who.face_width + 0.01), 0.02)]
+                [(side * (who.eye_x + 0.34), 0.0), (side * (who.face_width - 0.02), 0.02)]
             )
             depth = np.array((0.95, 0.1))
             shapes.append(self._shape(hinge, who.glasses_colour, 1.0, 0.03, depth=depth))

@@ -28,6 +28,7 @@ class Ribbon:
         curls: fill with curls instead of strands.
         shade: brightness factor.
         plain: cloth instead of hair.
+        along: strands run along the curves instead of across.
     """
 
     root: np.ndarray
@@ -37,6 +38,7 @@ class Ribbon:
     curls: bool = False
     shade: float = 1.0
     plain: bool = False
+    along: bool = False
 
 
 def _curve(points: list) -> np.ndarray:
@@ -68,7 +70,7 @@ def _curtain(who: Identity, side: float, low: float, inner: float, outer: float,
     tip = [(side * 0.22, who.hairline_y - 0.02), (side * 0.6 * w, who.hairline_y + 0.12)]
     tip += [(side * (w - inner), -0.3), (side * (w - inner + 0.05), 0.5 * low)]
     tip += [(side * (w - inner + 0.16), low - 0.04)]
-    return Ribbon(_curve(root), _curve(tip), lean=0.35, wave=wave)
+    return Ribbon(_curve(root), _curve(tip), along=True, wave=wave)
 
 
 def _behind(who: Identity, low: float, outer: float, **options) -> Ribbon:
@@ -81,7 +83,7 @@ def _behind(who: Identity, low: float, outer: float, **options) -> Ribbon:
         (0.9 * w, low),
     ]
     left, right = [(-x, y) for x, y in half], half
-    return Ribbon(_curve(left), _curve(right), shade=0.62, **options)
+    return Ribbon(_curve(left), _curve(right), shade=0.62, along=True, **options)
 
 
 def _ball(x: float, y: float, radius: float, **options) -> Ribbon:
@@ -129,7 +131,7 @@ def _long_hair(who: Identity, lean: float) -> tuple[list[Ribbon], list[Ribbon]]:
     low = {"bob": 1.0, "bangs": 1.3, "long": 2.3, "wavy": 2.2}[style] + 0.3 * volume
     wave = {"wavy": 0.07, "long": 0.015}.get(style, 0.01)
     outer = 0.14 + 0.14 * volume
-    back = [_behind(who, low, outer + 0.06, lean=0.0, wave=wave)]
+    back = [_behind(who, low, outer + 0.06, wave=wave)]
     inner = 0.1 + 0.08 * (1 - volume)
     front = [_curtain(who, side, low, inner, outer, wave) for side in SIDES]
     line = _hairline(who, 0.02) if style != "bangs" else _hairline(who, 0.36, 0.06)
@@ -140,31 +142,38 @@ def _long_hair(who: Identity, lean: float) -> tuple[list[Ribbon], list[Ribbon]]:
 
 
 def _scarf(who: Identity) -> tuple[list[Ribbon], list[Ribbon]]:
-    w, chin = who.face_width, who.chin_y
+    w, low, high = who.face_width, who.chin_y + 0.1, who.hairline_y + 0.08
     angle = np.linspace(0, 2 * np.pi, 33)
-    middle, half = 0.5 * (chin + 0.14 + who.hairline_y), 0.5 * (chin + 0.14 - who.hairline_y)
-    opening = np.stack([0.95 * w * np.sin(angle), middle + half * np.cos(angle)], 1)
-    outer = np.stack([1.24 * w * np.sin(angle), middle + 0.1 + 1.36 * half * np.cos(angle)], 1)
-    drape = _behind(who, 2.3, 0.25, plain=True)
+    across, along = np.sin(angle), np.cos(angle)
+    opening = np.stack([0.93 * w * across, 0.5 * (low + high) + 0.5 * (low - high) * along], 1)
+    top, bottom = -who.skull_height - 0.2, who.chin_y + 0.75
+    outer = np.stack([1.3 * w * across, 0.5 * (top + bottom) + 0.5 * (bottom - top) * along], 1)
+    drape = _behind(who, 2.3, 0.3, plain=True)
     return [drape], [Ribbon(outer, opening, plain=True, wave=0.02)]
 
 
 def _strands(ribbon: Ribbon, rng: np.random.Generator, count: int) -> np.ndarray:
     """Points of `count` strands, (count, 9, 2)."""
-    start = rng.random(count)
-    stop = np.clip(start + ribbon.lean * (1 + 0.3 * rng.normal(size=count)), 0, 1)
-    stop = np.clip(stop + rng.normal(0, 0.02, count), 0, 1)
     index = np.linspace(0, 1, len(ribbon.root))
-    t = np.linspace(-0.02, rng.uniform(0.9, 1.04, (count, 1)), 9, axis=1)[:, 0]
-    a = np.stack([np.interp(start, index, ribbon.root[:, c]) for c in (0, 1)], -1)[:, None]
-    middle = 0.5 * (start + stop)
-    b = np.stack([np.interp(stop, index, ribbon.tip[:, c]) for c in (0, 1)], -1)[:, None]
-    along = [np.interp(middle, index, 0.5 * (ribbon.root + ribbon.tip)[:, c]) for c in (0, 1)]
-    m = np.stack(along, -1)[:, None]
-    t = t[..., None]
-    path = (1 - t) * (1 - 2 * t) * a + 4 * t * (1 - t) * m + t * (2 * t - 1) * b
+    start = rng.random((count, 1))
+    if ribbon.along:
+        across = rng.random((count, 1))
+        place = start - 0.25 + np.linspace(0, rng.uniform(0.35, 0.6, count), 9).T
+        place = np.clip(place, 0, 1)
+        across = across + 0.06 * (place - start) * rng.normal(size=(count, 1))
+    else:
+        end = rng.uniform(0.85, 1.0 if ribbon.plain else 1.06, count)
+        across = np.linspace(0, end, 9).T
+        lean = ribbon.lean * (1 + 0.3 * rng.normal(size=(count, 1)))
+        lean = lean + rng.normal(0, 0.02, (count, 1))
+        place = np.clip(start + lean * across * (0.4 + 0.6 * across), 0, 1)
+    root, tip = (
+        np.stack([np.interp(place, index, curve[:, c]) for c in (0, 1)], -1)
+        for curve in (ribbon.root, ribbon.tip)
+    )
+    path = root + across[..., None] * (tip - root)
     phase = rng.uniform(0, 1, (count, 1)) + 5.5 * path[..., 1]
-    path[..., 0] += ribbon.wave * np.sin(phase * 1.6) + 0.006 * rng.normal(size=path.shape[:2])
+    path[..., 0] += ribbon.wave * np.sin(phase * 1.6) + 0.005 * rng.normal(size=path.shape[:2])
     return path
 
 
@@ -197,12 +206,14 @@ def _paint_ribbon(layer: np.ndarray, ribbon: Ribbon, colour: np.ndarray, rng) ->
                 4,
             )
         return
-    paths = pixels(_strands(ribbon, rng, 34 if ribbon.plain else 230))
-    for path in paths:
-        near_part = 0.9 + 0.1 * np.cos(path[0, 0] / 160)
-        factor = rng.uniform(0.9, 1.0) if ribbon.plain else near_part * rng.uniform(0.6, 1.3)
-        width = 3 if ribbon.plain else int(rng.integers(1, 3))
-        cv2.polylines(layer, [path], False, opaque(factor), width, cv2.LINE_AA, 4)
+    count = 24 if ribbon.plain else 190
+    paths = pixels(_strands(ribbon, rng, count))
+    factors = rng.uniform(0.88, 1.0, count) if ribbon.plain else rng.uniform(0.7, 1.34, count)
+    colours = colour * ribbon.shade * factors[:, None] + 40 * np.maximum(factors[:, None] - 1.1, 0)
+    colours = np.c_[np.clip(colours, 0, 255), np.full(count, 255)].tolist()
+    widths = [3] * count if ribbon.plain else (1 + (rng.random(count) < 0.35)).tolist()
+    for path, shade, width in zip(paths, colours, widths):
+        cv2.polylines(layer, [path], False, shade, width, cv2.LINE_AA, 4)
 
 
 def paint_hair(
@@ -231,6 +242,6 @@ def paint_hair(
         gloss = 1 + 0.28 * np.exp(-(((y - 0.2) / 0.06) ** 2)) - 0.12 * y
         rgb = np.clip(layer[..., :3] * gloss, 0, 255)
         layer[..., :3] = rgb
-        soft = cv2.GaussianBlur(layer, (0, 0), 0.7)
+        soft = cv2.GaussianBlur(layer, (0, 0), 0.5)
         sheets.append(Sheet(soft, np.array(HAIR_LOW), PIXELS_PER_UNIT) if ribbons else None)
     return sheets

@@ -227,8 +227,8 @@ def _head(rng: np.random.Generator, feminine: bool) -> dict:
         "nose_bridge": around(rng, 0.105, 0.015),
         "mouth_y": around(rng, 0.935, 0.025),
         "mouth_half_width": around(rng, 0.35, 0.025),
-        "lip_upper": around(rng, 0.072, 0.017),
-        "lip_lower": around(rng, 0.105, 0.02),
+        "lip_upper": around(rng, 0.082, 0.018),
+        "lip_lower": around(rng, 0.115, 0.02),
         "lip_bow": rng.uniform(0.1, 0.45),
     }
 
@@ -283,20 +283,20 @@ def draw_scene(seed: int, index: int, stream: str) -> Scene:
     rng = generator(seed, 0, index, 0, stream)
     warm = rng.normal(0, 0.07)
     cast = np.array([1 + warm, 1 + rng.normal(0, 0.025), 1 - warm])
-    exposure = rng.uniform(0.82, 1.12)
+    exposure = rng.uniform(0.8, 1.08)
     contrast = rng.uniform(0.25, 0.75)
     saturation = rng.uniform(0.7, 1.15) if rng.random() < 0.9 else 0.0
     return Scene(
         clothes=rng.uniform(15, 235, 3) * 0.7 + rng.uniform(0, 70),
         collar=str(rng.choice(("crew", "v", "shirt", "hood"))),
-        background=rng.uniform(10, 235, (3, 3)),
+        background=rng.uniform(10, 235, (3, 1)) * 0.6 + rng.uniform(5, 100, (3, 3)),
         background_kind=str(rng.choice(("gradient", "bokeh", "blocks", "wall"))),
         background_seed=int(rng.integers(2**31)),
-        ambient=cast * exposure * (1 - 0.55 * contrast),
+        ambient=cast * exposure * (1 - 0.72 * contrast),
         diffuse=cast[::-1] ** 0.3 * cast * exposure * contrast,
         gamma=float(np.exp(rng.normal(0, 0.1))),
         blur_px=float(max(0.0, rng.uniform(-0.5, 1.0))),
-        noise=float(rng.uniform(0.5, 6.0)),
+        noise=float(rng.uniform(0.3, 4.0)),
         vignette=float(rng.uniform(0, 0.35)),
         saturation=float(saturation),
     )

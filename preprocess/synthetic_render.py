@@ -6,13 +6,14 @@ polygons, light, hair before, glasses, camera. The canvas is larger than the fra
 down at the end.
 """
 
+import functools
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from preprocess.synthetic_face import SIDES, FaceGeometry
-from preprocess.synthetic_features import FeatureShapes, Shape
+from preprocess.synthetic_features import FeatureShapes
 from preprocess.synthetic_hair import paint_hair
 from preprocess.synthetic_identity import Identity, Scene
 from preprocess.synthetic_motion import Motion
@@ -21,6 +22,7 @@ from preprocess.synthetic_texture import (
     SKIN_LOW,
     Sheet,
     fixed_point,
+    lay,
     paint_background,
     paint_body,
     paint_skin,
@@ -31,6 +33,16 @@ from preprocess.synthetic_wrinkles import strokes
 
 GRID_STEP = 8
 BASE = 150  # value of the wrinkle layers that leaves the skin as it is
+NOISE_MARGIN = 48
+
+
+@functools.cache
+def noise_bank(size: int) -> np.ndarray:
+    """Camera noise of unit strength, partly common to the colours, larger than a frame."""
+    rng = np.random.Generator(np.random.Philox(size))
+    side = size + NOISE_MARGIN
+    noise = rng.standard_normal((side, side, 1), np.float32)
+    return np.clip(noise + 0.5 * rng.standard_normal((side, side, 3), np.float32), -4, 4)
 
 
 @dataclass(frozen=True)
@@ -113,15 +125,15 @@ class ClipRenderer:
         self.hair = paint_hair(self.identity, self.light, self.rng)
         self.backdrop = paint_background(self.scene, self.canvas_size)
         zoom, shift = self.motion.zoom.mean(), self.motion.shift.mean(0)
-        paint_body(
-            self.backdrop,
+        self.body = paint_body(
+            self.canvas_size,
             lambda points: self.centre_px + self.unit_px * (zoom * points + shift),
             self.identity,
             self.scene,
             self.rng,
         )
-        neck = self.backdrop[..., :3]
-        self.backdrop[..., :3] = np.clip(neck, 0, 255)
+        if self.hair[0] is None:
+            lay(self.backdrop, self.body)
 
     def _prepare_shapes(self) -> None:
         shapes = FeatureShapes(self.geometry, self.place, self.unit_px)
@@ -131,20 +143,15 @@ class ClipRenderer:
         self.glasses = shapes.glasses()
         who, jaw = self.identity, self.geometry.jaw()
         width, top = who.face_width, who.skull_height
-        crown = [
-            (width * 1.0, -0.45),
-            (0.86 * width, -0.92 * top + 0.1),
-            (0.5 * width, -0.97 * top),
-        ]
-        crown = np.array(crown + [(0, -1.02 * top)] + [(-x, y) for x, y in crown[::-1]])
-        front = self.place(self.geometry.project(np.concatenate([jaw[0] * 0 + jaw[0], crown])))
+        angle = np.linspace(0.25, np.pi - 0.25, 17)
+        crown = np.stack([width * np.cos(angle), -0.2 - (top - 0.2) * np.sin(angle)], 1)
         front = self.place(
             self.geometry.project(
                 np.concatenate([jaw, np.broadcast_to(crown, (len(jaw), *crown.shape))], 1)
             )
         )
         sides = np.array(
-            [(side * width * x, y) for side in SIDES for x, y in ((1, -0.5), (1, 0.1), (0.9, 0.62))]
+            [(side * width * x, y) for side in SIDES for x, y in ((1, -0.5), (1, 0.1), (0.9, 0.5))]
         )
         self.outline = np.concatenate([front, self.place(self.geometry.project(sides, 0.12))], 1)
         self.strokes = []
@@ -164,8 +171,9 @@ class ClipRenderer:
         self.seen = seen.reshape(-1, count, count, 2).astype(np.float32)
         x, y = sheet_grid(SKIN_LOW, SKIN_HIGH, 16.0)
         basis = self.geometry.displacement_basis(np.stack([x.ravel(), y.ravel()], 1))
-        pull = np.tensordot(self.geometry.displacement_weights(), basis, 1)
-        self.pull = pull.reshape(-1, *x.shape, 2).astype(np.float32)
+        weights = self.geometry.displacement_weights().astype(np.float32)
+        pull = weights @ basis.reshape(len(basis), -1).astype(np.float32)
+        self.pull = pull.reshape(-1, *x.shape, 2)
         to_light = np.einsum("tij,ti->tj", self.geometry.rotation, self.motion.light)
         self.to_light = to_light.astype(np.float32)
 
@@ -173,13 +181,16 @@ class ClipRenderer:
         size = self.size
         levels = (np.arange(256) / 255) ** self.scene.gamma
         self.curves = np.clip(255 * levels * self.motion.gain[:, None], 0, 255).astype(np.uint8)
-        noise = self.rng.normal(0, self.scene.noise, (size + 48, size + 48, 1))
-        noise = noise + self.rng.normal(0, 0.5 * self.scene.noise, (size + 48, size + 48, 3))
-        self.noise = np.clip(noise, -60, 60).astype(np.int16)
-        self.noise_offsets = self.rng.integers(0, 48, (len(self.seen), 2))
+        self.noise = np.round(noise_bank(size) * self.scene.noise).astype(np.int16)
+        self.noise_offsets = self.rng.integers(0, NOISE_MARGIN, (len(self.seen), 2))
         y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
         vignette = 1 - self.scene.vignette * 0.5 * (x * x + y * y)
         self.vignette = np.repeat((255 * vignette[..., None]).astype(np.uint8), 3, 2)
+        facing = np.linspace(0, 1, 256)[:, None]
+        shine = facing**24 * 0.16 + facing * 1.05
+        lit = 128 * (self.scene.ambient + shine * self.scene.diffuse)
+        curve = np.concatenate([lit, np.full((256, 1), 255)], 1)
+        self.light_curve = np.clip(curve, 0, 255).astype(np.uint8)[None]
         grey = np.full((3, 3), 1 / 3)
         mix = self.scene.saturation * np.eye(3) + (1 - self.scene.saturation) * grey
         self.saturation = mix.astype(np.float32)
@@ -191,16 +202,17 @@ class ClipRenderer:
         canvas = self.backdrop.copy()
         behind, before = self.hair
         if behind is not None:
-            self._lay(canvas, self._warp_behind(behind, t))
+            lay(canvas, self._warp_behind(behind, t))
+            lay(canvas, self.body)
         for shape in self.ears:
-            draw(canvas, shape, t)
+            shape.draw(canvas, t)
         self._draw_face(canvas, t)
         for shape in self.catchlights:
-            draw(canvas, shape, t)
+            shape.draw(canvas, t)
         if before is not None:
-            self._lay(canvas, self._sample(before, self.seen[t], self.canvas_size))
+            lay(canvas, self._sample(before, self.seen[t], self.canvas_size))
         for shape in self.glasses:
-            draw(canvas, shape, t)
+            shape.draw(canvas, t)
         return self._camera(canvas, t)
 
     def _sample(self, sheet: Sheet, seen: np.ndarray, side: int, transparent: bool = True):
@@ -208,12 +220,6 @@ class ClipRenderer:
         full = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR)
         border = cv2.BORDER_CONSTANT if transparent else cv2.BORDER_REPLICATE
         return cv2.remap(sheet.pixels, full, None, cv2.INTER_LINEAR, None, border)
-
-    def _lay(self, canvas: np.ndarray, layer: np.ndarray) -> None:
-        """Lay a premultiplied RGBA picture over the canvas, in place."""
-        rest = cv2.bitwise_not(cv2.extractChannel(layer, 3))
-        cv2.multiply(canvas, cv2.merge([rest] * 4), dst=canvas, scale=1 / 255)
-        cv2.add(canvas, layer, dst=canvas)
 
     def _warp_behind(self, sheet: Sheet, t: int) -> np.ndarray:
         """Hair behind the head turns as a flat card."""
@@ -232,22 +238,21 @@ class ClipRenderer:
         resting = self.seen[t] - pulled
         face = self._sample(self.skin, resting, self.canvas_size, transparent=False)
         for shape in self.features:
-            draw(face, shape, t)
+            shape.draw(face, t)
         light = cv2.resize(self._shading(resting, t), face.shape[1::-1])
         cv2.multiply(face, light, dst=face, scale=1 / 128)
         hull = cv2.convexHull(self.outline[t].astype(np.float32))
         mask = np.zeros(face.shape[:2], np.uint8)
         cv2.fillConvexPoly(mask, fixed_point(hull), 255, cv2.LINE_AA, 4)
-        weight = mask.astype(np.float32) * (1 / 255)
-        cv2.blendLinear(face, canvas, weight, 1 - weight, canvas)
+        lay(canvas, cv2.multiply(face, cv2.merge([mask] * 4), scale=1 / 255))
 
     def _shading(self, resting: np.ndarray, t: int) -> np.ndarray:
         """Light on the skin with wrinkles at half size; 128 is factor 1."""
         side = self.canvas_size // 2
         facing = np.maximum(self.normals.pixels @ self.to_light[t], 0)
-        shine = (facing**24 * 0.18 + facing * 1.2)[..., None]
-        lit = (self.scene.ambient + shine * self.scene.diffuse) * 128
-        sheet = Sheet(np.clip(lit, 0, 255).astype(np.uint8), self.normals.origin, 44.0)
+        index = np.minimum(facing * 255, 255).astype(np.uint8)
+        lit = cv2.LUT(cv2.merge([index] * 4), self.light_curve)
+        sheet = Sheet(lit, self.normals.origin, self.normals.pixels_per_unit)
         light = self._sample(sheet, resting, side, transparent=False)
         layers = [np.full((side, side), BASE, np.uint8) for _ in range(2)]
         for points, strength, width, soft in self.strokes:
@@ -262,12 +267,11 @@ class ClipRenderer:
         fine = cv2.GaussianBlur(layers[0], (0, 0), 0.011 * self.unit_px)
         wide = cv2.blur(cv2.blur(layers[1], (9, 9)), (7, 7))
         folds = cv2.multiply(fine, wide, scale=1 / BASE)
-        light = cv2.multiply(light, cv2.merge([folds] * 3), scale=1 / BASE)
-        return cv2.merge([*cv2.split(light), np.full((side, side), 128, np.uint8)])
+        return cv2.multiply(light, cv2.merge([folds] * 4), scale=1 / BASE)
 
     def _camera(self, canvas: np.ndarray, t: int) -> np.ndarray:
-        frame = cv2.resize(canvas, (self.size, self.size), interpolation=cv2.INTER_AREA)[..., :3]
-        frame = np.ascontiguousarray(frame)
+        canvas = cv2.resize(canvas, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
+        frame = cv2.cvtColor(canvas, cv2.COLOR_RGBA2RGB)
         if self.scene.saturation != 1:
             frame = cv2.transform(frame, self.saturation)
         if self.scene.blur_px > 0.2:
@@ -276,26 +280,3 @@ class ClipRenderer:
         top, left = self.noise_offsets[t]
         noise = self.noise[top : top + self.size, left : left + self.size]
         return cv2.add(frame, noise, dtype=cv2.CV_8U)
-
-
-def draw(canvas: np.ndarray, shape: Shape, t: int) -> None:
-    """Draw frame t of a shape, blended by its opacity, in place."""
-    alpha = shape.alpha[t]
-    if alpha < 0.02:
-        return
-    points = shape.points[t]
-    area, target = None, canvas
-    if alpha < 0.98:
-        margin = 2 + shape.line_px
-        low = np.maximum((points.min(0) >> 4) - margin, 0)
-        high = np.minimum((points.max(0) >> 4) + margin + 1, canvas.shape[1::-1])
-        if (high <= low).any():
-            return
-        area = canvas[low[1] : high[1], low[0] : high[0]]
-        target, points = area.copy(), points - (low * 16).astype(np.int32)
-    if shape.line_px:
-        cv2.polylines(target, [points], False, shape.colour, shape.line_px, cv2.LINE_AA, 4)
-    else:
-        cv2.fillPoly(target, [points], shape.colour, cv2.LINE_AA, 4)
-    if area is not None:
-        cv2.addWeighted(target, alpha, area, 1 - alpha, 0, dst=area)

@@ -42,6 +42,13 @@ def fixed_point(points: np.ndarray) -> np.ndarray:
     return np.round(np.asarray(points) * 16).astype(np.int32, order="C")
 
 
+def lay(canvas: np.ndarray, layer: np.ndarray) -> None:
+    """Lay a premultiplied RGBA picture over another of the same size, in place."""
+    rest = cv2.bitwise_not(cv2.extractChannel(layer, 3))
+    cv2.multiply(canvas, cv2.merge([rest] * 4), dst=canvas, scale=1 / 255)
+    cv2.add(canvas, layer, dst=canvas)
+
+
 def _bump(x: np.ndarray, y: np.ndarray, cx: float, cy: float, sx: float, sy: float) -> np.ndarray:
     return np.exp(-(((x - cx) / sx) ** 2) - ((y - cy) / sy) ** 2)
 
@@ -57,7 +64,7 @@ SKIN_LOW, SKIN_HIGH = (-1.4, -1.6), (1.4, 1.8)
 
 def paint_skin(identity: Identity, rng: np.random.Generator) -> Sheet:
     """Colour of the resting skin without light: complexion, freckles, beard, shaved scalp."""
-    ppu = 90.0
+    ppu = 72.0
     x, y = sheet_grid(SKIN_LOW, SKIN_HIGH, ppu)
     shape = x.shape
     tone = np.ones((*shape, 3), np.float32) * identity.skin.astype(np.float32)
@@ -181,53 +188,57 @@ def paint_background(scene: Scene, size: int) -> np.ndarray:
     return np.dstack([np.clip(big, 0, 255), np.full((size, size), 255)]).astype(np.uint8)
 
 
-def paint_body(canvas, to_pixels, identity: Identity, scene: Scene, rng) -> None:
-    """Neck, shoulders and clothes onto the background, in place.
+def paint_body(size: int, to_pixels, identity: Identity, scene: Scene, rng) -> np.ndarray:
+    """Neck, shoulders and clothes.
 
     Args:
-        canvas: (h, w, 4) uint8 picture.
+        size: side of the picture in pixels.
         to_pixels: function from face coordinates (n, 2) to pixels.
         identity: the person.
         scene: clothes and light.
         rng: generator for the slant of the shoulders.
+
+    Returns:
+        (size, size, 4) uint8, premultiplied.
     """
     light = scene.ambient + 0.55 * scene.diffuse
-    neck_half = identity.jaw_width * rng.uniform(0.66, 0.8)
-    slope = rng.uniform(0.25, 0.5)
+    neck = identity.jaw_width * rng.uniform(0.62, 0.74)
+    slope = rng.uniform(0.0, 0.12)
+    layer = np.zeros((size, size, 4), np.uint8)
 
-    def fill(points: np.ndarray, colour: np.ndarray) -> None:
-        pixels = fixed_point(to_pixels(np.asarray(points, dtype=np.float64)))
-        cv2.fillPoly(canvas, [pixels], np.clip(colour, 0, 255).tolist(), cv2.LINE_AA, 4)
+    def fill(half: list, colour: np.ndarray) -> None:
+        half = np.array(half, dtype=np.float64)
+        curve = spline(np.concatenate([half * (-1, 1), half[::-1]]), 6)
+        colour = (*np.clip(colour, 0, 255).tolist(), 255)
+        cv2.fillPoly(layer, [fixed_point(to_pixels(curve))], colour, cv2.LINE_AA, 4)
 
-    def mirrored(half: list) -> np.ndarray:
-        half = np.array(half)
-        return spline(np.concatenate([half * (-1, 1), half[::-1]]), 6)
-
-    shoulders = mirrored(
-        [(3.2, 4.2), (2.6, 2.5), (1.9, 2.0), (1.0, 1.98 - 0.2 * slope), (0.8, 1.75)]
-    )
-    clothes = scene.clothes * light
+    skin, clothes = identity.skin * light * 0.84, scene.clothes * light
     if scene.collar == "hood":
-        fill(mirrored([(1.25, 2.4), (1.28, 1.5), (1.0, 0.9)]), clothes * 0.75)
-    fill(shoulders, clothes)
-    skin = identity.skin * light * 0.8
-    deep = {"crew": 1.98, "v": 2.55, "shirt": 2.3, "hood": 2.05}[scene.collar]
-    fill(
-        mirrored([(0.02, deep), (0.5 * neck_half, 0.5 * deep + 0.97), (neck_half * 1.12, 1.78)]),
-        skin,
-    )
-    neck = [(neck_half * 1.12, 1.8), (neck_half * 0.98, 1.5), (neck_half, 0.7)]
-    fill(mirrored(neck[::-1])[:], skin)
-    fill(
-        mirrored([(0.1, 1.78), (0.6 * neck_half, 1.72), (neck_half, 1.5), (neck_half, 0.7)]),
-        skin * 0.74,
-    )
+        fill([(1.35, 2.6), (1.3, 1.9), (1.0, 1.45), (0.4, 1.3)], clothes * 0.7)
+    fill([(neck * 1.5, 3.0), (neck * 1.25, 1.95), (neck, 1.6), (neck, 0.7)], skin)
+    shadow = [(0.3, 1.72), (0.7 * neck, 1.6), (0.97 * neck, 1.36), (0.97 * neck, 0.7)]
+    fill(shadow, skin * 0.78)
+    layer = cv2.GaussianBlur(layer, (0, 0), size / 150)
+    collar = {"crew": 0.12, "v": 0.75, "shirt": 0.5, "hood": 0.1}[scene.collar]
+    edge = [(neck * 1.22, 1.74), (0.6 * neck, 1.86 + 0.5 * collar), (0.02, 1.95 + collar)]
+    arm = [(3.4, 4.5), (2.9, 2.9), (2.3, 2.3 + slope), (1.5, 2.02 + slope), (0.95, 1.82)]
+    fill([*arm, *edge], clothes)
+    rim = np.array([(-x, y) for x, y in edge] + edge[-2::-1])
+    bright = (*np.clip(clothes * 0.8, 0, 255).tolist(), 255)
+    width = max(1, round(0.05 * abs(to_pixels(np.eye(2))[0, 0] - to_pixels(np.eye(2))[1, 0])))
+    cv2.polylines(layer, [fixed_point(to_pixels(spline(rim, 6)))], False, bright, width, 16, 4)
+    if scene.collar == "shirt":
+        _flaps(layer, to_pixels, neck, clothes)
+    fold = np.clip(rng.normal(1, 0.1, (5, 5)).astype(np.float32) * 128, 0, 255).astype(np.uint8)
+    fold = cv2.resize(fold, (size, size), interpolation=cv2.INTER_CUBIC)
+    fold = cv2.multiply(layer, cv2.merge([fold] * 4), scale=1 / 128)
+    layer[..., :3] = np.minimum(fold[..., :3], layer[..., 3:])
+    return layer
+
+
+def _flaps(layer: np.ndarray, to_pixels, neck: float, clothes: np.ndarray) -> None:
     for side in SIDES:
-        if scene.collar == "shirt":
-            flap = [(side * 0.02, 2.35), (side * 0.85 * neck_half, 1.66), (side * 1.05, 1.95)]
-            fill([*flap, (side * 0.5, 2.42)], clothes * 1.13 + 8)
-    fold = np.clip(rng.normal(1, 0.08, (6, 6, 1)).astype(np.float32).repeat(4, 2) * 128, 0, 255)
-    fold = cv2.resize(fold.astype(np.uint8), canvas.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    top = int(np.clip(to_pixels(np.array([[0, 1.75]]))[0, 1], 0, len(canvas)))
-    if top < len(canvas):
-        canvas[top:] = cv2.multiply(canvas[top:], fold[top:], scale=1 / 128)
+        flap = [(0.03, 2.45), (1.2 * neck, 1.66), (1.5 * neck, 1.86), (0.55, 2.6)]
+        pixels = fixed_point(to_pixels(np.array(flap) * (side, 1)))
+        colour = (*np.clip(clothes * 1.14 + 6, 0, 255).tolist(), 255)
+        cv2.fillPoly(layer, [pixels], colour, cv2.LINE_AA, 4)
