@@ -1,0 +1,198 @@
+"""Patches, positions, attention, stochastic depth and initialisation against values by hand."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import models
+from models import layers
+from models.encoder import EncoderOutput
+from models.masked_autoencoder import fuse_stages
+from models.patches import (
+    TubeletEmbedding,
+    gather_tokens,
+    patchify,
+    sinusoid_table,
+    split_mask,
+    unpatchify,
+)
+from models.tpsbt import SpatialAttention, TemporalDownsample
+from tests.model_cases import small_model
+
+TUBELET = (2, 3, 4)
+
+
+def numbered_clip() -> torch.Tensor:
+    return torch.arange(2 * 3 * 4 * 6 * 8.0).view(2, 3, 4, 6, 8)
+
+
+def test_patchify_orders_frame_row_column_colour():
+    clip = numbered_clip()
+    tokens = patchify(clip, TUBELET)
+    assert tokens.shape == (2, 2 * 2 * 2, 2 * 3 * 4 * 3)
+    expected = [
+        clip[1, colour, 2 + frame, row, 4 + column].item()  # token (t, h, w) = (1, 0, 1)
+        for frame in range(2)
+        for row in range(3)
+        for column in range(4)
+        for colour in range(3)
+    ]
+    assert tokens[1, 5].tolist() == expected
+    assert torch.equal(unpatchify(tokens, TUBELET, (2, 2, 2)), clip)
+
+
+def test_patchify_errors():
+    with pytest.raises(ValueError, match="does not divide into tubelets"):
+        patchify(numbered_clip()[:, :, :3], TUBELET)
+    with pytest.raises(ValueError, match=r"expected \(B, 12, colours \* 24\)"):
+        unpatchify(torch.zeros(1, 8, 72), TUBELET, (2, 2, 3))
+
+
+def test_tubelet_embedding_equals_the_convolution():
+    torch.manual_seed(0)
+    embed = TubeletEmbedding(tubelet=TUBELET, embed_dim=5).double()
+    clip = torch.randn(2, 3, 4, 6, 8).double()
+    expected = embed.proj(clip).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(embed(clip), expected, rtol=0, atol=1e-12)
+    indices = torch.tensor([[0, 3, 7], [1, 2, 6]])
+    chosen = embed(clip, indices)
+    torch.testing.assert_close(chosen, gather_tokens(expected, indices), rtol=0, atol=1e-12)
+
+
+def test_split_mask():
+    mask = torch.tensor([[True, False, True, False], [False, True, True, False]])
+    visible, masked = split_mask(mask)
+    assert visible.tolist() == [[1, 3], [0, 3]]
+    assert masked.tolist() == [[0, 2], [1, 2]]
+    assert visible.dtype == torch.int64
+    for one, other in zip(split_mask(mask, 2), (visible, masked)):
+        assert torch.equal(one, other)
+    with pytest.raises(ValueError, match=r"got \[2, 3\]"):
+        split_mask(torch.tensor([[True, False, True, False], [False, True, False, False]]))
+    with pytest.raises(ValueError, match="num_visible must be 0 to 4; got 5"):
+        split_mask(mask, 5)
+    with pytest.raises(ValueError, match="bool tensor"):
+        split_mask(mask.float())
+
+
+def test_sinusoid_table_by_hand():
+    table = sinusoid_table(50, 6)
+    for position, column in [(0, 0), (0, 1), (3, 0), (3, 1), (49, 2), (49, 5)]:
+        angle = position / 10000 ** (2 * (column // 2) / 6)
+        expected = math.cos(angle) if column % 2 else math.sin(angle)
+        assert table[position, column].item() == pytest.approx(expected, abs=1e-7)
+
+
+def test_attention_kernels_agree_with_the_formula():
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(3, 2, n, 4, requires_grad=True) for n in (5, 7, 7))
+    weights = (query @ key.transpose(-2, -1) / 2.0).softmax(-1)
+    expected = weights @ value
+    torch.testing.assert_close(layers.attention(query, key, value), expected)
+    torch.testing.assert_close(layers._chunked_attention(query, key, value), expected)
+    halves = [x.bfloat16() for x in (query, key, value)]
+    torch.testing.assert_close(layers.attention(*halves).float(), expected, rtol=0.1, atol=0.03)
+
+
+def test_bf16_training_on_cpu_avoids_sdpa(monkeypatch):
+    calls = []
+    original = F.scaled_dot_product_attention
+    monkeypatch.setattr(
+        F, "scaled_dot_product_attention", lambda *a: calls.append(a) or original(*a)
+    )
+    query = torch.randn(2, 2, 5, 4, requires_grad=True)
+    layers.attention(query, query, query)
+    assert len(calls) == 1
+    half = query.bfloat16()
+    layers.attention(half, half, half)
+    assert len(calls) == 1
+    with torch.no_grad():
+        layers.attention(half, half, half)
+    assert len(calls) == 2
+
+
+def test_autocast_keeps_the_model_working():
+    model = small_model("pretrain_svfap_tiny_patch8_64")
+    clip = torch.randn(2, 3, 16, 32, 32)
+    mask = torch.ones(2, 8, 16, dtype=torch.bool)
+    mask[:, :, [1, 6, 9]] = False
+    exact = model(clip, mask.flatten(1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = model(clip, mask.flatten(1))
+    rough.float().square().mean().backward()
+    assert (rough.float() - exact).norm() < 0.05 * exact.norm()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_keys_have_no_bias():
+    names = [name for name, _ in layers.SelfAttention(dim=4, num_heads=2).named_parameters()]
+    assert sorted(names) == ["proj.bias", "proj.weight", "q_bias", "qkv.weight", "v_bias"]
+    names = [name for name, _ in layers.CrossAttention(dim=4, num_heads=2).named_parameters()]
+    assert "k_bias" not in names
+
+
+def test_drop_path():
+    drop = layers.DropPath(0.25)
+    ones = torch.ones(4000, 2, 3)
+    torch.manual_seed(0)
+    dropped = drop(ones)
+    rows = dropped.flatten(1)
+    assert torch.equal(rows, rows[:, :1].expand_as(rows))
+    torch.testing.assert_close(rows[:, 0].unique(), torch.tensor([0.0, 4 / 3]))
+    assert rows.mean().item() == pytest.approx(1.0, abs=0.03)
+    assert drop.eval()(ones) is ones
+    assert layers.drop_path_rates(0.2, 5) == pytest.approx([0.0, 0.05, 0.1, 0.15, 0.2])
+    assert layers.drop_path_rates(0.2, 1) == [0.0]
+
+
+def test_temporal_downsample_equals_convolution_per_place():
+    torch.manual_seed(0)
+    down = TemporalDownsample(dim=4, kernel_size=2).double()
+    tokens = torch.randn(2, 6, 5, 4).double()  # (B, t, s, D)
+    for place in range(5):
+        series = tokens[:, :, place].transpose(1, 2)  # (B, D, t)
+        expected = F.conv1d(series, down.weight, down.bias, stride=2).transpose(1, 2)
+        torch.testing.assert_close(down(tokens)[:, :, place], expected, rtol=0, atol=1e-12)
+
+
+def test_spatial_attention_weighs_unnormalised_tokens():
+    torch.manual_seed(0)
+    condense = SpatialAttention(dim=4, num_bottleneck_tokens=3)
+    tokens = 10 + 5 * torch.randn(2, 6, 5, 4)
+    sums = condense(tokens)
+    assert sums.shape == (2, 6, 3, 4)
+    assert (sums >= tokens.amin(2, keepdim=True) - 1e-4).all()  # convex combinations of a
+    assert (sums <= tokens.amax(2, keepdim=True) + 1e-4).all()  # step's own tokens
+    equal = tokens[:, :, :1].expand_as(tokens)
+    torch.testing.assert_close(condense(equal), equal[:, :, :3])
+
+
+def test_fusion_repeats_steps_not_places():
+    def numbered(steps, factor):
+        step = torch.arange(float(steps)).view(1, steps, 1, 1) * factor
+        place = torch.arange(3.0).view(1, 1, 3, 1)
+        return (step + place).flatten(1, 2)
+
+    stages = [numbered(4, 100.0), numbered(2, 1000.0), numbered(1, 10000.0)]
+    fused = fuse_stages(EncoderOutput(stages, [4, 2, 1], stages[-1]))
+    expected = [
+        step * 100 + (step // 2) * 1000 + 3 * place for step in range(4) for place in range(3)
+    ]
+    assert fused.flatten().tolist() == expected
+
+
+def test_initial_values():
+    model = models.create_model("svfap_tiny_patch8_64")
+    assert model.blocks[0].attn.qkv.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert model.head.weight.std().item() == pytest.approx(2e-5, rel=0.2)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            assert torch.equal(parameter, torch.full_like(parameter, name.endswith("weight")))
+        elif name.endswith("bias") and "proj" not in name and "temporal" not in name:
+            assert not parameter.any(), name
+    pretrain = models.create_model("pretrain_svfap_tiny_patch8_64")
+    limit = math.sqrt(6 / (128 + 512))
+    weight = pretrain.encoder.blocks[0].mlp.fc1.weight
+    assert 0.99 * limit < weight.abs().max().item() <= limit

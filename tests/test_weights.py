@@ -1,0 +1,197 @@
+"""Loading weights: names, shapes, files that are none, and files that would do harm."""
+
+import argparse
+import pickle
+import re
+
+import pytest
+import safetensors.torch
+import torch
+
+import models
+from tests.model_cases import random_clip, small_model
+
+
+@pytest.fixture
+def pretrained():
+    return small_model("pretrain_svfap_tiny_patch8_64")
+
+
+@pytest.fixture
+def classifier():
+    return small_model("svfap_tiny_patch8_64")
+
+
+def same(model, weights: dict) -> bool:
+    return all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("wrapper", [None, "model", "module", "state_dict"])
+@pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod."])
+def test_wrapped_and_prefixed_names(classifier, wrapper, prefix):
+    weights = {prefix + key: value + 1 for key, value in classifier.state_dict().items()}
+    source = weights if wrapper is None else {wrapper: weights, "epoch": 3}
+    report = models.load_weights(classifier, source)
+    assert report.ok
+    assert len(report.loaded) == len(weights)
+    assert same(classifier, {key.removeprefix(prefix): value for key, value in weights.items()})
+
+
+def test_files_of_both_kinds(classifier, tmp_path):
+    weights = {key: value + 1 for key, value in classifier.state_dict().items()}
+    args = argparse.Namespace(model="svfap", lr=1e-3, stages=[1, 2])
+    torch.save({"model": weights, "args": args, "epoch": 7}, tmp_path / "released.pth")
+    safetensors.torch.save_file(weights, tmp_path / "ours.safetensors")
+    for name in ("released.pth", "ours.safetensors"):
+        model = small_model("svfap_tiny_patch8_64")
+        report = models.load_weights(model, str(tmp_path / name))
+        assert report.ok
+        assert report.source.endswith(name)
+        assert same(model, weights)
+    assert models.read_checkpoint(tmp_path / "released.pth")["args"].lr == 1e-3
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_pretraining_weights_go_into_a_classifier(pretrained, classifier, bare):
+    before = {key: value.clone() for key, value in classifier.state_dict().items()}
+    source = pretrained.encoder.state_dict() if bare else {"model": pretrained.state_dict()}
+    report = models.load_weights(classifier, source)
+    assert report.ok
+    assert sorted(report.new) == ["fc_norm.bias", "fc_norm.weight", "head.bias", "head.weight"]
+    prefix = "" if bare else "encoder."
+    assert f"{prefix}norm.weight" in report.unused
+    assert bare or "mask_token" in report.unused
+    after = classifier.state_dict()
+    for key, value in after.items():
+        expected = before if key in report.new else pretrained.encoder.state_dict()
+        assert torch.equal(value, expected[key]), key
+    clip = random_clip(classifier)
+    visible_everywhere = pretrained.encoder.encode(pretrained.encoder.embed(clip)).stages[-1]
+    feature = classifier.eval().forward_features(clip)
+    pooled = classifier.fc_norm(visible_everywhere.mean(1))
+    torch.testing.assert_close(feature, pooled)
+
+
+def test_another_number_of_classes_is_a_new_head(classifier):
+    source = small_model("svfap_tiny_patch8_64", num_classes=11)
+    report = models.load_weights(classifier, source.state_dict())
+    assert report.ok
+    assert sorted(report.new) == ["head.bias", "head.weight"]
+    assert "fc_norm.weight" in report.loaded
+
+
+def test_strict_raises_and_changes_nothing(classifier):
+    before = {key: value.clone() for key, value in classifier.state_dict().items()}
+    weights = {key: value + 1 for key, value in classifier.state_dict().items()}
+    del weights["blocks.3.attn.q_bias"]
+    weights["blocks.0.attn.k_bias"] = torch.zeros(24)
+    weights["blocks.1.mlp.fc1.bias"] = torch.zeros(5)
+    with pytest.raises(ValueError, match="do not fit svfap_tiny_patch8_64") as caught:
+        models.load_weights(classifier, weights)
+    message = str(caught.value)
+    for part in ("blocks.3.attn.q_bias", "blocks.0.attn.k_bias", "(5,) in file, (96,) in model"):
+        assert part in message
+    assert same(classifier, before)
+
+    report = models.load_weights(classifier, weights, strict=False)
+    assert report.missing == ["blocks.3.attn.q_bias"]
+    assert report.unexpected == ["blocks.0.attn.k_bias"]
+    assert report.mismatched == [("blocks.1.mlp.fc1.bias", (5,), (96,))]
+    assert torch.equal(classifier.state_dict()["head.weight"], weights["head.weight"])
+
+
+def test_missing_fc_norm_is_only_expected_after_pretraining(classifier):
+    weights = classifier.state_dict()
+    del weights["fc_norm.weight"]
+    with pytest.raises(ValueError, match="missing .*fc_norm.weight"):
+        models.load_weights(classifier, weights)
+
+
+def test_pretraining_model_takes_its_own_weights_only(pretrained, classifier):
+    weights = {key: value + 1 for key, value in pretrained.state_dict().items()}
+    assert models.load_weights(pretrained, {"module": weights}).ok
+    assert same(pretrained, weights)
+    with pytest.raises(ValueError, match="unexpected"):
+        models.load_weights(pretrained, classifier.state_dict())
+
+
+def test_released_maedfer_names_and_other_clip_sizes():
+    short = small_model("pretrain_maedfer_tiny_patch8_64")
+    longer = small_model("maedfer_tiny_patch8_64", num_frames=32)
+    with torch.no_grad():
+        short.encoder.lg_region_tokens.copy_(torch.arange(8.0).unsqueeze(1).expand(8, 24))
+    report = models.load_weights(longer, short.state_dict())
+    assert report.resized == ["lg_region_tokens"]
+    assert report.ok
+    column = longer.lg_region_tokens[:, 0].view(8, 2)  # (t, places): t doubled, places kept
+    expected = torch.tensor([0, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6])
+    torch.testing.assert_close(column[:, 0], expected)
+    torch.testing.assert_close(column[:, 1], expected + 1)
+
+
+class Hostile:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize(
+    "save", [torch.save, lambda obj, path: path.write_bytes(pickle.dumps(obj))]
+)
+def test_hostile_pickle_executes_nothing(classifier, tmp_path, save):
+    trace = tmp_path / "trace"
+    save({"model": classifier.state_dict(), "x": Hostile(trace)}, tmp_path / "bad.pth")
+    with pytest.raises(ValueError, match="nothing in it was executed"):
+        models.load_weights(classifier, tmp_path / "bad.pth")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\n <!DOCTYPE html><html>Sign in to your account</html>", "HTML page"),
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "Git LFS pointer"),
+        (b"PK\x03\x04 cut", "refused|cut off"),
+        (b"some text", "refused|cut off"),
+        (b"\x80\x02}q\x00", "refused|cut off"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_files_that_are_no_weights(classifier, tmp_path, content, message, ending):
+    path = tmp_path / f"file{ending}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        models.load_weights(classifier, path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("fraction", [0.0001, 0.1, 0.5, 0.9, 0.999])
+def test_truncated_files(classifier, tmp_path, fraction):
+    path = tmp_path / "whole.pth"
+    torch.save({"model": classifier.state_dict()}, path)
+    safetensors.torch.save_file(classifier.state_dict(), tmp_path / "whole.safetensors")
+    for whole in (path, tmp_path / "whole.safetensors"):
+        cut = tmp_path / f"cut{whole.suffix}"
+        cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * fraction) + 1])
+        with pytest.raises(ValueError, match="refused|cut off"):
+            models.load_weights(classifier, cut)
+
+
+def test_other_sources(classifier, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no weights at .*absent.pth"):
+        models.load_weights(classifier, tmp_path / "absent.pth")
+    with pytest.raises(ValueError, match="no tensors .*keys: epoch, args"):
+        models.load_weights(classifier, {"epoch": 3, "args": None})
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match="holds a list"):
+        models.load_weights(classifier, tmp_path / "list.pth")
+
+
+def test_report_reads_well(pretrained, classifier):
+    text = str(models.load_weights(classifier, pretrained.state_dict()))
+    assert text.splitlines()[0].endswith("parameters loaded")
+    assert "new (4): fc_norm.weight, fc_norm.bias, head.weight, head.bias" in text
+    assert re.search(r"unused \(\d+\): .*, and \d+ more", text)
