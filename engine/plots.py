@@ -209,7 +209,7 @@ def recall_figure(
     known = [recall for recall in recalls if recall is not None]
     axis.axvline(np.mean(known), color=OKABE_ITO[1], linestyle="--", linewidth=1, label="UAR")
     axis.set_yticks(range(len(class_names)), class_names)
-    axis.set(xlim=(0, 1), ylim=(len(class_names) - 0.5, -0.5), xlabel="recall")
+    axis.set(xlim=(-0.02, 1.02), ylim=(len(class_names) - 0.5, -0.5), xlabel="recall")
     axis.grid(axis="x", alpha=0.3, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize="small", loc="best")

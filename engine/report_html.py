@@ -1,0 +1,167 @@
+"""Pieces of a self-contained HTML page: style, sections, tables and embedded pictures."""
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+JPEG_QUALITY = 82
+
+STYLE = """
+:root { --ink: #1d2733; --soft: #5c6a79; --line: #dfe4ea; --accent: #0072b2; --paper: #fff; }
+* { box-sizing: border-box; }
+body { margin: 0; background: #f4f6f8; color: var(--ink); line-height: 1.5;
+  font-family: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+main { max-width: 1080px; margin: 0 auto; padding: 1rem; }
+header { padding: 1rem 0 .5rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 0 0 .8rem; }
+h3 { font-size: .95rem; margin: .2rem 0 .4rem; }
+p { margin: .3rem 0; } .soft { color: var(--soft); }
+section { background: var(--paper); border: 1px solid var(--line); border-radius: 10px;
+  padding: 1.1rem; margin: 1rem 0; }
+.cards { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fit, minmax(145px, 1fr)); }
+.card { border: 1px solid var(--line); border-radius: 8px; padding: .7rem .9rem; }
+.card b { display: block; font-size: 1.55rem; line-height: 1.2; }
+.card span { color: var(--soft); font-size: .85rem; display: block; }
+.caution { border-left: 4px solid #d55e00; background: #fdf3ec; padding: .5rem .8rem;
+  margin: .6rem 0; border-radius: 0 6px 6px 0; }
+.figures { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); align-items: start; }
+.wide { grid-template-columns: 1fr; }
+figure { margin: 0; min-width: 0; } img { max-width: 100%; height: auto; display: block; }
+figcaption { color: var(--soft); font-size: .85rem; overflow-wrap: anywhere; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .9rem; width: 100%; }
+th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
+  white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+th { color: var(--soft); font-weight: 600; }
+.facts th, .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere;
+  vertical-align: top; }
+.facts { table-layout: fixed; } .facts td:first-child { width: 38%; color: var(--soft); }
+.thumbs { display: flex; flex-wrap: wrap; gap: .6rem; }
+.thumbs figure { width: 112px; } .thumbs img { border-radius: 6px; width: 100%; }
+code { font-size: .85em; overflow-wrap: anywhere; }
+summary { cursor: pointer; font-weight: 600; }
+@media (max-width: 480px) { main { padding: .5rem; } section { padding: .8rem; }
+  table { font-size: .82rem; } th, td { padding: .3rem .35rem; } .thumbs figure { width: 96px; } }
+@media print { body { background: #fff; } section { break-inside: avoid; border: 0; } }
+"""
+
+
+def page(title: str, subtitle: str, sections: Sequence[str]) -> str:
+    """A whole page that loads nothing from anywhere.
+
+    Args:
+        title: plain text.
+        subtitle: plain text.
+        sections: HTML; empty ones are left out.
+    """
+    body = "\n".join(section for section in sections if section)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f'<header><h1>{escape(title)}</h1><p class="soft">{escape(subtitle)}</p></header>\n'
+        f"{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def section(title: str, *parts: str) -> str:
+    """A titled box; nothing at all if all parts are empty.
+
+    Args:
+        title: plain text.
+        parts: HTML.
+    """
+    inside = "\n".join(part for part in parts if part)
+    return f"<section>\n<h2>{escape(title)}</h2>\n{inside}\n</section>" if inside else ""
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """A paragraph of plain text; kind "soft" is grey, "caution" stands out."""
+    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+
+
+def cards(items: Sequence[tuple[str, str, str]]) -> str:
+    """Headline numbers: (name, value, remark), plain text each."""
+    inside = "".join(
+        f'<div class="card"><span>{escape(name)}</span><b>{escape(value)}</b>'
+        f"<span>{escape(remark)}</span></div>"
+        for name, value, remark in items
+    )
+    return f'<div class="cards">{inside}</div>' if items else ""
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
+    """A table of plain text that scrolls sideways on narrow screens.
+
+    Args:
+        header: titles; empty for none.
+        rows: cells.
+        kind: "facts" for names and values, wrapped instead of scrolled.
+    """
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    head = f"<thead><tr>{head}</tr></thead>" if header else ""
+    return f'<div class="scroll"><table class="{kind}">{head}<tbody>{body}</tbody></table></div>'
+
+
+def fold_away(title: str, inside: str) -> str:
+    """HTML that shows on a click."""
+    return f"<details><summary>{escape(title)}</summary>{inside}</details>"
+
+
+def figures(pictures: Sequence[str], kind: str = "figures") -> str:
+    """Pictures side by side where there is room; kind "figures", "figures wide" or "thumbs"."""
+    inside = "".join(picture for picture in pictures if picture)
+    return f'<div class="{kind}">{inside}</div>' if inside else ""
+
+
+def block(title: str, inside: str) -> str:
+    """HTML under a small heading of plain text."""
+    return f"<div><h3>{escape(title)}</h3>{inside}</div>"
+
+
+def no_picture(caption: str) -> str:
+    """The place of a picture that cannot be shown, with a caption of plain text."""
+    return f"<figure><figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def picture(data: bytes, kind: str, alt: str, caption: str = "") -> str:
+    """An embedded picture.
+
+    Args:
+        data: its file's content.
+        kind: "png" or "jpeg".
+        alt: what it shows, for those who cannot see it.
+        caption: plain text below.
+    """
+    text = base64.b64encode(data).decode()
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    image = f'<img src="data:image/{kind};base64,{text}" alt="{escape(alt)}">'
+    return f"<figure>{image}{below}</figure>"
+
+
+def photo(frame: np.ndarray | Path, max_side_px: int, alt: str, caption: str = "") -> str:
+    """An embedded JPEG of a video frame or of a picture file.
+
+    Args:
+        frame: uint8 (H, W, 3) RGB, or a file.
+        max_side_px: made smaller to that, never larger.
+        alt: see `picture`, as is caption.
+        caption: see there.
+    """
+    image = Image.fromarray(frame) if isinstance(frame, np.ndarray) else Image.open(frame)
+    image = image.convert("RGB")
+    image.thumbnail((max_side_px, max_side_px))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return picture(buffer.getvalue(), "jpeg", alt, caption)

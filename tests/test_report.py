@@ -1,0 +1,192 @@
+"""Reports hold the numbers of the run, need no network, and fit a phone."""
+
+import json
+import re
+import shutil
+import subprocess
+from html import escape
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.plots import new_figure, save_figure
+from engine.predictions import from_scores, write_metrics, write_predictions
+from engine.report import main, write_report
+
+NAMES = ["happy", "sad", "disgust & fear"]
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def write_fold(folder, fold, *, seed=0):
+    """A fine-tuning run as the program leaves it, with frame folders as videos."""
+    random = np.random.default_rng(seed + fold)
+    folder.mkdir(parents=True)
+    labels = np.repeat([0, 1, 2], [10, 8, 4])
+    predicted = np.where(random.random(22) < 0.7, labels, (labels + 1) % 3)
+    predicted[-1] = 0
+    frames = folder.parent.parent / "frames"
+    ids = [f"fold{fold}/{index:03}<b>" for index in range(22)]
+    for video in ids:
+        (frames / video).mkdir(parents=True)
+        pixels = np.full((40, 60, 3), random.integers(256), np.uint8)
+        Image.fromarray(pixels).save(frames / video / "1.png")
+    data = folder.parent.parent / "data" / f"fold{fold}"
+    data.mkdir(parents=True)
+    rows = [f"{video} {label}\n" for video, label in zip(ids, labels)]
+    (data / "test.csv").write_text("".join(rows))
+    (data / "train.csv").write_text("other/1 0\nother/2 2\nother/3 2\n")
+    scores = np.eye(3)[predicted] * 0.6 + 0.4 / 3
+    predictions = from_scores(ids, labels, scores, NAMES)
+    write_predictions(folder / "pred.csv", predictions)
+    metrics = predictions.metrics() | {"notes": ["validation is the test part"]}
+    write_metrics(folder / "metrics.json", metrics, weights="last", split="test")
+    config = {
+        "flags": {
+            "model": "svfap_tiny_patch8_64",
+            "data_set": "DFEW",
+            "data_path": str(data),
+            "data_root": str(frames),
+            "lr": 1e-3,
+            "explicit": ["lr"],
+        },
+        "resolved": {"class_names": NAMES},
+        "commit": "abc123",
+        "versions": {"torch": "2.0"},
+        "command": ["run_finetune.py", "--lr", "1e-3"],
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    lines = [
+        {"epoch": e, "train_loss": 1 / (e + 1), "val_uar": 0.1 * e, "train_lr": 0.1,
+         "seconds": 3600, "clips_per_second": 12.0}
+        for e in range(3)
+    ]  # fmt: skip
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cross_validation(tmp_path_factory):
+    root = tmp_path_factory.mktemp("report")
+    for fold in (1, 2, 3):
+        write_fold(root / "runs" / f"fold{fold}", fold)
+    return root / "runs"
+
+
+@pytest.fixture(scope="module")
+def fold_page(cross_validation):
+    return write_report(cross_validation / "fold1").read_text()
+
+
+def text_of(page):
+    return re.sub(r"<[^>]+>", " ", re.sub(r"<style>.*?</style>", "", page, flags=re.S))
+
+
+def assert_self_contained(page):
+    places = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page)
+    assert places and all(place.startswith("data:image/") for place in places)
+    assert "http" not in re.sub(r"base64,[^\"]*", "", page)
+    assert "@import" not in page and "url(" not in page
+
+
+def test_report_of_one_run(cross_validation, fold_page):
+    metrics = json.loads((cross_validation / "fold1" / "metrics.json").read_text())
+    assert_self_contained(fold_page)
+    text = text_of(fold_page)
+    assert f"{100 * metrics['uar']:.1f} %" in text
+    assert "last weights, split test" in text
+    assert "validation is the test part" in text
+    assert "svfap_tiny_patch8_64 on DFEW · fold1" in text
+    assert "3:00:00" in text and "abc123" in text and "run_finetune.py --lr 1e-3" in text
+    for title in ("Confusion matrix", "Recall per class", "Most confused", "Curves", "Data"):
+        assert f"<h2>{title}</h2>" in fold_page
+    for name in ("confusion_counts", "confusion_recall", "recall", "loss", "learning_rate"):
+        for suffix in (".png", ".pdf"):
+            assert (cross_validation / "fold1" / "figures" / (name + suffix)).is_file()
+
+
+def test_data_are_counted_per_class(fold_page):
+    rows = re.findall(r"<tr>(.*?)</tr>", fold_page)
+    cells = [re.findall(r"<td>(.*?)</td>", row) for row in rows]
+    assert ["all", "3", "22"] in cells
+    assert [escape("disgust & fear"), "2", "4"] in cells
+
+
+def test_confused_pairs_with_examples(cross_validation, fold_page):
+    counts = np.array(
+        json.loads((cross_validation / "fold1" / "metrics.json").read_text())["confusion_matrix"]
+    )
+    text = text_of(fold_page)
+    assert f"disgust &amp; fear taken for happy: {counts[2, 0]} of 4 videos" in text
+    assert "happy taken for happy" not in text
+    assert "000&lt;b&gt;" in fold_page or "data:image/jpeg" in fold_page
+    assert "<b>" not in re.sub(r'<div class="card">.*?</div>', "", fold_page)
+    assert "data:image/jpeg" in fold_page
+
+
+def test_videos_that_are_gone_are_said_to_be(tmp_path):
+    run = write_fold(tmp_path / "runs" / "fold9", 9)
+    shutil.rmtree(tmp_path / "frames")
+    shutil.rmtree(tmp_path / "data")
+    page = write_report(run).read_text()
+    assert "the video is not here" in page
+    assert "data:image/jpeg" not in page
+    assert "<h2>Data</h2>" not in page
+
+
+def test_report_of_a_cross_validation(cross_validation):
+    page = write_report(cross_validation).read_text()
+    assert_self_contained(page)
+    text = text_of(page)
+    assert "Report of 3 folds" in text and "pooled" in text and "mean of folds" in text
+    assert "fold2: validation is the test part" in text
+    assert len(page) < 2_000_000
+    assert (cross_validation / "figures" / "loss_fold3.pdf").is_file()
+
+
+def test_report_of_pretraining(tmp_path):
+    run = tmp_path / "pre"
+    (run / "reconstructions").mkdir(parents=True)
+    (run / "log.jsonl").write_text('{"epoch": 0, "train_loss": 1.0}\n')
+    (run / "unreadable.csv").write_text("path,status,reason\nbad.mp4,skipped,no frames\n")
+    save_figure(new_figure(2, 2), run / "reconstructions" / "000_a.png")
+    page = write_report(run).read_text()
+    assert "1 videos with problems: bad.mp4 (skipped: no frames)" in page
+    assert 'alt="reconstruction 000_a"' in page
+    assert "Result" not in page
+
+
+def test_report_of_features(cross_validation, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(cross_validation / "fold1", run)
+    features = np.random.default_rng(0).normal(size=(22, 8)).astype(np.float32)
+    np.savez(run / "features.npz", feature=features, label=np.repeat([0, 1, 2], [10, 8, 4]))
+    assert "t-SNE of 22 videos" in write_report(run).read_text()
+
+
+def test_command(cross_validation, tmp_path, capsys):
+    main([str(cross_validation / "fold1")])
+    assert capsys.readouterr().out.strip().endswith("report.html")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "empty")])
+    assert "was the run evaluated" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+@pytest.mark.parametrize("width_px", [390, 1280])
+def test_page_fits_the_screen(cross_validation, tmp_path, fold_page, width_px):
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        f'<body><iframe id=f style="width:{width_px}px;height:800px" srcdoc="{escape(fold_page)}">'
+        "</iframe><script>f.onload=()=>{const d=f.contentDocument.documentElement;"
+        "document.title='widths '+d.scrollWidth+' '+d.clientWidth}</script></body>"
+    )
+    done = subprocess.run(
+        [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu",
+         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom",
+         frame.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    needed, given = re.search(r"<title>widths (\d+) (\d+)", done.stdout).groups()
+    assert int(needed) <= int(given)
