@@ -110,6 +110,7 @@ step "the same from scratch, for comparison"
 finetune "$runs/scratch"
 
 step "done"
+echo "test videos of unseen people; A is pre-trained, B from scratch:"
 "$PYTHON" -m engine.compare "$runs/pretrained" "$runs/scratch"
 echo "chance is a UAR of 14.29 % (7 classes)"
 echo "per class: $runs/*/metrics.json    per video: $runs/*/pred.csv"
