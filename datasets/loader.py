@@ -1,8 +1,11 @@
 """Order of training samples, batches, and the worker processes that make them."""
 
+import atexit
 import os
 import signal
 from collections.abc import Iterator
+from functools import cache, partial
+from multiprocessing.sharedctypes import RawValue
 from typing import NamedTuple
 
 import cv2
@@ -174,19 +177,34 @@ def make_loader(
         num_workers=num_workers,
         pin_memory=pin_memory,
         collate_fn=collate,
-        worker_init_fn=_init_worker,
+        worker_init_fn=partial(_init_worker, _main_is_leaving()) if num_workers else None,
     )
 
 
-def _init_worker(worker: int) -> None:
+@cache
+def _main_is_leaving() -> RawValue:
+    """A number that workers see: 1 once this process is on its way out."""
+    flag = RawValue("b", 0)
+    atexit.register(setattr, flag, "value", 1)
+    return flag
+
+
+def _init_worker(main_is_leaving: RawValue, worker: int) -> None:
     """One thread per worker; interrupting the run is the main process's business.
 
     Ctrl-C and a scheduler's SIGTERM reach all processes at once. Workers outlive them until the
-    main process has finished its step and saved.
+    main process has finished its step and saved; when it ends, they end at once.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "SIGALRM"):
-        signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))
+    if not hasattr(signal, "SIGALRM"):
+        return
+
+    def end_later(*_) -> None:
+        if main_is_leaving.value:
+            os._exit(0)
+        signal.alarm(GRACE_SECONDS)
+
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGTERM, end_later)

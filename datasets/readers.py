@@ -63,10 +63,10 @@ def open_video(path: str | os.PathLike, *, backend: str = "auto") -> FrameReader
     return BACKENDS["pyav" if backend == "auto" else backend](path)
 
 
-def natural_key(name: str) -> list:
+def natural_key(name: str) -> tuple[list, str]:
     """Sorting key that compares runs of digits as numbers: frame2 before frame10."""
     parts = re.split(r"(\d+)", name)
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)] + [name]
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
 
 
 class FrameFolderReader(FrameReader):
