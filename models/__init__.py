@@ -23,10 +23,13 @@ The model contract. Every model of `list_models()` offers, and a contract test c
 `clip` is (B, 3, T, H, W), normalised. Names in state dicts are those of the released code.
 """
 
+from models.classifier import HEAD_SCALE
 from models.registry import create_model, default_config, list_models
+from models.timm_names import register_with_timm
 from models.weights import LoadReport, load_weights, read_checkpoint
 
 __all__ = [
+    "HEAD_SCALE",
     "LoadReport",
     "create_model",
     "default_config",
@@ -34,3 +37,5 @@ __all__ = [
     "load_weights",
     "read_checkpoint",
 ]
+
+register_with_timm()

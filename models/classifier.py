@@ -12,7 +12,7 @@ HEAD_ACTIVATIONS = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
 }
-_HEAD_SCALE = 0.001
+HEAD_SCALE = 0.001
 
 
 class Classifier(nn.Module):
@@ -84,5 +84,5 @@ class Classifier(nn.Module):
         head = nn.Linear(self.embed_dim, num_classes)
         init_linear_and_norm(head, scheme="normal")
         with torch.no_grad():
-            head.weight.mul_(_HEAD_SCALE)
+            head.weight.mul_(HEAD_SCALE)
         return head

@@ -5,11 +5,8 @@ To add a model, write its encoder, name its two classes in `FAMILIES` and its si
 
 import copy
 import fnmatch
-import sys
-from collections.abc import Callable
 from typing import NamedTuple
 
-import timm.models
 from torch import nn
 
 from models.encoder import Encoder
@@ -191,29 +188,3 @@ def _build(config: dict) -> nn.Module:
 def _plain(value):
     """Tuples and other sequences as lists, so that a config equals its copy read from JSON."""
     return list(value) if isinstance(value, (tuple, list)) else value
-
-
-def _timm_entry(name: str) -> Callable[..., nn.Module]:
-    """A function timm can call under this name."""
-
-    def entry(
-        pretrained: bool = False,
-        pretrained_cfg=None,
-        pretrained_cfg_overlay=None,
-        cache_dir=None,
-        **overrides,
-    ) -> nn.Module:
-        if pretrained:
-            raise ValueError(
-                f"pretrained=True: no weights of {name} can be fetched by name; build the model "
-                "without it and call models.load_weights(model, path)."
-            )
-        return create_model(name, **overrides)
-
-    entry.__name__ = entry.__qualname__ = name
-    entry.__doc__ = f"Build {name}; see `models.create_model`."
-    return entry
-
-
-for _name in [*list_models(), *ALIASES]:
-    setattr(sys.modules[__name__], _name, timm.models.register_model(_timm_entry(_name)))

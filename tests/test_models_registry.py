@@ -1,5 +1,8 @@
 """Names, aliases, overrides, timm, and messages for sizes that do not fit."""
 
+import subprocess
+import sys
+
 import pytest
 import timm
 import torch
@@ -64,6 +67,20 @@ def test_timm_builds_the_same_model():
     assert all(name in timm.list_models() for name in models.list_models())
     with pytest.raises(ValueError, match="load_weights"):
         timm.create_model(SVFAP, pretrained=True)
+
+
+@pytest.mark.parametrize("order", ["import timm, models", "import models, timm"])
+def test_timm_knows_the_names_in_either_order_of_import(order):
+    check = f"assert timm.is_model('{SVFAP}'); timm.create_model('{SVFAP}', depth=1)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{order}; {check}"], capture_output=True, text=True
+    )
+    assert f"ValueError: {SVFAP} has no option depth" in done.stderr
+
+
+def test_import_is_light():
+    check = "import sys, models; sys.exit('timm' in sys.modules or 'torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0
 
 
 def test_none_keeps_the_default_and_configs_are_independent():
