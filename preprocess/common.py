@@ -48,7 +48,12 @@ class Problems:
 
 
 def check_counts(
-    found: dict[str, int], published: dict[str, int], *, allow_other: bool, name: str
+    found: dict[str, int],
+    published: dict[str, int],
+    *,
+    allow_other: bool,
+    name: str,
+    details: Sequence[str] = (),
 ) -> None:
     """Compare numbers of videos with the published ones.
 
@@ -57,6 +62,7 @@ def check_counts(
         published: what the data set's authors state, by the same parts.
         allow_other: warn instead of raising.
         name: data set name for the message.
+        details: what is known about the difference, for example names of missing folders.
 
     Raises:
         PreparationError: a part differs and `allow_other` is off.
@@ -69,9 +75,12 @@ def check_counts(
     if not wrong:
         return
     message = f"{name}: {len(wrong)} count(s) differ from the published ones"
+    shown = [*wrong, *details[:SHOWN_PROBLEMS]]
+    if len(details) > SHOWN_PROBLEMS:
+        shown.append(f"... and {len(details) - SHOWN_PROBLEMS} more")
     if not allow_other:
         raise PreparationError(
-            "\n".join([message, *(f"  {line}" for line in wrong)])
+            "\n".join([message, *(f"  {line}" for line in shown)])
             + "\nget the complete official files, or pass --allow_other_counts to go on with these"
         )
     logger.warning("%s (--allow_other_counts): %s", message, "; ".join(wrong[:3]))

@@ -114,8 +114,13 @@ def write_split(folder: Path, parts: dict[str, Sequence[Row]]) -> None:
         logger.info("  %s per class: %s", part, "  ".join(f"{k}: {v}" for k, v in by_label))
 
 
-def add_split_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags that all commands for labelled data sets have."""
+def add_split_flags(parser: argparse.ArgumentParser, *, validation: bool = True) -> None:
+    """Flags that all commands for labelled data sets have.
+
+    Args:
+        parser: gets them.
+        validation: off for data sets with an official validation part.
+    """
     parser.add_argument(
         "--allow_other_counts",
         action="store_true",
@@ -126,6 +131,9 @@ def add_split_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave videos without frames out, named, instead of stopping",
     )
+    add_link_flag(parser)
+    if not validation:
+        return
     parser.add_argument(
         "--val_fraction",
         type=float,
@@ -135,7 +143,6 @@ def add_split_flags(parser: argparse.ArgumentParser) -> None:
         "0: val.csv repeats test.csv, as in the released code",
     )
     parser.add_argument("--val_seed", type=int, default=0, help="seed of that choice")
-    add_link_flag(parser)
 
 
 def split_parts(
@@ -143,6 +150,8 @@ def split_parts(
     test: Sequence[Row],
     flags: argparse.Namespace,
     subjects: Sequence[str] | None = None,
+    *,
+    balance: bool = True,
 ) -> dict[str, list[Row]]:
     """Add the validation part, as the flags of `add_split_flags` ask.
 
@@ -151,13 +160,14 @@ def split_parts(
         test: official test rows.
         flags: with `val_fraction` and `val_seed`.
         subjects: subject of each training row, if known.
+        balance: labels are classes, whose shares the validation part keeps; off for regression.
 
     Returns:
         Rows of "train", "val" and "test".
     """
     if flags.val_fraction == 0:
         return {"train": list(train), "val": list(test), "test": list(test)}
-    labels = [label for _, label in train]
+    labels = [label if balance else "any" for _, label in train]
     chosen = carve_validation(labels, flags.val_fraction, seed=flags.val_seed, subjects=subjects)
     return {
         "train": [row for row, taken in zip(train, chosen, strict=True) if not taken],

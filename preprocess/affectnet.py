@@ -1,0 +1,190 @@
+"""AffectNet: images with .npy annotations -> `{expression,valence_arousal}/{train,val,test}.csv`.
+
+Layout below `--dataset_dir` (facts of the release with manual labels):
+    train_set/images/N.jpg     train_set/annotations/N_exp.npy N_val.npy N_aro.npy (N_lnd.npy)
+    val_set/images/N.jpg       val_set/annotations/...
+
+Expressions are 0..7: neutral happy sad surprise fear disgust anger contempt; 8 (none), 9
+(uncertain) and 10 (no face) occur in larger releases, have no valence and arousal, and are not
+used. Valence and arousal lie in [-1, 1]. 287,651 training images; of the 4,000 validation images
+of the paper 3,999 are released. The test part was never released: as everywhere in the field the
+official validation part is test.csv. Two folders are written: expression/ (a class, 8 or, without
+contempt, 7) and valence_arousal/ (two numbers).
+"""
+
+import argparse
+import copy
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets.catalog import DatasetSpec, get_spec
+from datasets.classes import LabelNames
+from preprocess.common import PreparationError, Progress, run_command
+from preprocess.images import build_parser, count_parts, prepare_parts, published_parts
+from preprocess.labelled import Clip, Found, clip_name, find_images
+
+SPEC = get_spec("AffectNet")
+SETS = {"train": "train_set", "test": "val_set"}
+DIMENSIONS = ("valence", "arousal")
+SUFFIXES = {"expression": "_exp.npy", "valence": "_val.npy", "arousal": "_aro.npy"}
+NOT_AN_EXPRESSION = (8, 9, 10)
+VALIDATION_SIZES = (3_999, 4_000)
+CONTEMPT_IN_VALIDATION = 500
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What AffectNet says about one image; values are None where they are wrong or absent."""
+
+    image: Path
+    expression: int | None
+    valence: float | None
+    arousal: float | None
+    problem: str | None = None
+    missing: str | None = None
+
+
+def read_number(path: Path) -> float:
+    """The number in an annotation file, stored as a number or as text.
+
+    Raises:
+        ValueError: the file holds anything else (it is not unpickled).
+    """
+    value = np.load(path, allow_pickle=False)
+    if value.size != 1:
+        raise ValueError(f"{value.size} values, expected one")
+    number = float(value.reshape(-1)[0])
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is not a finite number")
+    return number
+
+
+def read_annotation(image: Path, folder: Path) -> Annotation:
+    """Annotation of one image."""
+    numbers = {}
+    for what, suffix in SUFFIXES.items():
+        path = folder / f"{clip_name(image)}{suffix}"
+        try:
+            numbers[what] = read_number(path)
+        except FileNotFoundError:
+            return Annotation(image, None, None, None, missing=f"{path}")
+        except (ValueError, OSError, EOFError) as error:
+            return Annotation(image, None, None, None, problem=f"{path}: {error}")
+    expression = numbers["expression"]
+    if expression not in (*range(SPEC.num_classes), *NOT_AN_EXPRESSION):
+        problem = f"{image}: expression {expression:g} is not one of 0..{NOT_AN_EXPRESSION[-1]}"
+        return Annotation(image, None, None, None, problem=problem)
+    outside = [d for d in DIMENSIONS if not -1 <= numbers[d] <= 1]
+    if outside and expression < SPEC.num_classes:
+        problem = f"{image}: {outside[0]} {numbers[outside[0]]:g} is not in [-1, 1]"
+        return Annotation(image, None, None, None, problem=problem)
+    return Annotation(image, int(expression), numbers["valence"], numbers["arousal"])
+
+
+def read_set(folder: Path, found: Found) -> list[Annotation]:
+    """Annotations of all images of one part, in natural order.
+
+    Args:
+        folder: `train_set` or `val_set`.
+        found: gets problems, missing annotations and annotations without an image.
+
+    Raises:
+        PreparationError: the part is absent.
+    """
+    annotations_dir = folder / "annotations"
+    if not annotations_dir.is_dir():
+        raise PreparationError(f"no such folder: {annotations_dir}")
+    images = list(find_images(folder / "images"))
+    progress = Progress(total=len(images), what=folder.name)
+
+    def read(image: Path) -> Annotation:
+        progress.advance()
+        return read_annotation(image, annotations_dir)
+
+    with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
+        annotations = list(pool.map(read, images, chunksize=64))
+    progress.close()
+    found.problems.lines += [a.problem for a in annotations if a.problem]
+    found.missing += [a.missing for a in annotations if a.missing]
+    names = {clip_name(image) for image in images}
+    for path in sorted(annotations_dir.glob(f"*{SUFFIXES['expression']}")):
+        name = path.name.removesuffix(SUFFIXES["expression"])
+        if name not in names:
+            found.missing.append(f"image {name} of {path}")
+    return [a for a in annotations if a.expression is not None and a.expression < SPEC.num_classes]
+
+
+def published(num_classes: int, found: dict[str, int]) -> dict[str, int]:
+    """Published counts; either size of the validation part is right."""
+    counts = published_parts(SPEC)
+    complete = found["test"] if found["test"] in VALIDATION_SIZES else counts["test"]
+    counts["test"] = complete
+    if num_classes == SPEC.num_classes:
+        return counts
+    contempt = SPEC.class_names[-1]
+    counts["train"] -= counts.pop(f"train class {contempt}")
+    counts["test"] = CONTEMPT_IN_VALIDATION * (SPEC.num_classes - 1)
+    return counts
+
+
+def write_targets(
+    annotations: dict[str, list[Annotation]], found: Found, flags: argparse.Namespace
+) -> None:
+    """Check and write both targets."""
+    chosen = {
+        part: [a for a in some if a.expression < flags.num_classes]
+        for part, some in annotations.items()
+    }
+    expression = {
+        part: [Clip(path=a.image, label=str(a.expression)) for a in some]
+        for part, some in chosen.items()
+    }
+    names = LabelNames(
+        task="classification",
+        class_names=SPEC.class_names[: flags.num_classes],
+        data_set=SPEC.name,
+    )
+    counts = published(flags.num_classes, count_parts(expression, SPEC))
+    own = copy.copy(flags)
+    own.output_dir = flags.output_dir / "expression"
+    prepare_parts(SPEC, found, expression, own, published=counts, names=names)
+    values = {
+        part: [Clip(path=a.image, label=f"{a.valence:.6g} {a.arousal:.6g}") for a in some]
+        for part, some in annotations.items()
+    }
+    own.output_dir = flags.output_dir / "valence_arousal"
+    names = LabelNames(task="regression", class_names=DIMENSIONS, data_set=SPEC.name)
+    spec = DatasetSpec(name=SPEC.name, task="regression", class_names=DIMENSIONS)
+    prepare_parts(spec, Found(), values, own, published={}, names=names)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Parser of `python -m preprocess.affectnet`."""
+    result = build_parser("affectnet", __doc__.split("\n")[0])
+    result.add_argument(
+        "--num_classes", type=int, choices=(SPEC.num_classes - 1, SPEC.num_classes),
+        default=SPEC.num_classes, help="expressions; 7 leaves out contempt",
+    )  # fmt: skip
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the CSVs of AffectNet.
+
+    Raises:
+        PreparationError: the official files are not as published.
+    """
+    flags = parser().parse_args(argv)
+    found = Found()
+    annotations = {part: read_set(flags.dataset_dir / name, found) for part, name in SETS.items()}
+    write_targets(annotations, found, flags)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,161 @@
+"""ChaLearn First Impressions: annotation pickles and videos -> `{train,val,test}.csv`.
+
+Layout below `--dataset_dir` (facts of the official release; folders differ between downloads, so
+files are found by name at any depth):
+    annotation_training.pkl annotation_validation.pkl annotation_test.pkl
+                            trait -> video name -> score in [0, 1]; traits openness,
+                            conscientiousness, extraversion, agreeableness, neuroticism (and
+                            interview, not used)
+    NAME.mp4                6,000, 2,000 and 2,000 videos, or frame folders called NAME
+
+The pickles are read by preprocess.safe_pickle, which runs nothing from them. The official parts
+are used as they are; a few speakers are in several of them (the name starts with the identifier
+of the longer video, written to subjects.csv).
+"""
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets.catalog import get_spec
+from preprocess.common import PreparationError, Problems, run_command
+from preprocess.labelled import (
+    Clip,
+    Found,
+    check_found,
+    clip_name,
+    csv_paths,
+    label_names,
+    named_videos,
+    write_parts,
+    write_subjects,
+)
+from preprocess.safe_pickle import load_plain_pickle
+from preprocess.splits import add_split_flags
+
+SPEC = get_spec("ChaLearn")
+FILES = {
+    "train": "annotation_training.pkl",
+    "val": "annotation_validation.pkl",
+    "test": "annotation_test.pkl",
+}
+UNUSED = ("interview",)
+
+Scores = dict[str, tuple[float, ...]]
+"""Scores in the order of the catalogue, by video name without ending."""
+
+
+def find_annotations(dataset_dir: Path, part: str) -> Path:
+    """The annotation pickle of a part, wherever it lies.
+
+    Raises:
+        PreparationError: there is none, or there are several.
+    """
+    paths = sorted(dataset_dir.rglob(FILES[part]))
+    if len(paths) != 1:
+        raise PreparationError(
+            f"{len(paths)} files called {FILES[part]} in {dataset_dir}, expected one"
+            + "".join(f"\n  {path}" for path in paths)
+        )
+    return paths[0]
+
+
+def read_annotation(path: Path, problems: Problems) -> Scores:
+    """Scores of all videos of one pickle.
+
+    Args:
+        path: the pickle.
+        problems: gets a line for every video that lacks a trait or has no score in [0, 1].
+
+    Raises:
+        PreparationError: a trait is absent or an unknown one is there.
+        UnsafePickleError: the pickle holds more than plain data.
+    """
+    content = load_plain_pickle(path)
+    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
+        raise PreparationError(f"{path}: expected trait -> video name -> score")
+    absent = [trait for trait in SPEC.class_names if trait not in content]
+    extra = [trait for trait in content if trait not in (*SPEC.class_names, *UNUSED)]
+    if absent or extra:
+        raise PreparationError(
+            f"{path}: traits missing: {absent}, unknown: {extra}; expected "
+            f"{', '.join(SPEC.class_names)} (and {', '.join(UNUSED)})"
+        )
+    scores: Scores = {}
+    for name in dict.fromkeys(name for trait in SPEC.class_names for name in content[trait]):
+        values = tuple(content[trait].get(name) for trait in SPEC.class_names)
+        wrong = [
+            f"{trait} {value!r}"
+            for trait, value in zip(SPEC.class_names, values, strict=True)
+            if not _is_score(value)
+        ]
+        if wrong:
+            problems.add(f"{path}: {name}: no score in [0, 1]: {', '.join(wrong)}")
+        else:
+            scores[clip_name(Path(str(name)))] = tuple(float(value) for value in values)
+    return scores
+
+
+def _is_score(value: object) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and 0 <= value <= 1
+
+
+def speaker(name: str) -> str:
+    """Identifier of the longer video that a clip was cut from: NAME.004 -> NAME."""
+    stem, _, number = name.rpartition(".")
+    return stem if stem and number.isdecimal() else name
+
+
+def read_layout(dataset_dir: Path) -> tuple[Found, dict[str, list[Clip]]]:
+    """Join annotations and videos; also the clips of each part."""
+    found = Found()
+    parts = {
+        part: read_annotation(find_annotations(dataset_dir, part), found.problems) for part in FILES
+    }
+    videos = named_videos(dataset_dir, found.problems)
+    clips: dict[str, list[Clip]] = {}
+    known: dict[str, str] = {}
+    for part, scores in parts.items():
+        clips[part] = []
+        for name, values in scores.items():
+            if known.setdefault(name, part) != part:
+                found.problems.add(f"{FILES[part]}: {name} is also in {FILES[known[name]]}")
+            elif name not in videos:
+                found.missing.append(f"video of {name} ({FILES[part]})")
+            else:
+                label = " ".join(f"{value:.9g}" for value in values)
+                clips[part].append(Clip(path=videos[name], label=label, subject=speaker(name)))
+    found.extra = [f"{path} (in no annotation)" for name, path in videos.items()
+                   if name not in known]  # fmt: skip
+    found.clips = [clip for part in clips.values() for clip in part]
+    return found, clips
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of `python -m preprocess.chalearn`."""
+    parser = argparse.ArgumentParser("preprocess.chalearn", description=__doc__.split("\n")[0])
+    parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--output_dir", type=Path, default=Path("saved/data/chalearn"))
+    add_split_flags(parser, validation=False)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the CSVs of ChaLearn First Impressions.
+
+    Raises:
+        PreparationError: the official files are not as published.
+    """
+    flags = build_parser().parse_args(argv)
+    found, parts = read_layout(flags.dataset_dir)
+    counts = {part: len(clips) for part, clips in parts.items()}
+    usable = set(check_found(found, counts, SPEC.counts, name=SPEC.name, flags=flags))
+    parts = {part: [c for c in clips if c in usable] for part, clips in parts.items()}
+    write_parts(flags.output_dir, **parts, names=label_names(SPEC), flags=flags)
+    write_subjects(flags.output_dir, found.clips, csv_paths(found.clips, flags))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,106 @@
+"""RAF-DB (basic, single-label): images -> `{train,val,test}.csv`.
+
+Layout below `--dataset_dir`, the folder `basic` of the official release:
+    EmoLabel/list_patition_label.txt     lines `train_00001.jpg 5`, labels 1..7
+    Image/aligned/train_00001_aligned.jpg
+or one folder per class (labels 1..7, or their names), as the images are also passed around:
+    train/1 ... train/7   test/1 ... test/7
+
+12,271 training and 3,068 test images; one-image videos for the readers. Labels are, from 1:
+surprise fear disgust happiness sadness anger neutral.
+"""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets.catalog import get_spec
+from preprocess.common import PreparationError, run_command
+from preprocess.images import build_parser, prepare_parts, read_class_folders
+from preprocess.labelled import Clip, Found, find_images
+
+SPEC = get_spec("RAF-DB")
+LIST, IMAGES, ALIGNED = "EmoLabel/list_patition_label.txt", "Image/aligned", "_aligned"
+NAME = re.compile(r"(train|test)_\d+\.jpg")
+
+
+def read_official(list_path: Path, images_dir: Path) -> tuple[Found, dict[str, list[Clip]]]:
+    """Images of the official list.
+
+    Raises:
+        PreparationError: the folder of the images is absent.
+    """
+    found = Found()
+    parts: dict[str, list[Clip]] = {"train": [], "test": []}
+    images = {path.name: path for path in find_images(images_dir)}
+    seen: dict[str, int] = {}
+    for line, text in enumerate(list_path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        where, fields = f"{list_path} line {line}", text.split()
+        if not fields:
+            continue
+        match = NAME.fullmatch(fields[0])
+        if len(fields) != 2 or match is None:
+            found.problems.add(f"{where}: expected `train_NNNNN.jpg label`, got {text!r}")
+        elif not fields[1].isdecimal() or not 1 <= int(fields[1]) <= SPEC.num_classes:
+            found.problems.add(f"{where}: label {fields[1]!r} is not one of 1..{SPEC.num_classes}")
+        elif fields[0] in seen:
+            found.problems.add(f"{where}: {fields[0]} is already in line {seen[fields[0]]}")
+        else:
+            name = _image_name(fields[0], images)
+            if name is None:
+                found.missing.append(f"image of {fields[0]} in {images_dir}")
+            else:
+                label = str(int(fields[1]) - 1)
+                parts[match[1]].append(Clip(path=images.pop(name), label=label))
+        seen.setdefault(fields[0], line)
+    found.extra = [f"{path} (not in {list_path.name})" for path in images.values()]
+    return found, parts
+
+
+def _image_name(listed: str, images: dict[str, Path]) -> str | None:
+    aligned = listed.replace(".jpg", f"{ALIGNED}.jpg")
+    return next((name for name in (aligned, listed) if name in images), None)
+
+
+def read_folders(dataset_dir: Path) -> tuple[Found, dict[str, list[Clip]]]:
+    """Images laid out as one folder per class."""
+    found = Found()
+    numbers = {str(index + 1): index for index in range(SPEC.num_classes)}
+    names = {name: index for index, name in enumerate(SPEC.class_names)}
+    parts = {}
+    for part in ("train", "test"):
+        folder = dataset_dir / part
+        by_name = folder.is_dir() and any((folder / name).is_dir() for name in names)
+        parts[part] = read_class_folders(folder, names if by_name else numbers, found)
+    return found, parts
+
+
+def parser() -> argparse.ArgumentParser:
+    """Parser of `python -m preprocess.rafdb`."""
+    result = build_parser("rafdb", __doc__.split("\n")[0])
+    result.add_argument(
+        "--images_dir", type=Path, metavar="DIR", help=f"(default: {IMAGES} in --dataset_dir)"
+    )
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the CSVs of RAF-DB.
+
+    Raises:
+        PreparationError: the official files are not as published.
+    """
+    flags = parser().parse_args(argv)
+    root = flags.dataset_dir
+    if (root / LIST).is_file():
+        found, parts = read_official(root / LIST, flags.images_dir or root / IMAGES)
+    elif (root / "train").is_dir():
+        found, parts = read_folders(root)
+    else:
+        raise PreparationError(f"{root}: neither {LIST} nor a folder train; see docs/data.md")
+    prepare_parts(SPEC, found, parts, flags)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,266 @@
+"""Subject-independent folds: drawn from a seed or read from a file, checked, written out."""
+
+import argparse
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from datasets.catalog import DatasetSpec
+from datasets.classes import LabelNames
+from datasets.readers import natural_key
+from datasets.rng import generator
+from preprocess.common import PreparationError, Problems, read_table
+from preprocess.labelled import (
+    Clip,
+    Found,
+    check_found,
+    count_clips,
+    csv_paths,
+    label_names,
+    published_counts,
+    write_pairs,
+    write_parts,
+    write_subjects,
+)
+from preprocess.splits import add_split_flags, warn_about_validation
+
+logger = logging.getLogger(__name__)
+
+FOLDS_JSON, FOLDS_CSV = "folds.json", "folds.csv"
+
+
+def build_parser(spec: DatasetSpec, module: str, description: str) -> argparse.ArgumentParser:
+    """Parser of a command that makes subject-independent folds.
+
+    Args:
+        spec: catalogue entry; gives the default number of folds.
+        module: name below preprocess, also that of the output folder.
+        description: first line of the module's documentation.
+    """
+    parser = argparse.ArgumentParser(f"preprocess.{module}", description=description)
+    parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--output_dir", type=Path, default=Path("saved/data") / module)
+    add_fold_flags(parser, num_folds=spec.num_folds)
+    add_split_flags(parser)
+    return parser
+
+
+def add_fold_flags(parser: argparse.ArgumentParser, *, num_folds: int) -> None:
+    """Flags that choose folds."""
+    parser.add_argument("--num_folds", type=int, default=num_folds, metavar="N")
+    parser.add_argument(
+        "--fold_seed", type=int, default=0, help="the same seed and clips give the same folds"
+    )
+    parser.add_argument(
+        "--folds_file",
+        type=Path,
+        metavar="FILE",
+        help="take the folds from here: a folds.json of an earlier run, or a CSV with columns "
+        "subject and fold (1, 2, ...)",
+    )
+
+
+def assign_folds(clips: Sequence[Clip], num_folds: int, *, seed: int) -> dict[str, int]:
+    """Distribute subjects over folds so that each fold has its share of every class.
+
+    Large subjects first, in random order among equals; each goes where the class counts of the
+    folds stay closest to equal shares.
+
+    Args:
+        clips: with subjects; labels that are no whole numbers count as one class.
+        num_folds: at least 2.
+        seed: of the order.
+
+    Returns:
+        0-based test fold of each subject.
+
+    Raises:
+        PreparationError: fewer subjects than folds, or fewer than two folds.
+    """
+    counts = _class_counts(clips)
+    if not 2 <= num_folds <= len(counts):
+        raise PreparationError(
+            f"--num_folds {num_folds}: choose 2 to {len(counts)}, the number of subjects"
+        )
+    rng = generator(seed, 0, 0, 0, "folds")
+    subjects = sorted(counts, key=natural_key)
+    order = [subjects[place] for place in rng.permutation(len(subjects))]
+    order.sort(key=lambda subject: -counts[subject].sum())
+    target = sum(counts.values()) / num_folds
+    loads = np.zeros((num_folds, len(target)))
+    members = np.zeros(num_folds, int)
+    folds = {}
+    for subject in order:
+        excess = np.maximum(loads + counts[subject] - target, 0).sum(axis=1)
+        fold = min(range(num_folds), key=lambda f: (excess[f], loads[f].sum(), members[f], f))
+        loads[fold] += counts[subject]
+        members[fold] += 1
+        folds[subject] = fold
+    return {subject: folds[subject] for subject in subjects}
+
+
+def _class_counts(clips: Sequence[Clip]) -> dict[str, np.ndarray]:
+    labels = [clip.label if clip.label.isdecimal() else "any" for clip in clips]
+    columns = {label: column for column, label in enumerate(sorted(set(labels)))}
+    counts: dict[str, np.ndarray] = {}
+    for clip, label in zip(clips, labels, strict=True):
+        row = counts.setdefault(clip.subject, np.zeros(len(columns)))
+        row[columns[label]] += 1
+    return counts
+
+
+def read_folds(path: Path, subjects: set[str], problems: Problems) -> dict[str, int]:
+    """Folds from a file: 0-based test fold of each subject.
+
+    Args:
+        path: folds.json of an earlier run, or a CSV with columns subject and fold.
+        subjects: of the clips; each must be in exactly one fold.
+        problems: gets a line for subjects in two folds, in none, or without clips.
+
+    Raises:
+        PreparationError: the file is absent or not of that form.
+    """
+    if not path.is_file():
+        raise PreparationError(f"no such file: {path}")
+    entries = _json_folds(path) if path.suffix == ".json" else _csv_folds(path)
+    names = sorted({fold for _, _, fold in entries}, key=natural_key)
+    folds: dict[str, int] = {}
+    for where, subject, fold in entries:
+        known = folds.setdefault(subject, names.index(fold))
+        if names[known] != fold:
+            problems.add(f"{where}: subject {subject} is in fold {fold} and in fold {names[known]}")
+        if subject not in subjects:
+            problems.add(f"{where}: subject {subject} has no clips")
+    for subject in sorted(subjects - set(folds), key=natural_key):
+        problems.add(f"{path}: subject {subject} is in no fold")
+    if len(names) < 2:
+        problems.add(f"{path}: {len(names)} fold(s); there must be at least 2")
+    return folds
+
+
+def _json_folds(path: Path) -> list[tuple[str, str, str]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return [
+            (f"{path} {fold['name']}", str(subject), fold["name"])
+            for fold in content["folds"]
+            for subject in fold["test_subjects"]
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise PreparationError(
+            f'{path}: expected {{"folds": [{{"name": ..., "test_subjects": [...]}}]}} ({error})'
+        ) from error
+
+
+def _csv_folds(path: Path) -> list[tuple[str, str, str]]:
+    rows = read_table(path, ("subject", "fold"))
+    return [
+        (f"{path} line {line}", (row["subject"] or "").strip(), (row["fold"] or "").strip())
+        for line, row in rows
+    ]
+
+
+def prepare_subject_folds(
+    spec: DatasetSpec,
+    found: Found,
+    flags: argparse.Namespace,
+    *,
+    published: Mapping[str, int] | None = None,
+) -> None:
+    """Check what was found, then write CSVs, folds and subjects of a catalogued data set.
+
+    Args:
+        spec: catalogue entry.
+        found: of reading the layout; every clip has a subject.
+        flags: of `build_parser`.
+        published: counts, by default those of the catalogue.
+
+    Raises:
+        PreparationError: counts differ, or labels, files or folds have problems.
+    """
+    names = spec.class_names if spec.task == "classification" else ()
+    counts = count_clips(found.clips, names)
+    clips = check_found(
+        found, counts, published or published_counts(spec), name=spec.name, flags=flags
+    )
+    write_folds(clips, label_names(spec), flags)
+
+
+def write_folds(clips: Sequence[Clip], names: LabelNames, flags: argparse.Namespace) -> None:
+    """Make or read the folds and write `split01`, `split02`, ... with all that belongs to them.
+
+    Raises:
+        PreparationError: the folds file has problems, or there are too few subjects.
+    """
+    if flags.folds_file is None:
+        folds = assign_folds(clips, flags.num_folds, seed=flags.fold_seed)
+        source = {"seed": flags.fold_seed}
+    else:
+        problems = Problems()
+        folds = read_folds(flags.folds_file, {clip.subject for clip in clips}, problems)
+        problems.raise_if_any("folds file", report=flags.output_dir / "problems.txt")
+        source = {"file": str(flags.folds_file)}
+    rename = csv_paths(clips, flags)
+    written = []
+    for fold in range(max(folds.values()) + 1):
+        name = f"split{fold + 1:02d}"
+        test = [clip for clip in clips if folds[clip.subject] == fold]
+        train = [clip for clip in clips if folds[clip.subject] != fold]
+        _warn_about_absent(name, train, test, names)
+        write_parts(
+            flags.output_dir / name, train=train, test=test, names=names, flags=flags, rename=rename
+        )
+        written.append(name)
+    _write_list(flags.output_dir, written, folds, clips, {"data_set": names.data_set, **source})
+    write_subjects(flags.output_dir, clips, rename)
+    warn_about_stale(flags.output_dir, written)
+    warn_about_validation(flags)
+
+
+def _warn_about_absent(
+    fold: str, train: Sequence[Clip], test: Sequence[Clip], names: LabelNames
+) -> None:
+    if names.task != "classification":
+        return
+    for part, clips in (("training", train), ("test", test)):
+        present = {clip.label for clip in clips}
+        absent = [n for i, n in enumerate(names.class_names) if str(i) not in present]
+        if absent:
+            logger.warning("%s: no %s clips of %s", fold, part, ", ".join(absent))
+
+
+def _write_list(
+    output_dir: Path,
+    written: Sequence[str],
+    folds: Mapping[str, int],
+    clips: Sequence[Clip],
+    source: dict,
+) -> None:
+    numbers = Counter(clip.subject for clip in clips)
+    content = source | {
+        "folds": [
+            {
+                "name": name,
+                "test_subjects": [s for s in folds if folds[s] == index and s in numbers],
+                "test_clips": sum(numbers[s] for s in folds if folds[s] == index),
+            }
+            for index, name in enumerate(written)
+        ]
+    }
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    (output_dir / FOLDS_JSON).write_text(text + "\n", encoding="utf-8")
+    rows = [(s, folds[s] + 1, numbers[s]) for s in sorted(numbers, key=natural_key)]
+    write_pairs(output_dir / FOLDS_CSV, ("subject", "fold", "clips"), rows)
+    logger.info("wrote %s: who is tested in which fold", output_dir / FOLDS_JSON)
+
+
+def warn_about_stale(output_dir: Path, written: Sequence[str]) -> None:
+    """Say which folds of an earlier run are still there."""
+    stale = sorted(path.name for path in output_dir.glob("split[0-9]*") if path.is_dir())
+    stale = [name for name in stale if name not in written]
+    if stale:
+        logger.warning("%s: left from an earlier run, remove: %s", output_dir, " ".join(stale))
