@@ -10,31 +10,11 @@ import numpy as np
 CREMAD_SENTENCES = [
     *("IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI"),
 ]
-    "IEO",
-    "TIE",
-    "IOM",
-    "IWW",
-    "TAI",
-    "MTI",
-    "IWL",
-    "ITH",
-    "DFA",
-    "ITS",
-    "TSI",
-    "WSI",
-]
 CREMAD_EMOTIONS = ["ANG", "DIS", "FEA", "HAP", "NEU", "SAD"]
 ENTERFACE_EMOTIONS = ["anger", "disgust", "fear", "happiness", "sadness", "surprise"]
 TRAITS = [
     *("extraversion", "neuroticism", "agreeableness"),
     *("conscientiousness", "interview", "openness"),
-]
-    "extraversion",
-    "neuroticism",
-    "agreeableness",
-    "conscientiousness",
-    "interview",
-    "openness",
 ]
 
 
