@@ -50,7 +50,8 @@ class TPSBT(Encoder):
     Args:
         stage_depths: blocks per stage; the last block of a stage after the first is its reverse
             block.
-        num_bottleneck_tokens: K, one for all stages or one for each stage after the first.
+        num_bottleneck_tokens: K, one for all stages or one for each stage after the first; 0 makes
+            a stage plain blocks on all its tokens (the paper's "temporal pyramid only").
         temporal_kernel_size: time steps merged before each stage after the first.
         sizes: those of `Encoder`.
 
@@ -69,7 +70,7 @@ class TPSBT(Encoder):
         super().__init__(**sizes)
         self.stage_depths = _checked_depths(stage_depths)
         num_later = len(self.stage_depths) - 1
-        bottleneck_tokens = _per_stage(num_bottleneck_tokens, num_later)
+        self.num_bottleneck_tokens = _per_stage(num_bottleneck_tokens, num_later)
         check_positive(temporal_kernel_size=temporal_kernel_size)
         self.temporal_kernel_size = temporal_kernel_size
         self.stage_steps = self._checked_steps()
@@ -79,7 +80,8 @@ class TPSBT(Encoder):
             TemporalDownsample(dim=dim, kernel_size=kernel) for _ in range(num_later)
         )
         self.spatial_downsamples = nn.ModuleList(
-            SpatialAttention(dim=dim, num_bottleneck_tokens=k) for k in bottleneck_tokens
+            SpatialAttention(dim=dim, num_bottleneck_tokens=k) if k else nn.Identity()
+            for k in self.num_bottleneck_tokens
         )
 
     def encode(self, tokens: Tensor, indices: Tensor | None = None) -> EncoderOutput:
@@ -101,19 +103,24 @@ class TPSBT(Encoder):
         stages = [tokens]
         for stage, stage_depth in enumerate(self.stage_depths[1:]):
             blocks = self.blocks[depth : depth + stage_depth]
-            stages.append(self._bottleneck_stage(stage, blocks, stages[-1]))
+            stages.append(self._later_stage(stage, blocks, stages[-1]))
             depth += stage_depth
         return EncoderOutput(stages, self.stage_steps, summary=stages[-1])
 
-    def _bottleneck_stage(self, stage: int, blocks: nn.ModuleList, previous: Tensor) -> Tensor:
+    def _later_stage(self, stage: int, blocks: nn.ModuleList, previous: Tensor) -> Tensor:
         """One stage after the first: (B, t*s, D) -> (B, t/kernel*s, D)."""
+        recompute = self.grad_checkpointing
         previous = rearrange(previous, "b (t s) d -> b t s d", t=self.stage_steps[stage])
-        merged = self.temporal_downsamples[stage](previous)
-        bottleneck = self.spatial_downsamples[stage](merged).flatten(1, 2)  # (B, t*K, D)
-        merged = merged.flatten(1, 2)  # (B, t*s, D)
+        by_step = self.temporal_downsamples[stage](previous)
+        merged = by_step.flatten(1, 2)  # (B, t*s, D)
+        if self.num_bottleneck_tokens[stage] == 0:
+            for block in blocks:
+                merged = run_block(block, merged, recompute=recompute)
+            return merged
+        bottleneck = self.spatial_downsamples[stage](by_step).flatten(1, 2)  # (B, t*K, D)
         for block in blocks[:-1]:
-            bottleneck = run_block(block, bottleneck, merged, recompute=self.grad_checkpointing)
-        return run_block(blocks[-1], merged, bottleneck, recompute=self.grad_checkpointing)
+            bottleneck = run_block(block, bottleneck, merged, recompute=recompute)
+        return run_block(blocks[-1], merged, bottleneck, recompute=recompute)
 
     def check_mask(self, mask: Tensor) -> None:
         """Raise ValueError unless every time step of a sample shows the same places."""
@@ -128,7 +135,10 @@ class TPSBT(Encoder):
     def _make_blocks(self) -> list[Block]:
         rates = drop_path_rates(self.drop_path_rate, sum(self.stage_depths))
         options = {"dim": self.embed_dim, "num_heads": self.num_heads, "mlp_ratio": self.mlp_ratio}
-        kinds = [Block if i < self.stage_depths[0] else CrossSelfBlock for i in range(len(rates))]
+        later = zip(self.stage_depths[1:], self.num_bottleneck_tokens)
+        kinds = [Block] * self.stage_depths[0]
+        for depth, num_tokens in later:
+            kinds += [CrossSelfBlock if num_tokens else Block] * depth
         return [kind(**options, drop_path_rate=rate) for kind, rate in zip(kinds, rates)]
 
     def _checked_steps(self) -> list[int]:
@@ -170,5 +180,6 @@ def _per_stage(num_bottleneck_tokens: int | Sequence[int], num_stages: int) -> l
             f"or {num_stages}, one for each stage after the first."
         )
     for value in tokens:
-        check_positive(num_bottleneck_tokens=value)
+        if value != 0:
+            check_positive(num_bottleneck_tokens=value)
     return tokens

@@ -28,6 +28,12 @@ def meta_clip(model) -> torch.Tensor:
     [
         ("svfap_base_patch16_160", {}, 77.64, 43.6),
         ("svfap_small_patch16_160", {}, 29.7, 18.1),
+        (
+            "svfap_base_patch16_160",
+            {"stage_depths": [12, 8, 4], "num_bottleneck_tokens": 0},
+            77.5,
+            53.1,
+        ),
         ("maedfer_base_patch16_160", {}, 84.9, 49.75),
         ("videomae_base_patch16_160", {}, 86.2, 80.8),
         (
