@@ -1,0 +1,306 @@
+"""Faces of one video, from reading it to its crops on disk."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import simplejpeg
+
+from datasets.faces import (
+    DETECTED,
+    FOLLOWED,
+    INTERPOLATED,
+    CropPlan,
+    FaceDetector,
+    FaceVideo,
+    Track,
+    TrackingOptions,
+    create_detector,
+    crop_blocks,
+    find_faces,
+    parse_style,
+    plan_crops,
+)
+from datasets.readers import FrameReader, UnreadableVideoError, open_video
+
+FORMATS = ("jpg", "png", "mp4")
+DEFAULT_FPS = 25.0  # of videos written from frames that have no time
+MP4_OPTIONS = {"crf": "18", "preset": "veryfast", "threads": "1"}
+
+
+@dataclass(frozen=True)
+class FaceSettings:
+    """What decides how crops look; a folder of crops is made with one of these.
+
+    Attributes:
+        size: side of the crops in pixels.
+        margin: name of a style, or a number (see `datasets.faces.parse_style`).
+        align: "none" or "similarity".
+        box: "smooth" or "constant".
+        border: "inside", "black" or "repeat".
+        smooth_seconds: standard deviation of the smoothing in time.
+        faces: "largest" or "all".
+        landmarks: store landmarks and crop geometry beside the crops.
+        format: "jpg", "png" or "mp4".
+        quality: of jpg, 1 to 100.
+        every: take every n-th frame.
+        max_gap_seconds: time for which a face may be out of sight within a track.
+        min_face: smallest face, as a share of the frame's shorter side.
+    """
+
+    size: int = 224
+    margin: str = "voxceleb"
+    align: str = "none"
+    box: str = "smooth"
+    border: str = "inside"
+    smooth_seconds: float = 0.2
+    faces: str = "largest"
+    landmarks: bool = False
+    format: str = "jpg"
+    quality: int = 95
+    every: int = 1
+    max_gap_seconds: float = 1.0
+    min_face: float = 1 / 6
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video to do: the file or folder, and where its crops go, relative to the output."""
+
+    source: str
+    name: str
+
+
+@dataclass
+class Outcome:
+    """What became of a video.
+
+    Attributes:
+        source: the file or frame folder.
+        status: "ok", "no_face", "unreadable" or "failed" (an error of the program).
+        note: why, or what is wrong with a usable video (truncated).
+        stamp: size and time of change of the source, so that a replaced file is done again.
+        num_frames: frames looked at.
+        height: of the frames, pixels.
+        width: of the frames, pixels.
+        fps: frames looked at per second, None if unknown.
+        frames_without_face: frames that belong to no track that was found.
+        seconds: time it took.
+        tracks: one dict per track written, see `_describe`.
+    """
+
+    source: str
+    status: str
+    note: str = ""
+    stamp: list = field(default_factory=list)
+    num_frames: int = 0
+    height: int = 0
+    width: int = 0
+    fps: float | None = None
+    frames_without_face: int = 0
+    seconds: float = 0.0
+    tracks: list[dict] = field(default_factory=list)
+
+
+def stamp_of(source: str) -> list:
+    """Size in bytes (entries, for a folder) and time of change of a source; empty if absent."""
+    path = Path(source)
+    try:
+        state = path.stat()
+        size = sum(1 for _ in path.iterdir()) if path.is_dir() else state.st_size
+    except OSError:
+        return []
+    return [size, state.st_mtime]
+
+
+def process(job: Job, settings: FaceSettings, output_dir: Path, detector: FaceDetector) -> Outcome:
+    """Find, crop and write the faces of one video; bad videos are an outcome, not an error."""
+    begun = time.monotonic()
+    outcome = Outcome(job.source, "ok", stamp=stamp_of(job.source))
+    try:
+        with open_video(job.source) as video:
+            found = find_faces(video, detector, _tracking(settings, video), every=settings.every)
+            outcome.num_frames, outcome.fps = found.num_frames, found.fps
+            outcome.height, outcome.width = found.height, found.width
+            outcome.note = found.problem or ""
+            outcome.frames_without_face = found.frames_without_face()
+            chosen = found.by_size()[: 1 if settings.faces == "largest" else None]
+            if chosen:
+                outcome.tracks = _write_all(job, video, found, chosen, settings, output_dir)
+            else:
+                outcome.status = "no_face"
+    except UnreadableVideoError as error:
+        outcome.status, outcome.note = "unreadable", " ".join(error.reason.split())
+    outcome.seconds = time.monotonic() - begun
+    return outcome
+
+
+def _tracking(settings: FaceSettings, video: FrameReader) -> TrackingOptions:
+    fps = (video.fps or DEFAULT_FPS) / settings.every
+    shares = (max(0.25, settings.min_face), settings.min_face)
+    return TrackingOptions(
+        max_gap=round(settings.max_gap_seconds * fps),
+        min_face=tuple(dict.fromkeys(shares)),
+        all_faces=settings.faces == "all",
+    )
+
+
+def plan_track(track: Track, found: FaceVideo, settings: FaceSettings) -> CropPlan:
+    """Lay out the crops of a track by the settings."""
+    return plan_crops(
+        track,
+        style=parse_style(settings.margin),
+        size=settings.size,
+        align=settings.align,
+        box=settings.box,
+        border=settings.border,
+        smooth_frames=settings.smooth_seconds * (found.fps or DEFAULT_FPS),
+        frame_size=(found.height, found.width),
+    )
+
+
+def _write_all(
+    job: Job,
+    video: FrameReader,
+    found: FaceVideo,
+    chosen: list[Track],
+    settings: FaceSettings,
+    output_dir: Path,
+) -> list[dict]:
+    """Write all tracks of a video to a temporary place, then move them to their own at once."""
+    temporary = output_dir / ".partial" / job.name
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    rows = []
+    for number, track in enumerate(chosen, start=1):
+        part = "" if settings.faces == "largest" else f"face_{number}"
+        plan = plan_track(track, found, settings)
+        output = _write_track(temporary / part, video, track, plan, found, settings)
+        rows.append(
+            {"output": str(Path(job.name, output.relative_to(temporary)))}
+            | _describe(track, plan, found)
+        )
+    final = output_dir / job.name
+    shutil.rmtree(final, ignore_errors=True)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary.rename(final)
+    return rows
+
+
+def _write_track(
+    folder: Path,
+    video: FrameReader,
+    track: Track,
+    plan: CropPlan,
+    found: FaceVideo,
+    settings: FaceSettings,
+) -> Path:
+    """Write one track into `folder`; returns what to read it from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    crops = crop_blocks(video, track, plan, every=settings.every)
+    output = folder
+    if settings.format == "mp4":
+        output = folder / "face.mp4"
+        _write_mp4(output, crops, plan.size, found.fps or DEFAULT_FPS)
+    else:
+        _write_pictures(folder, crops, settings)
+    if settings.landmarks:
+        _write_landmarks(folder / "landmarks.npz", track, plan, found)
+    return output
+
+
+def _write_pictures(folder: Path, crops: Iterator[np.ndarray], settings: FaceSettings) -> None:
+    number = 0
+    for block in crops:
+        for crop in block:
+            number += 1
+            path = folder / f"{number:05d}.{settings.format}"
+            if settings.format == "jpg":
+                path.write_bytes(
+                    simplejpeg.encode_jpeg(
+                        np.ascontiguousarray(crop),
+                        quality=settings.quality,
+                        colorspace="RGB",
+                        colorsubsampling="444",
+                    )
+                )
+            elif not cv2.imwrite(str(path), crop[:, :, ::-1]):
+                raise OSError(f"{path} cannot be written")
+
+
+def _write_mp4(path: Path, crops: Iterator[np.ndarray], size: int, fps: float) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(
+            "libx264", rate=Fraction(fps).limit_denominator(1001), options=MP4_OPTIONS
+        )
+        stream.width = stream.height = size
+        stream.pix_fmt = "yuv420p"
+        for block in crops:
+            for crop in block:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(crop, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _write_landmarks(path: Path, track: Track, plan: CropPlan, found: FaceVideo) -> None:
+    np.savez_compressed(
+        path,
+        landmarks=plan.landmarks(track).astype(np.float32),
+        frame=(track.first + np.arange(len(track))) * found.every,
+        how=track.how,
+        matrix=plan.matrices,
+        frame_size=np.array([found.height, found.width]),
+        fps=np.array(found.fps or np.nan),
+    )
+
+
+def _describe(track: Track, plan: CropPlan, found: FaceVideo) -> dict:
+    """A track's line in the list: frames of the source, and how they were found."""
+    counts = np.bincount(track.how, minlength=3)
+    return {
+        "first_frame": track.first * found.every,
+        "last_frame": track.last * found.every,
+        "num_frames": len(track),
+        "detected": int(counts[DETECTED]),
+        "followed": int(counts[FOLLOWED]),
+        "interpolated": int(counts[INTERPOLATED]),
+        "score": round(track.score, 3),
+        "eye_distance_px": round(float(np.nanmedian(track.places()[:, 2])), 1),
+        "outside": round(plan.outside(found.height, found.width), 4),
+    }
+
+
+class Worker:
+    """What each process keeps between videos: the settings and one detector."""
+
+    def __init__(self, settings: FaceSettings, output_dir: Path):
+        self.settings, self.output_dir = settings, output_dir
+        self.detector = create_detector()
+
+    def __call__(self, job: Job) -> Outcome:
+        """Do one video; an unforeseen error ends this video, not the run."""
+        try:
+            return process(job, self.settings, self.output_dir, self.detector)
+        except Exception as error:  # thousands of other videos wait
+            note = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            return Outcome(job.source, "failed", note, stamp_of(job.source))
+
+
+_worker: Worker | None = None
+
+
+def start_worker(settings: FaceSettings, output_dir: Path) -> None:
+    """Prepare a worker process."""
+    global _worker
+    cv2.setNumThreads(1)
+    _worker = Worker(settings, output_dir)
+
+
+def work(job: Job) -> dict:
+    """Do one video in a worker process; the outcome as a plain dict."""
+    return asdict(_worker(job))

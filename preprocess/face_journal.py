@@ -1,0 +1,160 @@
+"""Names of crops, and the journal by which an interrupted run goes on."""
+
+import csv
+import json
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from preprocess.common import PreparationError
+from preprocess.face_jobs import FaceSettings, Job, Outcome, stamp_of
+from preprocess.videos import find_videos
+
+logger = logging.getLogger(__name__)
+
+JOURNAL = "faces.jsonl"
+TABLE = "faces.csv"
+TRACK_COLUMNS = ("output", "first_frame", "last_frame", "num_frames", "detected", "followed")
+TRACK_COLUMNS += ("interpolated", "score", "eye_distance_px", "outside")
+
+
+def list_jobs(inputs: Sequence[Path]) -> list[Job]:
+    """Videos of all inputs, each with a name of its own.
+
+    The name is the path below the input, without suffix unless two videos would share it; white
+    space becomes "_", because annotation files cannot hold it.
+
+    Raises:
+        PreparationError: an input does not exist or holds no video.
+    """
+    found: dict[str, Path] = {}
+    for root in inputs:
+        before = len(found)
+        for path in find_videos(root) if root.exists() else ():
+            inside = path.relative_to(root) if path != root else Path(root.absolute().name)
+            found.setdefault(os.path.abspath(path), inside)
+        if len(found) == before:
+            what = "holds no videos, frame folders or pictures" if root.exists() else "is absent"
+            raise PreparationError(f"{root} {what}")
+    plain = {source: _name(inside, source) for source, inside in found.items()}
+    counts = Counter(plain.values())
+    names = {
+        source: name if counts[name] == 1 else re.sub(r"\s", "_", str(found[source]))
+        for source, name in plain.items()
+    }
+    return [Job(source, name) for source, name in _told_apart(names).items()]
+
+
+def _name(inside: Path, source: str) -> str:
+    inside = inside if os.path.isdir(source) else inside.with_suffix("")
+    return re.sub(r"\s", "_", str(inside))
+
+
+def _told_apart(names: dict[str, str]) -> dict[str, str]:
+    """Put numbers to names that several sources still share or that lie inside one another."""
+    used: set[str] = set()
+    result = {}
+    for source, name in names.items():
+        candidate, number = name, 1
+        while candidate in used:
+            number += 1
+            candidate = f"{name}-{number}"
+        used.add(candidate)
+        result[source] = candidate
+    parents = {str(parent) for name in used for parent in Path(name).parents}
+    return {s: f"{name}/frames" if name in parents else name for s, name in result.items()}
+
+
+def read_journal(output_dir: Path, settings: FaceSettings) -> dict[str, Outcome]:
+    """Outcomes of an earlier run in this folder, by source.
+
+    Raises:
+        PreparationError: the folder holds something else, or crops made with other settings.
+    """
+    path = output_dir / JOURNAL
+    if not path.is_file():
+        if output_dir.is_dir() and any(output_dir.iterdir()):
+            raise PreparationError(
+                f"{output_dir} is not empty and holds no {JOURNAL} of an earlier run; choose a new "
+                "folder, nothing of yours is overwritten"
+            )
+        return {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    entries = [entry for entry in map(_parse, lines) if entry]
+    made_with = entries[0].get("settings", {}) if entries else {}
+    wanted = asdict(settings)
+    other = [f"{k} was {v}, is {wanted.get(k)}" for k, v in made_with.items() if v != wanted.get(k)]
+    if other:
+        raise PreparationError(
+            f"the crops in {output_dir} were made with other settings ({'; '.join(other)}); use "
+            "the same, or another --output_dir"
+        )
+    known = {field.name for field in fields(Outcome)}
+    outcomes = (Outcome(**entry) for entry in entries[1:] if entry.keys() <= known)
+    return {outcome.source: outcome for outcome in outcomes}
+
+
+def _parse(line: str) -> dict | None:
+    """A line of the journal; None for one that was cut off when the run was killed."""
+    try:
+        entry = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def is_done(outcome: Outcome | None, output_dir: Path) -> bool:
+    """Whether a video need not be done again: settled, unchanged, its crops still there."""
+    if outcome is None or outcome.status not in ("ok", "no_face"):
+        return False
+    if outcome.stamp != stamp_of(outcome.source):
+        return False
+    return all((output_dir / track["output"]).exists() for track in outcome.tracks)
+
+
+class Journal:
+    """Appends outcomes to the journal, the settings first."""
+
+    def __init__(self, output_dir: Path, settings: FaceSettings):
+        output_dir.mkdir(parents=True, exist_ok=True)
+        path = output_dir / JOURNAL
+        fresh = not path.is_file() or path.stat().st_size == 0
+        broken = not fresh and not path.read_bytes().endswith(b"\n")
+        self._file = path.open("a", encoding="utf-8")
+        if broken:
+            self._file.write("\n")
+        if fresh:
+            self._line({"settings": asdict(settings)})
+
+    def add(self, outcome: Outcome) -> None:
+        """Note one video."""
+        self._line(asdict(outcome))
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+    def _line(self, entry: dict) -> None:
+        self._file.write(json.dumps(entry) + "\n")
+        self._file.flush()
+
+
+def write_table(output_dir: Path, outcomes: Iterable[Outcome]) -> None:
+    """Write `faces.csv`: a line per track, and one per video without any."""
+    path = output_dir / TABLE
+    temporary = path.with_suffix(".tmp")
+    video_columns = ("source", "status", "height", "width", "fps", "video_frames")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow((*video_columns, "frames_without_face", *TRACK_COLUMNS, "note"))
+        for outcome in outcomes:
+            start = (outcome.source, outcome.status, outcome.height, outcome.width)
+            start += (outcome.fps, outcome.num_frames, outcome.frames_without_face)
+            for track in outcome.tracks or [{}]:
+                row = [track.get(column, "") for column in TRACK_COLUMNS]
+                writer.writerow((*start, *row, outcome.note))
+    temporary.replace(path)

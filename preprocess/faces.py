@@ -1,0 +1,254 @@
+"""Faces of raw videos and frame folders -> square face crops, one folder or file per face.
+
+Faces are detected, followed over time and cut out with a steady box. The result can be given to
+`preprocess.videos`, or named in annotation files. Needs the extra `faces` (dlib).
+"""
+
+import argparse
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import fields
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+
+from datasets.faces import STYLES, create_detector, parse_style
+from datasets.faces.crops import ALIGNMENTS, BORDERS, BOXES
+from preprocess.common import SHOWN_PROBLEMS, PreparationError, Progress, run_command
+from preprocess.face_jobs import FORMATS, FaceSettings, Job, Outcome, Worker, start_worker, work
+from preprocess.face_journal import (
+    JOURNAL,
+    TABLE,
+    Journal,
+    is_done,
+    list_jobs,
+    read_journal,
+    write_table,
+)
+
+logger = logging.getLogger(__name__)
+
+FAILED = ("unreadable", "failed")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of `python -m preprocess.faces`."""
+    parser = argparse.ArgumentParser("preprocess.faces", description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    default = FaceSettings()
+    add("inputs", type=Path, nargs="+", metavar="INPUT", help="videos, frame folders, or folders")
+    add("--output_dir", type=Path, required=True, metavar="DIR", help="gets the crops")
+    add("--size", type=int, default=default.size, help="side of the crops in pixels")
+    add(
+        "--margin",
+        default=default.margin,
+        metavar="STYLE|NUMBER",
+        help=f"{', '.join(STYLES)}, or what is added on each side as a share of the face",
+    )
+    add("--align", choices=ALIGNMENTS, default=default.align, help="similarity: eyes made level")
+    add(
+        "--box",
+        choices=BOXES,
+        default=default.box,
+        help="constant: one box for the whole track instead of one that follows the face",
+    )
+    add(
+        "--border",
+        choices=BORDERS,
+        help="what shows outside the frame; inside: crops are moved "
+        "into the frame (default: inside, with --align similarity black)",
+    )
+    add(
+        "--smooth_seconds",
+        type=float,
+        default=default.smooth_seconds,
+        help="smoothing of the box over time; 0: none",
+    )
+    add(
+        "--faces",
+        choices=("largest", "all"),
+        default=default.faces,
+        help="the most prominent face of each video, or every face in a folder face_<n>",
+    )
+    add("--landmarks", action="store_true", help="write landmarks.npz beside the crops")
+    add("--format", choices=FORMATS, default=default.format, help="of the crops")
+    add("--quality", type=int, default=default.quality, help="of jpg, 1 to 100")
+    add("--every", type=int, default=default.every, metavar="N", help="take every N-th frame")
+    add(
+        "--max_gap_seconds",
+        type=float,
+        default=default.max_gap_seconds,
+        help="a face out of sight for longer is another track",
+    )
+    add(
+        "--min_face",
+        type=float,
+        default=default.min_face,
+        metavar="SHARE",
+        help="smallest face, as a share of the frame's shorter side; smaller is slower",
+    )
+    add("--num_workers", type=int, default=min(os.cpu_count() or 1, 16),
+        help="processes; 0: this one")  # fmt: skip
+    return parser
+
+
+def read_settings(flags: argparse.Namespace) -> FaceSettings:
+    """Settings of the flags, checked.
+
+    Raises:
+        PreparationError: a value that is not allowed.
+    """
+    if flags.border is None:
+        flags.border = "inside" if flags.align == "none" else "black"
+    rules = (
+        ("size", 8, 4096), ("quality", 1, 100), ("every", 1, 10**6), ("smooth_seconds", 0, 60),
+        ("max_gap_seconds", 0, 3600), ("min_face", 0.01, 1),
+    )  # fmt: skip
+    for name, low, high in rules:
+        if not low <= getattr(flags, name) <= high:
+            raise PreparationError(f"--{name} {getattr(flags, name)}: allowed are {low} to {high}")
+    if flags.format == "mp4" and flags.size % 2:
+        raise PreparationError(f"--size {flags.size}: --format mp4 needs an even number")
+    if flags.align != "none" and (flags.box == "constant" or flags.border == "inside"):
+        raise PreparationError(
+            "--align similarity moves the crop with the eyes: it goes with --box smooth and with "
+            "--border black or repeat"
+        )
+    parse_style(flags.margin)
+    return FaceSettings(
+        **{field.name: getattr(flags, field.name) for field in fields(FaceSettings)}
+    )
+
+
+def check_folders(jobs: Sequence[Job], output_dir: Path) -> None:
+    """Refuse an output folder that holds or is one of the sources.
+
+    Raises:
+        PreparationError: naming both.
+    """
+    output = Path(os.path.abspath(output_dir))
+    for job in jobs:
+        source = Path(job.source)
+        if source == output or output in source.parents or source in output.parents:
+            raise PreparationError(
+                f"--output_dir {output_dir} and the source {source} lie in one another; choose a "
+                "folder apart from the videos"
+            )
+
+
+def run_jobs(
+    jobs: Sequence[Job], settings: FaceSettings, output_dir: Path, num_workers: int
+) -> Iterator[Outcome]:
+    """Do the videos, in this process or several; outcomes come as they are ready.
+
+    Raises:
+        PreparationError: a worker process died.
+    """
+    if num_workers == 0 or len(jobs) == 1:
+        worker = Worker(settings, output_dir)
+        yield from map(worker, jobs)
+        return
+    waiting = iter(jobs)
+    with ProcessPoolExecutor(
+        min(num_workers, len(jobs)),
+        mp_context=get_context("spawn"),
+        initializer=start_worker,
+        initargs=(settings, output_dir),
+    ) as pool:
+        pending = {pool.submit(work, job) for job in islice(waiting, 4 * num_workers)}
+        try:
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield Outcome(**future.result())
+                    pending |= {pool.submit(work, job) for job in islice(waiting, 1)}
+        except BrokenProcessPool as error:
+            raise PreparationError(
+                "a worker process died (out of memory, or a file that crashes the decoder); the "
+                "same command goes on where it stopped; with --num_workers 0 it stops at the file"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def report(outcomes: Sequence[Outcome], output_dir: Path) -> None:
+    """Say what was found.
+
+    Raises:
+        PreparationError: videos could not be read, or none shows a face.
+    """
+    for status in ("no_face", *FAILED):
+        some = [outcome for outcome in outcomes if outcome.status == status]
+        for outcome in some[:SHOWN_PROBLEMS]:
+            said = outcome.note or f"no face in {outcome.num_frames} frames"
+            logger.warning("%s: %s: %s", status, outcome.source, said)
+        if len(some) > SHOWN_PROBLEMS:
+            logger.warning("... and %d more: %s", len(some) - SHOWN_PROBLEMS, status)
+    for outcome in outcomes:
+        if outcome.status == "ok" and outcome.note:
+            logger.warning("damaged, used: %s: %s", outcome.source, outcome.note)
+    cropped = [outcome for outcome in outcomes if outcome.tracks]
+    tracks = [track for outcome in cropped for track in outcome.tracks]
+    partly = sum(track["num_frames"] < o.num_frames for o in cropped for track in o.tracks)
+    logger.info(
+        "%d tracks of %d videos, %d frames (%d of them interpolated); %d tracks do not cover their "
+        "video; %d videos without a face: %s",
+        len(tracks), len(cropped), sum(track["num_frames"] for track in tracks),
+        sum(track["interpolated"] for track in tracks), partly,
+        sum(o.status == "no_face" for o in outcomes), output_dir / TABLE,
+    )  # fmt: skip
+    bad = sum(outcome.status in FAILED for outcome in outcomes)
+    if bad:
+        raise PreparationError(
+            f"{bad} of {len(outcomes)} videos could not be done; they are listed above and in "
+            f"{output_dir / TABLE}, and the same command tries them again"
+        )
+    if not tracks:
+        raise PreparationError(f"no face was found in any of the {len(outcomes)} videos")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write crops, `faces.csv` and the journal.
+
+    Raises:
+        PreparationError: wrong flags or folders, or videos that could not be done.
+    """
+    flags = build_parser().parse_args(argv)
+    settings = read_settings(flags)
+    jobs = list_jobs(flags.inputs)
+    check_folders(jobs, flags.output_dir)
+    known = read_journal(flags.output_dir, settings)
+    todo = [job for job in jobs if not is_done(known.get(job.source), flags.output_dir)]
+    if todo:
+        create_detector()  # says what is missing before any worker starts
+    if len(todo) < len(jobs):
+        logger.info("%d of %d videos are done (%s)", len(jobs) - len(todo), len(jobs), JOURNAL)
+    journal = Journal(flags.output_dir, settings)
+    progress = Progress(total=len(jobs), done=len(jobs) - len(todo), what="videos")
+    begun, frames = time.monotonic(), 0
+    for outcome in run_jobs(todo, settings, flags.output_dir, flags.num_workers):
+        journal.add(outcome)
+        known[outcome.source] = outcome
+        frames += outcome.num_frames
+        progress.advance()
+    progress.close()
+    journal.close()
+    shutil.rmtree(flags.output_dir / ".partial", ignore_errors=True)
+    outcomes = [known[job.source] for job in jobs]
+    write_table(flags.output_dir, outcomes)
+    if todo:
+        seconds = time.monotonic() - begun
+        logger.info(
+            "%d videos, %d frames in %.1f s: %.0f frames/s", len(todo), frames, seconds,
+            frames / seconds,
+        )  # fmt: skip
+    report(outcomes, flags.output_dir)
+
+
+if __name__ == "__main__":
+    run_command(main)
