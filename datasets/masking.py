@@ -123,10 +123,12 @@ def _tube(grid: tuple[int, int, int], ratio: float) -> Masking:
     t, h, w = grid
     hidden = _num_hidden(ratio, h * w, "of a time step")
 
-    def draw(rng: np.random.Generator) -> np.ndarray:
-        return np.tile(_permuted_rows(rng, 1, h * w, hidden), (t, 1))  # (t, h*w)
-
+    draw = partial(_draw_tube, steps=t, num_tokens=h * w, hidden=hidden)
     return Masking(kind="tube", grid=grid, num_masked=t * hidden, draw=draw)
+
+
+def _draw_tube(rng: np.random.Generator, *, steps: int, num_tokens: int, hidden: int) -> np.ndarray:
+    return np.tile(_permuted_rows(rng, 1, num_tokens, hidden), (steps, 1))  # (t, h*w)
 
 
 def _random(grid: tuple[int, int, int], ratio: float) -> Masking:
@@ -156,17 +158,36 @@ def _part_window(
             f"it (symmetry {symmetry!r}) holds {window_h * drawn_w}: choose a ratio of at least 0.5"
         )
 
-    def draw(rng: np.random.Generator) -> np.ndarray:
-        num_drawn = window_h * drawn_w
-        parts = _permuted_rows(rng, rows * columns, num_drawn, num_drawn - visible)
-        parts = parts.reshape(rows * columns, window_h, drawn_w)
-        if symmetry is not None:
-            parts = _one_half_only(rng, parts, same_side=symmetry == "global")
-        parts = parts.reshape(rows, columns, window_h, window_w).transpose(0, 2, 1, 3)
-        return np.tile(parts.reshape(1, h * w), (t, 1))  # (t, h*w)
-
+    draw = partial(
+        _draw_part_window,
+        grid=grid,
+        window=(window_h, window_w),
+        visible=visible,
+        symmetry=symmetry,
+    )
     num_masked = t * rows * columns * hidden
     return Masking(kind="part_window", grid=grid, num_masked=num_masked, draw=draw)
+
+
+def _draw_part_window(
+    rng: np.random.Generator,
+    *,
+    grid: tuple[int, int, int],
+    window: tuple[int, int],
+    visible: int,
+    symmetry: str | None,
+) -> np.ndarray:
+    """One tube with `visible` tokens in every window: (t, h*w)."""
+    (t, h, w), (window_h, window_w) = grid, window
+    rows, columns = h // window_h, w // window_w
+    drawn_w = window_w if symmetry is None else window_w // 2
+    num_drawn = window_h * drawn_w
+    parts = _permuted_rows(rng, rows * columns, num_drawn, num_drawn - visible)
+    parts = parts.reshape(rows * columns, window_h, drawn_w)
+    if symmetry is not None:
+        parts = _one_half_only(rng, parts, same_side=symmetry == "global")
+    parts = parts.reshape(rows, columns, window_h, window_w).transpose(0, 2, 1, 3)
+    return np.tile(parts.reshape(1, h * w), (t, 1))
 
 
 def _one_half_only(rng: np.random.Generator, halves: np.ndarray, *, same_side: bool) -> np.ndarray:

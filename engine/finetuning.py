@@ -39,11 +39,13 @@ def finetune(flags: argparse.Namespace) -> dict | None:
     set_up_logging(workers.is_main)
     set_up_kernels(workers.device)
     build.require(flags, "data_path")
-    weights = _weights_to_evaluate(flags) if flags.eval else None
-    setting = settle(flags, workers, weights)
-    if flags.eval:
-        return _evaluate_only(setting, *weights)
-    return _train_and_test(setting)
+    if not flags.eval:
+        return _train_and_test(settle(flags, workers))
+    path = _weights_to_evaluate(flags)
+    content = models.read_checkpoint(path)
+    ours = isinstance(content, dict) and "model_config" in content
+    setting = settle(flags, workers, content if ours else None)
+    return _evaluate_only(setting, path, content)
 
 
 def _train_and_test(setting: Setting) -> dict | None:
@@ -65,6 +67,8 @@ def _train_and_test(setting: Setting) -> dict | None:
     if flags.finetune and not resume:
         report = models.load_weights(setting.model, flags.finetune)
         logger.info("weights of %s\n%s", flags.finetune, report)
+    if not resume and flags.init_scale != models.HEAD_SCALE:
+        setting.model.head.weight.data.mul_(flags.init_scale / models.HEAD_SCALE)
     run = _training(setting, train_set, steps, batch, output_dir)
     if resume:
         run.resume_from(resume)
@@ -222,8 +226,8 @@ def _report(setting: Setting, model, annotations, split, weights, note, output_d
     return metrics
 
 
-def _weights_to_evaluate(flags: argparse.Namespace) -> tuple[str, dict | None]:
-    """Which file `--eval` tests; its content if it is a checkpoint of ours.
+def _weights_to_evaluate(flags: argparse.Namespace) -> str:
+    """Which file `--eval` tests.
 
     Raises:
         FileNotFoundError: nothing to evaluate.
@@ -237,12 +241,16 @@ def _weights_to_evaluate(flags: argparse.Namespace) -> tuple[str, dict | None]:
             f"--eval: {path} does not exist; name a checkpoint with --resume, or an --output_dir "
             "that holds a finished run"
         )
-    return path, models.read_checkpoint(path)
+    return path
 
 
-def _evaluate_only(setting: Setting, path: str, content: dict | None) -> dict:
+def _evaluate_only(setting: Setting, path: str, content: dict) -> dict:
     flags = setting.flags
-    report = models.load_weights(setting.model, path)
+    if flags.test_weights == "ema":
+        if not content.get("model_ema"):
+            raise ValueError(f"--test_weights ema: {path} holds no averaged weights")
+        content = {"model": content["model_ema"]}
+    report = models.load_weights(setting.model, content)
     logger.info("weights of %s\n%s", path, report)
     annotations = setting.read(flags.eval_split, flags.eval_data_path)
     if annotations is None:

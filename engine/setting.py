@@ -9,6 +9,8 @@ import torch
 import models
 from datasets import clips
 from datasets.annotations import Annotations, read_annotations
+from datasets.catalog import DatasetSpec
+from datasets.classes import LabelNames, read_classes
 from engine import build
 from engine.distributed import Workers
 from engine.evaluate import Evaluated, evaluate
@@ -80,57 +82,72 @@ class Setting:
 
 
 def settle(
-    flags: argparse.Namespace, workers: Workers, weights: tuple[str, dict | None] | None
+    flags: argparse.Namespace, workers: Workers, checkpoint: dict | None = None
 ) -> Setting:
-    """Resolve data set, task, model and precision; checkpoints of ours know their own."""
-    content = weights[1] if weights else None
-    if content:
-        _adopt(flags, content)
+    """Resolve data set, task, model and precision.
+
+    Args:
+        flags: parsed flags; what a checkpoint knows better is put into them.
+        workers: processes and device.
+        checkpoint: content of one of our checkpoints, whose model, labels and clips are taken
+            over, so that evaluation needs no flags for them.
+
+    Raises:
+        ValueError: labels, data set and flags contradict each other.
+    """
+    if checkpoint:
+        _adopt(flags, checkpoint)
     spec = build.resolve_spec(flags)
-    kind = spec.task if spec else "classification"
-    names = _label_names(flags, spec, content)
-    task = create_task(kind, flags, names)
-    if content:
-        model = models.create_model(**content["model_config"])
+    labels = _labels(flags, spec, checkpoint)
+    task = create_task(labels.task, flags, list(labels.class_names))
+    if checkpoint:
+        model = models.create_model(**checkpoint["model_config"])
     else:
         model = build.create_model(flags, num_classes=task.num_outputs)
-    window = tuple(flags.face_window) if flags.face_window else spec and spec.face_window
     return Setting(
         flags=flags,
         workers=workers,
         precision=choose_precision(flags.amp, workers.device, width=model.embed_dim),
         model=model.to(workers.device),
         task=task,
-        kind=kind,
-        window=window,
+        kind=labels.task,
+        window=tuple(flags.face_window) if flags.face_window else spec and spec.face_window,
     )
 
 
-def _adopt(flags: argparse.Namespace, content: dict) -> None:
+def _adopt(flags: argparse.Namespace, checkpoint: dict) -> None:
     """Take from a checkpoint what decides how clips are made, unless given on the command line."""
-    for name in ("data_set", "nb_classes", "num_frames", "sampling_rate", "face_window",
-                 "input_size"):  # fmt: skip
-        if name not in flags.explicit and name in content["flags"]:
-            setattr(flags, name, content["flags"][name])
+    for name in ("data_set", "nb_classes", "num_frames", "sampling_rate", "face_window"):
+        if name not in flags.explicit and name in checkpoint["flags"]:
+            setattr(flags, name, checkpoint["flags"][name])
 
 
-def _label_names(flags, spec, content: dict | None) -> list[str]:
-    """Class or dimension names: the data set's, else numbers.
+def _labels(
+    flags: argparse.Namespace, spec: DatasetSpec | None, checkpoint: dict | None
+) -> LabelNames:
+    """Task and label names: the checkpoint's, the data set's, those beside the CSVs, or numbers.
 
     Raises:
-        ValueError: the number of classes is unknown or contradicts the data set.
+        ValueError: the number of classes is unknown, or two sources of it contradict each other.
     """
-    if content and content.get("class_names"):
-        return list(content["class_names"])
-    known = list(spec.class_names) if spec and spec.class_names else None
-    count = flags.nb_classes or (len(known) if known else None)
-    if count is None:
+    beside = read_classes(flags.data_path)
+    task = spec.task if spec and spec.class_names else beside.task if beside else "classification"
+    if checkpoint and checkpoint.get("class_names"):
+        return LabelNames(task=task, class_names=tuple(checkpoint["class_names"]))
+    if spec and spec.class_names:
+        names, source = spec.class_names, spec.name
+    elif beside:
+        names, source = beside.class_names, f"{flags.data_path}/classes.json"
+    elif flags.nb_classes:
+        return LabelNames(task=task, class_names=tuple(map(str, range(flags.nb_classes))))
+    else:
         raise ValueError(
-            "the number of classes is unknown: give --nb_classes or a known --data_set"
+            "the number of classes is unknown: give --nb_classes, a --data_set of the catalogue, "
+            f"or put a classes.json into {flags.data_path}"
         )
-    if known and count != len(known):
+    if flags.nb_classes not in (None, len(names)):
         raise ValueError(
-            f"--nb_classes {count}: {spec.name} has {len(known)} ({', '.join(known)}); leave "
-            "--nb_classes out, or use --data_set custom for other labels"
+            f"--nb_classes {flags.nb_classes}: {source} has {len(names)} ({', '.join(names)}); "
+            "leave --nb_classes out, or use --data_set custom for other labels"
         )
-    return known or [str(index) for index in range(count)]
+    return LabelNames(task=task, class_names=tuple(names))

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 
@@ -130,3 +132,12 @@ def test_errors_say_what_to_do(arguments, words):
         make_masking(**{"kind": "tube", "grid": GRID, "ratio": 0.9, **arguments})
     for word in words:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["tube", "random", "part_window"])
+def test_masking_travels_to_spawned_workers(kind):
+    options = {"part_win_size": (2, 5, 10)} if kind == "part_window" else {}
+    masking = make_masking(kind, (8, 10, 10), 0.9, **options)
+    copy = pickle.loads(pickle.dumps(masking))
+    expected = masking(generator(0, 0, 0, 0, "mask"))
+    np.testing.assert_array_equal(copy(generator(0, 0, 0, 0, "mask")), expected)
