@@ -17,7 +17,8 @@ PRETRAIN_BATCH=${PRETRAIN_BATCH:-32}
 FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-20}
 FINETUNE_LR=${FINETUNE_LR:-8e-3}
 FINETUNE_BATCH=${FINETUNE_BATCH:-32}
-VIDEO_EPOCHS=${VIDEO_EPOCHS:-200}      # with --videos
+VIDEO_CLIPS=${VIDEO_CLIPS:-4000}       # with --videos: clips to train on, at least 10 of each video
+VIDEO_BATCH=${VIDEO_BATCH:-16}
 NUM_PICTURES=${NUM_PICTURES:-6}
 SEED=${SEED:-0}
 
@@ -53,13 +54,13 @@ started=$SECONDS
 
 step() { printf '\n== %s\n' "$*"; }
 
-# pretrain CSV RUN_DIR EPOCHS FLAGS...
+# pretrain CSV RUN_DIR EPOCHS BATCH FLAGS...
 pretrain() {
   launch run_pretrain.py --model pretrain_svfap_tiny_patch8_64 --data_path "$1" \
-    --mask_type tube --mask_ratio 0.9 --sampling_rate 4 --batch_size "$PRETRAIN_BATCH" \
+    --mask_type tube --mask_ratio 0.9 --sampling_rate 4 --batch_size "$4" \
     --epochs "$3" --warmup_epochs 2 --lr "$PRETRAIN_LR" --opt_betas 0.9 0.95 \
     --save_ckpt_freq 1000 --seed "$SEED" --visualize "$NUM_PICTURES" \
-    --log_dir "$2" --output_dir "$2" "${@:4}"
+    --log_dir "$2" --output_dir "$2" "${@:5}"
 }
 
 # finetune RUN_DIR FLAGS...: fold 1 of the drawn faces
@@ -83,8 +84,10 @@ if [[ -n $videos ]]; then
   data=$data/videos-$name runs=$runs/videos-$name
   step "list the videos of $videos"
   interruptible "$PYTHON" -m preprocess.videos "$videos" --output_dir "$data" --link_dir "$data/links"
+  count=$(wc -l <"$data/info_clean.csv")
+  epochs=$((VIDEO_CLIPS / count > 10 ? VIDEO_CLIPS / count : 10))
   step "pre-train the tiny SVFAP on them"
-  pretrain "$data/info_clean.csv" "$runs" "$VIDEO_EPOCHS"
+  pretrain "$data/info_clean.csv" "$runs" "$epochs" "$VIDEO_BATCH"
   step "done"
   echo "videos that could not be used: $data/broken.csv"
   echo "look at the reconstructions of your videos, and at the loss in curves.png"
@@ -103,7 +106,8 @@ interruptible "$PYTHON" -m preprocess.dfew --dataset_dir "$data/synthetic/dfew" 
   --output_dir "$data/dfew/org" --allow_other_counts --val_fraction 0.1
 
 step "pre-train: reconstruct faces of which 90 % is hidden"
-pretrain "$data/voxceleb2/info_clean.csv" "$runs/pretrain" "$PRETRAIN_EPOCHS" --data_set voxceleb2
+pretrain "$data/voxceleb2/info_clean.csv" "$runs/pretrain" "$PRETRAIN_EPOCHS" "$PRETRAIN_BATCH" \
+  --data_set voxceleb2
 step "fine-tune what was pre-trained, and test it on people it has not seen"
 finetune "$runs/pretrained" --finetune "$runs/pretrain/checkpoint-last.pth"
 step "the same from scratch, for comparison"
