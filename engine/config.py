@@ -178,6 +178,7 @@ def _add_run_flags(parser: Parser) -> None:
     group.add_argument(
         "--print_freq", type=int, default=10, metavar="STEPS", help="steps between two reports"
     )
+    _switch(group, "report", default=True, text="write report.html at the end")
     group.add_argument("--dry_run", action="store_true", help="print the resolved plan and exit")
     for name in OBSOLETE_FLAGS:
         kind = {"action": "store_true"} if name == "dist_on_itp" else {}

@@ -14,6 +14,7 @@ from engine.log import EpochLog, set_up_logging
 from engine.loop import Training, train
 from engine.optim import create_average, create_optimizer, parameter_settings
 from engine.precision import set_up_kernels
+from engine.report import write_report
 from engine.schedules import cosine_schedule, weight_decay_schedule
 from engine.setting import Setting, settle
 from engine.tasks import FinetuningLoss
@@ -215,6 +216,8 @@ def _report(setting: Setting, model, annotations, split, weights, note, output_d
             )
         if (output_dir / "log.jsonl").exists():
             plots.plot_curves(output_dir / "log.jsonl", output_dir / "curves.png")
+        if setting.flags.report:
+            write_report(output_dir)
     if setting.workers.is_main:
         summary = metrics.get("mean", metrics)
         shown = "  ".join(f"{k} {v:.4f}" for k, v in summary.items() if isinstance(v, float))

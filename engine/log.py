@@ -18,12 +18,14 @@ logger = logging.getLogger(__name__)
 def set_up_logging(is_main: bool) -> None:
     """Plain lines on standard output; other processes than the first only warn."""
     logging.basicConfig(
-        level=logging.INFO if is_main else logging.WARNING,
+        level=logging.WARNING,  # libraries only speak up when something is wrong
         format="%(asctime)s %(message)s",
         datefmt="%H:%M:%S",
         stream=sys.stdout,
         force=True,
     )
+    for name in ("models", "datasets", "engine"):
+        logging.getLogger(name).setLevel(logging.INFO if is_main else logging.WARNING)
 
 
 def run_facts() -> dict:

@@ -16,6 +16,7 @@ from engine.loop import Training, train
 from engine.objectives import MaskedReconstruction
 from engine.optim import create_optimizer, parameter_settings
 from engine.precision import choose_precision, set_up_kernels
+from engine.report import write_report
 from engine.schedules import cosine_schedule, weight_decay_schedule
 from engine.unreadable import UnreadableBudget
 
@@ -200,4 +201,6 @@ def _finish(flags, run, objective, masking, annotations, window, output_dir: Pat
             device=run.workers.device,
             output_dir=output_dir / "reconstructions",
         )
+    if flags.report:
+        write_report(output_dir)
     logger.info("checkpoints, log and pictures are in %s", output_dir)

@@ -81,9 +81,7 @@ class Setting:
         )
 
 
-def settle(
-    flags: argparse.Namespace, workers: Workers, checkpoint: dict | None = None
-) -> Setting:
+def settle(flags: argparse.Namespace, workers: Workers, checkpoint: dict | None = None) -> Setting:
     """Resolve data set, task, model and precision.
 
     Args:

@@ -11,13 +11,13 @@ PRETRAIN_FLAGS = [
     "2", "--num_bottleneck_tokens", "2", "--decoder_depth", "1", "--mask_ratio", "0.75",
     "--sampling_rate", "2", "--batch_size", "4", "--epochs", "2", "--warmup_epochs", "1",
     "--lr", "1e-2", "--num_workers", "0", "--device", "cpu", "--visualize", "0", "--seed", "3",
-    "--drop_path", "0.1",
+    "--drop_path", "0.1", "--no_report",
 ]  # fmt: skip
 FINETUNE_FLAGS = [
     "--model", "svfap_tiny_patch8_64", "--input_size", "32", "--stage_depths", "1", "2", "2",
     "--num_bottleneck_tokens", "2", "--nb_classes", "2", "--sampling_rate", "2",
     "--batch_size", "4", "--epochs", "2", "--warmup_epochs", "1", "--lr", "1e-2",
-    "--num_workers", "0", "--device", "cpu", "--seed", "3",
+    "--num_workers", "0", "--device", "cpu", "--seed", "3", "--no_report",
 ]  # fmt: skip
 
 
