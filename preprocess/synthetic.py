@@ -233,6 +233,7 @@ def draw_data_set(output_dir: Path, settings: Settings, *, num_workers: int) -> 
                 job(output_dir, settings, index)
                 progress.update()
             return
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the workers: one core each
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(num_workers, context, _start_worker) as pool:
             waiting = [pool.submit(job, output_dir, settings, index) for job, index in jobs]

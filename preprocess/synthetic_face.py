@@ -5,6 +5,8 @@ All contours of all frames of a clip are computed at once, in face units (see
 drawn from the same points that become the landmarks, so these are exact.
 """
 
+import functools
+
 import numpy as np
 
 from preprocess.synthetic_identity import Identity
@@ -63,7 +65,7 @@ class FaceGeometry:
         lean = identity.au_asymmetry[:, None] * np.array((1.0, -1.0))
         self.units = np.clip(units * (1 + lean), 0, 1)  # (T, A, 2 sides)
         self.rotation = rotation(motion.pose)
-        self.jaw_drop = self.mean("AU26") * 0.16 + self.mean("AU27") * 0.3
+        self.jaw_drop = self.mean("AU26") * 0.19 + self.mean("AU27") * 0.3
         self.jaw_drop += 0.02 * self.mean("AU25") - 0.03 * self.mean("AU17")
         self.neutral_jaw = self._neutral_jaw()
 
@@ -139,6 +141,7 @@ class FaceGeometry:
         fields.append((0 * x, bump(0, who.mouth_y + 0.3, 0.25, 0.14)))
         return np.stack([np.stack(field, -1) for field in fields])
 
+    @functools.cached_property
     def displacement_weights(self) -> np.ndarray:
         """How far each field pulls in each frame, (T, K), face units."""
         columns = [self.jaw_drop]
@@ -159,7 +162,7 @@ class FaceGeometry:
     def displace(self, points: np.ndarray) -> np.ndarray:
         """Move points of the resting skin with the muscles, (n, 2) -> (T, n, 2)."""
         return points + np.einsum(
-            "tk,knc->tnc", self.displacement_weights(), self.displacement_basis(points)
+            "tk,knc->tnc", self.displacement_weights, self.displacement_basis(points)
         )
 
     def _neutral_jaw(self) -> np.ndarray:
@@ -181,15 +184,17 @@ class FaceGeometry:
         even = np.linspace(0, length[-1], 65)
         return np.stack([np.interp(even, length, dense[:, c]) for c in (0, 1)], 1)
 
+    @functools.cached_property
     def jaw(self) -> np.ndarray:
         """Contour from one ear over the chin to the other, (T, 65, 2)."""
-        weights, basis = self.displacement_weights(), self.displacement_basis(self.neutral_jaw)
+        weights, basis = self.displacement_weights, self.displacement_basis(self.neutral_jaw)
         moved = self.neutral_jaw + np.einsum("t,nc->tnc", weights[:, 0], basis[0])
         narrow = 1 - 0.12 * self.jaw_drop[:, None] * np.clip(self.neutral_jaw[:, 1], 0, 1)
         return np.stack([moved[..., 0] * narrow, moved[..., 1]], -1)
 
     # ---- eyes and brows ---------------------------------------------------------------------
 
+    @functools.cached_property
     def brows(self) -> np.ndarray:
         """Centre lines of both brows from inner to outer end, (T, 2, 5, 2)."""
         who = self.identity
@@ -199,13 +204,14 @@ class FaceGeometry:
         for s, side in enumerate(SIDES):
             au = {name: self.units[:, i, s, None] for i, name in enumerate(AU_NAMES)}
             y = who.brow_y + who.brow_slope * u - who.brow_arch * np.sin(np.pi * u**0.85 * 0.92)
-            y = y - 0.175 * au["AU01"] * inner - 0.16 * au["AU02"] * outer
-            y = y + au["AU04"] * (0.125 - 0.06 * u) * (1 - 0.75 * au["AU01"] * inner)
-            y = y + 0.06 * au["AU09"] * (1 - 0.8 * u) - 0.015 * au["AU05"]
+            y = y - 0.2 * au["AU01"] * inner - 0.185 * au["AU02"] * outer
+            y = y + au["AU04"] * (0.145 - 0.06 * u) * (1 - 0.75 * au["AU01"] * inner)
+            y = y + 0.085 * au["AU09"] * (1 - 0.8 * u) - 0.015 * au["AU05"]
             x = 0.17 + who.brow_length * u - 0.06 * au["AU04"] * (1 - 0.7 * u)
             lines.append(np.stack([side * x, y], -1))
         return np.stack(lines, 1)
 
+    @functools.cached_property
     def eyes(self) -> tuple[np.ndarray, np.ndarray]:
         """Upper and lower lid margins from inner to outer corner, (T, 2, 19, 2) each."""
         who = self.identity
@@ -232,6 +238,7 @@ class FaceGeometry:
 
     # ---- mouth ------------------------------------------------------------------------------
 
+    @functools.cached_property
     def mouth(self) -> dict[str, np.ndarray]:
         """The four lip curves from the picture's left to right corner, (T, 41, 2) each."""
         who, f = self.identity, LIP_POSITIONS
@@ -272,13 +279,14 @@ class FaceGeometry:
         width = 1 + 0.3 * side("AU12") + 0.3 * side("AU20") + 0.08 * side("AU14")
         width = width + 0.04 * side("AU10") + 0.05 * side("AU15") - 0.42 * side("AU18")
         width = width - 0.2 * side("AU23") - 0.05 * side("AU26") - 0.16 * side("AU27")
-        height = who.mouth_y - 0.2 * side("AU12") + 0.17 * side("AU15") + 0.06 * side("AU20")
+        height = who.mouth_y - 0.23 * side("AU12") + 0.19 * side("AU15") + 0.06 * side("AU20")
         height = height - 0.05 * side("AU09") - 0.03 * side("AU10") - 0.02 * side("AU14")
         height = height + 0.5 * self.jaw_drop[:, None] - 0.02 * side("AU17")
         return who.mouth_half_width * np.maximum(width, 0.5), height
 
     # ---- nose and landmarks -----------------------------------------------------------------
 
+    @functools.cached_property
     def nose_base(self) -> np.ndarray:
         """Five points under the nose from the picture's left to right, (T, 5, 2)."""
         who = self.identity
@@ -290,8 +298,8 @@ class FaceGeometry:
 
     def landmarks(self) -> np.ndarray:
         """The 68 points in the iBUG 300-W order, (T, 68, 2) in face units on the face."""
-        brows, mouth = self.brows(), self.mouth()
-        upper, lower = self.eyes()
+        brows, mouth = self.brows, self.mouth
+        upper, lower = self.eyes
         bridge_y = np.linspace(0.0, self.identity.nose_y - 0.05, 4)
         bridge = np.stack([np.zeros(4), bridge_y], 1)
         bridge = np.broadcast_to(bridge, (len(brows), 4, 2))
@@ -303,11 +311,11 @@ class FaceGeometry:
         inside = list(INNER_LIP_STEPS)
         return np.concatenate(
             [
-                self.jaw()[:, ::4],
+                self.jaw[:, ::4],
                 brows[:, 0, ::-1],
                 brows[:, 1],
                 bridge,
-                self.nose_base(),
+                self.nose_base,
                 np.stack(left + right, 1),
                 mouth["outer_upper"][:, list(OUTER_LIP_STEPS)],
                 mouth["outer_lower"][:, list(OUTER_LIP_STEPS[-2:0:-1])],

@@ -83,7 +83,7 @@ class FeatureShapes:
     def eyes(self) -> list[Shape]:
         """White, iris, pupil, lid shadow, lashes of both eyes."""
         who = self.geometry.identity
-        uppers, lowers = self.geometry.eyes()
+        uppers, lowers = self.geometry.eyes
         lash = np.minimum(who.hair * 0.4, 60) * (0.5 if who.makeup > 0.3 else 1)
         shapes = []
         for s in (0, 1):
@@ -129,7 +129,7 @@ class FeatureShapes:
     def catchlights(self) -> list[Shape]:
         """Reflections on the eyes, gone when the lids are closed."""
         who, motion = self.geometry.identity, self.geometry.motion
-        uppers, lowers = self.geometry.eyes()
+        uppers, lowers = self.geometry.eyes
         angle = np.linspace(0, 2 * np.pi, 8, endpoint=False)
         ring = 0.024 * np.stack([np.cos(angle), np.sin(angle)], -1)
         shapes = []
@@ -148,7 +148,7 @@ class FeatureShapes:
     def brows(self) -> list[Shape]:
         """Brows as a soft area and hairs."""
         who = self.geometry.identity
-        centre = self.geometry.brows()
+        centre = self.geometry.brows
         to_dense = spline_matrix(5, 4)
         u = np.linspace(0, 1, 17)
         taper = np.interp(u, (0, 0.12, 0.5, 1), (0.55, 1, 0.85, 0.12)) * who.brow_thickness
@@ -175,7 +175,7 @@ class FeatureShapes:
     def nose(self) -> list[Shape]:
         """Nostrils; the rest of the nose is relief."""
         who = self.geometry.identity
-        base = self.geometry.nose_base()
+        base = self.geometry.nose_base
         angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
         shapes = []
         for s, side in enumerate(SIDES):
@@ -193,7 +193,7 @@ class FeatureShapes:
     def mouth(self) -> list[Shape]:
         """Inside of the mouth, tongue, teeth and lips."""
         who = self.geometry.identity
-        lips = self.geometry.mouth()
+        lips = self.geometry.mouth
         upper, lower = lips["inner_upper"], lips["inner_lower"]
         gap = lower[:, 20, 1] - upper[:, 20, 1]
         seen = np.clip((gap - 0.012) / 0.02, 0, 1)

@@ -230,7 +230,7 @@ def _expression(rng: np.random.Generator, emotion: str, num_frames: int) -> np.n
         prototype = {k: v for k, v in prototype.items() if k not in ("AU23", "AU24", "AU17")}
         prototype.update(SHOUTING)
     apexes, ramps = draw_envelope(rng, num_frames)
-    strength = 1.0 if emotion == "neutral" else rng.uniform(0.55, 1.0)
+    strength = 1.0 if emotion == "neutral" else rng.uniform(0.65, 1.0)
     time = np.arange(num_frames)[:, None]
     track = np.zeros((num_frames, len(AU_NAMES)))
     for name, (low, high, probability) in prototype.items():
@@ -279,9 +279,9 @@ def _head(rng: np.random.Generator, emotion: str, num_frames: int) -> dict:
     """Pose, shift, zoom and gaze; a little of the head's attitude goes with the emotion."""
     liveliness = rng.uniform(0.2, 1.0)
     drift = np.stack([smooth_noise(rng, num_frames, 22) for _ in range(3)], axis=1)
-    base = rng.normal(0, (0.16, 0.07, 0.05))
+    base = rng.normal(0, (0.13, 0.06, 0.045))
     base[1] += {"sad": 0.06, "surprise": -0.03, "disgust": -0.02}.get(emotion, 0.0)
-    pose = base + liveliness * drift * (0.09, 0.05, 0.04)
+    pose = base + liveliness * drift * (0.08, 0.045, 0.035)
     gaze = np.stack([np.round(2 * smooth_noise(rng, num_frames, 18)) / 4 for _ in range(2)], axis=1)
     gaze[:, 1] += 0.25 * (emotion == "sad") * (rng.random() < 0.5)
     shake = rng.uniform(0, 0.004) * rng.normal(size=(num_frames, 2))
@@ -289,10 +289,10 @@ def _head(rng: np.random.Generator, emotion: str, num_frames: int) -> dict:
     return {
         "pose": np.clip(pose, (-0.42, -0.24, -0.2), (0.42, 0.24, 0.2)),
         "shift": np.clip(
-            rng.normal(0, 0.03, 2) + 0.02 * liveliness * np.stack(slow, axis=1) + shake, -0.1, 0.1
+            rng.normal(0, 0.022, 2) + 0.018 * liveliness * np.stack(slow, axis=1) + shake, -0.1, 0.1
         ),
         "zoom": np.clip(
-            np.exp(rng.normal(0, 0.03) + 0.01 * smooth_noise(rng, num_frames, 25)), 0.93, 1.06
+            np.exp(rng.normal(0, 0.025) + 0.01 * smooth_noise(rng, num_frames, 25)), 0.93, 1.06
         ),
         "gaze": np.clip(gaze, -0.75, 0.75),
     }

@@ -31,7 +31,7 @@ from preprocess.synthetic_texture import (
 )
 from preprocess.synthetic_wrinkles import strokes
 
-GRID_STEP = 8
+GRID_STEP = 12
 BASE = 150  # value of the wrinkle layers that leaves the skin as it is
 NOISE_MARGIN = 48
 
@@ -57,12 +57,12 @@ class Framing:
 
     def unit(self) -> float:
         """Length of a face unit."""
-        return self.window[2] / 3.25
+        return self.window[2] / 3.05
 
     def centre(self) -> np.ndarray:
         """Place of the point between the eyes, (x, y)."""
         top, left, side = self.window
-        return np.array((left + 0.5 * side, top + 0.385 * side))
+        return np.array((left + 0.5 * side, top + 0.37 * side))
 
 
 FACE_CROP = Framing((0.0, 0.0, 1.0))
@@ -91,14 +91,14 @@ class ClipRenderer:
         framing: Framing,
         size: int,
         rng: np.random.Generator,
-        supersample: float = 1.5,
+        supersample: float = 1.25,
     ):
         self.identity, self.scene, self.motion, self.rng = identity, scene, motion, rng
         self.size = size
         self.canvas_size = int(np.ceil(size * supersample / (2 * GRID_STEP))) * 2 * GRID_STEP
         self.scale = self.canvas_size / size
         self.unit_px = framing.unit() * self.canvas_size
-        self.centre_px = framing.centre() * self.canvas_size
+        self.centre_px = framing.centre() * self.canvas_size - 0.5
         self.geometry = FaceGeometry(identity, motion)
         self.light = scene.ambient + 0.6 * scene.diffuse
         self._paint()
@@ -141,7 +141,7 @@ class ClipRenderer:
         self.features = [*shapes.nose(), *shapes.mouth(), *shapes.eyes(), *shapes.brows()]
         self.catchlights = shapes.catchlights()
         self.glasses = shapes.glasses()
-        who, jaw = self.identity, self.geometry.jaw()
+        who, jaw = self.identity, self.geometry.jaw
         width, top = who.face_width, who.skull_height
         angle = np.linspace(0.25, np.pi - 0.25, 17)
         crown = np.stack([width * np.cos(angle), -0.2 - (top - 0.2) * np.sin(angle)], 1)
@@ -171,7 +171,7 @@ class ClipRenderer:
         self.seen = seen.reshape(-1, count, count, 2).astype(np.float32)
         x, y = sheet_grid(SKIN_LOW, SKIN_HIGH, 16.0)
         basis = self.geometry.displacement_basis(np.stack([x.ravel(), y.ravel()], 1))
-        weights = self.geometry.displacement_weights().astype(np.float32)
+        weights = self.geometry.displacement_weights.astype(np.float32)
         pull = weights @ basis.reshape(len(basis), -1).astype(np.float32)
         self.pull = pull.reshape(-1, *x.shape, 2)
         to_light = np.einsum("tij,ti->tj", self.geometry.rotation, self.motion.light)
@@ -259,7 +259,7 @@ class ClipRenderer:
             level = strength[t]
             if abs(level) < 0.02:
                 continue
-            value = float(np.clip(BASE * (1 - level * (0.45 if soft else 0.6)), 0, 255))
+            value = float(np.clip(BASE * (1 - level * (0.5 if soft else 0.7)), 0, 255))
             if width:
                 cv2.polylines(layers[soft], [points[t]], False, value, width, cv2.LINE_AA, 4)
             else:

@@ -57,7 +57,7 @@ def _forehead(face: FaceGeometry) -> list[Stroke]:
 
 def _eyes(face: FaceGeometry) -> list[Stroke]:
     who, m = face.identity, face.mean
-    upper, lower = face.eyes()
+    upper, lower = face.eyes
     result = []
     for s, side in enumerate(SIDES):
         lift = 0.05 + 0.02 * who.lid_crease - 0.02 * m("AU05")[:, None] + 0.03 * m("AU43")[:, None]
@@ -78,8 +78,8 @@ def _eyes(face: FaceGeometry) -> list[Stroke]:
 
 def _cheeks_and_nose(face: FaceGeometry) -> list[Stroke]:
     who, m = face.identity, face.mean
-    lips = face.mouth()["inner_upper"]
-    base = face.nose_base()
+    lips = face.mouth["inner_upper"]
+    base = face.nose_base
     fold = 0.12 + 0.3 * who.age + 0.55 * m("AU12") + 0.5 * m("AU10") + 0.55 * m("AU09")
     fold = np.minimum(fold + 0.15 * m("AU06") + 0.1 * m("AU20"), 0.85)
     result = []
@@ -113,7 +113,7 @@ def _cheeks_and_nose(face: FaceGeometry) -> list[Stroke]:
 
 def _mouth_and_chin(face: FaceGeometry) -> list[Stroke]:
     who, m = face.identity, face.mean
-    mouth = face.mouth()
+    mouth = face.mouth
     below = mouth["outer_lower"][:, 10:31] + (0, 0.05)
     result = [Stroke(below, 0.3 + 0.2 * m("AU17"), 0.07, True)]
     corners = mouth["inner_upper"][:, [0, -1]]
