@@ -153,11 +153,9 @@ class FaceTracker:
 
     def feed(self, grey: np.ndarray) -> None:
         """Take the next frame, (H, W) uint8; all frames have one size."""
-        self._index += 1
         if self._is_cut(grey):
-            self._close(self._live)
-            self._search_at = self._index
-            self._recent.clear()
+            self._end_shot()
+        self._index += 1
         self._recent.append(grey)
         for live in self._live:
             if live.followed:
@@ -165,22 +163,27 @@ class FaceTracker:
         if self._index >= self._search_at:
             self._search(grey)
         elif self._index % self.options.confirm_every == 0:
-            for live in list(self._live):
+            for live in self._live:
                 self._confirm(live, grey)
         self._close([x for x in self._live if self._index - x.sure > self._max_gap])
 
     def finish(self) -> list[Track]:
         """All tracks worth believing, by first frame."""
-        grey = self._recent[-1] if self._recent else None
-        for live in self._live:
-            if live.followed and live.sure < self._index:
-                self._confirm(live, grey)
-        self._close(self._live)
+        self._end_shot()
         shortest = min(self.options.min_frames, self._index + 1)
         tracks = [live.finish() for live in self._done if live.score >= self.options.track_score]
         return sorted(
             (track for track in tracks if len(track) >= shortest), key=lambda track: track.first
         )
+
+    def _end_shot(self) -> None:
+        """After the last frame of a shot: no track goes on."""
+        for live in self._live:
+            if live.followed:
+                self._check_back(live)
+        self._close(self._live)
+        self._recent.clear()
+        self._search_at = self._index + 1
 
     def _follow(self, live: _Live, grey: np.ndarray) -> None:
         landmarks = follow(self._recent[-2], grey, live.seen[live.last][0], self.detector)
@@ -188,6 +191,7 @@ class FaceTracker:
             live.seen[self._index] = (landmarks, FOLLOWED)
             live.last = self._index
         elif not self._look_again(live, grey, widen=1.5):
+            self._check_back(live)
             live.followed = False
             self._search_at = min(self._search_at, self._index + 2)
 
@@ -205,14 +209,17 @@ class FaceTracker:
         """Check that what is followed is still a face; else find out since when it is not."""
         if not live.followed:
             self._look_again(live, grey, widen=1.5)
-            return
-        if self._sees(live, self._index, grey):
-            return
-        # The first time only: later frames are no better known.
-        if self._index - live.sure <= self.options.confirm_every:
-            for back in range(1, min(self._index - live.sure, len(self._recent))):
-                if self._sees(live, self._index - back, self._recent[-1 - back]):
-                    break
+        elif self._index - live.sure <= self.options.confirm_every:
+            self._check_back(live)
+        else:  # earlier frames have been checked
+            self._sees(live, self._index, grey)
+
+    def _check_back(self, live: _Live) -> None:
+        """Look for the face where following led, from the last frame back to one that shows it."""
+        for index in range(live.last, live.sure, -1):
+            back = self._index - index
+            if back >= len(self._recent) or self._sees(live, index, self._recent[-1 - back]):
+                return
 
     def _sees(self, live: _Live, index: int, grey: np.ndarray) -> bool:
         landmarks, how = live.seen[index]
