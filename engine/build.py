@@ -22,6 +22,12 @@ MODEL_FLAGS = {
     "depth": "depth",
     "lg_region_size": "region_size",
     "decoder_depth": "decoder_depth",
+    "lg_first_attn_type": "first_attn_type",
+    "lg_third_attn_type": "third_attn_type",
+    "lg_attn_param_sharing_first_third": "attn_param_sharing_first_third",
+    "lg_attn_param_sharing_all": "attn_param_sharing_all",
+    "lg_no_second": "no_second",
+    "lg_no_third": "no_third",
 }
 FINETUNING_FLAGS = {
     "lg_classify_token_type": "pooled_tokens",
@@ -30,10 +36,32 @@ FINETUNING_FLAGS = {
 
 
 def model_overrides(flags: argparse.Namespace) -> dict:
-    """Keywords of `models.create_model` that the flags ask for."""
+    """Keywords of `models.create_model` that the flags ask for, `name` only where it changes."""
     mapping = MODEL_FLAGS | (FINETUNING_FLAGS if hasattr(flags, "finetune") else {})
     given = {key: getattr(flags, flag, None) for flag, key in mapping.items()}
-    return {key: value for key, value in given.items() if value is not None}
+    given = {key: value for key, value in given.items() if value is not None and value is not False}
+    return given | _encoder_overrides(flags)
+
+
+def _encoder_overrides(flags: argparse.Namespace) -> dict:
+    """What `--attn_type` asks for: the released MAE-DFER names stand for two encoders.
+
+    Raises:
+        ValueError: the named model has another encoder.
+    """
+    name = models.default_config(flags.model)["name"]
+    local_global = "maedfer" in name
+    if flags.attn_type is None or (flags.attn_type == "local_global") == local_global:
+        return {}
+    if flags.model == name:
+        raise ValueError(
+            f"--attn_type {flags.attn_type}: {name} has another encoder; choose "
+            f"{'a videomae' if local_global else 'a maedfer'} model, or leave --attn_type out"
+        )
+    sizes = models.default_config(flags.model)
+    return {"name": name.replace("maedfer", "videomae")} | {
+        key: sizes[key] for key in ("embed_dim", "num_heads")
+    }
 
 
 def create_model(flags: argparse.Namespace, **more: object) -> nn.Module:
@@ -43,7 +71,7 @@ def create_model(flags: argparse.Namespace, **more: object) -> nn.Module:
         ValueError: unknown name, or sizes that the model does not take.
     """
     torch.manual_seed(flags.seed)
-    model = models.create_model(flags.model, **model_overrides(flags), **more)
+    model = models.create_model(**({"name": flags.model} | model_overrides(flags) | more))
     if flags.use_checkpoint:
         model.set_grad_checkpointing(True)
     return model

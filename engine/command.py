@@ -9,10 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from engine import config, parsing
+from engine.errors import STOPPED_STATUS, StoppedBySignalError, is_for_user
 
 logger = logging.getLogger(__name__)
-
-STOPPED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
 def run_command(stage: str, argv: Sequence[str] | None = None) -> None:
@@ -33,7 +32,6 @@ def run_command(stage: str, argv: Sequence[str] | None = None) -> None:
 def _run(stage: str, flags) -> int:
     # Imported late, so that --help and wrong flags answer at once.
     from engine import distributed
-    from engine.errors import StoppedBySignalError, is_for_user
 
     try:
         if stage == "pretraining":

@@ -3,6 +3,7 @@
 import traceback
 from pathlib import Path
 
+STOPPED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -80,6 +80,11 @@ def _masking(flags: argparse.Namespace, model):
     masking = make_masking(flags.mask_type, model.grid, flags.mask_ratio, **special)
     sample = masking(rng.generator(flags.seed, 0, 0, 0, "mask"))
     model.encoder.check_mask(torch.from_numpy(sample)[None])
+    if flags.mask_type == "random" and "svfap" in model.config["name"]:
+        logger.warning(
+            "--mask_type random: SVFAP merges time steps token by token and was published with "
+            "tube masks, which show the same places in all steps"
+        )
     return masking
 
 

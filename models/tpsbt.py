@@ -123,13 +123,17 @@ class TPSBT(Encoder):
         return run_block(blocks[-1], merged, bottleneck, recompute=recompute)
 
     def check_mask(self, mask: Tensor) -> None:
-        """Raise ValueError unless every time step of a sample shows the same places."""
+        """Raise ValueError unless every time step of a sample shows the same number of tokens.
+
+        The paper masks tubes, so that the steps a stage merges show the same places. Other masks
+        of equal counts run, but merge whichever tokens stand at the same rank in their steps.
+        """
         super().check_mask(mask)
-        by_step = mask.unflatten(1, (self.grid[0], -1))
-        if not bool((by_step == by_step[:, :1]).all()):
+        shown = (~mask).unflatten(1, (self.grid[0], -1)).sum(2)  # (B, t)
+        if not bool((shown == shown[:, :1]).all()):
             raise ValueError(
-                "TPSBT merges time steps place by place, so all steps must show the same places "
-                "(a tube mask); this mask differs between steps. Use --mask_type tube."
+                "TPSBT merges time steps token by token, so all steps must show the same number of "
+                f"tokens; the first sample shows {shown[0].tolist()}. Use --mask_type tube."
             )
 
     def _make_blocks(self) -> list[Block]:
