@@ -73,9 +73,11 @@ finetune() {
     --log_dir "$1" --output_dir "$1" "${@:2}"
 }
 
-tell_pictures() {
-  echo "pictures:"
-  find "$runs" -name '*.png' | sort | sed 's/^/  /'
+tell_where() {
+  echo "open in a browser (curves, confusion matrix, pictures):"
+  find "$runs" -name report.html | sort | sed 's/^/  /'
+  echo "reconstructions:"
+  find "$runs" -path '*/reconstructions/*.png' | sort | sed 's/^/  /'
   printf 'this took %d min %d s\n' $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60))
 }
 
@@ -91,7 +93,7 @@ if [[ -n $videos ]]; then
   step "done"
   echo "videos that could not be used: $data/broken.csv"
   echo "look at the reconstructions of your videos, and at the loss in curves.png"
-  tell_pictures
+  tell_where
   exit
 fi
 
@@ -118,4 +120,4 @@ echo "test videos of unseen people; A is pre-trained, B from scratch:"
 "$PYTHON" -m engine.compare "$runs/pretrained" "$runs/scratch"
 echo "chance is a UAR of 14.29 % (7 classes)"
 echo "per class: $runs/*/metrics.json    per video: $runs/*/pred.csv"
-tell_pictures
+tell_where
