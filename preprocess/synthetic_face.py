@@ -199,7 +199,7 @@ class FaceGeometry:
         """Centre lines of both brows from inner to outer end, (T, 2, 5, 2)."""
         who = self.identity
         u = np.linspace(0, 1, 5)
-        inner, outer = (1 - u) ** 1.3, np.clip((u - 0.15) / 0.6, 0, 1)
+        inner, outer = (1 - u) ** 1.3, np.clip(0.2 + 1.3 * u, 0, 1)
         lines = []
         for s, side in enumerate(SIDES):
             au = {name: self.units[:, i, s, None] for i, name in enumerate(AU_NAMES)}

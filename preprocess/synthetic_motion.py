@@ -230,7 +230,7 @@ def _expression(rng: np.random.Generator, emotion: str, num_frames: int) -> np.n
         prototype = {k: v for k, v in prototype.items() if k not in ("AU23", "AU24", "AU17")}
         prototype.update(SHOUTING)
     apexes, ramps = draw_envelope(rng, num_frames)
-    strength = 1.0 if emotion == "neutral" else rng.uniform(0.65, 1.0)
+    strength = 1.0 if emotion == "neutral" else rng.uniform(0.75, 1.0)
     time = np.arange(num_frames)[:, None]
     track = np.zeros((num_frames, len(AU_NAMES)))
     for name, (low, high, probability) in prototype.items():

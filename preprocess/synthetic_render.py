@@ -2,7 +2,7 @@
 
 A frame is built from the back to the front: background and shoulders, hair behind, ears, skin
 (texture pulled by muscles and turned with the head by an inverse map), features as anti-aliased
-polygons, light, hair before, glasses, camera. The canvas is larger than the frame and averaged
+polygons, light, glasses, hair before, camera. The canvas is larger than the frame and averaged
 down at the end.
 """
 
@@ -150,9 +150,8 @@ class ClipRenderer:
                 np.concatenate([jaw, np.broadcast_to(crown, (len(jaw), *crown.shape))], 1)
             )
         )
-        sides = np.array(
-            [(side * width * x, y) for side in SIDES for x, y in ((1, -0.5), (1, 0.1), (0.9, 0.5))]
-        )
+        below = [(side * width * x, y) for side in SIDES for x, y in ((1, 0.1), (0.9, 0.5))]
+        sides = np.concatenate([crown, below])
         self.outline = np.concatenate([front, self.place(self.geometry.project(sides, 0.12))], 1)
         self.strokes = []
         for stroke in strokes(self.geometry):
@@ -209,10 +208,10 @@ class ClipRenderer:
         self._draw_face(canvas, t)
         for shape in self.catchlights:
             shape.draw(canvas, t)
-        if before is not None:
-            lay(canvas, self._sample(before, self.seen[t], self.canvas_size))
         for shape in self.glasses:
             shape.draw(canvas, t)
+        if before is not None:
+            lay(canvas, self._sample(before, self.seen[t], self.canvas_size))
         return self._camera(canvas, t)
 
     def _sample(self, sheet: Sheet, seen: np.ndarray, side: int, transparent: bool = True):
