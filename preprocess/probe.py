@@ -4,12 +4,13 @@ import argparse
 import csv
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,6 +24,8 @@ JOURNAL_COLUMNS = ("path", "size_bytes", "num_frames", "note")
 CHUNK = 16
 FLUSH_EVERY = 50
 PROBED_FRAMES = 5
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -99,12 +102,28 @@ def probe_all(paths: Sequence[str], *, journal: Path, num_workers: int) -> list[
 
 
 def _run(paths: Sequence[str], num_workers: int) -> Iterator[Probe]:
+    yield from map_unordered(probe_video, paths, num_workers)
+
+
+def map_unordered(
+    function: Callable[[str], Result], paths: Sequence[str], num_workers: int
+) -> Iterator[Result]:
+    """Apply a function to every path in worker processes, results as they come.
+
+    Args:
+        function: picklable; raises nothing.
+        paths: its arguments.
+        num_workers: processes; 0 works in this one.
+
+    Raises:
+        PreparationError: a worker process died.
+    """
     if num_workers == 0 or len(paths) < 2:
-        yield from map(probe_video, paths)
+        yield from map(function, paths)
         return
     chunks = [list(paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK)]
     with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
-        pending = [pool.submit(_probe_chunk, chunk) for chunk in chunks]
+        pending = [pool.submit(_apply, function, chunk) for chunk in chunks]
         try:
             for future in as_completed(pending):
                 yield from future.result()
@@ -117,8 +136,8 @@ def _run(paths: Sequence[str], num_workers: int) -> Iterator[Probe]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _probe_chunk(paths: list[str]) -> list[Probe]:
-    return [probe_video(path) for path in paths]
+def _apply(function: Callable[[str], Result], paths: list[str]) -> list[Result]:
+    return [function(path) for path in paths]
 
 
 def _read_journal(path: Path) -> Iterator[Probe]:

@@ -25,6 +25,7 @@ def carve_validation(
     *,
     seed: int,
     subjects: Sequence[str] | None = None,
+    flag: str = "--val_fraction",
 ) -> list[bool]:
     """Choose which training rows become validation rows.
 
@@ -37,6 +38,7 @@ def carve_validation(
         fraction: wanted share of validation rows, 0..1 exclusive.
         seed: the same seed and rows give the same choice.
         subjects: subject of each row, if known.
+        flag: where `fraction` comes from, for messages.
 
     Returns:
         For each row: is it for validation?
@@ -45,7 +47,7 @@ def carve_validation(
         PreparationError: `fraction` out of range, or nothing or everything would be chosen.
     """
     if not 0 < fraction < 1:
-        raise PreparationError(f"--val_fraction {fraction}: must lie between 0 and 1")
+        raise PreparationError(f"{flag} {fraction}: must lie between 0 and 1")
     rng = generator(seed, 0, 0, 0, "validation")
     if subjects is None:
         chosen = _stratified_rows(labels, fraction, rng)
@@ -54,8 +56,7 @@ def carve_validation(
         chosen = [subject in taken for subject in subjects]
     if not any(chosen) or all(chosen):
         raise PreparationError(
-            f"--val_fraction {fraction} leaves {sum(chosen)} of {len(chosen)} rows for validation; "
-            "choose another share"
+            f"{flag} {fraction} takes {sum(chosen)} of {len(chosen)} rows; choose another share"
         )
     return chosen
 
@@ -91,6 +92,8 @@ def _balanced_subjects(
         if np.abs(rest).sum() < np.abs(missing).sum():
             taken.add(subject)
             missing = rest
+    if not taken and len(order) > 1:  # every subject is more than twice the share
+        taken.add(min(order, key=lambda subject: np.abs(missing - counts[subject]).sum()))
     return taken
 
 

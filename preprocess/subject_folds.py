@@ -1,6 +1,7 @@
 """Subject-independent folds: drawn from a seed or read from a file, checked, written out."""
 
 import argparse
+import dataclasses
 import json
 import logging
 from collections import Counter
@@ -193,37 +194,50 @@ def prepare_subject_folds(
 def write_folds(clips: Sequence[Clip], names: LabelNames, flags: argparse.Namespace) -> None:
     """Make or read the folds and write `split01`, `split02`, ... with all that belongs to them.
 
+    Clips without subjects are distributed one by one.
+
     Raises:
         PreparationError: the folds file has problems, or there are too few subjects.
     """
-    if flags.folds_file is None:
-        folds = assign_folds(clips, flags.num_folds, seed=flags.fold_seed)
-        source = {"seed": flags.fold_seed}
-    else:
-        problems = Problems()
-        folds = read_folds(flags.folds_file, {clip.subject for clip in clips}, problems)
-        problems.raise_if_any("folds file", report=flags.output_dir / "problems.txt")
-        source = {"file": str(flags.folds_file)}
+    known = all(clip.subject is not None for clip in clips)
+    units = {clip.path: clip.subject if known else str(clip.path) for clip in clips}
+    folds, source = _make_folds(clips, units, flags)
     rename = csv_paths(clips, flags)
     written = []
     for fold in range(max(folds.values()) + 1):
         name = f"split{fold + 1:02d}"
-        test = [clip for clip in clips if folds[clip.subject] == fold]
-        train = [clip for clip in clips if folds[clip.subject] != fold]
-        _warn_about_absent(name, train, test, names)
+        test = [clip for clip in clips if folds[units[clip.path]] == fold]
+        train = [clip for clip in clips if folds[units[clip.path]] != fold]
+        warn_about_absent(name, train, test, names)
         write_parts(
             flags.output_dir / name, train=train, test=test, names=names, flags=flags, rename=rename
         )
         written.append(name)
-    _write_list(flags.output_dir, written, folds, clips, {"data_set": names.data_set, **source})
+    if known:
+        _write_list(flags.output_dir, written, folds, clips, {"data_set": names.data_set, **source})
     write_subjects(flags.output_dir, clips, rename)
     warn_about_stale(flags.output_dir, written)
     warn_about_validation(flags)
 
 
-def _warn_about_absent(
+def _make_folds(
+    clips: Sequence[Clip], units: Mapping[Path, str], flags: argparse.Namespace
+) -> tuple[dict[str, int], dict]:
+    """Fold of each subject (or clip), and where the folds come from."""
+    if flags.folds_file is None:
+        clips = [dataclasses.replace(clip, subject=units[clip.path]) for clip in clips]
+        folds = assign_folds(clips, flags.num_folds, seed=flags.fold_seed)
+        return folds, {"seed": flags.fold_seed}
+    problems = Problems()
+    folds = read_folds(flags.folds_file, set(units.values()), problems)
+    problems.raise_if_any("folds file", report=flags.output_dir / "problems.txt")
+    return folds, {"file": str(flags.folds_file)}
+
+
+def warn_about_absent(
     fold: str, train: Sequence[Clip], test: Sequence[Clip], names: LabelNames
 ) -> None:
+    """Say which classes a part of a fold lacks."""
     if names.task != "classification":
         return
     for part, clips in (("training", train), ("test", test)):

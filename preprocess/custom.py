@@ -1,0 +1,221 @@
+"""Your own videos: a folder per class, or a CSV -> train, validation and test CSVs.
+
+    python -m preprocess.custom FOLDER --output_dir saved/data/mine
+    python -m preprocess.custom TABLE.csv --output_dir saved/data/mine --num_folds 5
+
+FOLDER holds one folder per class with videos, frame folders or images (or train/, val/, test/ with
+these in them). TABLE.csv has a header and columns path, label and, if known, subject (who is seen)
+and split (train, val or test). docs/custom_data.md goes from there to a trained model.
+"""
+
+import argparse
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets.classes import LabelNames
+from preprocess.common import PreparationError, Problems, add_link_flag, run_command
+from preprocess.custom_sources import Source, class_order, decide_task, read_csv, read_folder
+from preprocess.custom_sources import to_clips as labelled_clips
+from preprocess.labelled import Clip, Found, check_found, csv_paths, write_parts, write_subjects
+from preprocess.splits import carve_validation, warn_about_validation
+from preprocess.subject_folds import add_fold_flags, warn_about_absent, write_folds
+
+logger = logging.getLogger(__name__)
+
+TASKS = ("auto", "classification", "regression")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of `python -m preprocess.custom`."""
+    parser = argparse.ArgumentParser("preprocess.custom", description=__doc__.split("\n")[0])
+    parser.add_argument("source", type=Path, metavar="FOLDER_OR_CSV")
+    parser.add_argument("--output_dir", type=Path, required=True, metavar="DIR")
+    labels = parser.add_argument_group("labels")
+    labels.add_argument(
+        "--task", choices=TASKS, default="auto",
+        help="auto: classification, unless labels are several or have fractions",
+    )  # fmt: skip
+    labels.add_argument(
+        "--class_names", nargs="+", metavar="NAME",
+        help="classes in label order (default: sorted); names numbers 0, 1, ... in a CSV",
+    )  # fmt: skip
+    labels.add_argument(
+        "--label", nargs="+", default=["label"], metavar="COLUMN",
+        help="label column; several for regression of several numbers",
+    )  # fmt: skip
+    people = parser.add_argument_group("who is seen; nobody is then on two sides of a split")
+    people.add_argument("--subject", metavar="COLUMN", help="(default: subject, if there)")
+    people.add_argument(
+        "--subject_pattern", type=_pattern, metavar="REGEX",
+        help="instead: its first group, searched in each path, e.g. '/(person\\d+)_'",
+    )  # fmt: skip
+    _add_split_flags(parser)
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "--data_root", type=Path, metavar="DIR",
+        help="folder of relative paths in a CSV (default: that of the CSV)",
+    )  # fmt: skip
+    files.add_argument(
+        "--leave_out_missing", action="store_true",
+        help="leave missing or empty files out, named, instead of stopping",
+    )  # fmt: skip
+    add_link_flag(parser)
+    parser.set_defaults(allow_other_counts=True)
+    return parser
+
+
+def _add_split_flags(parser: argparse.ArgumentParser) -> None:
+    split = parser.add_argument_group("split; a CSV's column or folders train, val, test go first")
+    split.add_argument("--split", metavar="COLUMN", help="(default: split, if there)")
+    split.add_argument(
+        "--test_fraction", type=float, default=0.2, metavar="SHARE",
+        help="share of the test part, 0..1, without --num_folds",
+    )  # fmt: skip
+    split.add_argument(
+        "--val_fraction", type=float, default=0.1, metavar="SHARE",
+        help="share of the remaining clips for validation, 0..1; 0: val.csv repeats test.csv",
+    )  # fmt: skip
+    split.add_argument("--val_seed", type=int, default=0, help="seed of that choice")
+    add_fold_flags(split, num_folds=0)
+
+
+def _pattern(text: str) -> re.Pattern:
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+    if pattern.groups < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} has no group; put ( ) around the subject")
+    return pattern
+
+
+def read_source(flags: argparse.Namespace) -> Source:
+    """Read the folder or table.
+
+    Raises:
+        PreparationError: it does not exist or holds nothing usable.
+    """
+    if flags.source.is_dir():
+        return read_folder(flags.source.absolute(), flags.subject_pattern)
+    if flags.source.is_file():
+        return read_csv(
+            flags.source,
+            label_columns=flags.label,
+            subject_column=flags.subject,
+            split_column=flags.split,
+            data_root=flags.data_root,
+            subject_pattern=flags.subject_pattern,
+        )
+    raise PreparationError(f"no such folder or CSV: {flags.source}")
+
+
+def settle_labels(source: Source, flags: argparse.Namespace) -> LabelNames:
+    """Task and names, chosen by the flags or from the labels, and said."""
+    task = decide_task(source) if flags.task == "auto" else flags.task
+    if task == "regression":
+        names = flags.class_names or source.label_columns
+        if len(names) != len(source.label_columns):
+            raise PreparationError(
+                f"--class_names {' '.join(names)}: {len(source.label_columns)} label column(s)"
+            )
+        logger.info("regression of %s", ", ".join(names))
+        return LabelNames(task=task, class_names=tuple(names))
+    if len(source.label_columns) > 1:
+        raise PreparationError("--task classification needs one label column")
+    names = class_order(source, flags.class_names)
+    if len(names) < 2:
+        raise PreparationError(f"only one class ({', '.join(names)}): there is nothing to tell")
+    logger.info("%d classes: %s", len(names), "  ".join(f"{i} {n}" for i, n in enumerate(names)))
+    return LabelNames(task=task, class_names=names)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the CSVs.
+
+    Raises:
+        PreparationError: files or labels have problems.
+    """
+    flags = build_parser().parse_args(argv)
+    flags.dataset_dir = flags.source
+    source = read_source(flags)
+    names = settle_labels(source, flags)
+    parts = dict(labelled_clips(source, names.task, names.class_names))
+    found = Found(clips=list(parts), problems=source.problems)
+    clips = check_found(found, {}, {}, name=str(flags.source), flags=flags)
+    if any(clip.subject is None for clip in clips):
+        logger.warning(
+            "no subjects are known: the same person may be in training and test part, and the "
+            "results too good; name them with a column subject or --subject_pattern"
+        )
+    if any(parts.values()):
+        write_given(clips, parts, names, flags)
+    elif flags.num_folds >= 2 or flags.folds_file:
+        write_folds(clips, names, flags)
+    else:
+        write_single(clips, names, flags)
+    _tell_next(flags)
+
+
+def write_given(
+    clips: Sequence[Clip],
+    parts: dict[Clip, str | None],
+    names: LabelNames,
+    flags: argparse.Namespace,
+) -> None:
+    """Write the parts that the table or the folders give.
+
+    Raises:
+        PreparationError: there is no training or test part, or they share subjects.
+    """
+    by_part = {part: [clip for clip in clips if parts[clip] == part] for part in
+               ("train", "val", "test")}  # fmt: skip
+    for part in ("train", "test"):
+        if not by_part[part]:
+            raise PreparationError(f"{flags.source}: no clips for {part}")
+    problems = Problems()
+    sides = {part: {c.subject for c in some} - {None} for part, some in by_part.items()}
+    for part in ("val", "test"):
+        for subject in sorted(sides["train"] & sides[part]):
+            problems.add(f"subject {subject} is in train and in {part}")
+    remedy = "move them, or remove the column or folders of the split and let it be drawn"
+    problems.raise_if_any(
+        "the given split", report=flags.output_dir / "problems.txt", remedy=remedy
+    )
+    warn_about_absent("the given split", by_part["train"], by_part["test"], names)
+    val = by_part["val"] or None
+    write_parts(flags.output_dir, **(by_part | {"val": val}), names=names, flags=flags)
+    write_subjects(flags.output_dir, clips, csv_paths(clips, flags))
+    if val is None:
+        warn_about_validation(flags)
+
+
+def write_single(clips: Sequence[Clip], names: LabelNames, flags: argparse.Namespace) -> None:
+    """Draw a test part and write one split."""
+    known = all(clip.subject is not None for clip in clips)
+    chosen = carve_validation(
+        [clip.label if names.task == "classification" else "any" for clip in clips],
+        flags.test_fraction,
+        seed=flags.fold_seed,
+        subjects=[clip.subject for clip in clips] if known else None,
+        flag="--test_fraction",
+    )
+    train = [clip for clip, taken in zip(clips, chosen, strict=True) if not taken]
+    test = [clip for clip, taken in zip(clips, chosen, strict=True) if taken]
+    warn_about_absent(str(flags.output_dir), train, test, names)
+    write_parts(flags.output_dir, train=train, test=test, names=names, flags=flags)
+    write_subjects(flags.output_dir, clips, csv_paths(clips, flags))
+    warn_about_validation(flags)
+
+
+def _tell_next(flags: argparse.Namespace) -> None:
+    folder = flags.output_dir
+    if (folder / "split01").is_dir() and not (folder / "train.csv").exists():
+        folder = folder / "split01"
+    logger.info("check the data:  python -m preprocess.doctor %s", folder)
+    logger.info("train on it:     python run_finetune.py --data_set custom --data_path %s", folder)
+
+
+if __name__ == "__main__":
+    run_command(main)
