@@ -27,6 +27,7 @@ from datasets.faces import (
     parse_style,
     plan_crops,
 )
+from datasets.listing import NamedVideo, stamp_of
 from datasets.readers import FrameReader, UnreadableVideoError, open_video
 
 FORMATS = ("jpg", "png", "mp4")
@@ -69,14 +70,6 @@ class FaceSettings:
     min_face: float = 1 / 6
 
 
-@dataclass(frozen=True)
-class Job:
-    """One video to do: the file or folder, and where its crops go, relative to the output."""
-
-    source: str
-    name: str
-
-
 @dataclass
 class Outcome:
     """What became of a video.
@@ -108,18 +101,9 @@ class Outcome:
     tracks: list[dict] = field(default_factory=list)
 
 
-def stamp_of(source: str) -> list:
-    """Size in bytes (entries, for a folder) and time of change of a source; empty if absent."""
-    path = Path(source)
-    try:
-        state = path.stat()
-        size = sum(1 for _ in path.iterdir()) if path.is_dir() else state.st_size
-    except OSError:
-        return []
-    return [size, state.st_mtime]
-
-
-def process(job: Job, settings: FaceSettings, output_dir: Path, detector: FaceDetector) -> Outcome:
+def process(
+    job: NamedVideo, settings: FaceSettings, output_dir: Path, detector: FaceDetector
+) -> Outcome:
     """Find, crop and write the faces of one video; bad videos are an outcome, not an error."""
     begun = time.monotonic()
     outcome = Outcome(job.source, "ok", stamp=stamp_of(job.source))
@@ -166,7 +150,7 @@ def plan_track(track: Track, found: FaceVideo, settings: FaceSettings) -> CropPl
 
 
 def _write_all(
-    job: Job,
+    job: NamedVideo,
     video: FrameReader,
     found: FaceVideo,
     chosen: list[Track],
@@ -282,7 +266,7 @@ class Worker:
         self.settings, self.output_dir = settings, output_dir
         self.detector = create_detector()
 
-    def __call__(self, job: Job) -> Outcome:
+    def __call__(self, job: NamedVideo) -> Outcome:
         """Do one video; an unforeseen error ends this video, not the run."""
         try:
             return process(job, self.settings, self.output_dir, self.detector)
@@ -301,6 +285,6 @@ def start_worker(settings: FaceSettings, output_dir: Path) -> None:
     _worker = Worker(settings, output_dir)
 
 
-def work(job: Job) -> dict:
+def work(job: NamedVideo) -> dict:
     """Do one video in a worker process; the outcome as a plain dict."""
     return asdict(_worker(job))

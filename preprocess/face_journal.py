@@ -1,18 +1,15 @@
-"""Names of crops, and the journal by which an interrupted run goes on."""
+"""The journal by which an interrupted run of preprocess.faces goes on, and its table."""
 
 import csv
 import json
 import logging
-import os
-import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from datasets.listing import stamp_of
 from preprocess.common import PreparationError
-from preprocess.face_jobs import FaceSettings, Job, Outcome, stamp_of
-from preprocess.videos import find_videos
+from preprocess.face_jobs import FaceSettings, Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -20,53 +17,6 @@ JOURNAL = "faces.jsonl"
 TABLE = "faces.csv"
 TRACK_COLUMNS = ("output", "first_frame", "last_frame", "num_frames", "detected", "followed")
 TRACK_COLUMNS += ("interpolated", "score", "eye_distance_px", "outside")
-
-
-def list_jobs(inputs: Sequence[Path]) -> list[Job]:
-    """Videos of all inputs, each with a name of its own.
-
-    The name is the path below the input, without suffix unless two videos would share it; white
-    space becomes "_", because annotation files cannot hold it.
-
-    Raises:
-        PreparationError: an input does not exist or holds no video.
-    """
-    found: dict[str, Path] = {}
-    for root in inputs:
-        before = len(found)
-        for path in find_videos(root) if root.exists() else ():
-            inside = path.relative_to(root) if path != root else Path(root.absolute().name)
-            found.setdefault(os.path.abspath(path), inside)
-        if len(found) == before:
-            what = "holds no videos, frame folders or pictures" if root.exists() else "is absent"
-            raise PreparationError(f"{root} {what}")
-    plain = {source: _name(inside, source) for source, inside in found.items()}
-    counts = Counter(plain.values())
-    names = {
-        source: name if counts[name] == 1 else re.sub(r"\s", "_", str(found[source]))
-        for source, name in plain.items()
-    }
-    return [Job(source, name) for source, name in _told_apart(names).items()]
-
-
-def _name(inside: Path, source: str) -> str:
-    inside = inside if os.path.isdir(source) else inside.with_suffix("")
-    return re.sub(r"\s", "_", str(inside))
-
-
-def _told_apart(names: dict[str, str]) -> dict[str, str]:
-    """Put numbers to names that several sources still share or that lie inside one another."""
-    used: set[str] = set()
-    result = {}
-    for source, name in names.items():
-        candidate, number = name, 1
-        while candidate in used:
-            number += 1
-            candidate = f"{name}-{number}"
-        used.add(candidate)
-        result[source] = candidate
-    parents = {str(parent) for name in used for parent in Path(name).parents}
-    return {s: f"{name}/frames" if name in parents else name for s, name in result.items()}
 
 
 def read_journal(output_dir: Path, settings: FaceSettings) -> dict[str, Outcome]:

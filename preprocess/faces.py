@@ -19,14 +19,14 @@ from pathlib import Path
 
 from datasets.faces import STYLES, create_detector, parse_style
 from datasets.faces.crops import ALIGNMENTS, BORDERS, BOXES
+from datasets.listing import NamedVideo, apart_from, list_videos
 from preprocess.common import SHOWN_PROBLEMS, PreparationError, Progress, run_command
-from preprocess.face_jobs import FORMATS, FaceSettings, Job, Outcome, Worker, start_worker, work
+from preprocess.face_jobs import FORMATS, FaceSettings, Outcome, Worker, start_worker, work
 from preprocess.face_journal import (
     JOURNAL,
     TABLE,
     Journal,
     is_done,
-    list_jobs,
     read_journal,
     write_table,
 )
@@ -125,24 +125,8 @@ def read_settings(flags: argparse.Namespace) -> FaceSettings:
     )
 
 
-def check_folders(jobs: Sequence[Job], output_dir: Path) -> None:
-    """Refuse an output folder that holds or is one of the sources.
-
-    Raises:
-        PreparationError: naming both.
-    """
-    output = Path(os.path.abspath(output_dir))
-    for job in jobs:
-        source = Path(job.source)
-        if source == output or output in source.parents or source in output.parents:
-            raise PreparationError(
-                f"--output_dir {output_dir} and the source {source} lie in one another; choose a "
-                "folder apart from the videos"
-            )
-
-
 def run_jobs(
-    jobs: Sequence[Job], settings: FaceSettings, output_dir: Path, num_workers: int
+    jobs: Sequence[NamedVideo], settings: FaceSettings, output_dir: Path, num_workers: int
 ) -> Iterator[Outcome]:
     """Do the videos, in this process or several; outcomes come as they are ready.
 
@@ -220,8 +204,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     flags = build_parser().parse_args(argv)
     settings = read_settings(flags)
-    jobs = list_jobs(flags.inputs)
-    check_folders(jobs, flags.output_dir)
+    jobs = list_videos(flags.inputs)
+    apart_from((job.source for job in jobs), flags.output_dir)
     known = read_journal(flags.output_dir, settings)
     todo = [job for job in jobs if not is_done(known.get(job.source), flags.output_dir)]
     if todo:
