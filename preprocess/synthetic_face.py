@@ -65,7 +65,7 @@ class FaceGeometry:
         lean = identity.au_asymmetry[:, None] * np.array((1.0, -1.0))
         self.units = np.clip(units * (1 + lean), 0, 1)  # (T, A, 2 sides)
         self.rotation = rotation(motion.pose)
-        self.jaw_drop = self.mean("AU26") * 0.19 + self.mean("AU27") * 0.3
+        self.jaw_drop = np.minimum(self.mean("AU26") * 0.19 + self.mean("AU27") * 0.3, 0.38)
         self.jaw_drop += 0.02 * self.mean("AU25") - 0.03 * self.mean("AU17")
         self.neutral_jaw = self._neutral_jaw()
 

@@ -289,10 +289,12 @@ def _head(rng: np.random.Generator, emotion: str, num_frames: int) -> dict:
     return {
         "pose": np.clip(pose, (-0.42, -0.24, -0.2), (0.42, 0.24, 0.2)),
         "shift": np.clip(
-            rng.normal(0, 0.022, 2) + 0.018 * liveliness * np.stack(slow, axis=1) + shake, -0.1, 0.1
+            rng.normal(0, 0.022, 2) + 0.018 * liveliness * np.stack(slow, axis=1) + shake,
+            -0.07,
+            0.07,
         ),
         "zoom": np.clip(
-            np.exp(rng.normal(0, 0.025) + 0.01 * smooth_noise(rng, num_frames, 25)), 0.93, 1.06
+            np.exp(rng.normal(0, 0.025) + 0.01 * smooth_noise(rng, num_frames, 25)), 0.93, 1.05
         ),
         "gaze": np.clip(gaze, -0.75, 0.75),
     }

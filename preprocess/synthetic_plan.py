@@ -10,7 +10,7 @@ from preprocess.synthetic_identity import draw_identity, draw_scene
 from preprocess.synthetic_motion import EMOTIONS, draw_motion
 from preprocess.synthetic_render import ClipRenderer, Framing
 
-VERSION = 1  # raised whenever the same settings give other pictures
+VERSION = 2  # raised whenever the same settings give other pictures
 FIRST_PRETRAIN_SUBJECT = 1_000_000
 
 
