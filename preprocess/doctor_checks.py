@@ -1,0 +1,332 @@
+"""The checks of preprocess.doctor: each looks at folds and scans and returns findings."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from datasets.readers import natural_key
+from preprocess.doctor_data import Fold, Split
+from preprocess.doctor_pairs import MAX_PAIRED, Pair
+from preprocess.doctor_scan import Scan
+
+PROBLEM, WARNING, NOTE = "problem", "warning", "note"
+# Official parts that are known to share people.
+SHARED_BY_DESIGN = ("ChaLearn",)
+CUT_LENGTH = 16  # frames per clip in the release of DFEW that gives bad results
+MOSTLY = 0.9
+SMALL_PX = 64
+# Shares of frames without a face, and of the frame's shorter side that a face takes.
+NO_FACE_PROBLEM, NO_FACE_WARNING = 0.5, 0.2
+SMALL_FACE_PROBLEM, SMALL_FACE_WARNING = 0.33, 0.45
+SHIFT_WARNING = 0.15
+
+
+@dataclass
+class Finding:
+    """One thing found.
+
+    Attributes:
+        level: "problem" (exit status 1), "warning" or "note".
+        check: which check found it.
+        text: one sentence.
+        items: what it is about, one line each.
+    """
+
+    level: str
+    check: str
+    text: str
+    items: list[str] = field(default_factory=list)
+
+
+def check_files(fold: Fold) -> list[Finding]:
+    """Annotation files that cannot be read or have problems in their lines."""
+    return [
+        Finding(PROBLEM, "annotations", f"{split.path}: problems in its lines", split.errors)
+        for split in fold.splits
+        if split.errors
+    ]
+
+
+def check_readable(scans: Mapping[str, Scan]) -> list[Finding]:
+    """Videos that cannot be opened, or only in part."""
+    broken = [f"{scan.path}: {scan.error}" for scan in scans.values() if scan.error]
+    damaged = [f"{scan.path}: {scan.note}" for scan in scans.values() if scan.note]
+    findings = []
+    if broken:
+        text = f"{len(broken)} of {len(scans)} videos cannot be read"
+        findings.append(Finding(PROBLEM, "unreadable", text, broken))
+    if damaged:
+        text = f"{len(damaged)} videos are damaged but usable"
+        findings.append(Finding(WARNING, "damaged", text, damaged))
+    return findings
+
+
+def check_overlap(fold: Fold) -> list[Finding]:
+    """The same path in two parts."""
+    findings = []
+    for one, other in _part_pairs(fold):
+        first, second = set(one.annotations.paths), set(other.annotations.paths)
+        shared = sorted(first & second, key=natural_key)
+        if not shared:
+            continue
+        if {one.name, other.name} == {"val", "test"} and first == second:
+            text = f"{fold.folder}: val.csv repeats test.csv; do not choose 'best' weights by it"
+            findings.append(Finding(WARNING, "overlap", text))
+        else:
+            text = f"{fold.folder}: {len(shared)} videos are in {one.name} and in {other.name}"
+            findings.append(Finding(PROBLEM, "overlap", text, shared))
+    return findings
+
+
+def _part_pairs(fold: Fold) -> list[tuple[Split, Split]]:
+    readable = [split for split in fold.splits if split.annotations is not None]
+    return list(combinations(readable, 2))
+
+
+def check_subjects(fold: Fold) -> list[Finding]:
+    """People in training and in validation or test."""
+    findings = []
+    by_design = fold.spec is not None and fold.spec.name in SHARED_BY_DESIGN
+    for one, other in _part_pairs(fold):
+        if one.name != "train" or one.subjects is None or other.subjects is None:
+            continue
+        counts = Counter(one.subjects), Counter(other.subjects)
+        shared = sorted(set(counts[0]) & set(counts[1]), key=natural_key)
+        if not shared:
+            continue
+        items = [
+            f"subject {s}: {counts[0][s]} videos in {one.name}, {counts[1][s]} in {other.name}"
+            for s in shared
+        ]
+        text = (
+            f"{fold.folder}: {len(shared)} of {len(counts[1])} subjects of {other.name} are also "
+            f"in {one.name}" + (" (the official parts share people)" if by_design else "")
+        )
+        findings.append(Finding(WARNING if by_design else PROBLEM, "subjects", text, items))
+    return findings
+
+
+def check_pairs(folds: Sequence[Fold], pairs: Sequence[Pair], num_scans: int) -> list[Finding]:
+    """Videos that look the same in different parts, in one part, or under different labels."""
+    findings = []
+    for fold in folds:
+        places = _places(fold)
+        across, labels, within = [], [], []
+        for pair in pairs:
+            one, other = places.get(pair.first, {}), places.get(pair.second, {})
+            common = set(one) & set(other)
+            parts = {(a, b) for a in one for b in other if a != b and not {a, b} <= {"val", "test"}}
+            line = f"{pair.first} ({'/'.join(one)}) and {pair.second} ({'/'.join(other)})"
+            line += f", {pair.distance} bits apart"
+            if one and other and _labels(one) != _labels(other):
+                labels.append(f"{line}: labels {_labels(one)} and {_labels(other)}")
+            if parts and "train" in {part for both in parts for part in both}:
+                across.append(line)
+            elif common:
+                within.append(line)
+        for level, check, lines, what in (
+            (PROBLEM, "duplicates", across, "pairs of equal-looking videos lie in two parts"),
+            (PROBLEM, "labels", labels, "pairs of equal-looking videos have different labels"),
+            (WARNING, "duplicates", within, "pairs of equal-looking videos lie in one part"),
+        ):
+            if lines:
+                text = f"{fold.folder}: {len(lines)} {what}"
+                findings.append(Finding(level, check, text, lines))
+    if num_scans > MAX_PAIRED:
+        text = f"more than {MAX_PAIRED} videos: only exact duplicates were looked for"
+        findings.append(Finding(NOTE, "duplicates", text))
+    return findings
+
+
+def _places(fold: Fold) -> dict[str, dict[str, str]]:
+    """Label by part for every path of a fold."""
+    places: dict[str, dict[str, str]] = {}
+    for split in fold.splits:
+        if split.annotations is None:
+            continue
+        classes = fold.task in ("classification", "multihead")
+        for path, label in zip(split.annotations.paths, split.annotations.labels, strict=True):
+            text = " ".join(f"{v:g}" for v in np.atleast_1d(label)) if classes else ""
+            places.setdefault(path, {})[split.name] = text
+    return places
+
+
+def _labels(place: Mapping[str, str]) -> str:
+    return "/".join(sorted(set(place.values())))
+
+
+def check_lengths(
+    folds: Sequence[Fold], scans: Mapping[str, Scan], *, clip_frames: int
+) -> list[Finding]:
+    """Clips cut to 16 frames, and videos shorter than a clip."""
+    readable = [scan for scan in scans.values() if scan.readable]
+    videos = [scan for scan in readable if scan.num_frames > 1]
+    findings = []
+    folders = [scan for scan in videos if Path(scan.path).is_dir()]
+    cut = [scan for scan in folders if scan.num_frames == CUT_LENGTH]
+    if len(folders) > 1 and len(cut) >= MOSTLY * len(folders):
+        dfew = any(fold.spec is not None and fold.spec.name == "DFEW" for fold in folds)
+        text = (
+            f"{len(cut)} of {len(folders)} frame folders hold exactly {CUT_LENGTH} frames: these "
+            "are clips sampled down, with which results are much worse; take the frames of "
+            "original length"
+        )
+        items = sorted({str(Path(scan.path).parent) for scan in cut})
+        findings.append(Finding(PROBLEM if dfew else WARNING, "lengths", text, items))
+    short = [scan for scan in videos if scan.num_frames < clip_frames]
+    if short:
+        text = f"{len(short)} videos have fewer than {clip_frames} frames; frames will repeat"
+        items = [f"{scan.path}: {scan.num_frames} frames" for scan in short]
+        findings.append(Finding(NOTE, "lengths", text, items))
+    if readable and not videos:
+        findings.append(Finding(NOTE, "lengths", "single images: every video has one frame"))
+    return findings
+
+
+def check_sizes(scans: Mapping[str, Scan]) -> list[Finding]:
+    """Frames that are tiny, or of many sizes."""
+    readable = [scan for scan in scans.values() if scan.readable]
+    findings = []
+    small = [scan for scan in readable if min(scan.height, scan.width) < SMALL_PX]
+    if small:
+        text = f"{len(small)} of {len(readable)} videos are smaller than {SMALL_PX} pixels"
+        items = [f"{scan.path}: {scan.width} x {scan.height}" for scan in small]
+        findings.append(Finding(WARNING, "sizes", text, items))
+    return findings
+
+
+def check_faces(scans: Mapping[str, Scan], missing: str | None) -> list[Finding]:
+    """Full frames instead of face crops.
+
+    Args:
+        scans: with `faces`, unless they were not looked for.
+        missing: why faces were not looked for.
+    """
+    if missing:
+        return [Finding(NOTE, "faces", f"faces were not looked for: {missing}")]
+    seen = [scan for scan in scans.values() if scan.faces is not None]
+    shares = np.array([share for scan in seen for share in scan.faces])
+    if shares.size == 0:
+        return []
+    none, found = float((shares == 0).mean()), shares[shares > 0]
+    lacking = [scan.path for scan in seen if not any(scan.faces)]
+    findings = []
+    if none > NO_FACE_WARNING:
+        level = PROBLEM if none > NO_FACE_PROBLEM else WARNING
+        text = (
+            f"no face in {none:.0%} of the frames looked at; none at all in {len(lacking)} videos"
+        )
+        findings.append(Finding(level, "faces", text, lacking))
+    middle = float(np.median(found)) if found.size else 1.0
+    wide = np.mean([max(s.height, s.width) > 1.2 * min(s.height, s.width) for s in seen])
+    if middle < SMALL_FACE_WARNING:
+        full = middle < SMALL_FACE_PROBLEM or wide > 0.5
+        text = (
+            f"faces take {middle:.0%} of the frame's shorter side (median): these look like full "
+            "frames, not face crops, which ruins the results; crop them with preprocess.faces"
+        )
+        findings.append(Finding(PROBLEM if full else WARNING, "faces", text))
+    return findings
+
+
+def check_classes(fold: Fold) -> list[Finding]:
+    """Classes that lack training or test videos, parts that differ, published histograms."""
+    if fold.task != "classification":
+        return []
+    names = fold.names.class_names
+    counts = {
+        split.name: np.bincount(split.labels_of(), minlength=len(names))
+        for split in fold.splits
+        if split.annotations is not None
+    }
+    findings = []
+    for part, numbers in counts.items():
+        absent = [name for name, number in zip(names, numbers) if number == 0]
+        if absent and part in ("train", "test"):
+            text = f"{fold.folder}: no {part} videos of {', '.join(absent)}"
+            findings.append(Finding(PROBLEM if part == "train" else WARNING, "classes", text))
+    if "train" in counts and "test" in counts:
+        shares = [counts[part] / max(1, counts[part].sum()) for part in ("train", "test")]
+        shift = float(np.abs(shares[0] - shares[1]).sum() / 2)
+        if shift > SHIFT_WARNING and min(counts["train"].sum(), counts["test"].sum()) >= 50:
+            text = f"{fold.folder}: class shares of train and test differ by {shift:.0%}"
+            findings.append(Finding(WARNING, "classes", text))
+    return findings + _check_published(fold, counts)
+
+
+def _check_published(fold: Fold, counts: Mapping[str, np.ndarray]) -> list[Finding]:
+    """Numbers per class against the published ones; all parts together are "all"."""
+    if fold.spec is None or tuple(fold.names.class_names) != fold.spec.class_names:
+        return []
+    together = dict(counts)
+    distinct = _distinct(fold)
+    if distinct is not None:
+        together["all"] = distinct
+    findings = []
+    for part, published in fold.spec.class_counts.items():
+        if part not in together or (part == "train" and "val" in counts and _carved(fold)):
+            continue
+        wrong = [
+            f"{name}: {found}, published {wanted}"
+            for name, found, wanted in zip(fold.names.class_names, together[part], published)
+            if found != wanted
+        ]
+        if wrong:
+            text = f"{fold.folder}: {len(wrong)} classes of {part} differ from the published counts"
+            findings.append(Finding(WARNING, "published", text, wrong))
+    total = fold.spec.counts.get("all")
+    found = None if distinct is None else int(distinct.sum())
+    if total and "all" not in fold.spec.class_counts and found not in (None, total):
+        text = f"{fold.folder}: {found:,} videos in all, published {total:,}"
+        findings.append(Finding(WARNING, "published", text))
+    return findings
+
+
+def _distinct(fold: Fold) -> np.ndarray | None:
+    """Videos per class over train, val and test, each counted once; None if a part is absent."""
+    if fold.get("train") is None or fold.get("test") is None:
+        return None
+    labels = {}
+    for split in fold.splits:
+        if split.annotations is not None:
+            labels.update(zip(split.annotations.paths, split.labels_of(), strict=True))
+    return np.bincount(list(labels.values()), minlength=len(fold.names.class_names))
+
+
+def _carved(fold: Fold) -> bool:
+    """The validation part was taken out of the training part."""
+    val, test = fold.get("val"), fold.get("test")
+    if val is None or "val" in fold.spec.counts:
+        return False
+    return test is None or set(val.annotations.paths) != set(test.annotations.paths)
+
+
+def run_checks(
+    folds: Sequence[Fold],
+    scans: Mapping[str, Scan],
+    pairs: Sequence[Pair],
+    *,
+    clip_frames: int,
+    no_faces: str | None,
+    subjects_from: str,
+) -> list[Finding]:
+    """All findings, problems first."""
+    findings = check_readable(scans)
+    for fold in folds:
+        findings += check_files(fold) + check_overlap(fold) + check_subjects(fold)
+        findings += check_classes(fold)
+    if not subjects_from and any(len(fold.splits) > 1 for fold in folds):
+        text = (
+            "subjects are unknown: whether people are in training and test was not checked; give "
+            "--subjects CSV (columns path and subject)"
+        )
+        findings.append(Finding(NOTE, "subjects", text))
+    findings += check_pairs(folds, pairs, len(scans))
+    findings += check_lengths(folds, scans, clip_frames=clip_frames)
+    findings += check_sizes(scans) + check_faces(scans, no_faces)
+    order = (PROBLEM, WARNING, NOTE)
+    return sorted(findings, key=lambda finding: order.index(finding.level))

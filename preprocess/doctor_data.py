@@ -1,0 +1,268 @@
+"""What preprocess.doctor is asked to examine: annotation files by fold, labels, subjects."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from datasets.annotations import AnnotationError, Annotations, read_annotations
+from datasets.catalog import DatasetSpec, get_spec
+from datasets.classes import LabelNames, read_classes
+from datasets.readers import natural_key
+from preprocess.common import PreparationError, read_table
+from preprocess.labelled import SUBJECTS_FILE, clip_name
+
+PARTS = ("train", "val", "test")
+PATH_COLUMNS = ("path", "video_name", "clip", "name", "video")
+# Names of files and folders that say who is seen.
+SUBJECT_PATTERNS = {
+    "CREMA-D": re.compile(r"(?:^|/)(\d{4})_[A-Z]{3}_[A-Z]{3}_(?:LO|MD|HI|XX?)(?:\.|$)"),
+    "RAVDESS": re.compile(r"(?:^|/)\d\d-\d\d-\d\d-\d\d-\d\d-\d\d-(\d\d)(?:\.|$)"),
+    "eNTERFACE05": re.compile(r"(?:^|/)subject[ _](\d+)/"),
+    "AVCAffe": re.compile(r"(aiim\d{3})"),
+    "voxceleb2": re.compile(r"(?:^|/)(id\d{5})/"),
+}
+
+
+@dataclass
+class Split:
+    """One annotation file.
+
+    Attributes:
+        name: "train", "val", "test", or the file's name.
+        path: the file.
+        annotations: its rows; None when it could not be read.
+        errors: problems found on reading.
+        subjects: subject of each row, or None where unknown.
+        sampled: rows whose videos are opened.
+    """
+
+    name: str
+    path: Path
+    annotations: Annotations | None = None
+    errors: list[str] = field(default_factory=list)
+    subjects: list[str] | None = None
+    sampled: list[int] = field(default_factory=list)
+
+    @property
+    def paths(self) -> list[str]:
+        """Paths of the opened videos."""
+        return [self.annotations.paths[row] for row in self.sampled] if self.annotations else []
+
+    def labels_of(self, index: int | None = None) -> np.ndarray:
+        """Class numbers of all rows; of head `index` where there are several."""
+        labels = self.annotations.labels
+        return labels if labels.ndim == 1 else labels[:, index or 0].astype(int)
+
+
+@dataclass
+class Fold:
+    """Annotation files that belong together: those of one folder.
+
+    Attributes:
+        folder: where they lie.
+        splits: train before val before test before others.
+        names: what the labels mean; None in pre-training and where nothing says it.
+        spec: catalogue entry, if the data set is known.
+    """
+
+    folder: Path
+    splits: list[Split]
+    names: LabelNames | None = None
+    spec: DatasetSpec | None = None
+
+    @property
+    def task(self) -> str:
+        """The task of `names`; "pretrain" without."""
+        return self.names.task if self.names else "pretrain"
+
+    def get(self, name: str) -> Split | None:
+        """A readable split by name."""
+        found = [split for split in self.splits if split.name == name and split.annotations]
+        return found[0] if found else None
+
+
+def find_files(arguments: Sequence[Path]) -> list[Path]:
+    """Annotation files: those given, and train, val and test.csv of given folders.
+
+    Raises:
+        PreparationError: a file does not exist, or a folder holds none.
+    """
+    files = []
+    for argument in arguments:
+        if argument.is_file():
+            files.append(argument)
+            continue
+        own = [argument / f"{part}.csv" for part in PARTS]
+        inside = [path for path in own if path.is_file()]
+        if not inside and argument.is_dir():
+            folds = sorted(argument.glob("split[0-9]*"), key=lambda path: natural_key(path.name))
+            inside = [p for fold in folds for part in PARTS
+                      if (p := fold / f"{part}.csv").is_file()]  # fmt: skip
+        if not inside:
+            raise PreparationError(
+                f"{argument}: no such annotation file, and no folder with train.csv, val.csv or "
+                "test.csv (or with split01, split02, ...)"
+            )
+        files += inside
+    return list(dict.fromkeys(files))
+
+
+def load_folds(
+    files: Sequence[Path],
+    *,
+    data_root: Path | None,
+    data_set: str | None,
+    sample: int | None,
+) -> list[Fold]:
+    """Read the annotation files, grouped by folder.
+
+    Args:
+        files: of `find_files`.
+        data_root: folder of relative paths.
+        data_set: catalogue name; None: what classes.json says, if it is there.
+        sample: open this many videos per file, evenly spread; None: all.
+
+    Raises:
+        ValueError: unknown data set, or a malformed classes.json.
+    """
+    folders: dict[Path, list[Path]] = {}
+    for path in files:
+        folders.setdefault(path.parent, []).append(path)
+    return [
+        _load_fold(folder, paths, data_root, data_set, sample) for folder, paths in folders.items()
+    ]
+
+
+def _load_fold(
+    folder: Path,
+    paths: Sequence[Path],
+    data_root: Path | None,
+    data_set: str | None,
+    sample: int | None,
+) -> Fold:
+    names = read_classes(folder)
+    spec = get_spec(data_set) if data_set else None
+    if spec is None and names is not None and names.data_set != "custom":
+        spec = get_spec(names.data_set)
+    if names is None and spec is not None and spec.class_names:
+        names = LabelNames(task=spec.task, class_names=spec.class_names, data_set=spec.name)
+    if names is None and not (spec and spec.task == "pretrain"):
+        names = _names_from_labels(paths)
+    fold = Fold(folder, [], names, spec)
+    for path in sorted(paths, key=_part_order):
+        split = Split(path.stem, path)
+        fold.splits.append(split)
+        try:
+            split.annotations = _read(path, names, data_root)
+        except AnnotationError as error:
+            split.errors = [
+                f"{path} line {line}: {text}" if line else f"{path}: {text}"
+                for line, text in error.problems
+            ]
+            continue
+        count = len(split.annotations)
+        rows = np.linspace(0, count - 1, min(sample or count, count)).astype(int)
+        split.sampled = np.unique(rows).tolist()
+    return fold
+
+
+def _part_order(path: Path) -> tuple[int, str]:
+    return (PARTS.index(path.stem) if path.stem in PARTS else len(PARTS), path.name)
+
+
+def _names_from_labels(paths: Sequence[Path]) -> LabelNames | None:
+    """Names 0, 1, ... where nothing else says them; None for one dummy label (pre-training)."""
+    fields = [
+        line.split()
+        for path in paths
+        for line in path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    ]
+    labels = [row[1:] for row in fields if len(row) > 1]
+    numbers = {len(row) for row in labels}
+    if numbers == {1} and all(row[0].isdecimal() for row in labels):
+        classes = max(int(row[0]) for row in labels) + 1
+        if classes == 1:
+            return None
+        return LabelNames(task="classification", class_names=tuple(map(str, range(classes))))
+    if len(numbers) != 1:
+        return None
+    return LabelNames(task="regression", class_names=tuple(map(str, range(numbers.pop()))))
+
+
+def _read(path: Path, names: LabelNames | None, data_root: Path | None) -> Annotations:
+    task = names.task if names else "pretrain"
+    return read_annotations(
+        path,
+        task="regression" if task == "multihead" else task,
+        num_classes=len(names.class_names) if task == "classification" else None,
+        num_labels=len(names.class_names) if task in ("regression", "multihead") else None,
+        data_root=data_root,
+        check_paths=False,
+    )
+
+
+def find_subjects(folds: Sequence[Fold], given: Path | None) -> str:
+    """Fill in who is seen in each row, as far as it is known.
+
+    Args:
+        folds: their splits get `subjects`.
+        given: CSV with columns path (or video_name) and subject; None: subjects.csv beside the
+            annotation files or one folder up, else known patterns of file names.
+
+    Returns:
+        Where the subjects come from, for the report; "" if unknown.
+
+    Raises:
+        PreparationError: the given file is absent or has no such columns.
+    """
+    sources = []
+    for fold in folds:
+        table = given or _beside(fold.folder)
+        for split in fold.splits:
+            if split.annotations is None:
+                continue
+            if table is not None:
+                split.subjects = _from_table(split, _subject_table(table))
+                source = str(table)
+            else:
+                split.subjects, source = _from_names(split)
+            if split.subjects is not None and source not in sources:
+                sources.append(source)
+    return ", ".join(sources)
+
+
+def _beside(folder: Path) -> Path | None:
+    places = [folder / SUBJECTS_FILE, folder.parent / SUBJECTS_FILE]
+    return next((path for path in places if path.is_file()), None)
+
+
+def _subject_table(path: Path) -> Mapping[str, str]:
+    rows = read_table(path, ("subject",))
+    columns = [name for name in PATH_COLUMNS if rows and name in rows[0][1]]
+    if not columns:
+        raise PreparationError(f"{path}: needs a column {' or '.join(PATH_COLUMNS)}, and rows")
+    return {(row[columns[0]] or "").strip(): (row["subject"] or "").strip() for _, row in rows}
+
+
+def _from_table(split: Split, table: Mapping[str, str]) -> list[str] | None:
+    """Subjects looked up by path, else by the name of the clip; None where some are unknown."""
+    found = []
+    for identifier in split.annotations.ids:
+        name = clip_name(Path(identifier))
+        plain = name.lstrip("0") or "0"
+        key = next((key for key in (identifier, name, plain) if key in table), None)
+        if key is None:
+            return None
+        found.append(table[key])
+    return found
+
+
+def _from_names(split: Split) -> tuple[list[str] | None, str]:
+    for name, pattern in SUBJECT_PATTERNS.items():
+        matches = [pattern.search(identifier) for identifier in split.annotations.ids]
+        if all(matches):
+            return [match[1] for match in matches], f"file names as in {name}"
+    return None, ""

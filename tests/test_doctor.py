@@ -1,0 +1,422 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from datasets.annotations import write_annotations
+from datasets.classes import LabelNames, write_classes
+from preprocess import doctor, doctor_scan
+from preprocess.common import PreparationError
+from preprocess.doctor_pairs import count_bits, find_pairs, similarity
+from preprocess.doctor_scan import face_share, perceptual_hash, scan_video
+from tests.clips_drawn import pattern, write_folder, write_video
+
+ROOT = Path(__file__).resolve().parent.parent
+CLASSES = ("glad", "glum")
+
+
+def make_data(folder: Path, *, train: int = 8, test: int = 4, num_frames: int = 20) -> Path:
+    """Videos 0, 1, ... with labels 0, 1, 0, ...; subject is the number over two."""
+    number = 0
+    for part, count in (("train", train), ("val", 2), ("test", test)):
+        rows = []
+        for _ in range(count):
+            path = write_folder(folder / "frames" / f"p{number // 2}_{number:03d}",
+                                pattern(number, num_frames))  # fmt: skip
+            rows.append((str(path), str(number % 2)))
+            number += 1
+        write_annotations(folder / f"{part}.csv", rows)
+    write_classes(folder, LabelNames(task="classification", class_names=CLASSES))
+    return folder
+
+
+def examine(folder: Path, *more: str, faces: bool = False) -> tuple[int, dict]:
+    out = folder / "doctor"
+    flags = [] if faces else ["--no_faces"]
+    status = doctor.main([str(folder), "--output_dir", str(out), "--num_workers", "0", *flags,
+                          *map(str, more)])  # fmt: skip
+    return status, json.loads((out / "report.json").read_text())
+
+
+def found(report: dict, level: str) -> dict[str, list[str]]:
+    """Items by check, the text in front."""
+    return {f["check"]: [f["text"], *f["items"]] for f in report["findings"] if f["level"] == level}
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def append(path: Path, line: str) -> None:
+    path.write_text(path.read_text() + line + "\n")
+
+
+@pytest.fixture
+def data(tmp_path):
+    return make_data(tmp_path / "mine")
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("clean"))
+
+
+def test_clean_data_has_no_problems(clean, capsys):
+    status, report = examine(clean)
+    assert status == 0
+    assert report["status"] == "ok"
+    assert found(report, "problem") == found(report, "warning") == {}
+    train = report["folds"][0]["splits"][0]
+    assert train["videos"] == 8
+    assert train["classes"] == {"glad": 4, "glum": 4}
+    assert report["videos"]["frames"] == {"min": 20, "median": 20.0, "max": 20}
+    assert report["videos"]["sizes"] == {"72x72": 14}
+    text = capsys.readouterr().out
+    assert "  train       8         ?     4     4" in text
+    assert "frames per video: 20 to 20, median 20" in text
+    assert "no problems, 0 warnings" in text
+    assert "subjects are unknown" in text
+
+
+def test_contact_sheet_shows_the_videos(clean):
+    examine(clean)
+    sheet = cv2.imread(str(clean / "doctor" / "contact_sheet.png"))
+    # Middle frames of the first class stand in the first row, scaled: look for their colours.
+    frame = pattern(0)[10].mean(axis=(0, 1))[::-1]
+    tiles = [cv2.resize(sheet, None, fx=1 / 24, fy=1 / 24, interpolation=cv2.INTER_AREA)]
+    distance = np.abs(tiles[0].astype(float) - frame).max(axis=2)
+    assert sheet.shape[0] > 200
+    assert sheet.shape[1] > 500
+    assert distance.min() < 40
+    assert (sheet != 255).mean() > 0.2
+
+
+def test_several_files_and_folds(clean, tmp_path):
+    files = [str(clean / f"{part}.csv") for part in ("test", "train", "val")]
+    out = tmp_path / "report"
+    flags = ["--output_dir", str(out), "--no_faces", "--num_workers", "0"]
+    assert doctor.main([*files, *flags]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert [split["name"] for split in report["folds"][0]["splits"]] == ["train", "val", "test"]
+    for fold in ("split01", "split02"):
+        (tmp_path / fold).mkdir()
+        for part in ("train", "test"):
+            (tmp_path / fold / f"{part}.csv").write_text((clean / f"{part}.csv").read_text())
+    status, report = examine(tmp_path)
+    assert status == 0
+    assert [Path(fold["folder"]).name for fold in report["folds"]] == ["split01", "split02"]
+    assert report["videos"]["opened"] == 12
+
+
+def test_shared_subjects_are_named_from_a_file_or_from_names(data):
+    rows = [line.split()[0] for part in ("train", "val", "test") for line in
+            lines(data / f"{part}.csv")]  # fmt: skip
+    people = {row: f"p{int(Path(row).name[-3:]) // 2}" for row in rows}
+    people[rows[-1]] = "p1"
+    table = ["path,subject", *(f"{path},{name}" for path, name in people.items())]
+    (data / "subjects.csv").write_text("\n".join(table) + "\n")
+    status, report = examine(data)
+    assert status == 1
+    assert found(report, "problem")["subjects"] == [
+        f"{data}: 1 of 3 subjects of test are also in train",
+        "subject p1: 2 videos in train, 1 in test",
+    ]
+    other = data.parent / "by_name.csv"
+    other.write_text("video_name,subject\n" + "\n".join(f"{Path(p).name},x" for p in rows) + "\n")
+    _, report = examine(data, "--subjects", other)
+    assert "subject x: 8 videos in train, 4 in test" in found(report, "problem")["subjects"]
+    assert report["subjects_from"] == str(other)
+
+
+def test_known_names_say_who_is_seen(tmp_path):
+    for part, names in (("train", ("1001_IEO_SAD_XX", "1002_IEO_HAP_XX")),
+                        ("test", ("1002_TIE_SAD_XX", "1003_TIE_HAP_XX"))):  # fmt: skip
+        rows = []
+        for n, name in enumerate(names):
+            seed = n + 10 * (part == "test")
+            rows.append((str(write_folder(tmp_path / name, pattern(seed))), n))
+        write_annotations(tmp_path / f"{part}.csv", rows)
+    status, report = examine(tmp_path)
+    assert status == 1
+    assert report["subjects_from"] == "file names as in CREMA-D"
+    assert found(report, "problem")["subjects"][1] == ("subject 1002: 1 videos in train, 1 in test")
+
+
+def test_copies_across_parts_and_with_other_labels_are_found(data):
+    source = pattern(3)  # train, label 1
+    copies = data / "frames"
+    coded = write_video(copies / "coded.mp4", source)
+    small = write_folder(
+        copies / "small", np.stack([cv2.resize(frame, (48, 48)) for frame in source])
+    )
+    bright = write_folder(copies / "bright", np.clip(source[1:] * 1.1 + 8, 0, 255).astype(np.uint8))
+    append(data / "test.csv", f"{coded} 1")
+    append(data / "test.csv", f"{small} 0")
+    append(data / "train.csv", f"{bright} 1")
+    status, report = examine(data)
+    assert status == 1
+    problems = found(report, "problem")
+    original = str(data / "frames/p1_003")
+    across = problems["duplicates"][1:]
+    paths = {original, str(coded), str(small), str(bright)}
+    named = {frozenset(path for path in paths if f"{path} " in line) for line in across}
+    assert named == {
+        frozenset(pair)
+        for pair in (
+            (original, str(coded)),
+            (original, str(small)),
+            (str(bright), str(coded)),
+            (str(bright), str(small)),
+        )
+    }
+    assert all("(train)" in line and "(test)" in line for line in across)
+    assert any(str(small) in line and "labels 1 and 0" in line for line in problems["labels"])
+    within = found(report, "warning")["duplicates"]
+    assert any(str(bright) in line and original in line for line in within)
+
+
+def test_the_same_file_in_two_parts(data):
+    row = lines(data / "train.csv")[0]
+    append(data / "test.csv", row)
+    status, report = examine(data)
+    assert status == 1
+    assert found(report, "problem")["overlap"] == [
+        f"{data}: 1 videos are in train and in test",
+        row.split()[0],
+    ]
+    (data / "val.csv").write_text((data / "test.csv").read_text())
+    _, report = examine(data)
+    assert "val.csv repeats test.csv" in found(report, "warning")["overlap"][0]
+
+
+def test_unreadable_and_damaged_videos_are_named(data):
+    broken = data / "frames" / "broken.mp4"
+    broken.write_bytes(b"no video at all")
+    append(data / "train.csv", f"{broken} 0")
+    append(data / "train.csv", f"{data / 'frames' / 'absent'} 1")
+    status, report = examine(data)
+    assert status == 1
+    text, *items = found(report, "problem")["unreadable"]
+    assert text == "2 of 16 videos cannot be read"
+    assert items[0].startswith(f"{broken}: ")
+    assert items[1] == f"{data / 'frames' / 'absent'}: no such file or folder"
+
+
+def test_lines_with_problems_are_passed_on(data):
+    append(data / "train.csv", f"{data / 'frames' / 'p0_000'} 7")
+    append(data / "train.csv", f"{data / 'frames' / 'p0_001'} 1 1")
+    status, report = examine(data)
+    assert status == 1
+    items = found(report, "problem")["annotations"]
+    assert f"{data / 'train.csv'} line 9: label 7 is out of range; allowed are 0 to 1" in items
+    assert any("line 10: expected 'path label', found 3 columns" in item for item in items)
+    assert report["folds"][0]["splits"][2]["videos"] == 4
+
+
+def test_clips_cut_to_16_frames_are_a_problem_in_dfew(tmp_path):
+    folder = make_data(tmp_path / "cut", num_frames=16)
+    status, report = examine(folder)
+    assert status == 0
+    assert "14 of 14 frame folders hold exactly 16 frames" in found(report, "warning")["lengths"][0]
+    write_classes(folder, LabelNames(task="classification", class_names=CLASSES, data_set="DFEW"))
+    status, report = examine(folder)
+    assert status == 1
+    assert "original length" in found(report, "problem")["lengths"][0]
+
+
+def test_short_and_small_videos(tmp_path):
+    folder = make_data(tmp_path / "short", num_frames=3)
+    tiny = write_folder(folder / "frames" / "tiny", pattern(90, side=40))
+    append(folder / "train.csv", f"{tiny} 0")
+    status, report = examine(folder)
+    assert status == 0
+    text, *items = found(report, "note")["lengths"]
+    assert text == "14 videos have fewer than 16 frames; frames will repeat"
+    assert items[0].endswith("p0_000: 3 frames")
+    assert found(report, "warning")["sizes"][1] == f"{tiny}: 40 x 40"
+
+
+def test_missing_classes_and_published_counts(data):
+    write_classes(data, LabelNames(task="classification", class_names=("glad", "glum", "bored")))
+    status, report = examine(data)
+    assert status == 1
+    assert found(report, "problem")["classes"] == [f"{data}: no train videos of bored"]
+    assert found(report, "warning")["classes"] == [f"{data}: no test videos of bored"]
+    (data / "classes.json").unlink()
+    status, report = examine(data, "--data_set", "RAVDESS")
+    text, *items = found(report, "warning")["published"]
+    assert "differ from the published counts" in text
+    assert "neutral: 7, published 96" in items
+    status, report = examine(data, "--data_set", "MAFW")
+    assert found(report, "warning")["published"] == [f"{data}: 14 videos in all, published 9,172"]
+
+
+def test_regression_and_several_heads(tmp_path, capsys):
+    folder = make_data(tmp_path / "values")
+    (folder / "classes.json").unlink()
+    for part in ("train", "val", "test"):
+        rows = [line.split()[0] for line in lines(folder / f"{part}.csv")]
+        write_annotations(folder / f"{part}.csv", [(r, n / 4, 0.5) for n, r in enumerate(rows)])
+    status, report = examine(folder)
+    assert status == 0
+    assert report["folds"][0]["task"] == "regression"
+    assert "0.875 +- 0.57" in capsys.readouterr().out
+    for part in ("train", "val", "test"):
+        rows = [line.split()[0] for line in lines(folder / f"{part}.csv")]
+        write_annotations(folder / f"{part}.csv", [(r, n % 2, 2) for n, r in enumerate(rows)])
+    heads = {"arousal": ("low", "high"), "valence": ("bad", "so", "good")}
+    write_classes(folder, LabelNames(task="multihead", class_names=tuple(heads), heads=heads))
+    status, _ = examine(folder)
+    text = capsys.readouterr().out
+    assert status == 0
+    assert "train arousal: low 4  high 4" in text
+    assert "train valence: bad 0  so 0  good 8" in text
+
+
+def test_pretraining_lists(tmp_path, capsys):
+    rows = [(str(write_folder(tmp_path / f"v{n}", pattern(n))), 0) for n in range(3)]
+    rows.append((str(write_folder(tmp_path / "copy", pattern(1))), 0))
+    write_annotations(tmp_path / "info_clean.csv", rows)
+    out = tmp_path / "out"
+    status = doctor.main([str(tmp_path / "info_clean.csv"), "--output_dir", str(out), "--no_faces",
+                          "--num_workers", "0"])  # fmt: skip
+    assert status == 0
+    report = json.loads((out / "report.json").read_text())
+    assert report["folds"][0]["task"] == "pretrain"
+    assert f"{tmp_path / 'copy'}" in found(report, "warning")["duplicates"][1]
+    assert (out / "contact_sheet.png").is_file()
+
+
+def test_a_sample_opens_that_many(clean):
+    _, report = examine(clean, "--sample", "3")
+    assert report["videos"]["opened"] == 3 + 2 + 3
+    assert report["folds"][0]["splits"][0]["videos"] == 8
+    with pytest.raises(ValueError, match="--sample 0: open at least 1"):
+        examine(clean, "--sample", "0")
+
+
+def test_worker_processes_see_the_same(clean):
+    first = {path: scan_video(str(path)) for path in sorted((clean / "frames").iterdir())}
+    scans = doctor_scan.scan_all([str(p) for p in first], num_workers=2, with_faces=False)
+    for path, scan in first.items():
+        other = scans[str(path)]
+        np.testing.assert_array_equal(scan.hashes, other.hashes)
+        np.testing.assert_array_equal(scan.tiny, other.tiny)
+        assert (scan.num_frames, scan.height) == (other.num_frames, other.height) == (20, 72)
+
+
+class FixedDetector:
+    """Finds a face of a fixed side, in pixels of the picture it is shown, or none."""
+
+    def __init__(self, side: float | None):
+        self.side = side
+
+    def detect(self, grey):
+        from datasets.faces import Detection
+
+        return [] if self.side is None else [Detection(1.0, 1.0, self.side, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("side", "level", "words"),
+    [
+        (None, "problem", "no face in 100% of the frames looked at; none at all in 14 videos"),
+        (80, "problem", "faces take 25% of the frame's shorter side (median)"),
+        (128, "warning", "faces take 40% of the frame's shorter side (median)"),
+        (256, None, ""),
+    ],
+)
+def test_frames_without_faces_and_full_frames(clean, monkeypatch, side, level, words):
+    monkeypatch.setattr(doctor_scan, "_detector", lambda: FixedDetector(side))
+    status, report = examine(clean, faces=True)
+    assert status == (1 if level == "problem" else 0)
+    if level:
+        assert words in found(report, level)["faces"][0]
+    else:
+        assert all("faces" not in found(report, level) for level in ("problem", "warning"))
+        assert report["videos"]["faces"] == {
+            "frames": 42, "share_without": 0.0, "median_share_of_side": 0.8,
+        }  # fmt: skip
+
+
+def test_without_the_extra_it_says_so(clean, monkeypatch):
+    def missing():
+        raise ImportError("pip install 'svfap[faces]'")
+
+    monkeypatch.setattr(doctor_scan, "_detector", missing)
+    status, report = examine(clean, faces=True)
+    assert status == 0
+    assert found(report, "note")["faces"] == [
+        "faces were not looked for: pip install 'svfap[faces]'"
+    ]
+
+
+def test_real_faces_are_measured(real_videos):
+    if doctor_scan.faces_available() is not None:
+        pytest.skip("the extra `faces` is not installed")
+    frames = sorted((real_videos / "frames_talker_jpg").iterdir())
+    grey = cv2.imread(str(frames[0]), cv2.IMREAD_GRAYSCALE)
+    assert 0.35 < face_share(grey) < 0.6
+    height, width = grey.shape
+    crop = grey[height // 2 - 110 : height // 2 + 110, width // 2 - 110 : width // 2 + 110]
+    assert face_share(crop) > face_share(grey)
+    assert face_share(np.full((100, 100), 90, np.uint8)) == 0
+
+
+def test_real_copies_are_found_and_others_are_not(real_videos):
+    names = ("broken_truncated.mkv", "signing_again.mkv", "signing_thanks.mkv",
+             "smiling_man.gif", "smiling_man_mpeg4.avi", "talker_bbaf2n.mpg",
+             "talker_brbk7n.mpg", "talker_sbia1a.mpg", "talker_8_frames.mp4")  # fmt: skip
+    pairs = find_pairs([scan_video(str(real_videos / name)) for name in names])
+    assert {(Path(p.first).name, Path(p.second).name) for p in pairs} == {
+        ("talker_sbia1a.mpg", "talker_8_frames.mp4"),
+        ("smiling_man.gif", "smiling_man_mpeg4.avi"),
+        ("broken_truncated.mkv", "signing_again.mkv"),
+    }
+
+
+def test_hashes_and_similarity():
+    picture = cv2.cvtColor(pattern(5)[0], cv2.COLOR_RGB2GRAY)
+    value = perceptual_hash(picture)
+    assert 0 <= value < 2**63
+    assert bin(value).count("1") == 31  # half of 63 frequencies are above their median
+    assert perceptual_hash(cv2.resize(picture, (150, 90))) == pytest.approx(value, rel=1)
+    other = perceptual_hash(cv2.cvtColor(pattern(6)[0], cv2.COLOR_RGB2GRAY))
+    same = perceptual_hash((picture * 0.8 + 20).astype(np.uint8))
+    assert bin(value ^ same).count("1") <= 4 < 15 < bin(value ^ other).count("1")
+    values = np.array([0, 1, 2**63 + 5, 2**64 - 1], np.uint64)
+    assert count_bits(values).tolist() == [0, 1, 3, 64]
+    one = np.arange(2 * 256, dtype=np.uint8).reshape(2, 16, 16)
+    assert similarity(one, one) == pytest.approx(1)
+    assert similarity(one, 255 - one) == pytest.approx(-1)
+    flat = np.full((2, 16, 16), 40, np.uint8)
+    assert similarity(flat, flat) == 1
+    assert similarity(flat, flat + 30) == 0
+
+
+def test_counting_bits_without_numpy_2(monkeypatch):
+    monkeypatch.delattr(np, "bitwise_count", raising=False)
+    values = np.array([[0, 7], [2**63, 2**64 - 1]], np.uint64)
+    assert count_bits(values).tolist() == [[0, 3], [1, 64]]
+
+
+def test_exit_status_of_the_command(clean, data, tmp_path):
+    append(data / "train.csv", f"{data / 'absent'} 0")
+    expected = {str(clean): 0, str(data): 1, str(tmp_path / "nothing"): 2}
+    for folder, status in expected.items():
+        done = subprocess.run(
+            [sys.executable, "-m", "preprocess.doctor", folder, "--no_faces", "--num_workers", "0",
+             "--output_dir", str(tmp_path / "out")],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, done.stderr
+    assert "no such annotation file" in done.stderr
+    assert "Traceback" not in done.stderr
+    with pytest.raises(ValueError, match="unknown data set 'nope'"):
+        examine(clean, "--data_set", "nope")
+    with pytest.raises(PreparationError, match="no such file"):
+        examine(clean, "--subjects", "absent.csv")
