@@ -22,7 +22,7 @@ from .crops import (
     plan_crops,
 )
 from .detector import Detection, FaceDetector, MissingExtraError, create_detector
-from .search import FaceVideo, find_faces
+from .search import FaceVideo, find_faces, frame_blocks
 from .tracker import DETECTED, FOLLOWED, INTERPOLATED, Track, TrackingOptions
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "cut_crops",
     "cut_track",
     "find_faces",
+    "frame_blocks",
     "parse_style",
     "plan_crops",
 ]

@@ -47,6 +47,7 @@ STYLES = {
     "voxceleb": CropStyle(side=5.0, eye_height=0.33),
     "dfew": CropStyle(side=3.2, eye_height=0.37),
     "openface": CropStyle(side=2.5, eye_height=0.35),
+    "synthetic": CropStyle(side=3.8, eye_height=0.385),
 }
 
 

@@ -1,0 +1,333 @@
+"""Clips for prediction: windows that slide over every face of every video (see `timeline`)."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from torch.utils.data import IterableDataset, get_worker_info
+
+from .faces import (
+    INTERPOLATED,
+    CropPlan,
+    CropStyle,
+    FaceDetector,
+    FaceVideo,
+    Track,
+    TrackingOptions,
+    create_detector,
+    find_faces,
+    frame_blocks,
+    plan_crops,
+)
+from .faces.crops import cut_crop
+from .faces.geometry import invert, transform
+from .readers import FrameReader, UnreadableVideoError, open_video
+from .source import cut_window
+from .timeline import DEFAULT_FPS, even_frames, frame_times, window_indices
+from .transforms import resize_square
+
+CLIPS_PER_MESSAGE = 8
+CROP_PX = 224  # of crops that a face window is cut out of
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlidingOptions:
+    """How clips are made.
+
+    Attributes:
+        clip_frames: T, frames of a clip.
+        sampling_rate: distance of neighbouring frames of a clip, at `fps`.
+        size: side of the clips in pixels.
+        window_stride: frames at `fps` between the starts of neighbouring windows; 0: only the two
+            windows of the test protocol, at the start and the end.
+        fps: frame rate of the training data; None takes the frames as they come.
+        crop: find faces and cut them out; False uses whole frames.
+        faces: "all" or "largest".
+        style: how much the crops show.
+        align: "none" or "similarity".
+        smooth_seconds: smoothing of the crops in time.
+        min_face: smallest face, as a share of the frame's shorter side.
+        face_window: (top, left, height, width) of the part of 224 px crops, or of whole frames
+            without `crop`, that the model was trained on; None: all.
+        backend: video reader, see `open_video`.
+    """
+
+    clip_frames: int
+    sampling_rate: int
+    size: int
+    window_stride: int
+    fps: float | None = DEFAULT_FPS
+    crop: bool = True
+    faces: str = "all"
+    style: CropStyle = field(default_factory=lambda: CropStyle(side=3.2, eye_height=0.37))
+    align: str = "none"
+    smooth_seconds: float = 0.2
+    min_face: float = 1 / 6
+    face_window: tuple[int, int, int, int] | None = None
+    backend: str = "auto"
+
+    def __post_init__(self):
+        for name, low in (("clip_frames", 1), ("sampling_rate", 1), ("size", 8)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be {low} or more")
+        if self.window_stride < 0:
+            raise ValueError(f"window_stride is {self.window_stride}: it must be 0 or more")
+        if self.fps is not None and not 1 <= self.fps <= 1000:
+            raise ValueError(f"fps is {self.fps}: give 1 to 1000, or None for frames as they come")
+        if self.faces not in ("all", "largest"):
+            raise ValueError(f"faces is {self.faces!r}: choose all or largest")
+
+
+@dataclass(frozen=True)
+class Span:
+    """A face (or, without cropping, the whole picture) over consecutive frames of a video.
+
+    Attributes:
+        first_frame: number of its first frame.
+        num_frames: number of frames.
+        interpolated: frames in which the face was not seen and its place was interpolated.
+        windows: (n, 2) first and last frame number of each clip.
+        corners: (num_frames, 4, 2) corners of the crop in pixels of the frame, clockwise from the
+            upper left; None for whole frames.
+    """
+
+    first_frame: int
+    num_frames: int
+    interpolated: int
+    windows: np.ndarray
+    corners: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What is known of a video before its clips come.
+
+    Attributes:
+        path: the video.
+        status: "ok", "no_face", "unreadable" or "failed" (an error of the program).
+        note: why, or what is wrong with a usable video (truncated).
+        num_frames: frames that decode.
+        fps: average frames per second, None where there is no time.
+        height: of the frames, pixels.
+        width: of the frames, pixels.
+        frames_without_face: frames that belong to no face; 0 without cropping.
+        times: (num_frames,) seconds from the first frame.
+        spans: the faces, most prominent first.
+    """
+
+    path: str
+    status: str
+    note: str = ""
+    num_frames: int = 0
+    fps: float | None = None
+    height: int = 0
+    width: int = 0
+    frames_without_face: int = 0
+    times: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    spans: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClipMessage:
+    """Some clips of one span, in the order of its windows.
+
+    Attributes:
+        video: number of the video in the list.
+        span: number of the span.
+        clips: (n, T, size, size, 3) uint8 RGB.
+        windows: (n,) numbers of the windows.
+    """
+
+    video: int
+    span: int
+    clips: np.ndarray
+    windows: np.ndarray
+
+
+@dataclass(frozen=True)
+class VideoMessage:
+    """Comes before a video's clips (`done` False) and after them (True).
+
+    `facts` may differ at the end: a video that breaks on the way is unreadable after all.
+    """
+
+    video: int
+    facts: VideoFacts
+    done: bool
+
+
+class SlidingClips(IterableDataset):
+    """Messages about videos: facts, then clips, then the end of each.
+
+    Each loader worker does its own share of the videos, so messages of different videos mix.
+
+    Args:
+        paths: the videos.
+        options: how clips are made.
+        detector: finds faces; None makes one where it is needed.
+    """
+
+    def __init__(
+        self, paths: list[str], options: SlidingOptions, detector: FaceDetector | None = None
+    ):
+        super().__init__()
+        self.paths, self.options, self._detector = list(paths), options, detector
+
+    def __iter__(self) -> Iterator[VideoMessage | ClipMessage]:
+        info = get_worker_info()
+        if info is not None:
+            cv2.setNumThreads(1)
+        mine = range(info.id if info else 0, len(self.paths), info.num_workers if info else 1)
+        if self.options.crop and self._detector is None and len(mine):
+            self._detector = create_detector()
+        for number in mine:
+            yield from self._messages(number)
+
+    def _messages(self, number: int) -> Iterator[VideoMessage | ClipMessage]:
+        """Everything about one video; bad videos and unforeseen errors are messages, too."""
+        path = self.paths[number]
+        try:
+            with open_video(path, backend=self.options.backend) as video:
+                facts, sources = self._plan(video)
+                yield VideoMessage(number, facts, False)
+                for span, source in enumerate(sources):
+                    yield from source.messages(video, number, span)
+        except UnreadableVideoError as error:
+            facts = VideoFacts(path, "unreadable", " ".join(error.reason.split()))
+        except Exception as error:  # thousands of other videos wait
+            said = " ".join(str(error).split())
+            facts = VideoFacts(path, "failed", f"{type(error).__name__}: {said}")
+        yield VideoMessage(number, facts, True)
+
+    def _plan(self, video: FrameReader) -> tuple[VideoFacts, list["_SpanSource"]]:
+        if not self.options.crop:
+            frame = video.read([0])[0]
+            whole = _SpanSource(self.options, frame_times(video), None, None)
+            return _facts(video, frame.shape, [whole], 0), [whole]
+        found = find_faces(video, self._detector, self._tracking())
+        times = frame_times(video)
+        tracks = found.by_size()[: 1 if self.options.faces == "largest" else None]
+        sources = [
+            _SpanSource(self.options, times, track, self._crops(track, found)) for track in tracks
+        ]
+        missing = found.frames_without_face()
+        return _facts(video, (found.height, found.width), sources, missing), sources
+
+    def _tracking(self) -> TrackingOptions:
+        shares = dict.fromkeys((max(0.25, self.options.min_face), self.options.min_face))
+        return TrackingOptions(min_face=tuple(shares), all_faces=self.options.faces == "all")
+
+    def _crops(self, track: Track, found: FaceVideo) -> CropPlan:
+        options = self.options
+        return plan_crops(
+            track,
+            style=options.style,
+            size=CROP_PX if options.face_window else options.size,
+            align=options.align,
+            border="inside" if options.align == "none" else "black",
+            smooth_frames=options.smooth_seconds * (found.fps or DEFAULT_FPS),
+            frame_size=(found.height, found.width),
+        )
+
+
+def _facts(video: FrameReader, shape: Iterable, sources: list, missing: int) -> VideoFacts:
+    height, width = tuple(shape)[:2]
+    return VideoFacts(
+        path=video.path,
+        status="ok" if sources else "no_face",
+        note=video.problem or "",
+        num_frames=video.num_frames,
+        fps=video.fps,
+        height=height,
+        width=width,
+        frames_without_face=missing,
+        times=frame_times(video),
+        spans=tuple(source.span for source in sources),
+    )
+
+
+class _SpanSource:
+    """Clips of one span of a video, made while its frames pass by once."""
+
+    def __init__(
+        self,
+        options: SlidingOptions,
+        times: np.ndarray,
+        track: Track | None,
+        plan: CropPlan | None,
+    ):
+        self._options, self._plan = options, plan
+        first = track.first if track else 0
+        count = len(track) if track else len(times)
+        shown = even_frames(times[first : first + count], options.fps)
+        chosen = window_indices(
+            len(shown), options.clip_frames, options.sampling_rate, options.window_stride
+        )
+        self._frames = first + shown[chosen]  # (n, T) frame numbers of the video
+        self.span = Span(
+            first_frame=first,
+            num_frames=count,
+            interpolated=int((track.how == INTERPOLATED).sum()) if track else 0,
+            windows=self._frames[:, [0, -1]],
+            corners=_corners(plan) if plan else None,
+        )
+
+    def messages(self, video: FrameReader, number: int, span: int) -> Iterator[ClipMessage]:
+        """Clips in the order of the windows, some at a time."""
+        clips, windows = [], []
+        for window, clip in self._clips(video):
+            clips.append(clip)
+            windows.append(window)
+            if len(clips) == CLIPS_PER_MESSAGE:
+                yield ClipMessage(number, span, np.stack(clips), np.array(windows))
+                clips, windows = [], []
+        if clips:
+            yield ClipMessage(number, span, np.stack(clips), np.array(windows))
+
+    def _clips(self, video: FrameReader) -> Iterator[tuple[int, np.ndarray]]:
+        """Number and frames (T, size, size, 3) of each window, as soon as it is complete."""
+        held: dict[int, np.ndarray] = {}
+        window = 0
+        for number, picture in self._pictures(video):
+            held[number] = picture
+            while window < len(self._frames) and self._frames[window, -1] <= number:
+                yield window, np.stack([held[frame] for frame in self._frames[window]])
+                window += 1
+                if window < len(self._frames):
+                    start = self._frames[window, 0]
+                    held = {frame: seen for frame, seen in held.items() if frame >= start}
+        assert window == len(self._frames), f"{len(self._frames) - window} windows without frames"
+
+    def _pictures(self, video: FrameReader) -> Iterator[tuple[int, np.ndarray]]:
+        """Number and picture (size, size, 3) of every frame that some window needs, in order."""
+        needed = set(self._frames.ravel().tolist())
+        number = first = self.span.first_frame
+        for block in frame_blocks(video, first=first):
+            wanted = [place for place in range(len(block)) if number + place in needed]
+            if wanted:
+                pictures = self._prepare(block[wanted], [number + p - first for p in wanted], video)
+                yield from zip((number + place for place in wanted), pictures)
+            number += len(block)
+            if number > max(needed):
+                return
+
+    def _prepare(self, frames: np.ndarray, places: list[int], video: FrameReader) -> np.ndarray:
+        """(n, size, size, 3) from whole frames; `places` count from the span's first frame."""
+        options = self._options
+        if self._plan is not None:
+            matrices = self._plan.matrices[places]
+            frames = np.stack(
+                [
+                    cut_crop(frame, matrix, self._plan.size, self._plan.border)
+                    for frame, matrix in zip(frames, matrices)
+                ]
+            )
+        frames = cut_window(frames, options.face_window, video.path)
+        return resize_square(frames, options.size)
+
+
+def _corners(plan: CropPlan) -> np.ndarray:
+    edge = plan.size - 0.5
+    corners = np.array([(-0.5, -0.5), (edge, -0.5), (edge, edge), (-0.5, edge)])
+    return transform(invert(plan.matrices), corners[None]).astype(np.float32)

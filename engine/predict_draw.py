@@ -1,0 +1,144 @@
+"""Pictures of predictions: scores over time, and the video with boxes and labels drawn in."""
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+
+from datasets.faces import frame_blocks
+from datasets.readers import open_video
+from engine.plots import LINE_STYLES, MARKERS, OKABE_ITO, save_figure
+from engine.predict import TrackPrediction, VideoPrediction
+
+MAX_LINES = 7  # classes drawn in a timeline; the others are weaker throughout
+BARS = 3
+LONGEST_SIDE = 1280  # of an annotated video, in pixels
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+CLOCK = 1000  # ticks per second of annotated videos, which keeps uneven frame times
+
+
+def plot_timeline(prediction: VideoPrediction, out_png: str | Path) -> None:
+    """Draw the scores of every face over time, a panel each.
+
+    Raises:
+        ValueError: the video has no track.
+    """
+    if not prediction.tracks:
+        raise ValueError(f"{prediction.path} has no face to draw a timeline of")
+    save_figure(timeline_figure(prediction), out_png)
+
+
+def timeline_figure(prediction: VideoPrediction) -> Figure:
+    """Figure of `plot_timeline`; a window is drawn at its middle."""
+    count = len(prediction.tracks)
+    figure = Figure(figsize=(8, 2.6 * count + 0.6), layout="constrained")
+    panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
+    for number, (axis, track) in enumerate(zip(panels, prediction.tracks, strict=True), start=1):
+        middle = track.seconds.mean(1)
+        strongest = np.argsort(-np.abs(track.window_scores).max(0), kind="stable")[:MAX_LINES]
+        for place, column in enumerate(sorted(strongest)):
+            axis.plot(
+                middle,
+                track.window_scores[:, column],
+                color=OKABE_ITO[place % len(OKABE_ITO)],
+                linestyle=LINE_STYLES[place % len(LINE_STYLES)],
+                marker=MARKERS[place % len(MARKERS)] if len(middle) < 40 else None,
+                markersize=4,
+                label=track.names[column],
+            )
+        if track.kind == "classification":
+            axis.set_ylim(0, 1)
+        axis.set_ylabel("probability" if track.kind == "classification" else "value")
+        axis.set_title(f"face {number}" if track.span.corners is not None else "whole picture")
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+        axis.grid(alpha=0.3)
+    times = prediction.facts.times
+    panels[-1].set_xlim(0, max(float(times[-1]), 1e-3))
+    panels[-1].set_xlabel("seconds (middle of each window)")
+    return figure
+
+
+def annotate_video(prediction: VideoPrediction, out_mp4: str | Path) -> None:
+    """Write the video with each face's box and its strongest answers at that time.
+
+    Args:
+        prediction: of a video with or without faces; frames without are written as they are.
+        out_mp4: file to write, H.264; its folder must exist.
+
+    Raises:
+        datasets.readers.UnreadableVideoError: the video can no longer be read.
+    """
+    out_mp4 = Path(out_mp4)
+    temporary = out_mp4.with_name(f".{os.getpid()}.{out_mp4.name}")
+    facts = prediction.facts
+    scale = min(1.0, LONGEST_SIDE / max(facts.height, facts.width))
+    width, height = (max(2, int(side * scale) // 2 * 2) for side in (facts.width, facts.height))
+    curves = [_Curve(track) for track in prediction.tracks]
+    try:
+        with open_video(facts.path) as video, av.open(str(temporary), "w", format="mp4") as out:
+            stream = out.add_stream(
+                "libx264", rate=Fraction(facts.fps or 25).limit_denominator(1001)
+            )
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.codec_context.time_base = Fraction(1, CLOCK)
+            number = 0
+            for block in frame_blocks(video):
+                for frame in block:
+                    picture = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+                    seconds = float(facts.times[number])
+                    for face, curve in enumerate(curves):
+                        curve.draw(picture, number, seconds, scale, face)
+                    _write(out, stream, picture, seconds)
+                    number += 1
+            out.mux(stream.encode())
+        os.replace(temporary, out_mp4)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write(out, stream, picture: np.ndarray, seconds: float) -> None:
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    frame.pts, frame.time_base = round(seconds * CLOCK), Fraction(1, CLOCK)
+    out.mux(stream.encode(frame))
+
+
+class _Curve:
+    """A track's scores as a function of time, and how to draw them."""
+
+    def __init__(self, track: TrackPrediction):
+        self.track = track
+        self.middle = track.seconds.mean(1)
+
+    def scores(self, seconds: float) -> np.ndarray:
+        """(num_outputs,) interpolated between the middles of windows."""
+        columns = self.track.window_scores.T
+        return np.array([np.interp(seconds, self.middle, column) for column in columns])
+
+    def draw(
+        self, picture: np.ndarray, number: int, seconds: float, scale: float, face: int
+    ) -> None:
+        """Draw box and answers into a frame, if the face is in it."""
+        span = self.track.span
+        place = number - span.first_frame
+        if not 0 <= place < span.num_frames:
+            return
+        colour = tuple(bytes.fromhex(OKABE_ITO[face % len(OKABE_ITO)][1:]))
+        left, top = 4, 4
+        if span.corners is not None:
+            corners = np.round(span.corners[place] * scale).astype(np.int32)
+            cv2.polylines(picture, [corners], True, colour, 2, cv2.LINE_AA)
+            left, top = np.maximum(corners.min(0), 2) + 4
+        scores = self.scores(seconds)
+        order = np.argsort(-scores, kind="stable") if self.track.kind == "classification" else None
+        for line, column in enumerate(order[:BARS] if order is not None else range(len(scores))):
+            text = f"{self.track.names[column]} {scores[column]:.2f}"
+            _write_text(picture, text, int(left), int(top) + 16 * (line + 1), colour)
+
+
+def _write_text(picture: np.ndarray, text: str, x: int, y: int, colour: tuple) -> None:
+    cv2.putText(picture, text, (x, y), FONT, 0.5, (255, 255, 255), 3, cv2.LINE_AA)
+    cv2.putText(picture, text, (x, y), FONT, 0.5, colour, 1, cv2.LINE_AA)
