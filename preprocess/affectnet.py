@@ -26,7 +26,7 @@ import numpy as np
 from datasets.catalog import DatasetSpec, get_spec
 from datasets.classes import LabelNames
 from preprocess.common import PreparationError, Progress, run_command
-from preprocess.images import build_parser, count_parts, prepare_parts, published_parts
+from preprocess.images import count_parts, image_parser, prepare_parts, published_parts
 from preprocess.labelled import Clip, Found, clip_name, find_images
 
 SPEC = get_spec("AffectNet")
@@ -164,9 +164,9 @@ def write_targets(
     prepare_parts(spec, Found(), values, own, published={}, names=names)
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m preprocess.affectnet`."""
-    result = build_parser("affectnet", __doc__.split("\n")[0])
+    result = image_parser("affectnet", __doc__.split("\n")[0])
     result.add_argument(
         "--num_classes", type=int, choices=(SPEC.num_classes - 1, SPEC.num_classes),
         default=SPEC.num_classes, help="expressions; 7 leaves out contempt",
@@ -180,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         PreparationError: the official files are not as published.
     """
-    flags = parser().parse_args(argv)
+    flags = build_parser().parse_args(argv)
     found = Found()
     annotations = {part: read_set(flags.dataset_dir / name, found) for part, name in SETS.items()}
     write_targets(annotations, found, flags)

@@ -11,6 +11,7 @@ to folds.json. Videos show head and shoulders: crop faces first (preprocess.face
 crops, named alike, as `--dataset_dir`.
 """
 
+import argparse
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from datasets.catalog import get_spec
 from datasets.readers import natural_key
 from preprocess.common import read_table, run_command
 from preprocess.labelled import Clip, Found, clip_name, named_videos
-from preprocess.subject_folds import build_parser, prepare_subject_folds
+from preprocess.subject_folds import fold_parser, prepare_subject_folds
 
 SPEC = get_spec("CREMA-D")
 VIDEOS, LIST = "VideoFlash", "SentenceFilenames.csv"
@@ -70,13 +71,18 @@ def _list_rows(dataset_dir: Path) -> list[tuple[int, dict[str, str]]]:
     return read_table(dataset_dir / LIST, ("Filename",))
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of `python -m preprocess.cremad`."""
+    return fold_parser(SPEC, "cremad", __doc__.split("\n")[0])
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the CSVs of CREMA-D.
 
     Raises:
         PreparationError: the official files are not as published.
     """
-    flags = build_parser(SPEC, "cremad", __doc__.split("\n")[0]).parse_args(argv)
+    flags = build_parser().parse_args(argv)
     prepare_subject_folds(SPEC, read_layout(flags.dataset_dir), flags)
 
 

@@ -12,9 +12,11 @@ subjects, without 1,287 of 43, three fewer than 43 x 30: three happiness sentenc
 released. The papers do not list their five folds: these are drawn by subject from `--fold_seed`
 and written to folds.json.
 The folders have spaces, which CSVs cannot hold: the CSVs name links in `links/` beside them.
-Crop faces first (preprocess.faces) and pass the crops, laid out alike.
+Crop faces first (preprocess.faces) and pass the crops, laid out alike; it writes `subject_1` for
+`subject 1`, which is read as well.
 """
 
+import argparse
 import logging
 import re
 from collections.abc import Sequence
@@ -23,13 +25,13 @@ from pathlib import Path
 from datasets.catalog import get_spec
 from preprocess.common import PreparationError, run_command
 from preprocess.labelled import Clip, Found, clip_name
-from preprocess.subject_folds import build_parser, prepare_subject_folds
+from preprocess.subject_folds import fold_parser, prepare_subject_folds
 from preprocess.videos import find_videos
 
 logger = logging.getLogger(__name__)
 
 SPEC = get_spec("eNTERFACE05")
-SUBJECT, SENTENCE = re.compile(r"subject (\d+)"), re.compile(r"sentence (\d+)")
+SUBJECT, SENTENCE = re.compile(r"subject[ _](\d+)"), re.compile(r"sentence[ _](\d+)")
 NAME = re.compile(r"s_?\d+_(an|di|fe|ha|sa|su)_\d.*")
 NUM_SUBJECTS, NUM_SENTENCES, UNCUT_SUBJECT = 44, 5, 6
 
@@ -95,13 +97,18 @@ def _missing(seen: set[tuple[int, str, int]]) -> list[str]:
     return lines
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of `python -m preprocess.enterface`."""
+    return fold_parser(SPEC, "enterface", __doc__.split("\n")[0])
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the CSVs of eNTERFACE05.
 
     Raises:
         PreparationError: the official files are not as published.
     """
-    flags = build_parser(SPEC, "enterface", __doc__.split("\n")[0]).parse_args(argv)
+    flags = build_parser().parse_args(argv)
     prepare_subject_folds(SPEC, read_layout(flags.dataset_dir), flags)
 
 

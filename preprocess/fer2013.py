@@ -22,7 +22,7 @@ import numpy as np
 
 from datasets.catalog import get_spec
 from preprocess.common import PreparationError, Progress, run_command
-from preprocess.images import build_parser, prepare_parts, published_parts, read_class_folders
+from preprocess.images import image_parser, prepare_parts, published_parts, read_class_folders
 from preprocess.labelled import Clip, Found
 
 SPEC = get_spec("FER2013")
@@ -123,9 +123,9 @@ def folder_counts() -> dict[str, int]:
     return counts | {"test": counts.pop("val") + counts["test"]}
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m preprocess.fer2013`."""
-    result = build_parser("fer2013", __doc__.split("\n")[0])
+    result = image_parser("fer2013", __doc__.split("\n")[0])
     result.add_argument(
         "--images_dir", type=Path, metavar="DIR",
         help="where the images of the table go (default: images in --output_dir)",
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         PreparationError: the official files are not as published.
     """
-    flags = parser().parse_args(argv)
+    flags = build_parser().parse_args(argv)
     tables = [flags.dataset_dir / name for name in TABLES if (flags.dataset_dir / name).is_file()]
     if tables:
         images_dir = flags.images_dir or flags.output_dir / "images"

@@ -13,7 +13,7 @@ from preprocess.splits import add_split_flags, warn_about_validation
 logger = logging.getLogger(__name__)
 
 
-def build_parser(
+def image_parser(
     module: str, description: str, *, validation: bool = True
 ) -> argparse.ArgumentParser:
     """Parser of a command for an image data set with official parts.
@@ -95,7 +95,7 @@ def prepare_parts(
         spec: catalogue entry.
         found: problems, missing and extra things; its clips are set from `parts`.
         parts: clips of "train", "test" and, if there is an official one, "val".
-        flags: of `build_parser`.
+        flags: of `image_parser`.
         published: counts, by default those of the catalogue.
         names: for classes.json, by default those of the catalogue.
 

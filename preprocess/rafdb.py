@@ -17,7 +17,7 @@ from pathlib import Path
 
 from datasets.catalog import get_spec
 from preprocess.common import PreparationError, run_command
-from preprocess.images import build_parser, prepare_parts, read_class_folders
+from preprocess.images import image_parser, prepare_parts, read_class_folders
 from preprocess.labelled import Clip, Found, find_images
 
 SPEC = get_spec("RAF-DB")
@@ -76,9 +76,9 @@ def read_folders(dataset_dir: Path) -> tuple[Found, dict[str, list[Clip]]]:
     return found, parts
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m preprocess.rafdb`."""
-    result = build_parser("rafdb", __doc__.split("\n")[0])
+    result = image_parser("rafdb", __doc__.split("\n")[0])
     result.add_argument(
         "--images_dir", type=Path, metavar="DIR", help=f"(default: {IMAGES} in --dataset_dir)"
     )
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         PreparationError: the official files are not as published.
     """
-    flags = parser().parse_args(argv)
+    flags = build_parser().parse_args(argv)
     root = flags.dataset_dir
     if (root / LIST).is_file():
         found, parts = read_official(root / LIST, flags.images_dir or root / IMAGES)

@@ -11,6 +11,7 @@ each actor. The papers do not list their six folds: these are drawn by actor fro
 and written to folds.json. Crop faces first (preprocess.faces) and pass the crops, named alike.
 """
 
+import argparse
 import logging
 import re
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from pathlib import Path
 from datasets.catalog import get_spec
 from preprocess.common import run_command
 from preprocess.labelled import Clip, Found, named_videos
-from preprocess.subject_folds import build_parser, prepare_subject_folds
+from preprocess.subject_folds import fold_parser, prepare_subject_folds
 
 logger = logging.getLogger(__name__)
 
@@ -102,13 +103,18 @@ def _problem(match: re.Match) -> str | None:
     return None
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of `python -m preprocess.ravdess`."""
+    return fold_parser(SPEC, "ravdess", __doc__.split("\n")[0])
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the CSVs of RAVDESS.
 
     Raises:
         PreparationError: the official files are not as published.
     """
-    flags = build_parser(SPEC, "ravdess", __doc__.split("\n")[0]).parse_args(argv)
+    flags = build_parser().parse_args(argv)
     prepare_subject_folds(SPEC, read_layout(flags.dataset_dir), flags)
 
 

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 FOLDS_JSON, FOLDS_CSV = "folds.json", "folds.csv"
 
 
-def build_parser(spec: DatasetSpec, module: str, description: str) -> argparse.ArgumentParser:
+def fold_parser(spec: DatasetSpec, module: str, description: str) -> argparse.ArgumentParser:
     """Parser of a command that makes subject-independent folds.
 
     Args:
@@ -177,7 +177,7 @@ def prepare_subject_folds(
     Args:
         spec: catalogue entry.
         found: of reading the layout; every clip has a subject.
-        flags: of `build_parser`.
+        flags: of `fold_parser`.
         published: counts, by default those of the catalogue.
 
     Raises:

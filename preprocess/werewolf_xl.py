@@ -23,7 +23,7 @@ from pathlib import Path
 from datasets.catalog import get_spec
 from preprocess.common import PreparationError, read_table, run_command
 from preprocess.labelled import Clip, Found, named_videos
-from preprocess.subject_folds import build_parser, prepare_subject_folds
+from preprocess.subject_folds import fold_parser, prepare_subject_folds
 
 SPEC = get_spec("Werewolf-XL")
 NAME, SESSION = "VideoName", "Session"
@@ -127,9 +127,9 @@ def _session(row: dict[str, str], name: str) -> str | None:
     return str(int(text)) if text.isdecimal() else None
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m preprocess.werewolf_xl`."""
-    result = build_parser(SPEC, "werewolf_xl", __doc__.split("\n")[0])
+    result = fold_parser(SPEC, "werewolf_xl", __doc__.split("\n")[0])
     result.add_argument("--labels", type=Path, metavar="CSV", help="table of scores")
     result.add_argument(
         "--columns", nargs=3, metavar=("AROUSAL", "VALENCE", "DOMINANCE"),
@@ -144,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         PreparationError: the official files are not as published.
     """
-    flags = parser().parse_args(argv)
+    flags = build_parser().parse_args(argv)
     table = find_table(flags.dataset_dir, flags.labels)
     found = read_layout(flags.dataset_dir, table, flags.columns)
     prepare_subject_folds(SPEC, found, flags)
