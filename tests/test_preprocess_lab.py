@@ -318,6 +318,18 @@ def test_enterface_as_released_passes(enterface_tree, tmp_path, caplog):
     assert "missing: subject 23/happiness/sentence 3 4 5" in caplog.text
 
 
+def test_enterface_crops_with_underscores(tmp_path):
+    root = tmp_path / "crops"
+    for subject in range(1, 7):
+        for emotion in trees.ENTERFACE_EMOTIONS:
+            folder = root / f"subject_{subject}" / emotion / "sentence_1" / f"s{subject}_x"
+            trees.write_image(folder / "00001.jpg")
+    run(enterface, root, tmp_path / "o", OTHER)
+    test = rows(tmp_path / "o/split01/test.csv")
+    assert [row[1] for row in test] == list("012345") * (len(test) // 6)
+    assert not Path(test[0][0]).is_symlink()
+
+
 def test_enterface_faults_are_named(tmp_path, caplog):
     root = tmp_path / "enterface"
     trees.write_enterface(root, subjects=range(1, 11))
