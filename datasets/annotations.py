@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .store import paths_exist
+
 TASKS = ("pretrain", "classification", "regression")
 PATH_CHECKS = (True, False, "sample")
 # How many paths `check_paths="sample"` looks at, evenly spread over the file.
@@ -273,8 +275,8 @@ def _guess_root(ids: PathColumn, csv_path: str) -> str:
     """Folder of relative paths where none is given: "" (working directory) or the file's own."""
     own = os.path.dirname(os.path.abspath(csv_path))
     probes = [path for path in ids[:ROOT_PROBES] if not os.path.isabs(path)]
-    here = sum(map(os.path.exists, probes))
-    beside = sum(os.path.exists(os.path.join(own, path)) for path in probes)
+    here = sum(paths_exist(probes))
+    beside = sum(paths_exist(os.path.join(own, path) for path in probes))
     return own if beside > here else ""
 
 
@@ -288,7 +290,8 @@ def _missing_paths(
     chunks = [places[start : start + 1000] for start in range(0, len(places), 1000)]
 
     def missing(chunk: Sequence[int]) -> list[int]:
-        return [place for place in chunk if not os.path.exists(paths[place])]
+        found = paths_exist(paths[place] for place in chunk)
+        return [place for place, exists in zip(chunk, found) if not exists]
 
     with ThreadPoolExecutor(PATH_THREADS) as pool:
         absent = [place for result in pool.map(missing, chunks) for place in result]

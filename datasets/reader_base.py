@@ -35,12 +35,15 @@ class FrameReader(ABC):
         num_frames: number of frames that decode.
         fps: average frames per second, None where there is no time (folders, images).
         problem: None, or a sentence such as "truncated: 40 of about 78 frames decode".
+        window: (top, left, height, width) in pixels of the part of the original frames that
+            these are; None where nothing was cut off (only packed stores cut).
     """
 
     path: str
     num_frames: int
     fps: float | None = None
     problem: str | None = None
+    window: tuple[int, int, int, int] | None = None
 
     def read(self, indices: Sequence[int]) -> np.ndarray:
         """Decode the wanted frames in one pass.

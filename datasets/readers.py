@@ -8,15 +8,17 @@ import os
 import re
 from pathlib import Path
 
-import cv2  # before decord, which otherwise makes OpenCV return None for every PNG
+import cv2  # noqa: F401 - before decord, which otherwise makes OpenCV return None for every PNG
 import numpy as np
-import simplejpeg
 
+from .images import IMAGE_SUFFIXES, decode_image
 from .reader_base import FrameCountChangedError, FrameReader, UnreadableVideoError, stack_frames
 from .readers_pyav import PyAVReader
+from .store import StoreReader, split_store_path
 
 __all__ = [
     "BACKENDS",
+    "IMAGE_SUFFIXES",
     "FrameCountChangedError",
     "FrameFolderReader",
     "FrameReader",
@@ -24,9 +26,6 @@ __all__ = [
     "open_video",
 ]
 
-JPEG_SUFFIXES = (".jpg", ".jpeg")
-IMAGE_SUFFIXES = (*JPEG_SUFFIXES, ".png", ".bmp")
-PNG_SIGNATURE, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 # First bytes of MPEG program streams, and of MPEG transport streams.
 PROGRAM_STREAM, TRANSPORT_STREAM = b"\x00\x00\x01\xba", b"\x47"
 
@@ -38,8 +37,9 @@ def open_video(path: str | os.PathLike, *, backend: str = "auto") -> FrameReader
     """Open anything that holds the frames of one video.
 
     Args:
-        path: a video file, a folder of jpg, jpeg, png or bmp frames (natural order: 2 before 10)
-            or a single image (a video of one frame).
+        path: a video file, a folder of jpg, jpeg, png or bmp frames (natural order: 2 before 10),
+            a single image (a video of one frame), or an entry of a packed store
+            ("DIR/manifest.json#KEY", see `datasets.store`).
         backend: what decodes video files: "pyav" (what "auto" takes), "decord" or "torchcodec".
             Folders and images are always read with simplejpeg and OpenCV.
 
@@ -54,6 +54,8 @@ def open_video(path: str | os.PathLike, *, backend: str = "auto") -> FrameReader
     if backend != "auto" and backend not in BACKENDS:
         raise ValueError(f"unknown video reader {backend!r}: choose auto, {', '.join(BACKENDS)}")
     path = os.fspath(path)
+    if split_store_path(path):
+        return StoreReader(path)
     if os.path.isdir(path):
         return FrameFolderReader(path)
     if not os.path.isfile(path):
@@ -99,48 +101,23 @@ class FrameFolderReader(FrameReader):
             raise UnreadableVideoError(self.path, f"the folder holds no frames ({kinds})")
 
     def _read_sorted(self, wanted: list[int]) -> np.ndarray:
-        return stack_frames(self.path, [self._read_image(self._names[i]) for i in wanted])
+        return stack_frames(self.path, [self._read_image(i) for i in wanted])
 
-    def _read_image(self, name: str) -> np.ndarray:
+    def read_file(self, index: int) -> bytes:
+        """The image file of a frame, as it is."""
+        name = self._names[index]
         try:
-            data = Path(self._folder, name).read_bytes()
+            return Path(self._folder, name).read_bytes()
         except OSError as error:
             raise UnreadableVideoError(
                 self.path, f"image {name} cannot be read ({error.strerror})"
             ) from error
-        image = decode_image(data)
+
+    def _read_image(self, index: int) -> np.ndarray:
+        name, image = self._names[index], decode_image(self.read_file(index))
         if image is None:
             raise UnreadableVideoError(self.path, f"image {name} is damaged or not an image")
         return image
-
-
-def decode_image(data: bytes) -> np.ndarray | None:
-    """Decode one image to (H, W, 3) uint8 RGB; None if it is damaged.
-
-    Grey images become RGB, transparency is dropped, orientation tags are not applied.
-    """
-    if data[:2] == b"\xff\xd8":
-        try:
-            return simplejpeg.decode_jpeg(data, colorspace="RGB")
-        except ValueError:
-            if simplejpeg_can(data):
-                return None  # cut off or damaged
-    if data[:8] == PNG_SIGNATURE and PNG_END not in data[-64:]:
-        return None
-    if not data:
-        return None
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def simplejpeg_can(data: bytes) -> bool:
-    """Whether simplejpeg decodes this kind of JPEG at all (it has no CMYK)."""
-    try:
-        colours = simplejpeg.decode_jpeg_header(data, strict=False)[2]
-    except ValueError:
-        return True
-    return colours not in ("CMYK", "YCCK")
 
 
 class _DelegatingReader(FrameReader):

@@ -53,6 +53,29 @@ def cut_window(
     return frames[:, top : top + height, left : left + width]
 
 
+def window_to_cut(
+    wanted: tuple[int, int, int, int] | None, video: FrameReader
+) -> tuple[int, int, int, int] | None:
+    """What is still to be cut from a video's frames: nothing if a packed store has done it.
+
+    Args:
+        wanted: the run's face window; None: the whole frame, or what the store has of it.
+        video: an open video.
+
+    Raises:
+        ValueError: the store has cut another window out.
+    """
+    if video.window is None or wanted is None:
+        return wanted
+    if tuple(wanted) != video.window:
+        raise ValueError(
+            f"{video.path}: its store holds the window (top, left, height, width) = "
+            f"{video.window} of the frames, this run wants {tuple(wanted)}; leave --face_window "
+            "out, or pack the videos again with that window or --whole_frames"
+        )
+    return None
+
+
 class ClipSource(Dataset):
     """What all three datasets share: where the frames come from.
 
@@ -83,8 +106,9 @@ class ClipSource(Dataset):
         path = self.annotations.paths[index]
         with open_video(path, backend=self.backend) as video:
             indices, frames = video.read_chosen(choose)
+            window = window_to_cut(self.face_window, video)
             notes = _notes(video)
-        return indices, cut_window(frames, self.face_window, path), notes
+        return indices, cut_window(frames, window, path), notes
 
     def labels_of(self, index: int, count: int) -> np.ndarray:
         """The video's label once per clip: (count,) int64 or (count, L) float32."""

@@ -1,0 +1,347 @@
+"""Videos or frame folders of annotation files -> a packed store and annotation files of it.
+
+Reading clips from a store costs a fraction of decoding videos (docs/benchmarks.md), and no file
+system is crawled. Runs take a store by `--data_path` alone:
+
+    python -m preprocess.pack saved/data/voxceleb2 --output_dir /fast/voxceleb2
+    python run_pretrain.py --data_path /fast/voxceleb2/info_clean.csv ...
+"""
+
+import argparse
+import hashlib
+import logging
+import os
+import shutil
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+
+from datasets.annotations import read_annotations, write_annotations
+from datasets.catalog import get_spec, spec_for_csv
+from datasets.classes import FILE_NAME as CLASSES_FILE
+from datasets.store import ENCODINGS, MANIFEST, ClipStore, read_manifest
+from datasets.store_writer import PackedVideo, StoreWriter, check_shard, check_tables
+from preprocess.common import PreparationError, Problems, Progress, run_command
+from preprocess.pack_frames import FrameSettings, pack_video, use_one_thread
+
+logger = logging.getLogger(__name__)
+
+CSV_NAMES = ("train.csv", "val.csv", "test.csv", "info_clean.csv")
+ESTIMATE_AFTER = 50  # videos after which the size of the whole store is estimated
+AHEAD = 2  # videos each worker process is ahead of the writing, at most
+GIB = 2**30
+
+
+def find_csvs(inputs: Sequence[Path]) -> dict[Path, Path]:
+    """Annotation files -> where they go below the output folder.
+
+    Raises:
+        PreparationError: an input is absent or holds none, or two would get the same name.
+    """
+    found: dict[Path, Path] = {}
+    for root in inputs:
+        if root.is_file():
+            found[root] = Path(root.name)
+            continue
+        below = sorted(path for path in root.rglob("*.csv") if path.name in CSV_NAMES)
+        if not below:
+            raise PreparationError(
+                f"{root} is no annotation file and holds none ({', '.join(CSV_NAMES)})"
+            )
+        found |= {path: path.relative_to(root) for path in below}
+    if len(set(found.values())) < len(found):
+        raise PreparationError(
+            "two of the annotation files have the same name; give their common folder instead: "
+            + ", ".join(map(str, found))
+        )
+    return found
+
+
+def name_videos(paths: Iterable[str]) -> dict[str, str]:
+    """Path -> key: what follows the folder that all paths have in common."""
+    absolute = {path: os.path.abspath(path) for path in dict.fromkeys(paths)}
+    places = list(absolute.values())
+    root = os.path.commonpath(places) if len(set(places)) > 1 else os.path.dirname(places[0])
+    return {path: os.path.relpath(place, root) for path, place in absolute.items()}
+
+
+def face_window(
+    flags: argparse.Namespace, csvs: Iterable[Path]
+) -> tuple[int, int, int, int] | None:
+    """Part of the frames that is kept, chosen as the runs choose it; says why."""
+    if flags.face_window:
+        return tuple(flags.face_window)
+    if flags.whole_frames:
+        return None
+    specs = [get_spec(flags.data_set)] if flags.data_set else [spec_for_csv(csv) for csv in csvs]
+    windows = {spec.face_window if spec else None for spec in specs}
+    if len(windows) > 1:
+        raise PreparationError(
+            f"the annotation files want different face windows ({windows}); pack them apart, or "
+            "choose with --face_window or --whole_frames"
+        )
+    window = windows.pop()
+    if window:
+        why = "--data_set" if flags.data_set else "the path of the CSV"
+        logger.info(
+            "only (top, left, height, width) = %s of each frame is kept, chosen by %s; "
+            "--whole_frames keeps all", window, why,
+        )  # fmt: skip
+    return window
+
+
+def pack(
+    videos: dict[str, str],
+    output_dir: Path,
+    settings: FrameSettings,
+    *,
+    shard_bytes: int,
+    num_workers: int,
+) -> ClipStore:
+    """Write the store, or what is missing of it.
+
+    Args:
+        videos: path -> key, in the order of the store.
+        output_dir: folder of the store.
+        settings: how frames are stored.
+        shard_bytes: size of a shard.
+        num_workers: processes that decode and encode; 0 does it in this one.
+
+    Raises:
+        PreparationError: the disk is too small, or a process died.
+        StoreError: the folder holds something else.
+    """
+    keys = "\n".join(videos.values())
+    facts = asdict(settings) | {"keys_sha256": hashlib.sha256(os.fsencode(keys)).hexdigest()}
+    with StoreWriter(output_dir, facts, shard_bytes=shard_bytes) as writer:
+        if not writer.finished:
+            _append_missing(writer, videos, settings, num_workers)
+            sources = sorted({os.path.dirname(os.path.abspath(path)) for path in videos})
+            common = os.path.commonpath(sources)
+            writer.finish({"source": common, "versions": _versions()})
+    return ClipStore(output_dir / MANIFEST)
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("av", "simplejpeg", "numpy", "opencv-python-headless")}
+
+
+def _append_missing(
+    writer: StoreWriter, videos: dict[str, str], settings: FrameSettings, num_workers: int
+) -> None:
+    todo = list(videos.items())[writer.num_videos :]
+    if writer.num_videos:
+        logger.info("%d of %d videos are packed already", writer.num_videos, len(videos))
+    progress = Progress(total=len(videos), done=writer.num_videos, what="videos packed")
+    num_bytes = 0
+    with closing(_packed(todo, settings, num_workers)) as packed:
+        for count, video in enumerate(packed, 1):
+            writer.add(video)
+            num_bytes += len(video.data)
+            progress.advance()
+            if count == ESTIMATE_AFTER:
+                _check_room(writer.folder, num_bytes / count * (len(todo) - count))
+    progress.close()
+
+
+def _check_room(folder: Path, expected: float) -> None:
+    free = shutil.disk_usage(folder).free
+    logger.info("about %.1f GiB more, %.1f GiB are free", expected / GIB, free / GIB)
+    if expected > free:
+        raise PreparationError(
+            f"{folder}: about {expected / GIB:.1f} GiB are needed, {free / GIB:.1f} GiB are free; "
+            "make room (the same command goes on), or lower --quality or --resize"
+        )
+
+
+def _packed(
+    todo: Sequence[tuple[str, str]], settings: FrameSettings, num_workers: int
+) -> Iterator[PackedVideo]:
+    """Packed videos in order, made by processes that run at most `AHEAD` videos ahead."""
+    work = partial(pack_video, settings=settings)
+    if num_workers == 0 or len(todo) < 2:
+        yield from (work(path, key) for path, key in todo)
+        return
+    with ProcessPoolExecutor(
+        num_workers, mp_context=get_context("spawn"), initializer=use_one_thread
+    ) as pool:
+        pending, rest = deque(), iter(todo)
+        try:
+            while True:
+                while len(pending) < AHEAD * num_workers and (job := next(rest, None)):
+                    pending.append(pool.submit(work, *job))
+                if not pending:
+                    return
+                yield pending.popleft().result()
+        except BrokenProcessPool as error:
+            raise PreparationError(
+                "a packing process died (out of memory, or a file that crashes the decoder); the "
+                "same command goes on where it stopped; with --num_workers 0 it stops at the file"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def write_csvs(
+    csvs: dict[Path, Path], names: dict[Path, list[str]], store: ClipStore, *, leave_out: bool
+) -> None:
+    """Write the annotation files of a store: the same labels, paths into the store.
+
+    Args:
+        csvs: annotation file -> where it goes below the store's folder.
+        names: annotation file -> key of each of its lines.
+        store: the store.
+        leave_out: leave unreadable videos out instead of raising.
+
+    Raises:
+        PreparationError: videos are unreadable, all named in `problems.txt`.
+    """
+    folder = Path(store.folder)
+    unreadable = {
+        store.key(row): note
+        for row, note in store.notes.items()
+        if store.videos["num_frames"][row] == 0
+    }
+    problems = Problems([f"{key}: {note}" for key, note in unreadable.items()])
+    if leave_out:
+        logger.warning("%d unreadable videos left out", len(unreadable))
+    else:
+        problems.raise_if_any(
+            "videos that cannot be read",
+            report=folder / "problems.txt",
+            remedy="repair them and pack into a new folder, or leave them out of the annotation "
+            "files with --leave_out_unreadable",
+        )
+    for source, target in csvs.items():
+        target = folder / target
+        manifest = os.path.relpath(folder / MANIFEST, target.parent)
+        lines = source.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
+        labels = [line.rstrip().split(" ")[1:] for line in lines if line.strip()]
+        rows = [
+            (f"{manifest}#{key}", *label)
+            for key, label in zip(names[source], labels, strict=True)
+            if key not in unreadable
+        ]
+        write_annotations(target, rows)
+        beside = source.parent / CLASSES_FILE
+        if beside.is_file():
+            shutil.copyfile(beside, target.parent / CLASSES_FILE)
+        logger.info("wrote %s: %d videos", target, len(rows))
+
+
+def verify(folder: Path, num_workers: int) -> None:
+    """Compare all checksums of a store.
+
+    Raises:
+        PreparationError: names the damaged videos.
+    """
+    problems = Problems(check_tables(folder))
+    if not problems.lines:
+        shards = range(read_manifest(folder / MANIFEST)["num_shards"])
+        progress = Progress(total=len(shards), what="shards checked")
+        for lines in _checked(folder, shards, num_workers):
+            problems.lines += lines
+            progress.advance()
+        progress.close()
+    problems.raise_if_any(
+        f"{folder}: damaged store",
+        report=folder / "problems.txt",
+        remedy="copy the named files again, or pack again into a new folder",
+    )
+    logger.info("%s: all checksums fit", folder)
+
+
+def _checked(folder: Path, shards: range, num_workers: int) -> Iterator[list[str]]:
+    if num_workers == 0 or len(shards) < 2:
+        yield from (check_shard(folder, shard) for shard in shards)
+        return
+    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(partial(check_shard, folder), shards)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of `python -m preprocess.pack`."""
+    parser = argparse.ArgumentParser(
+        "preprocess.pack",
+        description=__doc__.split("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "inputs", type=Path, nargs="*", metavar="CSV_OR_DIR", help="lists of videos"
+    )
+    parser.add_argument("--output_dir", type=Path, metavar="DIR", help="folder of the store")
+    parser.add_argument("--verify", type=Path, metavar="DIR", help="only check this store")
+    parser.add_argument("--data_root", metavar="DIR", help="prefix of relative paths in the CSVs")
+    parser.add_argument("--data_set", metavar="NAME", help="chooses the face window")
+    parser.add_argument(
+        "--face_window",
+        type=int,
+        nargs=4,
+        metavar=("TOP", "LEFT", "HEIGHT", "WIDTH"),
+        help="part of each frame that is kept, pixels; otherwise the data set's",
+    )
+    parser.add_argument("--whole_frames", action="store_true", help="cut nothing off")
+    parser.add_argument(
+        "--resize", type=int, metavar="PX", help="make frames square, as fine-tuning does anyway"
+    )
+    parser.add_argument(
+        "--encoding", choices=ENCODINGS, default="jpeg", help="png and raw are lossless"
+    )
+    parser.add_argument("--quality", type=int, default=90, help="of jpeg, 1 to 100")
+    parser.add_argument("--shard_gib", type=float, default=2.0, help="size of a shard")
+    parser.add_argument("--leave_out_unreadable", action="store_true", help="instead of stopping")
+    cores = min(os.cpu_count() or 1, 32)
+    parser.add_argument("--num_workers", type=int, default=cores, help="processes; 0: this one")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Pack, or verify.
+
+    Raises:
+        PreparationError: flags, annotation files or videos that cannot be used.
+    """
+    flags = build_parser().parse_args(argv)
+    if flags.verify:
+        verify(flags.verify, flags.num_workers)
+        return
+    if not (flags.inputs and flags.output_dir):
+        raise PreparationError("give annotation files and --output_dir; see --help")
+    if not 1 <= flags.quality <= 100:
+        raise PreparationError(f"--quality {flags.quality}: it must be 1 to 100")
+    csvs = find_csvs(flags.inputs)
+    rows = {
+        csv: read_annotations(csv, task="pretrain", data_root=flags.data_root).paths for csv in csvs
+    }
+    videos = name_videos(path for paths in rows.values() for path in paths)
+    settings = FrameSettings(
+        encoding=flags.encoding,
+        quality=flags.quality if flags.encoding == "jpeg" else None,
+        face_window=face_window(flags, csvs),
+        resize=flags.resize,
+    )
+    store = pack(
+        videos,
+        flags.output_dir,
+        settings,
+        shard_bytes=int(flags.shard_gib * GIB),
+        num_workers=flags.num_workers,
+    )
+    names = {csv: [videos[path] for path in paths] for csv, paths in rows.items()}
+    write_csvs(csvs, names, store, leave_out=flags.leave_out_unreadable)
+    facts = store.manifest
+    logger.info(
+        "%s: %d videos, %d frames, %.2f GiB in %d shards", flags.output_dir, facts["num_videos"],
+        facts["num_frames"], facts["num_bytes"] / GIB, facts["num_shards"],
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_command(main)
