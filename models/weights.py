@@ -123,7 +123,7 @@ def read_checkpoint(path: str | Path) -> dict:
         raise FileNotFoundError(
             f"no weights at {path}: give the path of a .pth or .safetensors file."
         )
-    _check_is_binary(path)
+    check_is_binary(path)
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -142,7 +142,8 @@ def read_checkpoint(path: str | Path) -> dict:
         ) from error
 
 
-def _check_is_binary(path: Path) -> None:
+def check_is_binary(path: Path) -> None:
+    """Raise ValueError for an empty file, an HTML page or a Git LFS pointer."""
     with path.open("rb") as file:
         start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")
     if not start:
