@@ -210,7 +210,7 @@ def _tell(content: dict, number: int, total: int) -> None:
         best = sorted(track["scores"].items(), key=lambda item: -item[1])[:3]
         scores = best if "label" in track else track["scores"].items()
         logger.info(
-            "%s: face %d, %.1f-%.1f s: %s%s", start, track["track"], track["begin_seconds"],
+            "%s: %s, %.1f-%.1f s: %s%s", start, track["what"], track["begin_seconds"],
             track["end_seconds"], "  ".join(f"{name} {score:.3f}" for name, score in scores), note,
         )  # fmt: skip
 

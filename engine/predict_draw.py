@@ -15,7 +15,7 @@ from engine.plots import LINE_STYLES, MARKERS, OKABE_ITO, save_figure
 from engine.predict import TrackPrediction, VideoPrediction
 
 MAX_LINES = 7  # classes drawn in a timeline; the others are weaker throughout
-BARS = 3
+BARS = 3  # classes written beside a face
 LONGEST_SIDE = 1280  # of an annotated video, in pixels
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 CLOCK = 1000  # ticks per second of annotated videos, which keeps uneven frame times
@@ -127,18 +127,33 @@ class _Curve:
         if not 0 <= place < span.num_frames:
             return
         colour = tuple(bytes.fromhex(OKABE_ITO[face % len(OKABE_ITO)][1:]))
-        left, top = 4, 4
+        box = np.array([[0, 0], [0, 0]])  # upper left and lower right
         if span.corners is not None:
             corners = np.round(span.corners[place] * scale).astype(np.int32)
             cv2.polylines(picture, [corners], True, colour, 2, cv2.LINE_AA)
-            left, top = np.maximum(corners.min(0), 2) + 4
-        scores = self.scores(seconds)
-        order = np.argsort(-scores, kind="stable") if self.track.kind == "classification" else None
-        for line, column in enumerate(order[:BARS] if order is not None else range(len(scores))):
-            text = f"{self.track.names[column]} {scores[column]:.2f}"
-            _write_text(picture, text, int(left), int(top) + 16 * (line + 1), colour)
+            box = np.stack([corners.min(0), corners.max(0)])
+        _write_lines(picture, self._lines(self.scores(seconds), face), box, colour)
+
+    def _lines(self, scores: np.ndarray, face: int) -> list[str]:
+        """Number of the face, then its strongest classes or all its dimensions."""
+        columns = np.arange(len(scores))
+        if self.track.kind == "classification":
+            columns = np.argsort(-scores, kind="stable")[:BARS]
+        lines = [f"{self.track.names[column]} {scores[column]:.2f}" for column in columns]
+        return lines if self.track.span.corners is None else [f"face {face + 1}", *lines]
 
 
-def _write_text(picture: np.ndarray, text: str, x: int, y: int, colour: tuple) -> None:
-    cv2.putText(picture, text, (x, y), FONT, 0.5, (255, 255, 255), 3, cv2.LINE_AA)
-    cv2.putText(picture, text, (x, y), FONT, 0.5, colour, 1, cv2.LINE_AA)
+def _write_lines(picture: np.ndarray, lines: list[str], box: np.ndarray, colour: tuple) -> None:
+    """Write lines above the box, below it where there is no room, else into the picture's edge."""
+    height, width = picture.shape[:2]
+    font = max(0.4, height / 960)
+    step = int(32 * font) + 2
+    needed = step * len(lines) + 4
+    above, below = box[0, 1] - needed, box[1, 1]
+    top = above if above >= 0 else min(below, height - needed)
+    left = int(np.clip(box[0, 0], 0, max(0, width - 200 * font)))
+    for number, text in enumerate(lines, start=1):
+        place = (left + 2, int(top) + step * number)
+        for ink, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+            cv2.putText(picture, text, place, FONT, font, ink, thickness, cv2.LINE_AA)
+    cv2.rectangle(picture, (left, int(top) + 4), (left + 1, int(top) + needed), colour, -1)

@@ -41,6 +41,7 @@ def _track(number: int, track: TrackPrediction, times) -> dict:
     named = "label" if track.label else None
     return {
         "track": number,
+        "what": "whole picture" if span.corners is None else f"face {number}",
         "first_frame": span.first_frame,
         "last_frame": last,
         "begin_seconds": round(float(times[span.first_frame]), 3),
