@@ -42,6 +42,11 @@ class Finding:
     items: list[str] = field(default_factory=list)
 
 
+def number_of(items: Sequence, word: str) -> str:
+    """`3 videos`, `1 video`."""
+    return f"{len(items):,} {word}{'s' * (len(items) != 1)}"
+
+
 def check_files(fold: Fold) -> list[Finding]:
     """Annotation files that cannot be read or have problems in their lines."""
     return [
@@ -60,7 +65,7 @@ def check_readable(scans: Mapping[str, Scan]) -> list[Finding]:
         text = f"{len(broken)} of {len(scans)} videos cannot be read"
         findings.append(Finding(PROBLEM, "unreadable", text, broken))
     if damaged:
-        text = f"{len(damaged)} videos are damaged but usable"
+        text = f"damaged but usable: {number_of(damaged, 'video')}"
         findings.append(Finding(WARNING, "damaged", text, damaged))
     return findings
 
@@ -77,7 +82,7 @@ def check_overlap(fold: Fold) -> list[Finding]:
             text = f"{fold.folder}: val.csv repeats test.csv; do not choose 'best' weights by it"
             findings.append(Finding(WARNING, "overlap", text))
         else:
-            text = f"{fold.folder}: {len(shared)} videos are in {one.name} and in {other.name}"
+            text = f"{fold.folder}: {number_of(shared, 'video')} in {one.name} and in {other.name}"
             findings.append(Finding(PROBLEM, "overlap", text, shared))
     return findings
 
@@ -117,24 +122,21 @@ def check_pairs(folds: Sequence[Fold], pairs: Sequence[Pair], num_scans: int) ->
         places = _places(fold)
         across, labels, within = [], [], []
         for pair in pairs:
-            one, other = places.get(pair.first, {}), places.get(pair.second, {})
-            common = set(one) & set(other)
-            parts = {(a, b) for a in one for b in other if a != b and not {a, b} <= {"val", "test"}}
+            one, other = places.get(pair.first), places.get(pair.second)
+            if not one or not other:
+                continue
             line = f"{pair.first} ({'/'.join(one)}) and {pair.second} ({'/'.join(other)})"
             line += f", {pair.distance} bits apart"
-            if one and other and _labels(one) != _labels(other):
+            if _labels(one) != _labels(other):
                 labels.append(f"{line}: labels {_labels(one)} and {_labels(other)}")
-            if parts and "train" in {part for both in parts for part in both}:
-                across.append(line)
-            elif common:
-                within.append(line)
+            (within if set(one) == set(other) else across).append(line)
         for level, check, lines, what in (
-            (PROBLEM, "duplicates", across, "pairs of equal-looking videos lie in two parts"),
-            (PROBLEM, "labels", labels, "pairs of equal-looking videos have different labels"),
-            (WARNING, "duplicates", within, "pairs of equal-looking videos lie in one part"),
+            (PROBLEM, "duplicates", across, "of equal-looking videos in different parts"),
+            (PROBLEM, "labels", labels, "of equal-looking videos with different labels"),
+            (WARNING, "duplicates", within, "of equal-looking videos in one part"),
         ):
             if lines:
-                text = f"{fold.folder}: {len(lines)} {what}"
+                text = f"{fold.folder}: {number_of(lines, 'pair')} {what}"
                 findings.append(Finding(level, check, text, lines))
     if num_scans > MAX_PAIRED:
         text = f"more than {MAX_PAIRED} videos: only exact duplicates were looked for"
@@ -179,7 +181,9 @@ def check_lengths(
         findings.append(Finding(PROBLEM if dfew else WARNING, "lengths", text, items))
     short = [scan for scan in videos if scan.num_frames < clip_frames]
     if short:
-        text = f"{len(short)} videos have fewer than {clip_frames} frames; frames will repeat"
+        text = (
+            f"{number_of(short, 'video')} with fewer than {clip_frames} frames, which will repeat"
+        )
         items = [f"{scan.path}: {scan.num_frames} frames" for scan in short]
         findings.append(Finding(NOTE, "lengths", text, items))
     if readable and not videos:

@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif (root / "train").is_dir():
         found, parts = read_folders(root)
     else:
-        raise PreparationError(f"{root}: neither {LIST} nor a folder train; see docs/datasets_lab.md")
+        raise PreparationError(f"{root}: neither {LIST} nor a folder train (docs/datasets_lab.md)")
     prepare_parts(SPEC, found, parts, flags)
 
 

@@ -185,7 +185,7 @@ def test_the_same_file_in_two_parts(data):
     status, report = examine(data)
     assert status == 1
     assert found(report, "problem")["overlap"] == [
-        f"{data}: 1 videos are in train and in test",
+        f"{data}: 1 video in train and in test",
         row.split()[0],
     ]
     (data / "val.csv").write_text((data / "test.csv").read_text())
@@ -235,7 +235,7 @@ def test_short_and_small_videos(tmp_path):
     status, report = examine(folder)
     assert status == 0
     text, *items = found(report, "note")["lengths"]
-    assert text == "14 videos have fewer than 16 frames; frames will repeat"
+    assert text == "14 videos with fewer than 16 frames, which repeat"
     assert items[0].endswith("p0_000: 3 frames")
     assert found(report, "warning")["sizes"][1] == f"{tiny}: 40 x 40"
 
