@@ -21,7 +21,7 @@ MOSTLY = 0.9
 SMALL_PX = 64
 # Shares of frames without a face, and of the frame's shorter side that a face takes.
 NO_FACE_PROBLEM, NO_FACE_WARNING = 0.5, 0.2
-SMALL_FACE_PROBLEM, SMALL_FACE_WARNING = 0.33, 0.45
+SMALL_FACE_PROBLEM, SMALL_FACE_WARNING, WIDE_FACE_PROBLEM = 0.30, 0.40, 0.45
 SHIFT_WARNING = 0.15
 
 
@@ -181,9 +181,7 @@ def check_lengths(
         findings.append(Finding(PROBLEM if dfew else WARNING, "lengths", text, items))
     short = [scan for scan in videos if scan.num_frames < clip_frames]
     if short:
-        text = (
-            f"{number_of(short, 'video')} with fewer than {clip_frames} frames, which will repeat"
-        )
+        text = f"{number_of(short, 'video')} with fewer than {clip_frames} frames, which repeat"
         items = [f"{scan.path}: {scan.num_frames} frames" for scan in short]
         findings.append(Finding(NOTE, "lengths", text, items))
     if readable and not videos:
@@ -227,8 +225,8 @@ def check_faces(scans: Mapping[str, Scan], missing: str | None) -> list[Finding]
         findings.append(Finding(level, "faces", text, lacking))
     middle = float(np.median(found)) if found.size else 1.0
     wide = np.mean([max(s.height, s.width) > 1.2 * min(s.height, s.width) for s in seen])
-    if middle < SMALL_FACE_WARNING:
-        full = middle < SMALL_FACE_PROBLEM or wide > 0.5
+    full = middle < SMALL_FACE_PROBLEM or (middle < WIDE_FACE_PROBLEM and wide > 0.5)
+    if full or middle < SMALL_FACE_WARNING:
         text = (
             f"faces take {middle:.0%} of the frame's shorter side (median): these look like full "
             "frames, not face crops, which ruins the results; crop them with preprocess.faces"

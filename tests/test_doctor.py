@@ -326,7 +326,7 @@ class FixedDetector:
     [
         (None, "problem", "no face in 100% of the frames looked at; none at all in 14 videos"),
         (80, "problem", "faces take 25% of the frame's shorter side (median)"),
-        (128, "warning", "faces take 40% of the frame's shorter side (median)"),
+        (112, "warning", "faces take 35% of the frame's shorter side (median)"),
         (256, None, ""),
     ],
 )
