@@ -259,7 +259,7 @@ class StoreReader(FrameReader):
             size = height * width * 3
             if any(len(part) != size for part in parts):
                 raise self._damaged(wanted[0])
-            return np.frombuffer(b"".join(parts), np.uint8).reshape(-1, height, width, 3)
+            return np.frombuffer(bytearray().join(parts), np.uint8).reshape(-1, height, width, 3)
         frames = np.empty((len(parts), height, width, 3), np.uint8)
         for frame, part, index in zip(frames, parts, wanted):
             if not _decode_into(frame, part):
