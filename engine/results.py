@@ -116,7 +116,7 @@ def subjects_of(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []
-        column = next((name for name in ("video_name", "id") if name in columns), None)
+        column = next((name for name in ("video_name", "clip", "id") if name in columns), None)
         if column is None or "subject" not in columns:
             raise ValueError(
                 f"{path} has columns {list(columns)}; needed: video_name (or id) and subject."
