@@ -44,8 +44,9 @@ def finetune(flags: argparse.Namespace) -> dict | None:
         return _train_and_test(settle(flags, workers))
     path = _weights_to_evaluate(flags)
     content = models.read_checkpoint(path)
-    ours = isinstance(content, dict) and "model_config" in content
-    setting = settle(flags, workers, content if ours else None)
+    if "model_config" not in content and "model" not in flags.explicit:
+        content = {**content, "model_config": models.guess_config(content, path)}
+    setting = settle(flags, workers, content if "model_config" in content else None)
     return _evaluate_only(setting, path, content)
 
 

@@ -99,7 +99,7 @@ def settle(flags: argparse.Namespace, workers: Workers, checkpoint: dict | None 
     labels = _labels(flags, spec, checkpoint)
     task = create_task(labels.task, flags, list(labels.class_names))
     if checkpoint:
-        model = models.create_model(**checkpoint["model_config"])
+        model = _model_of(checkpoint, task)
     else:
         model = build.create_model(flags, num_classes=task.num_outputs)
     return Setting(
@@ -113,10 +113,26 @@ def settle(flags: argparse.Namespace, workers: Workers, checkpoint: dict | None 
     )
 
 
+def _model_of(checkpoint: dict, task: Task) -> torch.nn.Module:
+    """The model that a checkpoint was trained as.
+
+    Raises:
+        ValueError: it is no classifier, or has another number of outputs than there are labels.
+    """
+    config = checkpoint["model_config"]
+    if config.get("num_classes") != task.num_outputs:
+        raise ValueError(
+            f"the checkpoint's model {config['name']} has {config.get('num_classes') or 'no'} "
+            f"outputs, the data set {task.num_outputs} ({', '.join(task.names)}); evaluate a "
+            "fine-tuned checkpoint on the labels it was trained for"
+        )
+    return models.create_model(**config)
+
+
 def _adopt(flags: argparse.Namespace, checkpoint: dict) -> None:
     """Take from a checkpoint what decides how clips are made, unless given on the command line."""
     for name in ("data_set", "nb_classes", "num_frames", "sampling_rate", "face_window"):
-        if name not in flags.explicit and name in checkpoint["flags"]:
+        if name not in flags.explicit and name in checkpoint.get("flags", {}):
             setattr(flags, name, checkpoint["flags"][name])
 
 

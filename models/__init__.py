@@ -24,6 +24,7 @@ The model contract. Every model of `list_models()` offers, and a contract test c
 """
 
 from models.classifier import HEAD_SCALE
+from models.guess import guess_config
 from models.registry import create_model, default_config, list_models
 from models.timm_names import register_with_timm
 from models.weights import LoadReport, load_weights, read_checkpoint
@@ -33,6 +34,7 @@ __all__ = [
     "LoadReport",
     "create_model",
     "default_config",
+    "guess_config",
     "list_models",
     "load_weights",
     "read_checkpoint",

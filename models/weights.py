@@ -1,12 +1,13 @@
 """Load weights from our checkpoints, the released ones, or safetensors; never arbitrary pickles."""
 
 import argparse
+import json
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import safetensors.torch
+import safetensors
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,8 @@ _WRAPPERS = ("module.", "_orig_mod.")
 _HEAD = ("head.",)
 _NEW_AFTER_PRETRAINING = ("head.", "fc_norm.")
 _LISTED = 6
+# What `models.convert` writes into the header of a safetensors file, each as JSON.
+HEADER_FACTS = ("model_config", "class_names", "flags")
 
 
 @dataclass
@@ -85,7 +88,7 @@ def load_weights(model: nn.Module, source: str | Path | Mapping, strict: bool = 
             (strict) they do not fit.
     """
     named = isinstance(source, (str, Path))
-    entries = _unwrap(
+    entries = named_tensors(
         read_checkpoint(source) if named else source, str(source) if named else "dict"
     )
     model = getattr(model, "_orig_mod", model)
@@ -111,7 +114,8 @@ def read_checkpoint(path: str | Path) -> dict:
         path: .safetensors, or a file of `torch.save` (any ending).
 
     Returns:
-        What the file holds; tensors are on the CPU.
+        What the file holds; tensors are on the CPU. Of a safetensors file: its tensors, and if
+        `models.convert` wrote it they are under "model", beside what its header says.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -126,7 +130,7 @@ def read_checkpoint(path: str | Path) -> dict:
     check_is_binary(path)
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
+            return _read_safetensors(path)
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -140,6 +144,14 @@ def read_checkpoint(path: str | Path) -> dict:
             f"{path} ({path.stat().st_size} bytes) is not a readable checkpoint, probably cut "
             f"off. Fetch it again and compare its size or checksum. ({_first_line(error)})"
         ) from error
+
+
+def _read_safetensors(path: Path) -> dict:
+    with safetensors.safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+        header = file.metadata() or {}
+    facts = {name: json.loads(header[name]) for name in HEADER_FACTS if name in header}
+    return {"model": tensors, **facts} if facts else tensors
 
 
 def check_is_binary(path: Path) -> None:
@@ -157,8 +169,16 @@ def check_is_binary(path: Path) -> None:
         raise ValueError(f"{path} is a Git LFS pointer, not weights. Run `git lfs pull` there.")
 
 
-def _unwrap(checkpoint: object, source: str) -> dict[str, Tensor]:
-    """The named tensors inside a checkpoint, without wrapper prefixes."""
+def named_tensors(checkpoint: object, source: str) -> dict[str, Tensor]:
+    """The named tensors inside a checkpoint, without the prefixes of wrappers.
+
+    Args:
+        checkpoint: what `read_checkpoint` returned.
+        source: what messages call it.
+
+    Raises:
+        ValueError: there are none.
+    """
     for _ in _CONTAINERS:
         for key in _CONTAINERS:
             if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):

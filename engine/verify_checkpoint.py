@@ -1,0 +1,264 @@
+"""`python -m engine.verify_checkpoint FILE`: is this file what it should be?
+
+Reads the file without executing anything in it, finds out its model, loads it strictly, runs a
+forward pass, and, where the data set is given, evaluates it and compares with the published scores.
+Exit status 0: everything holds; 1: something does not.
+"""
+
+import argparse
+import logging
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import models
+from datasets.masking import make_masking
+from datasets.rng import generator
+from engine.config import finetuning_parser
+from engine.errors import is_for_user
+from engine.parsing import parse_flags
+from models.guess import guess_config
+from models.released import ReleasedFile, released_at
+from models.transfer import file_sha256
+from models.weights import named_tensors
+
+logger = logging.getLogger(__name__)
+
+# Published scores have two digits; another decoder or resizing moves single videos.
+TOLERANCE_POINTS = 0.5
+MASK_RATIO = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A file of weights that was found to be sound.
+
+    Attributes:
+        model: with its weights, on the CPU, in evaluation mode.
+        stated: whether the file says which model it is; otherwise it was guessed.
+        tensors: names and values in the file.
+        report: what was loaded.
+        output_shape: of the forward pass on two clips.
+    """
+
+    model: nn.Module
+    stated: bool
+    tensors: dict[str, Tensor]
+    report: models.LoadReport
+    output_shape: tuple[int, ...]
+
+
+def check_file(
+    path: str | Path, name: str | None = None, stage_depths: Sequence[int] | None = None
+) -> Checked:
+    """Load a file into its model and run it.
+
+    Args:
+        path: .pth or .safetensors, ours or released.
+        name: registered model; None: as the file says, else guessed from names and shapes.
+        stage_depths: of TPSBT, where they cannot be guessed.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: unsafe, damaged, of no known model, not fitting its model, with values that are
+            not finite, or with outputs that are not finite or not repeatable.
+    """
+    content = models.read_checkpoint(path)
+    tensors = named_tensors(content, str(path))
+    bad = [n for n, v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]
+    if bad:
+        raise ValueError(f"{path}: NaN or infinite values in {', '.join(bad[:6])}; do not use it.")
+    model = models.create_model(**_config(content, str(path), name, stage_depths))
+    report = models.load_weights(model, content)
+    output = _forward_twice(model.eval(), str(path))
+    return Checked(
+        model=model,
+        stated="model_config" in content and name is None,
+        tensors=tensors,
+        report=report,
+        output_shape=tuple(output.shape),
+    )
+
+
+def _config(
+    content: Mapping, path: str, name: str | None, stage_depths: Sequence[int] | None
+) -> dict:
+    if stage_depths and "model_config" not in content:
+        content = {**content, "flags": {"stage_depths": list(stage_depths)}, "args": None}
+    if name is None:
+        return guess_config(content, path)
+    head = named_tensors(content, path).get("head.weight")
+    config = models.default_config(name)
+    if "num_classes" in config:
+        config["num_classes"] = 0 if head is None else head.shape[0]
+    return config | ({"stage_depths": list(stage_depths)} if stage_depths else {})
+
+
+@torch.inference_mode()
+def _forward_twice(model: nn.Module, path: str) -> Tensor:
+    """The outputs for two random clips, the same twice, finite."""
+    size = (2, 3, model.num_frames, model.img_size, model.img_size)
+    clip = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    inputs = (clip,)
+    if hasattr(model, "encoder"):
+        inputs = (clip, _mask(model))
+    first, second = model(*inputs), model(*inputs)
+    if not first.isfinite().all():
+        raise ValueError(f"{path}: the outputs for random clips are not finite; do not use it.")
+    if not torch.equal(first, second):
+        raise ValueError(f"{path}: the same clips give different outputs twice in a row.")
+    if torch.equal(first[0], first[1]):
+        logger.warning("%s gives the same output for two different clips", path)
+    return first
+
+
+def _mask(model: nn.Module) -> Tensor:
+    """A mask (2, N) that suits a pre-training model."""
+    windows = model.config.get("region_size")
+    kind = ("part_window", {"part_win_size": windows}) if windows else ("tube", {})
+    masking = make_masking(kind[0], model.grid, MASK_RATIO, **kind[1])
+    rows = [masking(generator(0, 0, row, 0, "mask")) for row in range(2)]
+    return torch.stack([torch.from_numpy(row) for row in rows])
+
+
+def describe(checked: Checked, *, all_names: bool) -> str:
+    """What is in the file, as text: groups of tensors, or every name with its shape."""
+    config = checked.model.config
+    source = "stated in the file" if checked.stated else "from names and shapes, or as asked"
+    sizes = ", ".join(f"{key} {value}" for key, value in config.items() if key != "name")
+    count = sum(value.numel() for value in checked.tensors.values())
+    lines = [f"model    {config['name']} ({source})", f"sizes    {sizes}",
+             f"weights  {len(checked.tensors)} tensors, {count / 1e6:.2f} M values"]  # fmt: skip
+    if all_names:
+        lines += [
+            f"  {name}  {tuple(value.shape)}  {str(value.dtype).removeprefix('torch.')}"
+            for name, value in checked.tensors.items()
+        ]
+    else:
+        groups: dict[str, list[int]] = defaultdict(list)
+        for name, value in checked.tensors.items():
+            groups[_group(name)].append(value.numel())
+        lines += [
+            f"  {name:<32}{len(sizes):>5} tensors {sum(sizes):>12,} values"
+            for name, sizes in groups.items()
+        ]
+    lines += [f"loaded   {checked.report}", f"forward  two random clips -> {checked.output_shape}"]
+    return "\n".join([*lines, "         finite, and bitwise the same twice"])
+
+
+def _group(name: str) -> str:
+    """Module of a parameter without its block's number: "encoder.blocks", "head", ..."""
+    parts = name.split(".")
+    numbered = next((i for i, part in enumerate(parts) if part.isdigit()), None)
+    return ".".join(parts[:numbered]) if numbered else ".".join(parts[:-1]) or name
+
+
+def evaluate_file(path: str | Path, arguments: Sequence[str]) -> dict:
+    """Metrics of a file on a test part, by the published protocol.
+
+    Args:
+        path: the file.
+        arguments: flags of run_finetune.py that say on what (`--data_path`, `--data_set`, ...).
+
+    Returns:
+        The content of metrics.json.
+    """
+    from engine.finetuning import finetune
+
+    flags = ["--eval", "--resume", str(path), *arguments]
+    return finetune(parse_flags(finetuning_parser(), flags))
+
+
+def compare(metrics: dict, expected: tuple[float, float]) -> tuple[bool, str]:
+    """Whether scores are as published, and a sentence about it.
+
+    Args:
+        metrics: with `uar` and `war`, fractions.
+        expected: published UAR and WAR, percent.
+    """
+    parts, worst = [], 0.0
+    for name, published in zip(("uar", "war"), expected, strict=True):
+        found = 100 * metrics[name]
+        worst = max(worst, abs(found - published))
+        change = found - published
+        parts.append(f"{name.upper()} {found:.2f} (published {published:.2f}, {change:+.2f})")
+    holds = worst <= TOLERANCE_POINTS
+    verdict = "as published" if holds else f"more than {TOLERANCE_POINTS} points away"
+    return holds, f"{', '.join(parts)}: {verdict}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m engine.verify_checkpoint",
+        description="Check a file of weights: contents, forward pass, scores.",
+        epilog="everything after -- goes to run_finetune.py --eval (--data_root DIR, ...)",
+    )
+    parser.add_argument("file", metavar="FILE", help=".pth or .safetensors, ours or released")
+    parser.add_argument("--model", metavar="NAME", help="otherwise as stated, or guessed")
+    parser.add_argument("--stage_depths", type=int, nargs="+", metavar="M", help="of TPSBT")
+    parser.add_argument("--names", action="store_true", help="list every name with its shape")
+    parser.add_argument("--data_path", metavar="DIR", help="fold whose test.csv to evaluate on")
+    parser.add_argument("--data_set", metavar="NAME", help="default: the released file's")
+    parser.add_argument("--output_dir", metavar="DIR", help="for metrics.json and pred.csv")
+    parser.add_argument(
+        "--expect",
+        type=float,
+        nargs=2,
+        metavar=("UAR", "WAR"),
+        help="published scores, percent; default: those of the released file, by its place",
+    )
+    return parser
+
+
+def _evaluation_arguments(flags: argparse.Namespace, known: ReleasedFile | None) -> list[str]:
+    arguments = ["--data_path", flags.data_path, "--no_report"]
+    data_set = flags.data_set or (known.data_set if known else None)
+    named = {"data_set": data_set, "output_dir": flags.output_dir, "model": flags.model}
+    for name, value in named.items():
+        arguments += [f"--{name}", value] if value else []
+    if flags.stage_depths:
+        arguments += ["--stage_depths", *map(str, flags.stage_depths)]
+    return arguments
+
+
+def _run(flags: argparse.Namespace, passed_on: Sequence[str]) -> bool:
+    """Do what the flags ask; False where the scores are not as expected."""
+    known = released_at(str(Path(flags.file).resolve()))
+    checked = check_file(flags.file, flags.model, flags.stage_depths)
+    print(f"file     {flags.file}, {Path(flags.file).stat().st_size:,} bytes")
+    print(f"sha256   {file_sha256(Path(flags.file))}")
+    print(describe(checked, all_names=flags.names))
+    if not flags.data_path:
+        return True
+    metrics = evaluate_file(flags.file, [*_evaluation_arguments(flags, known), *passed_on])
+    expected = flags.expect or ((known.uar, known.war) if known and known.uar else None)
+    if expected is None:
+        print("scores   no published ones are known for this file; --expect UAR WAR gives them")
+        return True
+    holds, sentence = compare(metrics, tuple(expected))
+    print(f"scores   {sentence}")
+    return holds
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring. Returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    flags = _parser().parse_args(arguments[:place])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        return 0 if _run(flags, arguments[place + 1 :]) else 1
+    except Exception as error:
+        if not is_for_user(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""`python -m models.convert IN OUT`: weights from .pth to .safetensors and back.
+
+A .safetensors file holds the model's tensors and, as text in its header, its configuration, class
+names and the flags it was trained with. Optimizer state and averages stay behind; `--ema` takes the
+averaged weights instead of the last ones.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from models.guess import guess_config
+from models.weights import HEADER_FACTS, named_tensors, read_checkpoint
+
+SAFETENSORS = ".safetensors"
+
+
+def convert(source: str | Path, target: str | Path, *, averaged: bool = False) -> list[str]:
+    """Write the weights of one file to another, in the format of the target's ending.
+
+    Args:
+        source: file that `read_checkpoint` takes: ours, released, or safetensors.
+        target: .safetensors, .pth or .pt; must not exist.
+        averaged: take the moving average ("model_ema").
+
+    Returns:
+        Names of the tensors written.
+
+    Raises:
+        FileNotFoundError: no source.
+        FileExistsError: the target is there.
+        ValueError: unknown ending, no weights in the source, or weights of an unknown model.
+    """
+    source, target = Path(source), Path(target)
+    if target.suffix not in (SAFETENSORS, ".pth", ".pt"):
+        raise ValueError(f"{target}: the ending decides the format; use .safetensors or .pth")
+    if target.exists():
+        raise FileExistsError(f"{target} is there already; remove it or choose another name.")
+    content = read_checkpoint(source)
+    tensors = _tensors(content, source, averaged)
+    facts = {name: content[name] for name in HEADER_FACTS if content.get(name)}
+    facts["model_config"] = guess_config(content, str(source))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        if target.suffix == SAFETENSORS:
+            header = {name: json.dumps(value, default=str) for name, value in facts.items()}
+            safetensors.torch.save_file(tensors, temporary, metadata=header)
+        else:
+            torch.save({"model": tensors, **facts}, temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return list(tensors)
+
+
+def _tensors(content: Mapping, source: Path, averaged: bool) -> dict[str, torch.Tensor]:
+    if averaged and not content.get("model_ema"):
+        raise ValueError(f"{source} holds no averaged weights (model_ema); leave --ema out.")
+    chosen = content["model_ema"] if averaged else content
+    tensors = named_tensors(chosen, str(source))
+    # Copies, because safetensors refuse tensors that share memory.
+    return {name: value.detach().clone().contiguous() for name, value in tensors.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring. Returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m models.convert", description="Weights to .safetensors and back."
+    )
+    parser.add_argument("source", metavar="IN", help=".pth or .safetensors")
+    parser.add_argument("target", metavar="OUT", help="the ending decides the format")
+    parser.add_argument("--ema", action="store_true", help="the averaged weights")
+    flags = parser.parse_args(arguments)
+    try:
+        names = convert(flags.source, flags.target, averaged=flags.ema)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{flags.target}: {len(names)} tensors")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""Which model are these weights of? Read off names and shapes."""
+
+import argparse
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from models.registry import SIZES, default_config
+from models.weights import named_tensors
+
+_HEAD_WIDTH = 64
+_PATCH = "patch_embed.proj.weight"
+
+
+def guess_config(checkpoint: Mapping, source: str = "the checkpoint") -> dict:
+    """Keywords of `create_model` for the model that a checkpoint's weights fit.
+
+    A checkpoint of ours states them. Otherwise names give the family and the stage, shapes the
+    widths and depths. What shapes do not show (attention heads, frame count and side, where TPSBT's
+    stages begin) comes from the flags in the checkpoint, if it has them, else from the registered
+    size that is most alike, else heads are 64 wide.
+
+    Args:
+        checkpoint: what `read_checkpoint` returned.
+        source: what messages call it.
+
+    Returns:
+        A dict with `name`, as `model.config`.
+
+    Raises:
+        ValueError: no family has such names, or the depths of TPSBT's stages are unknown.
+    """
+    if "model_config" in checkpoint:
+        return dict(checkpoint["model_config"])
+    entries = named_tensors(checkpoint, source)
+    pretrain = any(name.startswith("encoder.") for name in entries)
+    encoder = {
+        name.removeprefix("encoder."): value
+        for name, value in entries.items()
+        if name.startswith("encoder.") or not pretrain
+    }
+    if _PATCH not in encoder or encoder[_PATCH].ndim != 5:
+        some = ", ".join(list(entries)[:4])
+        raise ValueError(
+            f"{source} is of none of our models: it has no {_PATCH}; its names begin with {some}. "
+            "Name the model with --model if you know better."
+        )
+    dim, _, frames, patch, _ = encoder[_PATCH].shape
+    size = _nearest(_family(encoder), dim, patch)
+    config = default_config(("pretrain_" if pretrain else "") + size)
+    same_width = config["embed_dim"] == dim
+    config |= {"embed_dim": dim, "patch_size": patch, "tubelet_size": frames}
+    config["num_heads"] = config["num_heads"] if same_width else max(1, dim // _HEAD_WIDTH)
+    flags = _flags(checkpoint)
+    for flag, option in (("input_size", "img_size"), ("num_frames", "num_frames")):
+        if isinstance(flags.get(flag), int):
+            config[option] = flags[flag]
+    config |= _encoder_sizes(encoder, config, flags, source)
+    return config | (_decoder_sizes(entries, config) if pretrain else _head_sizes(entries))
+
+
+def _family(encoder: Mapping[str, Tensor]) -> str:
+    if any(name.startswith("temporal_downsamples.") for name in encoder):
+        return "svfap"
+    return "maedfer" if "lg_region_tokens" in encoder else "videomae"
+
+
+def _nearest(family: str, dim: int, patch: int) -> str:
+    """The registered size of a family with this patch size and, if any, this width."""
+    sizes = [name for name in SIZES if name.startswith(f"{family}_")]
+    return min(
+        sizes, key=lambda n: (SIZES[n]["patch_size"] != patch, abs(SIZES[n]["embed_dim"] - dim))
+    )
+
+
+def _flags(checkpoint: Mapping) -> dict:
+    """The training flags in a checkpoint, released (Namespace) or ours."""
+    flags = checkpoint.get("args") or checkpoint.get("flags") or {}
+    return vars(flags) if isinstance(flags, argparse.Namespace) else dict(flags)
+
+
+def _count(names: Mapping[str, Tensor], prefix: str) -> int:
+    numbers = (re.match(rf"{prefix}\.(\d+)\.", name) for name in names)
+    return max((int(number.group(1)) + 1 for number in numbers if number), default=0)
+
+
+def _encoder_sizes(encoder: Mapping[str, Tensor], config: dict, flags: dict, source: str) -> dict:
+    depth = _count(encoder, "blocks")
+    if "stage_depths" not in config:
+        return {"depth": depth}
+    stages = _count(encoder, "temporal_downsamples") + 1
+    tokens = [
+        encoder[name].shape[0] if (name := f"spatial_downsamples.{i}.mlp.fc2.weight") in encoder
+        else 0
+        for i in range(stages - 1)
+    ]  # fmt: skip
+    plain = sum(f"blocks.{i}.cross_attn.q.weight" not in encoder for i in range(depth))
+    return {
+        "stage_depths": _stage_depths(depth, plain, stages, flags, source),
+        "num_bottleneck_tokens": tokens[0] if len(set(tokens)) == 1 else tokens,
+        "temporal_kernel_size": encoder["temporal_downsamples.0.weight"].shape[2],
+    }
+
+
+def _stage_depths(depth: int, plain: int, stages: int, flags: dict, source: str) -> list[int]:
+    """Blocks per stage; names show only where the first stage ends."""
+    if stages == 2:
+        return [plain, depth - plain]
+    registered = [size for size in SIZES.values() if "stage_depths" in size]
+    for hint in (flags, *registered):
+        depths = list(hint.get("stage_depths") or [0])
+        if sum(depths) == depth and len(depths) == stages and depths[0] == plain:
+            return depths
+    later = depth - plain
+    if later == stages - 1:
+        return [plain] + [1] * later
+    raise ValueError(
+        f"{source} has {depth} blocks, the first {plain} of stage 1; how the others divide into "
+        f"{stages - 1} stages cannot be seen. Give --stage_depths."
+    )
+
+
+def _decoder_sizes(entries: Mapping[str, Tensor], config: dict) -> dict:
+    dim = entries["mask_token"].shape[-1]
+    same = config["decoder_embed_dim"] == dim
+    return {
+        "decoder_embed_dim": dim,
+        "decoder_depth": _count(entries, r"decoder\.blocks"),
+        "decoder_num_heads": config["decoder_num_heads"] if same else max(1, dim // _HEAD_WIDTH),
+    }
+
+
+def _head_sizes(entries: Mapping[str, Tensor]) -> dict:
+    head = entries.get("head.weight")
+    return {"num_classes": 0 if head is None else head.shape[0]}
