@@ -162,16 +162,9 @@ def read_csv(
     """
     source = Source(label_columns=tuple(label_columns))
     header, rows = _read_rows(path)
-    wanted = ["path", *label_columns, *filter(None, (subject_column, split_column))]
-    absent = [name for name in wanted if name not in header]
-    if absent:
-        raise PreparationError(
-            f"{path}: no column {', '.join(map(repr, absent))}; its header is {header} (columns: "
-            "path,label[,subject][,split]; --label, --subject, --split name others)"
-        )
+    _check_header(path, header, [*label_columns, *filter(None, (subject_column, split_column))])
     subject_column = subject_column or ("subject" if "subject" in header else None)
     split_column = split_column or ("split" if "split" in header else None)
-    root = data_root or path.parent
     seen: dict[str, str] = {}
     for line, fields in rows:
         where = f"{path} line {line}"
@@ -191,7 +184,7 @@ def read_csv(
             subject = _subject(Path(row["path"]), subject_pattern, source.problems)
         source.samples.append(
             Sample(
-                path=Path(os.path.abspath(root / row["path"])),
+                path=Path(os.path.abspath((data_root or path.parent) / row["path"])),
                 labels=tuple(row[name] for name in label_columns),
                 where=where,
                 subject=subject,
@@ -199,6 +192,15 @@ def read_csv(
             )
         )
     return source
+
+
+def _check_header(path: Path, header: Sequence[str], wanted: Sequence[str]) -> None:
+    absent = [name for name in ("path", *wanted) if name not in header]
+    if absent:
+        raise PreparationError(
+            f"{path}: no column {', '.join(map(repr, absent))}; its header is {header} (columns: "
+            "path,label[,subject][,split]; --label, --subject, --split name others)"
+        )
 
 
 def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
