@@ -24,6 +24,7 @@ from pathlib import Path
 
 from datasets.catalog import get_spec
 from datasets.classes import LabelNames
+from datasets.splits import carve_validation
 from preprocess.common import PreparationError, Problems, run_command
 from preprocess.labelled import (
     Clip,
@@ -33,7 +34,7 @@ from preprocess.labelled import (
     write_parts,
     write_subjects,
 )
-from preprocess.splits import add_split_flags, carve_validation, warn_about_validation
+from preprocess.splits import add_split_flags, warn_about_validation
 from preprocess.videos import find_videos
 
 logger = logging.getLogger(__name__)

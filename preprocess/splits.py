@@ -1,4 +1,4 @@
-"""Train, validation and test parts: carving a validation part, writing the CSVs of a fold."""
+"""Train, validation and test parts of a fold: flags about them, writing their CSVs."""
 
 import argparse
 import logging
@@ -6,95 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from datasets.annotations import write_annotations
 from datasets.readers import natural_key
-from datasets.rng import generator
-from preprocess.common import PreparationError, add_link_flag
+from datasets.splits import carve_validation
+from preprocess.common import add_link_flag
 
 logger = logging.getLogger(__name__)
 
 Row = tuple[str, str]
 """(path, label) as they stand in a CSV; several labels are one text, separated by spaces."""
-
-
-def carve_validation(
-    labels: Sequence[str],
-    fraction: float,
-    *,
-    seed: int,
-    subjects: Sequence[str] | None = None,
-    flag: str = "--val_fraction",
-) -> list[bool]:
-    """Choose which training rows become validation rows.
-
-    Without subjects each class gives the same share (rounded, at least one of classes with two or
-    more rows). With subjects whole subjects are taken, in a random order, each when it brings the
-    class counts closer to the wanted shares.
-
-    Args:
-        labels: label of each training row.
-        fraction: wanted share of validation rows, 0..1 exclusive.
-        seed: the same seed and rows give the same choice.
-        subjects: subject of each row, if known.
-        flag: where `fraction` comes from, for messages.
-
-    Returns:
-        For each row: is it for validation?
-
-    Raises:
-        PreparationError: `fraction` out of range, or nothing or everything would be chosen.
-    """
-    if not 0 < fraction < 1:
-        raise PreparationError(f"{flag} {fraction}: must lie between 0 and 1")
-    rng = generator(seed, 0, 0, 0, "validation")
-    if subjects is None:
-        chosen = _stratified_rows(labels, fraction, rng)
-    else:
-        taken = _balanced_subjects(labels, subjects, fraction, rng)
-        chosen = [subject in taken for subject in subjects]
-    if not any(chosen) or all(chosen):
-        raise PreparationError(
-            f"{flag} {fraction} takes {sum(chosen)} of {len(chosen)} rows; choose another share"
-        )
-    return chosen
-
-
-def _stratified_rows(
-    labels: Sequence[str], fraction: float, rng: np.random.Generator
-) -> list[bool]:
-    chosen = [False] * len(labels)
-    for label in sorted(set(labels)):
-        rows = [row for row, value in enumerate(labels) if value == label]
-        count = round(fraction * len(rows))
-        if len(rows) > 1:
-            count = min(max(count, 1), len(rows) - 1)
-        for row in rng.permutation(rows)[:count]:
-            chosen[row] = True
-    return chosen
-
-
-def _balanced_subjects(
-    labels: Sequence[str], subjects: Sequence[str], fraction: float, rng: np.random.Generator
-) -> set[str]:
-    """Greedy choice of subjects whose class counts come close to `fraction` of each class."""
-    classes = sorted(set(labels))
-    counts = {subject: np.zeros(len(classes)) for subject in sorted(set(subjects))}
-    for label, subject in zip(labels, subjects, strict=True):
-        counts[subject][classes.index(label)] += 1
-    missing = fraction * sum(counts.values())
-    taken = set()
-    order = list(counts)
-    for position in rng.permutation(len(order)):
-        subject = order[position]
-        rest = missing - counts[subject]
-        if np.abs(rest).sum() < np.abs(missing).sum():
-            taken.add(subject)
-            missing = rest
-    if not taken and len(order) > 1:  # every subject is more than twice the share
-        taken.add(min(order, key=lambda subject: np.abs(missing - counts[subject]).sum()))
-    return taken
 
 
 def write_split(folder: Path, parts: dict[str, Sequence[Row]]) -> None:

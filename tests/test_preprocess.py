@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from datasets.annotations import read_annotations
+from datasets.splits import carve_validation
 from preprocess import dfew, ferv39k, mafw, probe, videos, voxceleb2
 from preprocess.common import PreparationError, check_counts, without_spaces
-from preprocess.splits import carve_validation
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_FOLDS = 5
@@ -475,7 +475,7 @@ def test_carving_by_subject_comes_close_to_the_share():
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, 2])
 def test_carving_refuses_impossible_shares(fraction):
-    with pytest.raises(PreparationError, match="must lie between 0 and 1"):
+    with pytest.raises(ValueError, match="must lie between 0 and 1"):
         carve_validation(["0", "1"], fraction, seed=0)
 
 
