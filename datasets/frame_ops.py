@@ -20,12 +20,12 @@ _GREY = np.array([19595, 38470, 7471], dtype=np.float32)  # PIL's weights of R, 
 
 def auto_contrast(frames: np.ndarray) -> np.ndarray:
     """Stretch each colour of each frame to the full range."""
-    return _apply_tables(frames, np.apply_along_axis(_stretch_table, 2, _histograms(frames)))
+    return _apply_tables(frames, _stretch_tables(_histograms(frames)))
 
 
 def equalize(frames: np.ndarray) -> np.ndarray:
     """Make the histogram of each colour of each frame flat."""
-    return _apply_tables(frames, np.apply_along_axis(_equalize_table, 2, _histograms(frames)))
+    return _apply_tables(frames, _equalize_tables(_histograms(frames)))
 
 
 def invert(frames: np.ndarray) -> np.ndarray:
@@ -62,16 +62,21 @@ def contrast(frames: np.ndarray, factor: float) -> np.ndarray:
 
 def color(frames: np.ndarray, factor: float) -> np.ndarray:
     """Blend with the grey picture; factor 1 changes nothing."""
-    return _blend(_grey(frames)[..., None], frames, factor)
+    grey = _grey(frames).reshape(-1, frames.shape[2])
+    grey = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB).reshape(frames.shape)
+    return _blend(grey, frames, factor)
 
 
 def sharpness(frames: np.ndarray, factor: float) -> np.ndarray:
     """Blend with the smoothed picture (its outermost pixels left as they are)."""
     kernel = np.ones((3, 3), np.float32)
     kernel[1, 1] = 5
-    smooth = frames.copy()
+    kernel /= 13
+    smooth = np.empty_like(frames, order="C")
     for out, frame in zip(smooth, frames):
-        out[1:-1, 1:-1] = cv2.filter2D(frame, -1, kernel / 13)[1:-1, 1:-1]
+        cv2.filter2D(frame, -1, kernel, dst=out)
+    for edge in (0, -1):
+        smooth[:, edge], smooth[:, :, edge] = frames[:, edge], frames[:, :, edge]
     return _blend(smooth, frames, factor)
 
 
@@ -122,24 +127,20 @@ def affine(frames: np.ndarray, matrix: tuple[float, ...]) -> np.ndarray:
     """
     num_frames, height, width, _ = frames.shape
     pixels, weights, outside = _taps(matrix, height, width)
-    pixel_rows = torch.from_numpy(np.ascontiguousarray(frames)).float().permute(1, 2, 0, 3)
-    pixel_rows = pixel_rows.reshape(height * width, num_frames * 3)
-    moved = F.embedding_bag(
-        torch.from_numpy(pixels),
-        pixel_rows,
-        mode="sum",
-        per_sample_weights=torch.from_numpy(weights),
-    )
+    # (T, H*W) to (H*W, T): OpenCV moves whole pixels
+    pixel_rows = cv2.transpose(np.ascontiguousarray(frames).reshape(num_frames, -1, 3))
+    pixel_rows = torch.from_numpy(pixel_rows).reshape(height * width, num_frames * 3)
+    moved = F.embedding_bag(pixels, pixel_rows.float(), mode="sum", per_sample_weights=weights)
     # whole numbers come out a rounding error too small; PIL cuts off fractions
-    moved = moved.add_(2e-4).clamp_(0, 255).to(torch.uint8)
-    moved[torch.from_numpy(outside)] = FILL
-    moved = moved.view(height, width, num_frames, 3).permute(2, 0, 1, 3)
-    return moved.contiguous().numpy()
+    moved = moved.add_(2e-4).clamp_(0, 255).numpy().astype(np.uint8)
+    moved[outside] = FILL
+    moved = cv2.transpose(moved.reshape(height * width, num_frames, 3))
+    return moved.reshape(frames.shape)
 
 
 def _taps(
     matrix: tuple[float, ...], height: int, width: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Source pixels and their weights for every pixel, and which pixels come from outside.
 
     Returns:
@@ -152,25 +153,25 @@ def _taps(
     outside = (x < 0) | (x >= width) | (y < 0) | (y >= height)
     columns, column_weights = _cubic(x - 0.5, width)
     rows, row_weights = _cubic(y - 0.5, height)
-    num_rows, num_columns = rows.shape[1], columns.shape[1]
-    # all pairs of a row and a column; repeat and tile are faster here than broadcasting
-    pixels = np.repeat(rows * np.int32(width), num_columns, axis=1)
-    pixels += np.tile(columns, (1, num_rows))
-    weights = np.repeat(row_weights, num_columns, axis=1)
-    weights *= np.tile(column_weights, (1, num_rows))
+    # all pairs of a row and a column, in long runs over the pixels, turned round at the end
+    pixels = (rows[:, None] * np.int32(width) + columns).reshape(-1, len(x))
+    weights = (row_weights[:, None] * column_weights).reshape(-1, len(x))
+    pixels, weights = (torch.from_numpy(cv2.transpose(v)) for v in (pixels, weights))
     return pixels, weights, outside
 
 
 def _cubic(position: np.ndarray, extent: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices and weights (n, 4) of cubic interpolation at positions (n,); (n, 1) if all whole."""
+    """Indices and weights (4, n) of cubic interpolation at positions (n,); (1, n) if all whole."""
     whole = np.floor(position)
     start = whole.astype(np.int32)
     d = (position - whole).astype(np.float32)
     if not d.any():
-        return start.clip(0, extent - 1)[:, None], np.ones((len(d), 1), np.float32)
-    indices = (start[:, None] + np.arange(-1, 3, dtype=np.int32)).clip(0, extent - 1)
-    d2, d3 = d * d, d * d * d
-    return indices, np.stack([-d + 2 * d2 - d3, 1 - 2 * d2 + d3, d + d2 - d3, d3 - d2], axis=1)
+        indices, weights = start[None], np.ones((1, len(d)), np.float32)
+    else:
+        indices = start + np.arange(-1, 3, dtype=np.int32)[:, None]
+        d2, d3 = d * d, d * d * d
+        weights = np.stack([-d + 2 * d2 - d3, 1 - 2 * d2 + d3, d + d2 - d3, d3 - d2])
+    return indices.clip(0, extent - 1), weights
 
 
 def _apply_table(frames: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -183,7 +184,10 @@ def _apply_table(frames: np.ndarray, table: np.ndarray) -> np.ndarray:
 def _apply_tables(frames: np.ndarray, tables: np.ndarray) -> np.ndarray:
     """Look values up in a table per frame and colour (T, 3, 256), all within 0..255."""
     per_frame = np.ascontiguousarray(tables.transpose(0, 2, 1)[:, None]).astype(np.uint8)
-    return np.stack([cv2.LUT(frame, table) for frame, table in zip(frames, per_frame)])
+    result = np.empty_like(frames, order="C")
+    for frame, table, out in zip(frames, per_frame, result):
+        cv2.LUT(frame, table, dst=out)
+    return result
 
 
 def _histograms(frames: np.ndarray) -> np.ndarray:
@@ -195,33 +199,40 @@ def _histograms(frames: np.ndarray) -> np.ndarray:
     return np.array(counts).astype(np.int64)
 
 
-def _stretch_table(counts: np.ndarray) -> np.ndarray:
-    used = np.flatnonzero(counts)
-    low, high = used[0], used[-1]
-    if low == high:
-        return _LEVELS
-    scale = 255.0 / (high - low)
-    return (_LEVELS * scale + -low * scale).clip(0, 255).astype(np.uint8)
+def _stretch_tables(counts: np.ndarray) -> np.ndarray:
+    """Tables (T, 3, 256) that stretch what histograms (T, 3, 256) use to 0..255."""
+    used = counts > 0
+    low = used.argmax(axis=2, keepdims=True)
+    high = 255 - used[..., ::-1].argmax(axis=2, keepdims=True)
+    scale = 255.0 / np.maximum(high - low, 1)
+    stretched = (_LEVELS * scale + -low * scale).clip(0, 255).astype(np.uint8)
+    return np.where(low == high, _LEVELS, stretched)
 
 
-def _equalize_table(counts: np.ndarray) -> np.ndarray:
-    used = counts[counts > 0]
-    step = (used.sum() - used[-1]) // 255
-    if len(used) == 1 or step == 0:
-        return _LEVELS
-    below = np.concatenate([[0], counts.cumsum()[:-1]])
-    return ((step // 2 + below) // step).clip(0, 255)
+def _equalize_tables(counts: np.ndarray) -> np.ndarray:
+    """Tables (T, 3, 256) that make histograms (T, 3, 256) flat."""
+    used = counts > 0
+    high = 255 - used[..., ::-1].argmax(axis=2, keepdims=True)
+    most = counts.sum(axis=2, keepdims=True) - np.take_along_axis(counts, high, axis=2)
+    step = most // 255
+    below = counts.cumsum(axis=2) - counts
+    table = ((step // 2 + below) // np.maximum(step, 1)).clip(0, 255)
+    return np.where(step == 0, _LEVELS, table)
 
 
 def _grey(frames: np.ndarray) -> np.ndarray:
     """Brightness (T, H, W) uint8 with PIL's weights and rounding (all sums are exact)."""
-    weighted = frames.reshape(-1, 3).astype(np.float32) @ _GREY
-    return ((weighted + 32768) / 65536).astype(np.uint8).reshape(frames.shape[:3])
+    flat = frames.reshape(-1, frames.shape[2], 3).astype(np.float32)
+    weighted = cv2.transform(flat, _GREY[None])
+    weighted += 32768
+    weighted /= 65536
+    return weighted.astype(np.uint8).reshape(frames.shape[:3])
 
 
 def _blend(low: np.ndarray, high: np.ndarray, factor: float) -> np.ndarray:
     """Blend: low + factor * (high - low), cut to 0..255, fractions cut off, float32 as in PIL."""
-    blended = np.subtract(high, low, dtype=np.float32)
+    low, blended = low.astype(np.float32), high.astype(np.float32)
+    blended = np.subtract(blended, low, out=blended if low.shape == high.shape else None)
     blended *= np.float32(factor)
     blended += low
     return np.clip(blended, 0, 255, out=blended).astype(np.uint8)
