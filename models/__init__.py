@@ -14,7 +14,9 @@ The model contract. Every model of `list_models()` offers, and a contract test c
 - `no_weight_decay()`: names that get none, besides 1-D parameters and biases.
 - `set_grad_checkpointing(enable)`: recompute activations in the backward pass.
 - Fine-tuning ("svfap_...", "maedfer_...", "videomae_..."): `model(clip)` -> (B, num_classes),
-  `model.forward_features(clip)` -> (B, D), `model.reset_classifier(num_classes)`.
+  `model.forward_features(clip)` -> (B, D), `model.reset_classifier(num_classes)`. Created with
+  `keep_temporal_dim=True`: (B, T', num_classes) and (B, T', D) with T' = `model.output_steps`, and
+  `model(clip, per_frame=True)` -> (B, T, num_classes).
 - Pre-training ("pretrain_..."): `model(clip, mask, num_visible=None)` -> (B, M, P), predictions of
   the masked tokens in token order; `model.encode(clip, visible)` -> (B, V, D); `model.encoder`,
   whose `check_mask(mask)` says whether a mask suits it. `mask` is a bool (B, N), True = hidden.
@@ -23,7 +25,7 @@ The model contract. Every model of `list_models()` offers, and a contract test c
 `clip` is (B, 3, T, H, W), normalised. Names in state dicts are those of the released code.
 """
 
-from models.classifier import HEAD_SCALE
+from models.classifier import HEAD_SCALE, to_frames
 from models.guess import guess_config
 from models.registry import create_model, default_config, list_models
 from models.timm_names import register_with_timm
@@ -38,6 +40,7 @@ __all__ = [
     "list_models",
     "load_weights",
     "read_checkpoint",
+    "to_frames",
 ]
 
 register_with_timm()

@@ -1,6 +1,7 @@
 """Fine-tuning: any encoder, the mean of its summary tokens, a norm and a head."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.encoder import layer_groups
@@ -8,6 +9,7 @@ from models.layers import LayerNorm, init_linear_and_norm
 
 HEAD_ACTIVATIONS = {
     None: nn.Identity,
+    "none": nn.Identity,
     "sigmoid": nn.Sigmoid,
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
@@ -22,46 +24,74 @@ class Classifier(nn.Module):
 
     Args:
         num_classes: outputs of the head; 0: no head, the model returns its feature.
-        head_activation: None, "sigmoid", "relu" or "tanh", applied to the outputs.
+        head_activation: None or "none", "sigmoid", "relu" or "tanh", applied to the outputs.
+        keep_temporal_dim: average over space only, so that every time step of the summary gets its
+            feature and its outputs (see `output_steps`).
         encoder_options: those of the encoder.
 
     Raises:
         ValueError: num_classes or head_activation is not one of the allowed values.
     """
 
-    def __init__(self, *, num_classes: int, head_activation: str | None, **encoder_options):
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        head_activation: str | None,
+        keep_temporal_dim: bool,
+        **encoder_options,
+    ):
         super().__init__(**encoder_options)
         if head_activation not in HEAD_ACTIVATIONS:
             raise ValueError(
                 f"head_activation must be one of {list(HEAD_ACTIVATIONS)}; got {head_activation!r}."
             )
+        self.keep_temporal_dim = bool(keep_temporal_dim)
         self.fc_norm = LayerNorm(self.embed_dim)
         init_linear_and_norm(self, scheme="normal")
         self.head = self._make_head(num_classes)
         self.head_activation = HEAD_ACTIVATIONS[head_activation]()
 
+    @property
+    def output_steps(self) -> int:
+        """T': time steps that have their own outputs; 1 unless `keep_temporal_dim`."""
+        return self.summary_steps if self.keep_temporal_dim else 1
+
     def forward_features(self, clip: Tensor) -> Tensor:
-        """One pooled and normalised feature per clip.
+        """One pooled and normalised feature per clip, or per time step.
 
         Args:
             clip: (B, 3, T, H, W), normalised.
 
         Returns:
-            (B, D).
+            (B, D); with `keep_temporal_dim` (B, T', D).
         """
-        output = self.encode(self.embed(clip))
-        return self.fc_norm(output.summary.mean(1))
+        summary = self.encode(self.embed(clip)).summary
+        if self.keep_temporal_dim:
+            return self.fc_norm(summary.unflatten(1, (self.summary_steps, -1)).mean(2))
+        return self.fc_norm(summary.mean(1))
 
-    def forward(self, clip: Tensor) -> Tensor:
+    def forward(self, clip: Tensor, *, per_frame: bool = False) -> Tensor:
         """Classify or rate clips.
 
         Args:
             clip: (B, 3, T, H, W), normalised.
+            per_frame: interpolate the outputs over time to all T frames; needs
+                `keep_temporal_dim`.
 
         Returns:
-            (B, num_classes): logits, or activated values if the model has a head activation.
+            Logits, or activated values if the model has a head activation: (B, num_classes), with
+            `keep_temporal_dim` (B, T', num_classes), with `per_frame` (B, T, num_classes).
+
+        Raises:
+            ValueError: `per_frame` of a model without `keep_temporal_dim`.
         """
-        return self.head_activation(self.head(self.forward_features(clip)))
+        outputs = self.head_activation(self.head(self.forward_features(clip)))
+        if not per_frame:
+            return outputs
+        if not self.keep_temporal_dim:
+            raise ValueError("per_frame needs a model created with keep_temporal_dim=True.")
+        return to_frames(outputs, clip.shape[2])
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a new one; `config` follows."""
@@ -86,3 +116,20 @@ class Classifier(nn.Module):
         with torch.no_grad():
             head.weight.mul_(HEAD_SCALE)
         return head
+
+
+def to_frames(outputs: Tensor, num_frames: int) -> Tensor:
+    """Interpolate outputs of time steps linearly to frames.
+
+    A step stands for the middle of the num_frames / T' frames it covers; frames before the first
+    and after the last middle take the value there.
+
+    Args:
+        outputs: (B, T', C).
+        num_frames: T.
+
+    Returns:
+        (B, T, C).
+    """
+    by_time = outputs.transpose(1, 2)
+    return F.interpolate(by_time, num_frames, mode="linear", align_corners=False).transpose(1, 2)

@@ -15,7 +15,8 @@ class EncoderOutput(NamedTuple):
             they came in (but see LGIFormer's `restore_order`), later ones may have fewer time steps
             of the same number of tokens each.
         steps: time steps of each stage (those of the grid where a stage keeps them all).
-        summary: (B, R, D), the tokens whose mean represents the clip in fine-tuning.
+        summary: (B, R, D), the tokens whose mean represents the clip in fine-tuning; time-major,
+            with all tokens visible R / `Encoder.summary_steps` of each time step.
     """
 
     stages: list[Tensor]
@@ -76,6 +77,11 @@ class Encoder(nn.Module):
         self.patch_embed = TubeletEmbedding(tubelet=self.tubelet, embed_dim=embed_dim)
         table = sinusoid_table(self.num_tokens, embed_dim)
         self.register_buffer("position_table", table, persistent=False)
+
+    @property
+    def summary_steps(self) -> int:
+        """Time steps that the summary of a whole clip distinguishes."""
+        return self.grid[0]
 
     def embed(self, clip: Tensor, indices: Tensor | None = None) -> Tensor:
         """Embed the tubelets at `indices` (all if None) and add their positions.

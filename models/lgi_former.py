@@ -205,6 +205,11 @@ class LGIFormer(Encoder):
         region_of_token = self._region_of_token()
         self.register_buffer("region_of_token", region_of_token, persistent=False)
 
+    @property
+    def summary_steps(self) -> int:
+        """Regions in time: tokens, too, stand region by region."""
+        return self.region_grid[0]
+
     def encode(self, tokens: Tensor, indices: Tensor | None = None) -> EncoderOutput:
         """Run all blocks; see `Encoder.encode`. Every region needs the same number of tokens.
 
@@ -259,7 +264,8 @@ class LGIFormer(Encoder):
         if self.pooled_tokens == "org":
             return tokens
         if self.pooled_tokens == "all":
-            return torch.cat((representatives, tokens), dim=1)
+            both = [t.unflatten(1, (self.summary_steps, -1)) for t in (representatives, tokens)]
+            return torch.cat(both, dim=2).flatten(1, 2)
         # The last block's third attention does not reach the representatives. A token that is cut
         # off again keeps it in the graph, with zero gradients, as data-parallel training needs.
         return torch.cat((representatives, tokens[:, :1]), dim=1)[:, : self.num_regions]

@@ -45,7 +45,7 @@ _REGIONS = {
     "no_third": False,
     "restore_order": False,
 }
-_HEAD = {"num_classes": 7, "head_activation": None}
+_HEAD = {"num_classes": 7, "head_activation": None, "keep_temporal_dim": False}
 _DECODER = {"decoder_embed_dim": 384, "decoder_depth": 4, "decoder_num_heads": 6}
 _TINY_DECODER = {"decoder_embed_dim": 96, "decoder_depth": 2, "decoder_num_heads": 3}
 
@@ -154,7 +154,8 @@ def create_model(name: str, **overrides) -> nn.Module:
             num_frames embed_dim num_heads mlp_ratio drop_path_rate`; TPSBT `stage_depths
             num_bottleneck_tokens temporal_kernel_size`; ViT and LGI-Former `depth`; LGI-Former
             `region_size pooled_tokens` and its ablations; fine-tuning `num_classes
-            head_activation`; pre-training `decoder_embed_dim decoder_depth decoder_num_heads`.
+            head_activation keep_temporal_dim`; pre-training `decoder_embed_dim decoder_depth
+            decoder_num_heads`.
             None means the default.
 
     Returns:

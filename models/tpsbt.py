@@ -84,6 +84,11 @@ class TPSBT(Encoder):
             for k in self.num_bottleneck_tokens
         )
 
+    @property
+    def summary_steps(self) -> int:
+        """Time steps of the last stage."""
+        return self.stage_steps[-1]
+
     def encode(self, tokens: Tensor, indices: Tensor | None = None) -> EncoderOutput:
         """Run all stages; see `Encoder.encode`. Every time step needs the same number of tokens.
 
