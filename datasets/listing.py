@@ -118,17 +118,23 @@ def stamp_of(source: str | os.PathLike) -> list:
     return [size, state.st_mtime]
 
 
-def apart_from(sources: Iterable[str], output_dir: str | os.PathLike) -> None:
-    """Refuse an output folder that holds or is one of the sources.
+def apart_from(
+    videos: Iterable[NamedVideo], inputs: Iterable[Path], output_dir: str | os.PathLike
+) -> None:
+    """Refuse an output folder that lies in an input folder, or that holds a video.
+
+    Results would overwrite videos, or be taken for videos the next time.
 
     Raises:
         ValueError: naming both.
     """
     output = Path(os.path.abspath(output_dir))
-    for text in sources:
-        source = Path(text)
-        if source == output or output in source.parents or source in output.parents:
-            raise ValueError(
-                f"--output_dir {output_dir} and the source {source} lie in one another; choose a "
-                "folder apart from the videos"
-            )
+    roots = [Path(os.path.abspath(path)) for path in inputs if path.is_dir()]
+    sources = [Path(video.source) for video in videos]
+    inside = next((root for root in roots if root == output or root in output.parents), None)
+    around = next((source for source in sources if output in source.parents), None)
+    if inside or around:
+        raise ValueError(
+            f"--output_dir {output_dir} and the videos in {inside or around} lie in one another; "
+            "choose a folder apart from the videos"
+        )

@@ -176,7 +176,7 @@ class SlidingClips(IterableDataset):
 
     def __iter__(self) -> Iterator[VideoMessage | ClipMessage]:
         info = get_worker_info()
-        if info is not None:
+        if info is not None and cv2.getNumThreads() > 1:
             cv2.setNumThreads(1)
         mine = range(info.id if info else 0, len(self.paths), info.num_workers if info else 1)
         if self.options.crop and self._detector is None and len(mine):

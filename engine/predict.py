@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
@@ -200,15 +201,18 @@ class Predictor:
             paths: the videos.
             num_workers: processes that read videos and find faces; 0: this one.
         """
+        if num_workers:
+            cv2.setNumThreads(1)  # a forked worker would wait for ever for OpenCV's threads
+        # A forked worker inherits the detector; one that starts afresh has to make its own.
+        afresh = num_workers and torch.multiprocessing.get_start_method() != "fork"
         clips = SlidingClips(
-            list(map(str, paths)), self.options, None if num_workers else self._detector
+            list(map(str, paths)), self.options, None if afresh else self._detector
         )
         messages = torch.utils.data.DataLoader(
             clips,
             batch_size=None,
             num_workers=num_workers,
             collate_fn=_as_it_is,
-            multiprocessing_context="spawn" if num_workers else None,
         )
         under_way: dict[int, _Open] = {}
         queue: list[tuple[_Open, int, int, np.ndarray]] = []

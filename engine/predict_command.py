@@ -120,7 +120,7 @@ def predict(flags: argparse.Namespace) -> int:
         raise ValueError(f"--num_workers {flags.num_workers}: must be at least 0")
     videos = list_videos(flags.inputs)
     if flags.output_dir:
-        apart_from((video.source for video in videos), flags.output_dir)
+        apart_from(videos, flags.inputs, flags.output_dir)
     predictor = Predictor(
         flags.checkpoint,
         PredictionOptions(

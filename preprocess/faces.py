@@ -205,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = build_parser().parse_args(argv)
     settings = read_settings(flags)
     jobs = list_videos(flags.inputs)
-    apart_from((job.source for job in jobs), flags.output_dir)
+    apart_from(jobs, flags.inputs, flags.output_dir)
     known = read_journal(flags.output_dir, settings)
     todo = [job for job in jobs if not is_done(known.get(job.source), flags.output_dir)]
     if todo:
