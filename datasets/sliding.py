@@ -87,7 +87,7 @@ class Span:
         first_frame: number of its first frame.
         num_frames: number of frames.
         interpolated: frames in which the face was not seen and its place was interpolated.
-        windows: (n, 2) first and last frame number of each clip.
+        frames: (n, T) frame numbers of each clip.
         corners: (num_frames, 4, 2) corners of the crop in pixels of the frame, clockwise from the
             upper left; None for whole frames.
     """
@@ -95,8 +95,13 @@ class Span:
     first_frame: int
     num_frames: int
     interpolated: int
-    windows: np.ndarray
+    frames: np.ndarray
     corners: np.ndarray | None
+
+    @property
+    def windows(self) -> np.ndarray:
+        """(n, 2) first and last frame number of each clip."""
+        return self.frames[:, [0, -1]]
 
 
 @dataclass(frozen=True)
@@ -269,7 +274,7 @@ class _SpanSource:
             first_frame=first,
             num_frames=count,
             interpolated=int((track.how == INTERPOLATED).sum()) if track else 0,
-            windows=self._frames[:, [0, -1]],
+            frames=self._frames,
             corners=_corners(plan) if plan else None,
         )
 

@@ -46,6 +46,9 @@ class TrackPrediction:
         names: classes or dimensions.
         window_scores: (n, num_outputs) probabilities or values of each window.
         kind: "classification", "regression" or another task.
+        frames: (m,) numbers of the frames that have answers of their own: none, unless the model
+            answers per time step.
+        frame_scores: (m, num_outputs) mean over the windows that show the frame.
     """
 
     span: Span
@@ -53,6 +56,8 @@ class TrackPrediction:
     names: tuple[str, ...]
     window_scores: np.ndarray
     kind: str
+    frames: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    frame_scores: np.ndarray | None = None
 
     @property
     def scores(self) -> np.ndarray:
@@ -242,13 +247,15 @@ class Predictor:
             clips: (B, T, H, W, 3) uint8 RGB, of the model's size.
 
         Returns:
-            (B, num_outputs) float64 probabilities or values.
+            (B, num_outputs) float64 probabilities or values; (B, T, num_outputs) of models that
+            answer per time step.
         """
         batch = torch.from_numpy(clips).to(self.device)
         with self.precision.autocast():
-            outputs = self.model(transforms.normalize(transforms.to_float(batch)))
-        scores = self.task.scores(outputs).double().cpu().numpy()
-        return scores.mean(1) if scores.ndim == 3 else scores  # frame-level models: over time
+            pixels = transforms.normalize(transforms.to_float(batch))
+            per_frame = {"per_frame": True} if self.model.keep_temporal_dim else {}
+            outputs = self.model(pixels, **per_frame)
+        return self.task.scores(outputs).double().cpu().numpy()
 
     def _score(self, some: list[tuple[_Open, int, int, np.ndarray]]) -> None:
         scores = self.scores(np.stack([clip for _, _, _, clip in some]))
@@ -268,8 +275,28 @@ class Predictor:
         for span, scores in zip(video.facts.spans, video.scores, strict=True):
             seconds = video.facts.times[span.windows]
             rows = np.stack([scores[window] for window in range(len(span.windows))])
-            tracks.append(TrackPrediction(span, seconds, self.names, rows, self.kind))
+            per_frame = {}
+            if rows.ndim == 3:
+                frames, frame_scores = mean_by_frame(span.frames, rows)
+                per_frame, rows = {"frames": frames, "frame_scores": frame_scores}, rows.mean(1)
+            tracks.append(TrackPrediction(span, seconds, self.names, rows, self.kind, **per_frame))
         return VideoPrediction(video.facts, tuple(tracks))
+
+
+def mean_by_frame(frames: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Average what several windows say about a frame.
+
+    Args:
+        frames: (n, T) frame numbers of the windows.
+        scores: (n, T, C).
+
+    Returns:
+        (m,) distinct frame numbers, increasing, and (m, C) their mean scores.
+    """
+    distinct, place = np.unique(frames, return_inverse=True)
+    sums = np.zeros((len(distinct), scores.shape[2]))
+    np.add.at(sums, place.ravel(), scores.reshape(-1, scores.shape[2]))
+    return distinct, sums / np.bincount(place.ravel())[:, None]
 
 
 def _as_it_is(message: object) -> object:
@@ -290,19 +317,13 @@ def load_model(
     Raises:
         ValueError: not a fine-tuned model, or it is unknown which.
     """
-    config = content.get("model_config")
-    if config is None and name is None:
-        raise ValueError(
-            f"{source} holds weights without a description of their model; name it with --model "
-            f"(one of {', '.join(n for n in models.list_models() if 'pretrain' not in n)})"
-        )
     if averaged and not content.get("model_ema"):
         raise ValueError(f"{source} holds no averaged weights; leave --averaged out")
     weights = {"model": content["model_ema"]} if averaged else content
+    config = content.get("model_config")
     if config is None:
-        named = next((content[key] for key in ("model", "module") if key in content), content)
-        head = [v for k, v in named.items() if k.endswith("head.bias")]
-        config = {"name": name, "num_classes": len(head[0]) if head else 0}
+        config = models.guess_config(content, str(source))
+        config = config | ({"name": name} if name else {})
     if str(config["name"]).startswith("pretrain") or not config.get("num_classes"):
         raise ValueError(
             f"{source} is a pre-trained encoder without a head, which cannot answer anything; "

@@ -38,12 +38,12 @@ def timeline_figure(prediction: VideoPrediction) -> Figure:
     figure = Figure(figsize=(8, 2.6 * count + 0.6), layout="constrained")
     panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
     for number, (axis, track) in enumerate(zip(panels, prediction.tracks, strict=True), start=1):
-        middle = track.seconds.mean(1)
-        strongest = np.argsort(-np.abs(track.window_scores).max(0), kind="stable")[:MAX_LINES]
+        middle, scores = over_time(track, prediction.facts.times)
+        strongest = np.argsort(-np.abs(scores).max(0), kind="stable")[:MAX_LINES]
         for place, column in enumerate(sorted(strongest)):
             axis.plot(
                 middle,
-                track.window_scores[:, column],
+                scores[:, column],
                 color=OKABE_ITO[place % len(OKABE_ITO)],
                 linestyle=LINE_STYLES[place % len(LINE_STYLES)],
                 marker=MARKERS[place % len(MARKERS)] if len(middle) < 40 else None,
@@ -58,8 +58,23 @@ def timeline_figure(prediction: VideoPrediction) -> Figure:
         axis.grid(alpha=0.3)
     times = prediction.facts.times
     panels[-1].set_xlim(0, max(float(times[-1]), 1e-3))
-    panels[-1].set_xlabel("seconds (middle of each window)")
+    panels[-1].set_xlabel("seconds")
     return figure
+
+
+def over_time(track: TrackPrediction, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Answers as a function of time: of frames that have their own, else of windows.
+
+    Args:
+        track: answers of a face.
+        times: (num_frames,) seconds of the video's frames.
+
+    Returns:
+        (m,) seconds (of a window: its middle) and (m, num_outputs).
+    """
+    if track.frame_scores is not None:
+        return times[track.frames], track.frame_scores
+    return track.seconds.mean(1), track.window_scores
 
 
 def annotate_video(prediction: VideoPrediction, out_mp4: str | Path) -> None:
@@ -77,7 +92,7 @@ def annotate_video(prediction: VideoPrediction, out_mp4: str | Path) -> None:
     facts = prediction.facts
     scale = min(1.0, LONGEST_SIDE / max(facts.height, facts.width))
     width, height = (max(2, int(side * scale) // 2 * 2) for side in (facts.width, facts.height))
-    curves = [_Curve(track) for track in prediction.tracks]
+    curves = [_Curve(track, facts.times) for track in prediction.tracks]
     try:
         with open_video(facts.path) as video, av.open(str(temporary), "w", format="mp4") as out:
             stream = out.add_stream(
@@ -109,14 +124,13 @@ def _write(out, stream, picture: np.ndarray, seconds: float) -> None:
 class _Curve:
     """A track's scores as a function of time, and how to draw them."""
 
-    def __init__(self, track: TrackPrediction):
+    def __init__(self, track: TrackPrediction, times: np.ndarray):
         self.track = track
-        self.middle = track.seconds.mean(1)
+        self._seconds, self._scores = over_time(track, times)
 
     def scores(self, seconds: float) -> np.ndarray:
-        """(num_outputs,) interpolated between the middles of windows."""
-        columns = self.track.window_scores.T
-        return np.array([np.interp(seconds, self.middle, column) for column in columns])
+        """(num_outputs,) interpolated in time."""
+        return np.array([np.interp(seconds, self._seconds, column) for column in self._scores.T])
 
     def draw(
         self, picture: np.ndarray, number: int, seconds: float, scale: float, face: int

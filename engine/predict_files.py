@@ -38,7 +38,6 @@ def as_dict(prediction: VideoPrediction) -> dict:
 def _track(number: int, track: TrackPrediction, times) -> dict:
     span = track.span
     last = span.first_frame + span.num_frames - 1
-    named = "label" if track.label else None
     return {
         "track": number,
         "what": "whole picture" if span.corners is None else f"face {number}",
@@ -48,8 +47,9 @@ def _track(number: int, track: TrackPrediction, times) -> dict:
         "end_seconds": round(float(times[last]), 3),
         "interpolated_frames": span.interpolated,
         "num_windows": len(span.windows),
-        **({"label": track.label} if named else {}),
+        **({"label": track.label} if track.label else {}),
         "scores": {name: round(value, DIGITS) for name, value in track.answers().items()},
+        **_frames(track, times),
         "windows": [
             {
                 "first_frame": int(first),
@@ -65,8 +65,25 @@ def _track(number: int, track: TrackPrediction, times) -> dict:
     }
 
 
+def _frames(track: TrackPrediction, times) -> dict:
+    """Answers of single frames, if the model gives them."""
+    if track.frame_scores is None:
+        return {}
+    return {
+        "frames": [
+            {
+                "frame": int(frame),
+                "seconds": round(float(times[frame]), 3),
+                "scores": [round(float(score), DIGITS) for score in scores],
+            }
+            for frame, scores in zip(track.frames, track.frame_scores, strict=True)
+        ]
+    }
+
+
 def write_video(folder: Path, content: dict, names: Iterable[str]) -> None:
-    """Write `prediction.json` and, for videos with tracks, `timeline.csv`.
+    """Write `prediction.json`; for videos with tracks `timeline.csv`, and `frames.csv` if the model
+    answers per time step.
 
     Args:
         folder: of this video; made if absent.
@@ -75,17 +92,25 @@ def write_video(folder: Path, content: dict, names: Iterable[str]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = list(names)
-    if content["tracks"]:
-        rows = io.StringIO()
-        writer = csv.writer(rows, lineterminator="\n")
-        places = ("first_frame", "last_frame", "begin_seconds", "end_seconds")
-        writer.writerow(("track", *places, *names))
-        for track in content["tracks"]:
-            for window in track["windows"]:
-                shown = (window[place] for place in places)
-                writer.writerow((track["track"], *shown, *window["scores"]))
-        write_text_atomically(folder / "timeline.csv", rows.getvalue())
+    places = ("first_frame", "last_frame", "begin_seconds", "end_seconds")
+    for file, key, columns in (
+        ("timeline.csv", "windows", places),
+        ("frames.csv", "frames", ("frame", "seconds")),
+    ):
+        rows = [
+            (track["track"], *(part[column] for column in columns), *part["scores"])
+            for track in content["tracks"]
+            for part in track.get(key, ())
+        ]
+        if rows:
+            write_text_atomically(folder / file, _csv([("track", *columns, *names), *rows]))
     write_text_atomically(folder / "prediction.json", json.dumps(content, indent=1) + "\n")
+
+
+def _csv(rows: Iterable[tuple]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def write_table(path: Path, contents: Iterable[dict], names: Iterable[str]) -> None:
@@ -97,18 +122,16 @@ def write_table(path: Path, contents: Iterable[dict], names: Iterable[str]) -> N
         names: classes or dimensions.
     """
     names = list(names)
-    rows = io.StringIO()
-    writer = csv.writer(rows, lineterminator="\n")
     about_track = ("track", "first_frame", "last_frame", "begin_seconds", "end_seconds")
     about_video = ("num_frames", "frames_without_face", "note")
-    writer.writerow(("video", "status", *about_track, "num_windows", "label", *names, *about_video))
+    rows = [("video", "status", *about_track, "num_windows", "label", *names, *about_video)]
     for content in contents:
         for track in content["tracks"] or [{}]:
             about = [track.get(column, "") for column in (*about_track, "num_windows", "label")]
             scores = [track.get("scores", {}).get(name, "") for name in names]
             video = [content[column] for column in about_video]
-            writer.writerow((content["video"], content["status"], *about, *scores, *video))
-    write_text_atomically(path, rows.getvalue())
+            rows.append((content["video"], content["status"], *about, *scores, *video))
+    write_text_atomically(path, _csv(rows))
 
 
 class Journal:
@@ -152,7 +175,10 @@ class Journal:
 
     def add(self, content: dict) -> None:
         """Note a video; windows are left to its own file."""
-        tracks = [{k: v for k, v in track.items() if k != "windows"} for track in content["tracks"]]
+        tracks = [
+            {k: v for k, v in track.items() if k not in ("windows", "frames")}
+            for track in content["tracks"]
+        ]
         entry = {"stamp": stamp_of(content["video"]), "content": {**content, "tracks": tracks}}
         self.done[content["video"]] = entry
         self._line(entry)

@@ -26,11 +26,12 @@ from tests.tiny_data import write_video
 NAMES = ["calm", "glad", "sad"]
 
 
-def save_checkpoint(path: Path, *, names=NAMES, flags=None, **more) -> Path:
+def save_checkpoint(path: Path, *, names=NAMES, flags=None, keep_temporal_dim=False, **more):
     torch.manual_seed(0)
     model = models.create_model(
-        "svfap_tiny_patch8_64", img_size=32, stage_depths=[1, 2, 2], num_classes=len(names)
-    )
+        "svfap_tiny_patch8_64", img_size=32, stage_depths=[1, 2, 2], num_classes=len(names),
+        keep_temporal_dim=keep_temporal_dim,
+    )  # fmt: skip
     torch.nn.init.normal_(model.head.weight)
     content = {
         "model": model.state_dict(), "model_config": model.config, "class_names": list(names),
@@ -271,16 +272,40 @@ def test_wrong_checkpoints_are_told(tmp_path, checkpoint):
         Predictor(checkpoint, PredictionOptions(crop=False), averaged=True)
     model = models.create_model("svfap_tiny_patch8_64", num_classes=7)
     torch.save({"module": model.state_dict()}, tmp_path / "bare.pth")
-    with pytest.raises(ValueError, match="--model"):
-        Predictor(tmp_path / "bare.pth", PredictionOptions(crop=False))
-    named = Predictor(
-        tmp_path / "bare.pth",
-        PredictionOptions(crop=False),
-        device="cpu",
-        model_name="svfap_tiny_patch8_64",
-        data_set="DFEW",
+    bare = Predictor(
+        tmp_path / "bare.pth", PredictionOptions(crop=False), device="cpu", data_set="DFEW"
     )
-    assert named.names[0] == "happy"
+    assert (bare.names[0], bare.model.embed_dim) == ("happy", model.embed_dim)
+    torch.save({"model": {"x": torch.zeros(3)}}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="none of our models"):
+        Predictor(tmp_path / "other.pth", PredictionOptions(crop=False))
+
+
+def test_answers_per_time_step_become_answers_per_frame(tmp_path, videos, capsys):
+    path = save_checkpoint(tmp_path / "a.pth", task="regression", keep_temporal_dim=True)
+    predictor = make_predictor(path, crop=False)
+    (track,) = predictor.predict(videos / "one.mp4").tracks
+    assert track.frames.tolist() == list(range(0, 60, 2))
+    assert track.frame_scores.shape == (30, 3)
+    rows = {frame: [] for frame in track.frames.tolist()}
+    with open_video(videos / "one.mp4") as video:
+        frames = transforms.resize_square(video.read(range(60)), 32)
+    for window in track.span.frames:
+        with torch.inference_mode():
+            pixels = transforms.normalize(
+                transforms.to_float(torch.from_numpy(frames[window])[None])
+            )
+            outputs = predictor.model(pixels, per_frame=True)[0].numpy()
+        for frame, output in zip(window.tolist(), outputs, strict=True):
+            rows[frame].append(output)
+    expected = np.stack([np.mean(some, 0) for some in rows.values()])
+    np.testing.assert_allclose(track.frame_scores, expected, atol=1e-5)
+    out = tmp_path / "out"
+    assert run(path, videos / "one.mp4", "--no_crop", "--output_dir", out, "--timeline") == 0
+    with (out / "one" / "frames.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [int(row["frame"]) for row in table] == track.frames.tolist()
+    assert float(table[3]["sad"]) == pytest.approx(track.frame_scores[3, 2], abs=1e-5)
 
 
 # ---- the command ----------------------------------------------------------------------------
