@@ -42,6 +42,9 @@ class EpochSampler(Sampler):
         rank: this process, 0 .. world_size - 1.
         world_size: number of processes.
         accumulation: batches per process and optimizer step.
+        weights: (num_samples,) how often samples are wanted relative to each other; None: all
+            alike. An epoch then still has num_samples draws, each sample the whole number of times
+            just below or above its share; repeats carry copies 1, 2, ... of their own draws.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class EpochSampler(Sampler):
         rank: int = 0,
         world_size: int = 1,
         accumulation: int = 1,
+        weights: np.ndarray | None = None,
     ):
         for name, value in (
             ("num_samples", num_samples),
@@ -64,6 +68,15 @@ class EpochSampler(Sampler):
                 raise ValueError(f"{name} is {value}: it must be 1 or more")
         if not 0 <= rank < world_size:
             raise ValueError(f"rank is {rank}: it must be 0 to {world_size - 1}")
+        if weights is not None and (
+            len(weights) != num_samples
+            or not np.all(np.isfinite(weights) & (weights >= 0))
+            or not np.sum(weights) > 0
+        ):
+            raise ValueError(
+                f"weights must be {num_samples} finite numbers from 0, not all 0, one per sample"
+            )
+        self.weights = weights
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.seed = seed
@@ -104,17 +117,42 @@ class EpochSampler(Sampler):
         return self._batches(self.epoch, self.step)
 
     def _batches(self, epoch: int, first_step: int) -> Iterator[list[SampleKey]]:
-        order = generator(self.seed, epoch, 0, 0, "order").permutation(self.num_samples)
+        indices, copies = self._order(epoch)
         for step in range(first_step, self.steps_per_epoch):
             for turn in range(self.accumulation):
                 part = turn * self.world_size + self.rank
                 start = step * self.global_batch_size + part * self.batch_size
                 yield [
-                    SampleKey(
-                        epoch, int(order[place % self.num_samples]), place // self.num_samples
-                    )
+                    SampleKey(epoch, int(indices[place]), int(copies[place]))
                     for place in range(start, start + self.batch_size)
                 ]
+
+    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Samples of all steps, the last one filled up from the front, and their copy numbers."""
+        rng = generator(self.seed, epoch, 0, 0, "order")
+        order = rng.permutation(self.num_samples)
+        places = np.arange(self.steps_per_epoch * self.global_batch_size)
+        if self.weights is None:
+            return order[places % self.num_samples], places // self.num_samples
+        order = rng.permutation(_systematic(order, self.weights[order], rng))
+        indices = order[places % self.num_samples]
+        return indices, _occurrences(indices)
+
+
+def _systematic(order: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As many entries of `order` as it has, in proportion to weights, as evenly as possible."""
+    ends = np.cumsum(weights) * (len(order) / np.sum(weights))
+    points = np.arange(len(order)) + rng.random()
+    return order[np.minimum(np.searchsorted(ends, points, side="right"), len(order) - 1)]
+
+
+def _occurrences(values: np.ndarray) -> np.ndarray:
+    """How often each value has come before: [7, 3, 7, 7] -> [0, 0, 1, 2]."""
+    by_value = np.argsort(values, kind="stable")
+    ranked = values[by_value]
+    counts = np.empty_like(values)
+    counts[by_value] = np.arange(len(values)) - np.searchsorted(ranked, ranked)
+    return counts
 
 
 def collate(samples: list[dict]) -> dict:

@@ -1,9 +1,11 @@
-"""Carving a validation part from training rows: by whole subjects, or with the shares of classes."""
+"""Carving a validation part from training rows: whole subjects, or the shares of classes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from .annotations import Annotations, PathColumn
 from .rng import generator
 
 
@@ -47,6 +49,16 @@ def carve_validation(
             f"{flag} {fraction} takes {sum(chosen)} of {len(chosen)} rows; choose another share"
         )
     return chosen
+
+
+def take_rows(annotations: Annotations, rows: Sequence[int]) -> Annotations:
+    """Some rows of an annotation file (0-based), in the order given."""
+    return replace(
+        annotations,
+        ids=PathColumn(annotations.ids[row] for row in rows),
+        paths=PathColumn(annotations.paths[row] for row in rows),
+        labels=annotations.labels[np.asarray(rows)],
+    )
 
 
 def _stratified_rows(

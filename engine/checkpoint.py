@@ -59,7 +59,16 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def pack(
-    *, model, optimizer, scaler, average, position: Position, flags: dict, global_batch, class_names
+    *,
+    model,
+    optimizer,
+    scaler,
+    average,
+    position: Position,
+    flags: dict,
+    global_batch,
+    class_names,
+    chosen_on: str | None = None,
 ) -> dict:
     """Everything a run needs to go on, and everything evaluation needs to know.
 
@@ -79,6 +88,7 @@ def pack(
         "flags": flags,
         "global_batch": global_batch,
         "class_names": class_names,
+        "chosen_on": chosen_on,
         "saved_at": time.time(),
     }
 

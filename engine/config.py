@@ -36,6 +36,7 @@ def _add_model_flags(parser: Parser, *, default_model: str, drop_path: float) ->
     )
     group.add_argument("--input_size", type=int, default=None, metavar="PX", help="frame side")
     group.add_argument("--num_frames", type=int, default=16, help="frames per clip")
+    group.add_argument("--patch_size", type=int, metavar="PX", help="tubelet side (default: model's)")
     group.add_argument("--tubelet_size", type=int, default=2, help="frames per tubelet")
     group.add_argument("--drop_path", type=float, default=drop_path, help="stochastic depth, 0..1")
     tpsbt = parser.add_argument_group("TPSBT encoder (SVFAP)")
@@ -291,6 +292,12 @@ def finetuning_parser() -> Parser:
         "--head_activation_func", choices=("sigmoid", "relu", "tanh"), help="after the head"
     )
     group.add_argument("--init_scale", type=float, default=0.001, help="scale of the new head")
+    group.add_argument(
+        "--class_balanced",
+        choices=("none", "sampler", "loss"),
+        default="none",
+        help="let all classes count alike, by drawing rare ones more often or weighting the loss",
+    )
     group.add_argument("--model_ema", action="store_true", help="average the weights")
     group.add_argument("--model_ema_decay", type=float, default=0.9999, help="0..1")
     group.add_argument("--model_key", default="model|module", help=argparse.SUPPRESS)
@@ -369,6 +376,20 @@ def _add_evaluation_flags(parser: Parser) -> None:
         choices=("uar", "war", "acc1", "weighted_f1", "loss", "ccc", "pcc", "mae"),
         default=None,
         help="what `best` means on the validation part (default uar or ccc)",
+    )
+    group.add_argument(
+        "--val_fraction",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="carve this share, 0..1, of train.csv for validation if there is no val.csv or it is "
+        "the test part; by whole subjects where known",
+    )
+    group.add_argument(
+        "--subjects",
+        default="",
+        metavar="CSV",
+        help="subject of each video, for --val_fraction (default: subjects.csv beside the CSVs)",
     )
     group.add_argument("--save_feature", action="store_true", help="write pooled features")
 

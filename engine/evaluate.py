@@ -145,6 +145,7 @@ def write_results(
     weights: str,
     split: str,
     note: str | None = None,
+    chosen_on: str | None = None,
 ) -> dict:
     """Compute metrics and write `metrics.json`, `pred.csv` and, if there, `features.npz`.
 
@@ -156,11 +157,14 @@ def write_results(
         weights: which weights these are ("last", "best", "ema", or a file).
         split: which part of the data ("test").
         note: a caution that belongs beside the numbers.
+        chosen_on: which videos chose the weights, in words; None where nothing was chosen.
 
     Returns:
         The metrics.
     """
     metrics = task.metrics(annotations.labels, evaluated.scores)
+    if chosen_on:
+        metrics["chosen_on"] = chosen_on
     if note:
         metrics["notes"] = [*metrics.get("notes", []), note]
     predictions = from_scores(

@@ -8,7 +8,7 @@ import models
 from datasets import clips
 from datasets.annotations import Annotations
 from datasets.randaugment import RandAugment
-from engine import build, checkpoint, distributed, plan, plots, rundir
+from engine import build, checkpoint, distributed, plan, plots, rundir, selection
 from engine.evaluate import write_results
 from engine.log import EpochLog, set_up_logging
 from engine.loop import Training, train
@@ -52,26 +52,25 @@ def finetune(flags: argparse.Namespace) -> dict | None:
 
 def _train_and_test(setting: Setting) -> dict | None:
     flags, workers = setting.flags, setting.workers
-    train_set, val_set = setting.read("train"), setting.read("val")
-    test_set = setting.read("test", flags.eval_data_path)
+    parts = selection.read_parts(setting)
     batch = build.global_batch(flags, workers.world_size)
-    steps = build.steps_per_epoch(len(train_set), batch)
-    val_is_test = val_set is not None and list(val_set.ids) == list(test_set.ids)
+    steps = build.steps_per_epoch(len(parts.train), batch)
     if workers.is_main:
-        rows = _plan(setting, (train_set, val_set, test_set), val_is_test, batch, steps)
-        logger.info("plan\n%s", plan.describe(rows))
+        logger.info("plan\n%s", plan.describe(_plan(setting, parts, batch, steps)))
     if flags.dry_run:
         return None
     resume = rundir.find_checkpoint(flags)
     facts = {"model": setting.model.config, "global_batch": batch, "face_window": setting.window,
-             "class_names": setting.task.names}  # fmt: skip
+             "class_names": setting.task.names, "best_chosen_on": parts.chosen_on}  # fmt: skip
     output_dir = rundir.open_run(flags, workers, facts)
+    if output_dir and workers.is_main:
+        parts.write_carved(output_dir)
     if flags.finetune and not resume:
         report = models.load_weights(setting.model, flags.finetune)
         logger.info("weights of %s\n%s", flags.finetune, report)
     if not resume and flags.init_scale != models.HEAD_SCALE:
         setting.model.head.weight.data.mul_(flags.init_scale / models.HEAD_SCALE)
-    run = _training(setting, train_set, steps, batch, output_dir)
+    run = _training(setting, parts, steps, batch, output_dir)
     if resume:
         run.resume_from(resume)
     if flags.compile:
@@ -80,19 +79,21 @@ def _train_and_test(setting: Setting) -> dict | None:
     log = EpochLog(output_dir if is_main else None, flags.log_dir if is_main else None)
 
     def after_epoch(epoch: int) -> dict:
-        if val_set is None or flags.disable_eval_during_finetuning:
+        if parts.val is None or flags.disable_eval_during_finetuning:
             return {}
-        return _validate(setting, run, val_set)
+        return _validate(setting, run, parts.val)
 
     try:
         train(run, log, after_epoch)
     finally:
         log.close()
-    return _test(setting, run, test_set, val_is_test, output_dir)
+    return _test(setting, run, parts, output_dir)
 
 
-def _training(setting: Setting, train_set, steps: int, batch: int, output_dir) -> Training:
-    flags, workers, model = setting.flags, setting.workers, setting.model
+def _training(
+    setting: Setting, parts: selection.Parts, steps: int, batch: int, output_dir
+) -> Training:
+    flags, workers, model, train_set = setting.flags, setting.workers, setting.model, parts.train
     dataset = clips.FinetuneClips(
         annotations=train_set,
         clip_frames=model.num_frames,
@@ -115,6 +116,7 @@ def _training(setting: Setting, train_set, steps: int, batch: int, output_dir) -
         rank=workers.rank,
         world_size=workers.world_size,
         accumulation=flags.update_freq,
+        weights=selection.balance_classes(setting, train_set),
     )
     loader = clips.make_loader(
         dataset,
@@ -150,6 +152,7 @@ def _training(setting: Setting, train_set, steps: int, batch: int, output_dir) -
         ),
         average=create_average(model, flags.model_ema_decay) if flags.model_ema else None,
         class_names=list(setting.task.names),
+        chosen_on=parts.chosen_on,
     )  # fmt: skip
 
 
@@ -178,13 +181,15 @@ def _validate(setting: Setting, run: Training, val_set: Annotations) -> dict:
         position.best, position.best_epoch = score, position.epoch
         run.save(checkpoint.BEST)
     logger.info("validation: %s", "  ".join(f"{k} {v:.4f}" for k, v in line.items()))
+    logger.info("best %s on %s: %.4f after epoch %d", chosen, run.chosen_on, position.best,
+                position.best_epoch)  # fmt: skip
     return line
 
 
-def _test(setting, run: Training, test_set, val_is_test: bool, output_dir) -> dict:
+def _test(setting, run: Training, parts: selection.Parts, output_dir) -> dict:
     """Final numbers, from the weights of `--test_weights`."""
     model, which = setting.model, setting.flags.test_weights
-    note = None
+    chosen_on = None
     if which == "ema":
         if run.average is None:
             raise ValueError("--test_weights ema needs --model_ema")
@@ -198,18 +203,22 @@ def _test(setting, run: Training, test_set, val_is_test: bool, output_dir) -> di
         run.workers.barrier()
         content = checkpoint.read(output_dir / checkpoint.BEST)
         model.load_state_dict(content["model_ema"] or content["model"])
-        note = "best on val" + (", which is the test part: too good to report" * val_is_test)
-    return _report(setting, model, test_set, "test", which, note, output_dir)
+        chosen_on = parts.chosen_on
+    return _report(setting, model, parts.test, "test", which, chosen_on, output_dir)
 
 
-def _report(setting: Setting, model, annotations, split, weights, note, output_dir) -> dict:
+def _report(setting: Setting, model, annotations, split, weights, chosen_on, output_dir) -> dict:
     """Evaluate by the test protocol and write everything down."""
+    note = None
+    if chosen_on:
+        note = f"best weights, chosen on {chosen_on}"
+        note += ": too good to report" * (chosen_on == selection.TEST_PART)
     evaluated = setting.evaluate(model, annotations, middle=False, title=split)
     metrics = setting.task.metrics(annotations.labels, evaluated.scores)
     if setting.workers.is_main and output_dir:
         metrics = write_results(
             evaluated, annotations, setting.task, output_dir=output_dir, weights=weights,
-            split=split, note=note,
+            split=split, note=note, chosen_on=chosen_on,
         )  # fmt: skip
         if setting.kind == "classification":
             plots.plot_confusion_matrix(
@@ -262,23 +271,23 @@ def _evaluate_only(setting: Setting, path: str, content: dict) -> dict:
     output_dir = Path(flags.output_dir) if flags.output_dir else None
     if output_dir and setting.workers.is_main:
         output_dir.mkdir(parents=True, exist_ok=True)
-    return _report(setting, setting.model, annotations, flags.eval_split, path, None, output_dir)
+    chosen_on = content.get("chosen_on") if Path(path).name == checkpoint.BEST else None
+    return _report(
+        setting, setting.model, annotations, flags.eval_split, path, chosen_on, output_dir
+    )
 
 
-def _plan(setting: Setting, parts, val_is_test: bool, batch: int, steps: int) -> dict:
+def _plan(setting: Setting, parts: selection.Parts, batch: int, steps: int) -> dict:
     flags, model = setting.flags, setting.model
-    train_set, val_set, test_set = parts
     cost = plan.clip_cost(model)
     peak, final, _ = build.peak_rates(flags, batch)
-    validation = f"{len(val_set)} videos" if val_set else "none: no val.csv, so no best checkpoint"
-    if val_is_test:
-        validation += " (the same as test: `best` would be chosen on test; report `last`)"
     return plan.model_rows(model, cost, flags, setting.precision, batch) | {
         "data set": flags.data_set or "custom",
         "task": f"{setting.kind}: {', '.join(setting.task.names)}",
-        "training": f"{len(train_set)} videos",
-        "validation": validation,
-        "test": f"{len(test_set)} videos, {flags.test_num_segment} segments x "
+        "training": f"{len(parts.train)} videos"
+        + (f", classes balanced by {flags.class_balanced}" * (flags.class_balanced != "none")),
+        "validation": parts.describe_validation(),
+        "test": f"{len(parts.test)} videos, {flags.test_num_segment} segments x "
         f"{flags.test_num_crop} crops (equal views are computed once)",
         "face window": setting.window or "whole frame",
         "weights": flags.finetune or "random",

@@ -51,6 +51,7 @@ class Training:
         average: moving average of the weights, if any.
         position: where the run stands.
         class_names: stored in checkpoints.
+        chosen_on: what the best weights are chosen on, in words; stored in checkpoints.
     """
 
     flags: argparse.Namespace
@@ -68,6 +69,7 @@ class Training:
     average: nn.Module | None = None
     position: Position = field(default_factory=Position)
     class_names: list[str] | None = None
+    chosen_on: str | None = None
 
     def __post_init__(self) -> None:
         """Wrap the model for several processes and make the gradient scaler."""
@@ -102,6 +104,7 @@ class Training:
             flags=vars(self.flags),
             global_batch=self.global_batch,
             class_names=self.class_names,
+            chosen_on=self.chosen_on,
         )
         self.last_saved = self.output_dir / name
         checkpoint.write_atomically(content, self.last_saved)

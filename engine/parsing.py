@@ -100,7 +100,7 @@ def _check(flags: argparse.Namespace) -> None:
         if value is not None and value < low:
             raise ValueError(f"--{name} {value}: must be at least {low}")
     for name in ("max_unreadable", "drop_path", "smoothing", "reprob", "flip", "mixup_prob",
-                 "mixup_switch_prob", "target_diff_weight"):  # fmt: skip
+                 "mixup_switch_prob", "target_diff_weight", "val_fraction"):  # fmt: skip
         value = getattr(flags, name, None)
         if value is not None and not 0 <= value <= 1:
             raise ValueError(f"--{name} {value}: must lie in 0..1")

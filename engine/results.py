@@ -12,6 +12,8 @@ from engine.predictions import Predictions, read_metrics, read_predictions
 
 UNKNOWN = "not stated"
 MAX_LISTED = 5
+# Columns of a subjects file that may name the video, in the order in which they are looked for.
+SUBJECT_KEYS = ("video_name", "clip", "id", "path")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,7 @@ def subjects_of(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
     """The person in each video.
 
     Args:
-        csv_path: file with a header and columns `video_name` (or `id`) and `subject`. A name
+        csv_path: file with a header and columns `subject` and one of `SUBJECT_KEYS`. A name
             stands for a video if it is the id in pred.csv, its last path component with or
             without suffix, or the same with other leading zeros.
         ids: of the videos.
@@ -116,10 +118,11 @@ def subjects_of(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []
-        column = next((name for name in ("video_name", "clip", "id") if name in columns), None)
+        column = next((name for name in SUBJECT_KEYS if name in columns), None)
         if column is None or "subject" not in columns:
             raise ValueError(
-                f"{path} has columns {list(columns)}; needed: video_name (or id) and subject."
+                f"{path} has columns {list(columns)}; needed: video_name (or "
+                f"{', '.join(SUBJECT_KEYS[1:])}) and subject."
             )
         table: dict[str, str] = {}
         for row in reader:
@@ -222,10 +225,16 @@ def _read(file: Path, name: str) -> Result:
         path=file,
         metrics=metrics,
         predictions=predictions,
-        weights=str(stated.get("weights", UNKNOWN)),
+        weights=_weights(stated),
         split=str(stated.get("split", UNKNOWN)),
         notes=tuple(stated.get("notes", ())),
     )
+
+
+def _weights(stated: dict) -> str:
+    """Which weights, and on which videos they were chosen."""
+    weights = str(stated.get("weights", UNKNOWN))
+    return f"{weights}, chosen on {stated['chosen_on']}" if "chosen_on" in stated else weights
 
 
 def _require_agreement(file: Path, computed: dict, stated: dict) -> None:

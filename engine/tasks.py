@@ -4,7 +4,7 @@ A task is one class with the members of `Task`; `TASKS` names them.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,11 +40,15 @@ class Task(Protocol):
 
 @dataclass
 class Classification:
-    """One class per video: cross-entropy, mixup and cutmix, label smoothing; UAR and WAR."""
+    """One class per video: cross-entropy, mixup and cutmix, label smoothing; UAR and WAR.
+
+    `class_weights`, if set, scale each class's part of the loss; the mean stays one over clips.
+    """
 
     names: list[str]
     mixer: Mixer | None = None
     smoothing: float = 0.0
+    class_weights: Sequence[float] | None = None
     default_metric: str = "uar"
 
     @property
@@ -54,10 +58,17 @@ class Classification:
 
     def training_loss(self, model, clip, label, draws) -> torch.Tensor:
         """Cross-entropy against mixed or smoothed labels."""
-        if self.mixer is None:
-            return F.cross_entropy(model(clip).float(), label, label_smoothing=self.smoothing)
-        clip, soft_label = self.mixer(clip, label, draws)
-        return F.cross_entropy(model(clip).float(), soft_label)
+        smoothing = self.smoothing
+        if self.mixer is not None:
+            clip, label = self.mixer(clip, label, draws)
+            smoothing = 0.0
+        logits = model(clip).float()
+        if self.class_weights is None:
+            return F.cross_entropy(logits, label, label_smoothing=smoothing)
+        if label.ndim == 1:  # for class indices, torch would divide by the sum of the weights
+            label = F.one_hot(label, self.num_outputs) * (1 - smoothing)
+            label = label + smoothing / self.num_outputs
+        return F.cross_entropy(logits, label, weight=logits.new_tensor(self.class_weights))
 
     def scores(self, outputs: torch.Tensor) -> torch.Tensor:
         """Class probabilities."""

@@ -1,0 +1,158 @@
+"""Honest selection: what "best" is chosen on, and classes that count alike.
+
+The videos that decide which weights are best must not be those of the final numbers. Where a data
+set has no validation part of its own, one is carved from the training part.
+"""
+
+import argparse
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets.annotations import Annotations
+from datasets.splits import carve_validation, take_rows
+from engine.predictions import write_text_atomically
+from engine.results import subjects_of
+from engine.setting import Setting
+
+logger = logging.getLogger(__name__)
+
+TEST_PART = "the test part"
+SUBJECTS_FILE = "subjects.csv"
+CARVED_FILE = "validation.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The videos of a run.
+
+    Attributes:
+        train: for training.
+        val: for choosing weights, or None.
+        test: for the final numbers.
+        chosen_on: what "best" is chosen on, in words; "nothing" without a validation part.
+        carved: rows of train.csv (0-based, without blank lines) that `val` consists of, if carved.
+    """
+
+    train: Annotations
+    val: Annotations | None
+    test: Annotations
+    chosen_on: str
+    carved: tuple[int, ...] = ()
+
+    @property
+    def val_is_test(self) -> bool:
+        """Whether weights would be chosen on the videos of the final numbers."""
+        return self.chosen_on == TEST_PART
+
+    def describe_validation(self) -> str:
+        """A line for the plan."""
+        if self.val is None:
+            return "none: no val.csv, so no best checkpoint (--val_fraction carves a part)"
+        text = f"{len(self.val)} videos: {self.chosen_on}"
+        if self.val_is_test:
+            text += "; `best` would be chosen on test: report `last`, or use --val_fraction"
+        return text
+
+    def write_carved(self, folder: Path) -> None:
+        """Keep the carved rows with the run."""
+        if self.carved:
+            lines = Path(self.train.path).read_text(encoding="utf-8-sig").split("\n")
+            rows = [line.rstrip() for line in lines if line.strip()]
+            text = "\n".join(rows[row] for row in self.carved)
+            write_text_atomically(folder / CARVED_FILE, text + "\n")
+
+
+def read_parts(setting: Setting) -> Parts:
+    """Read the annotation files of a run; carve a validation part where asked and needed.
+
+    Raises:
+        AnnotationError: a file has problems.
+        ValueError: `--val_fraction` or `--subjects` do not suit the data.
+    """
+    flags = setting.flags
+    train, val = setting.read("train"), setting.read("val")
+    test = setting.read("test", flags.eval_data_path)
+    chosen_on = "nothing"
+    if val is not None:
+        chosen_on = TEST_PART if set(val.ids) & set(test.ids) else "val.csv"
+    if not flags.val_fraction:
+        return Parts(train=train, val=val, test=test, chosen_on=chosen_on)
+    if chosen_on == "val.csv":
+        logger.warning("--val_fraction is not used: %s has a val.csv of its own", flags.data_path)
+        return Parts(train=train, val=val, test=test, chosen_on=chosen_on)
+    subjects = _subjects(flags, train)
+    balance = setting.kind == "classification"
+    labels = [str(label) for label in train.labels] if balance else ["any"] * len(train)
+    taken = np.array(
+        carve_validation(labels, flags.val_fraction, seed=flags.seed, subjects=subjects)
+    )
+    how = "whole subjects" if subjects else "stratified" if balance else "at random"
+    return Parts(
+        train=take_rows(train, np.flatnonzero(~taken)),
+        val=take_rows(train, np.flatnonzero(taken)),
+        test=test,
+        chosen_on=f"{taken.mean():.1%} of train.csv, {how}",
+        carved=tuple(np.flatnonzero(taken).tolist()),
+    )
+
+
+def _subjects(flags: argparse.Namespace, train: Annotations) -> list[str] | None:
+    """Subject of each training video: of `--subjects`, or of a subjects.csv beside the fold."""
+    if flags.subjects:
+        return subjects_of(flags.subjects, train.ids)
+    folder = Path(flags.data_path)
+    for path in (folder / SUBJECTS_FILE, folder.parent / SUBJECTS_FILE):
+        if path.is_file():
+            try:
+                return subjects_of(path, train.ids)
+            except ValueError as error:
+                logger.warning("subjects are not used: %s", error)
+    return None
+
+
+def balanced_class_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """A weight per class that makes all classes weigh alike.
+
+    Args:
+        labels: (n,) class of each training video.
+        num_classes: how many classes there are.
+
+    Returns:
+        (num_classes,) n / (classes present * videos of the class); its mean over the videos is 1.
+        Classes without videos get 0.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    present = counts > 0
+    weights = np.zeros(num_classes)
+    weights[present] = len(labels) / (present.sum() * counts[present])
+    return weights
+
+
+def balance_classes(setting: Setting, train: Annotations) -> np.ndarray | None:
+    """Carry out `--class_balanced`.
+
+    Args:
+        setting: its task gets class weights with "loss".
+        train: the training part.
+
+    Returns:
+        With "sampler" the (n,) weights of the videos for `EpochSampler`, else None.
+
+    Raises:
+        ValueError: the task has no classes.
+    """
+    how = setting.flags.class_balanced
+    if how == "none":
+        return None
+    if setting.kind != "classification":
+        raise ValueError(
+            f"--class_balanced {how}: {setting.kind} has no classes to balance; leave it out"
+        )
+    weights = balanced_class_weights(train.labels, setting.task.num_outputs)
+    if how == "sampler":
+        return weights[train.labels]
+    setting.task.class_weights = tuple(weights.tolist())
+    return None

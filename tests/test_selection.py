@@ -1,0 +1,195 @@
+"""Where the validation part comes from, and classes that count alike."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from datasets.annotations import read_annotations
+from datasets.clips import EpochSampler
+from datasets.splits import carve_validation, take_rows
+from engine import checkpoint
+from engine.results import find_results
+from engine.selection import balanced_class_weights
+from engine.tasks import Classification
+from tests.test_runs import log_lines, run_finetuning
+from tests.tiny_data import FINETUNE_FLAGS, make_tiny_data
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    make_tiny_data(folder, num_videos=12)
+    return folder
+
+
+def make_fold(data, folder, *, val: str | None = None, subjects: bool = False):
+    """Eight training and four test videos; val.csv is a copy of another part, or absent."""
+    rows = (data / "pretrain.csv").read_text().splitlines()
+    folder.mkdir()
+    (folder / "train.csv").write_text("\n".join(rows[:8]) + "\n")
+    (folder / "test.csv").write_text("\n".join(rows[8:]) + "\n")
+    if val:
+        (folder / "val.csv").write_text((folder / f"{val}.csv").read_text())
+    if subjects:
+        people = [f"{row.split()[0]},person{number // 2}" for number, row in enumerate(rows)]
+        (folder.parent / "subjects.csv").write_text("\n".join(["path,subject", *people]) + "\n")
+    return folder
+
+
+def argv(fold, out, *more):
+    return [*FINETUNE_FLAGS, "--epochs", "1", "--warmup_epochs", "0", "--data_path", str(fold),
+            "--output_dir", str(out), *more]  # fmt: skip
+
+
+@pytest.mark.parametrize("val", [None, "test"])
+def test_a_validation_part_is_carved_where_there_is_none(data, tmp_path, val, caplog):
+    fold = make_fold(data, tmp_path / "fold", val=val)
+    out = tmp_path / "run"
+    metrics = run_finetuning(argv(fold, out, "--val_fraction", "0.25", "--test_weights", "best"))
+    carved = (out / "validation.csv").read_text().splitlines()
+    train = (fold / "train.csv").read_text().splitlines()
+    assert len(carved) == 2 and set(carved) < set(train)
+    assert sorted(row.split()[1] for row in carved) == ["0", "1"]
+    assert metrics["chosen_on"] == "25.0% of train.csv, stratified"
+    assert not any("too good" in note for note in metrics["notes"])
+    assert (
+        json.loads((out / "config.json").read_text())["resolved"]["best_chosen_on"]
+        == (metrics["chosen_on"])
+    )
+    content = checkpoint.read(out / checkpoint.BEST)
+    assert content["chosen_on"] == metrics["chosen_on"]
+    assert "val_uar" in log_lines(out)[0]
+    [result] = find_results([out])
+    assert result.weights == f"best, chosen on {metrics['chosen_on']}"
+    again = tmp_path / "again"
+    run_finetuning(argv(fold, again, "--val_fraction", "0.25"))
+    assert (again / "validation.csv").read_text() == (out / "validation.csv").read_text()
+
+
+def test_subjects_beside_the_fold_stay_together(data, tmp_path):
+    fold = make_fold(data, tmp_path / "fold", subjects=True)
+    out = tmp_path / "run"
+    metrics = run_finetuning(argv(fold, out, "--val_fraction", "0.25", "--test_weights", "best"))
+    assert metrics["chosen_on"] == "25.0% of train.csv, whole subjects"
+    carved = [row.split()[0] for row in (out / "validation.csv").read_text().splitlines()]
+    numbers = sorted(int(path[-6:-4]) for path in carved)
+    assert len(numbers) == 2 and numbers[0] % 2 == 0 and numbers[1] == numbers[0] + 1
+
+
+def test_test_as_validation_is_said_wherever_best_appears(data, tmp_path, caplog):
+    fold = make_fold(data, tmp_path / "fold", val="test")
+    out = tmp_path / "run"
+    metrics = run_finetuning(argv(fold, out, "--test_weights", "best"))
+    assert metrics["chosen_on"] == "the test part"
+    assert any("chosen on the test part: too good to report" in note for note in metrics["notes"])
+    [result] = find_results([out])
+    assert result.weights == "best, chosen on the test part"
+    again = ["--data_path", str(fold), "--eval", "--resume", str(out / checkpoint.BEST),
+             "--num_workers", "0", "--device", "cpu", "--no_report"]  # fmt: skip
+    run_finetuning(["--output_dir", str(tmp_path / "again"), *again])
+    stated = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert stated["chosen_on"] == "the test part"
+
+
+def test_an_official_validation_part_is_left_alone(data, tmp_path):
+    fold = make_fold(data, tmp_path / "fold")
+    rows = (fold / "train.csv").read_text().splitlines()
+    (fold / "train.csv").write_text("\n".join(rows[:6]) + "\n")
+    (fold / "val.csv").write_text("\n".join(rows[6:]) + "\n")
+    out = tmp_path / "run"
+    flags = ["--val_fraction", "0.25", "--test_weights", "best"]
+    assert run_finetuning(argv(fold, out, *flags))["chosen_on"] == "val.csv"
+    assert not (out / "validation.csv").exists()
+
+
+def test_rows_of_annotations(data):
+    whole = read_annotations(data / "pretrain.csv", task="classification")
+    some = take_rows(whole, [3, 1])
+    assert len(some) == 2 and some.labels.tolist() == [1, 1]
+    assert list(some.ids) == [whole.ids[3], whole.ids[1]]
+    assert list(some.paths) == [whole.paths[3], whole.paths[1]]
+
+
+def test_carving_does_not_depend_on_anything_but_rows_and_seed():
+    labels = ["0", "1"] * 50
+    assert carve_validation(labels, 0.2, seed=1) == carve_validation(labels, 0.2, seed=1)
+    assert carve_validation(labels, 0.2, seed=1) != carve_validation(labels, 0.2, seed=2)
+
+
+def keys_of_epoch(weights, epoch, world_size, accumulation=1):
+    """Global batches, each the sorted keys of all processes."""
+    batches = {}
+    for rank in range(world_size):
+        sampler = EpochSampler(
+            num_samples=len(weights), batch_size=12 // world_size // accumulation, seed=5,
+            rank=rank, world_size=world_size, accumulation=accumulation, weights=weights,
+        )  # fmt: skip
+        sampler.set_position(epoch)
+        for turn, batch in enumerate(sampler):
+            batches.setdefault(turn // accumulation, []).extend(batch)
+    return [sorted(batch) for _, batch in sorted(batches.items())]
+
+
+def test_balanced_sampling_draws_classes_alike_on_any_number_of_processes():
+    labels = np.array([0] * 40 + [1] * 8 + [2] * 2)
+    weights = balanced_class_weights(labels, 4)[labels]
+    one = keys_of_epoch(weights, 3, 1)
+    assert one == keys_of_epoch(weights, 3, 2) == keys_of_epoch(weights, 3, 3, accumulation=2)
+    assert one != keys_of_epoch(weights, 4, 1)
+    sampler = EpochSampler(num_samples=50, batch_size=50, seed=5, weights=weights)
+    drawn = Counter()
+    for epoch in range(30):
+        sampler.set_position(epoch)
+        [keys] = list(sampler)
+        per_class = Counter(int(labels[key.index]) for key in keys)
+        assert all(16 <= per_class[label] <= 18 for label in range(3))
+        copies = Counter(key.index for key in keys)
+        assert {(key.index, key.copy) for key in keys} == {
+            (index, copy) for index, count in copies.items() for copy in range(count)
+        }
+        assert all(copies[index] in (8, 9) for index in (48, 49))
+        drawn.update(copies)
+    assert len(drawn) == 50
+
+
+def test_a_balanced_epoch_goes_on_in_its_middle():
+    weights = np.linspace(1, 3, 20)
+    sampler = EpochSampler(num_samples=20, batch_size=4, seed=0, weights=weights)
+    sampler.set_position(2)
+    whole = list(sampler)
+    sampler.set_position(2, 3)
+    assert list(sampler) == whole[3:]
+    for wrong in (np.ones(19), np.zeros(20), np.full(20, np.nan)):
+        with pytest.raises(ValueError, match="20 finite numbers"):
+            EpochSampler(num_samples=20, batch_size=4, seed=0, weights=wrong)
+
+
+def test_class_weights_of_the_loss():
+    labels = np.array([0, 0, 0, 1, 3, 3])
+    weights = balanced_class_weights(labels, 4)
+    np.testing.assert_allclose(weights, [2 / 3, 2, 0, 1])
+    assert weights[labels].mean() == pytest.approx(1)
+    logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    target = torch.from_numpy(labels)
+    task = Classification(names=list("abcd"), class_weights=weights.tolist())
+    found = task.training_loss(lambda clip: clip, logits, target, None)
+    each = F.cross_entropy(logits, target, reduction="none")
+    torch.testing.assert_close(found, (each * torch.from_numpy(weights[labels])).mean().float())
+    plain = Classification(names=list("abcd"), smoothing=0.1, class_weights=[1.0] * 4)
+    torch.testing.assert_close(
+        plain.training_loss(lambda clip: clip, logits, target, None),
+        F.cross_entropy(logits, target, label_smoothing=0.1),
+    )
+
+
+@pytest.mark.parametrize("how", ["sampler", "loss"])
+def test_balanced_runs(data, tmp_path, how):
+    fold = make_fold(data, tmp_path / "fold")
+    metrics = run_finetuning(argv(fold, tmp_path / "run", "--class_balanced", how))
+    assert metrics["num_videos"] == 4
+    [line] = log_lines(tmp_path / "run")
+    assert np.isfinite(line["train_loss"])
