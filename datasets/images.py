@@ -30,6 +30,30 @@ def decode_image(data: bytes) -> np.ndarray | None:
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def decode_into(frame: np.ndarray, data: bytes | memoryview) -> bool:
+    """Decode one image into an array, without memory of its own where it is a JPEG.
+
+    Args:
+        frame: (H, W, 3) uint8, contiguous; its contents are undefined where decoding fails.
+        data: the image file.
+
+    Returns:
+        Whether the image is intact and has that size.
+    """
+    if data[:2] == JPEG_SIGNATURE:
+        try:
+            decoded = simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=frame)
+        except ValueError:  # damaged, larger, or of a kind simplejpeg has not
+            decoded = None
+        if decoded is not None and decoded.shape == frame.shape:
+            return True
+    image = decode_image(bytes(data))
+    if image is None or image.shape != frame.shape:
+        return False
+    frame[:] = image
+    return True
+
+
 def simplejpeg_can(data: bytes) -> bool:
     """Whether simplejpeg decodes this kind of JPEG at all (it has no CMYK)."""
     try:

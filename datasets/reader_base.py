@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from .frame_index import KnownFrames
+
 
 class UnreadableVideoError(RuntimeError):
     """A video, frame folder or image that gives no (or not the wanted) frames.
@@ -37,6 +39,7 @@ class FrameReader(ABC):
         problem: None, or a sentence such as "truncated: 40 of about 78 frames decode".
         window: (top, left, height, width) in pixels of the part of the original frames that
             these are; None where nothing was cut off (only packed stores cut).
+        counted: number of frames found by decoding the whole file, worth remembering; else None.
     """
 
     path: str
@@ -44,6 +47,7 @@ class FrameReader(ABC):
     fps: float | None = None
     problem: str | None = None
     window: tuple[int, int, int, int] | None = None
+    counted: KnownFrames | None = None
 
     def read(self, indices: Sequence[int]) -> np.ndarray:
         """Decode the wanted frames in one pass.

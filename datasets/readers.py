@@ -11,7 +11,8 @@ from pathlib import Path
 import cv2  # noqa: F401 - before decord, which otherwise makes OpenCV return None for every PNG
 import numpy as np
 
-from .images import IMAGE_SUFFIXES, decode_image
+from .frame_index import KnownFrames
+from .images import IMAGE_SUFFIXES, decode_image, decode_into
 from .reader_base import FrameCountChangedError, FrameReader, UnreadableVideoError, stack_frames
 from .readers_pyav import PyAVReader
 from .store import StoreReader, split_store_path
@@ -33,7 +34,9 @@ PROGRAM_STREAM, TRANSPORT_STREAM = b"\x00\x00\x01\xba", b"\x47"
 SOURCE_LINE = re.compile(r"\[[\d:]+\] \S+:\d+: ")
 
 
-def open_video(path: str | os.PathLike, *, backend: str = "auto") -> FrameReader:
+def open_video(
+    path: str | os.PathLike, *, backend: str = "auto", known: KnownFrames | None = None
+) -> FrameReader:
     """Open anything that holds the frames of one video.
 
     Args:
@@ -42,6 +45,8 @@ def open_video(path: str | os.PathLike, *, backend: str = "auto") -> FrameReader
             ("DIR/manifest.json#KEY", see `datasets.store`).
         backend: what decodes video files: "pyav" (what "auto" takes), "decord" or "torchcodec".
             Folders and images are always read with simplejpeg and OpenCV.
+        known: number of frames counted earlier (`FrameReader.counted`), which the pyav reader
+            need not count again.
 
     Returns:
         A reader; use it as a context manager.
@@ -62,7 +67,9 @@ def open_video(path: str | os.PathLike, *, backend: str = "auto") -> FrameReader
         raise UnreadableVideoError(path, "no such file or folder")
     if path.lower().endswith(IMAGE_SUFFIXES):
         return FrameFolderReader(os.path.dirname(path), [os.path.basename(path)], name=path)
-    return BACKENDS["pyav" if backend == "auto" else backend](path)
+    if backend in ("auto", "pyav"):
+        return PyAVReader(path, known)
+    return BACKENDS[backend](path)
 
 
 def natural_key(name: str) -> tuple[list, str]:
@@ -101,7 +108,13 @@ class FrameFolderReader(FrameReader):
             raise UnreadableVideoError(self.path, f"the folder holds no frames ({kinds})")
 
     def _read_sorted(self, wanted: list[int]) -> np.ndarray:
-        return stack_frames(self.path, [self._read_image(i) for i in wanted])
+        first = self._read_image(wanted[0])
+        frames = np.empty((len(wanted), *first.shape), np.uint8)
+        frames[0] = first
+        for frame, index in zip(frames[1:], wanted[1:]):
+            if not decode_into(frame, self.read_file(index)):  # damaged, or of another size
+                return stack_frames(self.path, [self._read_image(i) for i in wanted])
+        return frames
 
     def read_file(self, index: int) -> bytes:
         """The image file of a frame, as it is."""

@@ -17,6 +17,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from .frame_index import KnownFrames
 from .reader_base import FrameCountChangedError, FrameReader, UnreadableVideoError, stack_frames
 
 # Codecs whose every packet is one shown frame.
@@ -77,13 +78,19 @@ class PyAVReader(FrameReader):
 
     Args:
         path: any file FFmpeg reads.
+        known: result of an earlier count, see `counted`.
+
+    Attributes:
+        counted: what decoding the whole file to count its frames gave; None where that was not
+            necessary.
 
     Raises:
         UnreadableVideoError: not a video, no video stream, or no frame decodes.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, known: KnownFrames | None = None):
         self.path = str(path)
+        self._known = known
         self._container = None
         try:
             self._open()
@@ -125,6 +132,9 @@ class PyAVReader(FrameReader):
             self._order = self._scan.shown_order()
         if self._order is not None:
             self.num_frames = len(self._order)
+        elif self._known is not None and self._known.size_bytes == self._container.size:
+            self.num_frames, self.problem = self._known.num_frames, self._known.problem
+            self._saw_damage = False
         else:
             self._count_by_decoding(expected)
         if self.num_frames == 0:
@@ -139,6 +149,7 @@ class PyAVReader(FrameReader):
             self.problem = f"truncated: {self.num_frames} of about {expected} frames decode"
         elif self._saw_damage or self._scan.damaged:
             self.problem = f"damaged: {self.num_frames} frames decode, some with errors"
+        self.counted = KnownFrames(self._container.size or 0, self.num_frames, self.problem)
 
     def _scan_packets(self) -> PacketScan:
         scan = PacketScan()

@@ -24,9 +24,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
-import simplejpeg
 
-from .images import JPEG_SIGNATURE, decode_image
+from .images import decode_into
 from .reader_base import FrameReader, UnreadableVideoError
 
 MANIFEST, UNFINISHED = "manifest.json", "unfinished.json"
@@ -262,7 +261,7 @@ class StoreReader(FrameReader):
             return np.frombuffer(bytearray().join(parts), np.uint8).reshape(-1, height, width, 3)
         frames = np.empty((len(parts), height, width, 3), np.uint8)
         for frame, part, index in zip(frames, parts, wanted):
-            if not _decode_into(frame, part):
+            if not decode_into(frame, part):
                 raise self._damaged(index)
         return frames
 
@@ -272,22 +271,6 @@ class StoreReader(FrameReader):
             f"frame {index} of the store is damaged; python -m preprocess.pack --verify DIR lists "
             "all that is",
         )
-
-
-def _decode_into(frame: np.ndarray, data: memoryview) -> bool:
-    """Decode one image into (H, W, 3); False if it is damaged or of another size."""
-    if data[:2] == JPEG_SIGNATURE:
-        try:
-            decoded = simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=frame)
-        except ValueError:  # damaged, of another size, or a kind simplejpeg has not
-            decoded = None
-        if decoded is not None and decoded.shape == frame.shape:
-            return True
-    image = decode_image(bytes(data))
-    if image is None or image.shape != frame.shape:
-        return False
-    frame[:] = image
-    return True
 
 
 def paths_exist(paths: Iterable[str]) -> list[bool]:

@@ -1,0 +1,106 @@
+"""Known numbers of frames, so that irregular videos need not be decoded to be counted.
+
+Most files tell their number of frames by their packets. Codecs with hidden frames (VP9, AV1), files
+without time stamps and damaged ones do not: the reader decodes them once to count, then again to
+read. Probing (`preprocess.voxceleb2`, `preprocess.videos`) writes what it found beside the
+annotation file; without that, each loader process remembers what it counted.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+INDEX_FILE = "frame_index.npy"
+RECORD = np.dtype(
+    [("hash", "<u8"), ("size_bytes", "<u8"), ("num_frames", "<u4"), ("problem", "S100")]
+)
+
+
+class KnownFrames(NamedTuple):
+    """What counting the frames of a video file gave.
+
+    Attributes:
+        size_bytes: of the file; another size means another file.
+        num_frames: frames that decode.
+        problem: None, or what is wrong with the file.
+    """
+
+    size_bytes: int
+    num_frames: int
+    problem: str | None = None
+
+
+class FrameIndex:
+    """Known numbers of frames by path; on disk (memory-mapped), and what is added in memory.
+
+    Args:
+        file: what `write_index` wrote; None or an absent file: nothing is known yet.
+    """
+
+    def __init__(self, file: str | os.PathLike | None = None):
+        self._file = file
+        self._records: np.ndarray | None = None
+        self._hashes = np.empty(0, np.uint64)
+        if file is not None and os.path.isfile(file):
+            self._records = np.load(file, mmap_mode="r")
+            self._hashes = np.ascontiguousarray(self._records["hash"])
+        self._added: dict[str, KnownFrames] = {}
+
+    @classmethod
+    def beside(cls, csv_path: str | os.PathLike) -> "FrameIndex":
+        """The index in the folder of an annotation file."""
+        return cls(Path(csv_path).parent / INDEX_FILE)
+
+    def __len__(self) -> int:
+        return len(self._hashes) + len(self._added)
+
+    def __getstate__(self) -> dict:
+        return {"file": self._file, "added": self._added}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["file"])
+        self._added = state["added"]
+
+    def get(self, path: str) -> KnownFrames | None:
+        """What is known of a video; None if nothing."""
+        if path in self._added or self._records is None:
+            return self._added.get(path)
+        wanted = _hash(path)
+        place = int(np.searchsorted(self._hashes, wanted))
+        if place == len(self._hashes) or self._hashes[place] != wanted:
+            return None
+        record = self._records[place]
+        problem = record["problem"].decode(errors="replace") or None
+        return KnownFrames(int(record["size_bytes"]), int(record["num_frames"]), problem)
+
+    def add(self, path: str, known: KnownFrames) -> None:
+        """Remember a video in this process."""
+        self._added[path] = known
+
+
+def write_index(file: str | os.PathLike, videos: Iterable[tuple[str, KnownFrames]]) -> None:
+    """Write an index completely or not at all.
+
+    Args:
+        file: the index, normally `INDEX_FILE` beside an annotation file.
+        videos: (path as in the annotation file, what is known).
+    """
+    records = np.array(
+        [
+            (_hash(path), known.size_bytes, known.num_frames, (known.problem or "").encode()[:100])
+            for path, known in videos
+        ],
+        RECORD,
+    )
+    temporary = f"{os.fspath(file)}.tmp.npy"
+    np.save(temporary, records[np.argsort(records["hash"])])
+    os.replace(temporary, file)
+
+
+def _hash(path: str) -> np.uint64:
+    digest = hashlib.blake2b(os.fsencode(path), digest_size=8).digest()
+    return np.uint64(int.from_bytes(digest, "little"))
