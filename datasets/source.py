@@ -7,6 +7,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from .annotations import Annotations
+from .frame_index import FrameIndex
 from .readers import FrameReader, open_video
 
 
@@ -98,14 +99,18 @@ class ClipSource(Dataset):
         self.size = size
         self.face_window = face_window
         self.backend = backend
+        self.frame_index = FrameIndex.beside(annotations.path)
 
     def read_frames(
         self, index: int, choose: Callable[[int], np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray, list[VideoNote]]:
         """Indices that `choose` picks (any shape), their frames within the window, and notes."""
         path = self.annotations.paths[index]
-        with open_video(path, backend=self.backend) as video:
+        known = self.frame_index.get(path)
+        with open_video(path, backend=self.backend, known=known) as video:
             indices, frames = video.read_chosen(choose)
+            if video.counted:
+                self.frame_index.add(path, video.counted)
             window = window_to_cut(self.face_window, video)
             notes = _notes(video)
         return indices, cut_window(frames, window, path), notes
