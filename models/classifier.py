@@ -48,7 +48,7 @@ class Classifier(nn.Module):
             )
         self.keep_temporal_dim = bool(keep_temporal_dim)
         self.fc_norm = LayerNorm(self.embed_dim)
-        init_linear_and_norm(self, scheme="normal")
+        init_linear_and_norm(self)
         self.head = self._make_head(num_classes)
         self.head_activation = HEAD_ACTIVATIONS[head_activation]()
 
@@ -112,7 +112,8 @@ class Classifier(nn.Module):
         if num_classes == 0:
             return nn.Identity()
         head = nn.Linear(self.embed_dim, num_classes)
-        init_linear_and_norm(head, scheme="normal")
+        nn.init.trunc_normal_(head.weight, std=0.02)
+        nn.init.zeros_(head.bias)
         with torch.no_grad():
             head.weight.mul_(HEAD_SCALE)
         return head

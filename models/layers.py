@@ -181,22 +181,21 @@ def drop_path_rates(rate: float, depth: int) -> list[float]:
     return [rate * i / max(depth - 1, 1) for i in range(depth)]
 
 
-def init_linear_and_norm(module: nn.Module, *, scheme: str) -> None:
-    """Initialise all linear and normalisation layers below a module.
+def init_linear_and_norm(module: nn.Module) -> None:
+    """Initialise all linear and normalisation layers below a module (Xavier, ones and zeros).
 
     Convolutions (tubelet embedding, temporal downsampling) keep torch's own initialisation, as in
     the released code; q_bias and v_bias are created as zeros.
 
+    Deviation: the released fine-tuning models start from normal weights of standard deviation
+    0.02, which matters only without pre-trained weights: narrow models then hardly start to learn.
+
     Args:
         module: a model whose parameters are changed in place.
-        scheme: "xavier" (pre-training) or "normal" (fine-tuning; standard deviation 0.02).
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
-            if scheme == "xavier":
-                nn.init.xavier_uniform_(layer.weight)
-            else:
-                nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.xavier_uniform_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.LayerNorm):

@@ -96,7 +96,7 @@ class MaskedAutoencoder(nn.Module):
         )
         table = sinusoid_table(encoder.num_tokens, decoder_embed_dim)
         self.register_buffer("decoder_position_table", table, persistent=False)
-        init_linear_and_norm(self, scheme="xavier")
+        init_linear_and_norm(self)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
     def forward(self, clip: Tensor, mask: Tensor, *, num_visible: int | None = None) -> Tensor:
