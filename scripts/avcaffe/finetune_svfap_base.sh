@@ -1,66 +1,9 @@
 #!/usr/bin/env bash
-# Fine-tune SVFAP-B on AVCAffe, official participants: 100 epochs, 4 GPUs x 16 clips.
+# Fine-tune SVFAP-B on AVCAffe (SVFAP Sec. 4.2): 100 epochs, 4 GPUs x 16 clips.
 #
 #   bash scripts/avcaffe/finetune_svfap_base.sh [more flags of run_finetune.py]
 #
-# Variables: TARGET (both, arousal or valence) GPUS DATA_DIR DATA_ROOT PRETRAINED
-# OUTPUT_DIR BATCH_SIZE UPDATE_FREQ NUM_WORKERS, and those of scripts/common.sh.
-# GPUS x BATCH_SIZE x UPDATE_FREQ = 64 keeps the recipe's batch.
-# PRETRAINED=none trains from scratch. A finished run is skipped, a stopped one goes on.
-# The published scripts have no recipe for this data set: it is the one of DFEW; TARGET=both has one
-# head each for arousal and valence. Scores are averaged over the clips of a task video
-# (groups.csv).
+# Variables: TARGET (scripts/avcaffe/data.sh) and those of scripts/recipes.sh.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
-
-GPUS=${GPUS:-4}
-TARGET=${TARGET:-both}
-DATA_DIR=${DATA_DIR:-saved/data/avcaffe/$TARGET}
-DATA_ROOT=${DATA_ROOT:-}
-NAME=svfap_pretrain_base_patch16_160_frame_16x4_tube_mask_ratio_0.9_e100
-PRETRAINED=${PRETRAINED:-saved/model/pretraining/voxceleb2/$NAME/checkpoint-99.pth}
-OUTPUT_DIR=${OUTPUT_DIR:-saved/model/finetuning/avcaffe/$TARGET/svfap_base_frame_16x4_lr1e-3_e100}
-BATCH_SIZE=${BATCH_SIZE:-16}
-UPDATE_FREQ=${UPDATE_FREQ:-1}
-NUM_WORKERS=${NUM_WORKERS:-16}
-
-if [[ $PRETRAINED == none ]]; then
-  PRETRAINED=
-else
-  need_file "$PRETRAINED" "pre-train first, or set PRETRAINED to a file or to none (from scratch)"
-fi
-need_file "$DATA_DIR" \
-  "make it: python -m preprocess.avcaffe --dataset_dir DIR (docs/datasets_lab.md)"
-
-if ! finished "$OUTPUT_DIR"; then
-  launch run_finetune.py \
-    --model svfap_base_patch16_160 \
-    --data_set AVCAffe \
-    --data_path "$DATA_DIR" \
-    ${DATA_ROOT:+--data_root "$DATA_ROOT"} \
-    ${PRETRAINED:+--finetune "$PRETRAINED"} \
-    --log_dir "$OUTPUT_DIR" \
-    --output_dir "$OUTPUT_DIR" \
-    --batch_size "$BATCH_SIZE" \
-    --update_freq "$UPDATE_FREQ" \
-    --num_sample 1 \
-    --input_size 160 \
-    --short_side_size 160 \
-    --save_ckpt_freq 1000 \
-    --num_frames 16 \
-    --sampling_rate 4 \
-    --opt adamw \
-    --lr 1e-3 \
-    --opt_betas 0.9 0.999 \
-    --weight_decay 0.05 \
-    --epochs 100 \
-    --dist_eval \
-    --test_num_segment 2 \
-    --test_num_crop 2 \
-    --stage_depths 12 6 3 \
-    --temporal_kernel_size 2 \
-    --num_bottleneck_tokens 8 \
-    --num_workers "$NUM_WORKERS" \
-    "$@"
-fi
-"$PYTHON" -m engine.summarize "$OUTPUT_DIR"
+source "$(dirname "${BASH_SOURCE[0]}")/../recipes.sh"
+finetune svfap_base avcaffe "$@"
