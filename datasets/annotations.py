@@ -3,7 +3,6 @@
 Everything is checked on reading, and all problems of a file are reported together.
 """
 
-import math
 import os
 import tempfile
 from collections import Counter
@@ -14,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .frame_labels import FrameLabels, read_frame_labels
+from .label_columns import TASKS, malformed_lines, parse_labels
 from .store import paths_exist
 
-TASKS = ("pretrain", "classification", "regression")
 PATH_CHECKS = (True, False, "sample")
 # How many paths `check_paths="sample"` looks at, evenly spread over the file.
 SAMPLED_PATHS = 1000
@@ -99,17 +99,18 @@ class Annotations:
 
     Attributes:
         path: the file.
-        task: "pretrain", "classification" or "regression".
+        task: one of `TASKS`.
         ids: paths as written.
         paths: paths to open.
-        labels: (n,) int64 class numbers (zeros for pre-training), or (n, L) float32.
+        labels: (n,) int64 class numbers (zeros for pre-training); (n, L) float32 in regression;
+            (n, H) int64 class numbers in multihead; of every frame in regression_frames.
     """
 
     path: str
     task: str
     ids: Sequence[str]
     paths: Sequence[str]
-    labels: np.ndarray
+    labels: np.ndarray | FrameLabels
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -119,8 +120,9 @@ def read_annotations(
     csv_path: str | os.PathLike,
     *,
     task: str,
-    num_classes: int | None = None,
+    num_classes: int | Sequence[int] | None = None,
     num_labels: int | None = None,
+    names: Sequence[str] = (),
     data_root: str | os.PathLike | None = None,
     check_paths: bool | str = True,
 ) -> Annotations:
@@ -132,9 +134,12 @@ def read_annotations(
     Args:
         csv_path: the file.
         task: "pretrain" (labels are ignored and may be absent), "classification" (one whole
-            number) or "regression" (`num_labels` finite numbers).
-        num_classes: classification labels must be 0 .. num_classes - 1; None: 0 or more.
+            number), "regression" (`num_labels` finite numbers), "multihead" (a whole number per
+            head) or "regression_frames" (an npz file with the labels of every frame).
+        num_classes: classification labels must be 0 .. num_classes - 1; None: 0 or more. In
+            multihead one number per head.
         num_labels: numbers per line in regression; None takes the first line's count.
+        names: arrays of the npz files, in the order of the dimensions; regression_frames only.
         data_root: folder of relative paths.
         check_paths: True looks for every path, "sample" for a thousand of them, False for none.
 
@@ -158,15 +163,21 @@ def read_annotations(
     rows = _read_rows(csv_path)
     if task == "regression" and num_labels is None:
         num_labels = len(rows[0][1]) - 1
-    problems = _malformed(rows, task, num_labels)
+    if task == "multihead":
+        num_labels = len(num_classes)
+    problems = malformed_lines(rows, task, num_labels)
     if problems:
         lines = {number for number, _ in problems}
         rows = [row for row in rows if row[0] not in lines]
-    labels, wrong_labels = _parse_labels(rows, task, num_classes, num_labels)
+    labels, wrong_labels = parse_labels(rows, task, num_classes, num_labels)
     problems += wrong_labels + _duplicates(rows)
     ids = PathColumn(fields[0] for _, fields in rows)
     root = os.fspath(data_root) if data_root is not None else _guess_root(ids, csv_path)
     paths = ids.under(root)
+    if task == "regression_frames" and rows:
+        files = [os.path.join(root, fields[1]) for _, fields in rows]
+        labels, unusable = read_frame_labels(files, names)
+        problems += [(rows[place][0], problem) for place, problem in unusable]
     if check_paths:
         problems += _missing_paths(rows, paths, check_paths, root)
     if problems:
@@ -188,73 +199,6 @@ def _read_rows(csv_path: str) -> list[tuple[int, list[str]]]:
     if not rows:
         raise AnnotationError(csv_path, [(0, "the file is empty; expected lines of 'path label'")])
     return rows
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _malformed(rows: list, task: str, num_labels: int | None) -> list[tuple[int, str]]:
-    """Lines with the wrong number of columns; in pre-training files, with text for a label."""
-    expected = "'path label'"
-    if task == "regression":
-        expected = f"'path' and {num_labels or 1} label{'s' * (num_labels > 1)}"
-    num_columns = 2 if task == "classification" else 1 + (num_labels or 1)
-
-    def is_wrong(fields: list[str]) -> bool:
-        if task == "pretrain":
-            return not fields[0] or not all(map(_is_number, fields[1:]))
-        return not fields[0] or len(fields) != num_columns
-
-    return [
-        (
-            number,
-            f"expected {expected}, found {len(fields)} column{'s' * (len(fields) != 1)} in "
-            f"{' '.join(fields)!r}; columns are separated by one space, and paths may contain "
-            "none (rename the file)",
-        )
-        for number, fields in rows
-        if is_wrong(fields)
-    ]
-
-
-def _parse_labels(
-    rows: list, task: str, num_classes: int | None, num_labels: int | None
-) -> tuple[np.ndarray, list[tuple[int, str]]]:
-    """Labels of well-formed rows (0 where wrong) and the problems found."""
-    problems = []
-    if task == "pretrain":
-        return np.zeros(len(rows), np.int64), problems
-    if task == "classification":
-        labels = np.zeros(len(rows), np.int64)
-        for place, (number, fields) in enumerate(rows):
-            problem = _class_problem(fields[1], num_classes)
-            if problem:
-                problems.append((number, problem))
-            else:
-                labels[place] = int(fields[1])
-        return labels, problems
-    labels = np.zeros((len(rows), num_labels or 1), np.float32)
-    for place, (number, fields) in enumerate(rows):
-        wrong = [v for v in fields[1:] if not _is_number(v) or not math.isfinite(float(v))]
-        if wrong:
-            problems.append((number, f"label {wrong[0]!r} is not a finite number"))
-        else:
-            labels[place] = [float(value) for value in fields[1:]]
-    return labels, problems
-
-
-def _class_problem(text: str, num_classes: int | None) -> str | None:
-    if not (text.isascii() and text.lstrip("-").isdigit()):
-        return f"label {text!r} is not a whole number; classes are numbered from 0"
-    if int(text) < 0 or (num_classes is not None and int(text) >= num_classes):
-        allowed = "0 or more" if num_classes is None else f"0 to {num_classes - 1}"
-        return f"label {text} is out of range; allowed are {allowed}"
-    return None
 
 
 def _duplicates(rows: list) -> list[tuple[int, str]]:

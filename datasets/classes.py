@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FILE_NAME = "classes.json"
-LABEL_TASKS = ("classification", "regression", "multihead")
+LABEL_TASKS = ("classification", "regression", "multihead", "regression_frames")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,10 @@ class LabelNames:
 
     Attributes:
         task: "classification" (one whole number per line), "regression" (one number per
-            dimension) or "multihead" (one whole number per head).
-        class_names: in label order; names of the dimensions in regression, of the heads in
-            multihead.
+            dimension), "multihead" (one whole number per head) or "regression_frames" (an npz
+            file per line, with an array over frames for each dimension).
+        class_names: in label order; names of the dimensions in regression, where each frame has
+            its labels also those of the arrays; of the heads in multihead.
         heads: class names of each head, by the names in `class_names`; multihead only.
         data_set: name of the data set, "custom" for one's own.
     """
@@ -32,6 +33,13 @@ class LabelNames:
     class_names: tuple[str, ...]
     heads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     data_set: str = "custom"
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """A name for each output of a model: in multihead <head>_<class>, else `class_names`."""
+        if not self.heads:
+            return self.class_names
+        return tuple(f"{head}_{name}" for head, names in self.heads.items() for name in names)
 
     def __post_init__(self) -> None:
         if self.task not in LABEL_TASKS:

@@ -89,17 +89,21 @@ class _TrainingClips(ClipSource):
                 ]
             )
 
-        _, frames, notes = self.read_frames(index, choose)
+        indices, frames, notes = self.read_frames(index, choose)
         clips = [
             self._augment(frames[start : start + self.clip_frames], key, clip)
             for clip, start in enumerate(range(0, len(frames), self.clip_frames))
         ]
-        sample = collate(clips)
+        sample = collate(clips) | self._labels(index, indices.reshape(-1, self.clip_frames))
         sample["index"] = np.full(self.clips_per_video, index, np.int64)
         sample["notes"] = notes
         return sample
 
     _draw_frames: staticmethod
+
+    def _labels(self, index: int, indices: np.ndarray) -> dict:
+        """What training needs of the labels of a video's clips, (S, T) frames."""
+        return {}
 
     def _augment(self, frames: np.ndarray, key: SampleKey, clip: int) -> dict:
         """One augmented clip and what belongs to it, each with a leading axis of 1."""
@@ -162,7 +166,7 @@ class FinetuneClips(_TrainingClips):
     """Random clips, resized to a square and RandAugmented, with draws for the device's part.
 
     An item of key (epoch, index, copy) is a dict of `clip` (S, T, size, size, 3) uint8, `label`
-    (S,) int64 or (S, L) float32, `draws` (what `transforms.apply_draws` takes), `index` (S,) the
+    (see `ClipSource.labels_of`), `draws` (what `transforms.apply_draws` takes), `index` (S,) the
     rows used, `notes`; S is `clips_per_video`.
 
     Args:
@@ -229,7 +233,5 @@ class FinetuneClips(_TrainingClips):
             "draws": {name: torch.as_tensor(value)[None] for name, value in draws.items()},
         }
 
-    def _sample(self, key: SampleKey, index: int) -> dict:
-        sample = super()._sample(key, index)
-        sample["label"] = self.labels_of(index, self.clips_per_video)
-        return sample
+    def _labels(self, index: int, indices: np.ndarray) -> dict:
+        return {"label": self.labels_of(index, indices)}

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from .annotations import Annotations
 from .frame_index import FrameIndex
+from .frame_labels import FrameLabels
 from .readers import FrameReader, open_video
 
 
@@ -104,21 +105,47 @@ class ClipSource(Dataset):
     def read_frames(
         self, index: int, choose: Callable[[int], np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray, list[VideoNote]]:
-        """Indices that `choose` picks (any shape), their frames within the window, and notes."""
+        """Indices that `choose` picks (any shape), their frames within the window, and notes.
+
+        Where frames have labels of their own, only those with a label are offered to `choose`.
+        """
         path = self.annotations.paths[index]
+        labels = self.annotations.labels
+        limit = labels.lengths[index] if isinstance(labels, FrameLabels) else None
         known = self.frame_index.get(path)
         with open_video(path, backend=self.backend, known=known) as video:
-            indices, frames = video.read_chosen(choose)
+
+            def choose_labelled(num_frames: int) -> np.ndarray:
+                return choose(num_frames if limit is None else min(num_frames, int(limit)))
+
+            indices, frames = video.read_chosen(choose_labelled)
             if video.counted:
                 self.frame_index.add(path, video.counted)
             window = window_to_cut(self.face_window, video)
-            notes = _notes(video)
+            notes = _notes(video, limit)
         return indices, cut_window(frames, window, path), notes
 
-    def labels_of(self, index: int, count: int) -> np.ndarray:
-        """The video's label once per clip: (count,) int64 or (count, L) float32."""
-        return np.repeat(self.annotations.labels[index : index + 1], count, axis=0)
+    def labels_of(self, index: int, indices: np.ndarray) -> np.ndarray:
+        """Labels of the clips of a video.
+
+        Args:
+            index: the row.
+            indices: (S, T) frames of the clips.
+
+        Returns:
+            The video's label once per clip, (S,) or (S, H) int64 or (S, L) float32; where frames
+            have labels, theirs, (S, T, L) float32.
+        """
+        labels = self.annotations.labels
+        if isinstance(labels, FrameLabels):
+            return labels[index][indices]
+        return np.repeat(labels[index : index + 1], len(indices), axis=0)
 
 
-def _notes(video: FrameReader) -> list[VideoNote]:
-    return [VideoNote(video.path, "truncated", video.problem)] if video.problem else []
+def _notes(video: FrameReader, num_labels: int | None = None) -> list[VideoNote]:
+    """What is wrong with a video, or with the number of its labels."""
+    reason = video.problem
+    if not reason and num_labels not in (None, video.num_frames):
+        used = min(num_labels, video.num_frames)
+        reason = f"{num_labels} labels for {video.num_frames} frames: the first {used} are used"
+    return [VideoNote(video.path, "truncated", reason)] if reason else []

@@ -16,7 +16,7 @@ class EvalViews(ClipSource):
     videos give the same segment twice: each distinct view is made once, with the number of views
     it stands for as its weight. Decoding a video once serves all its views.
 
-    Item i is a dict of `clip` (v, T, size, size, 3) uint8, `label` (v,) or (v, L), `view_weight`
+    Item i is a dict of `clip` (v, T, size, size, 3) uint8, `label` (v, ...), `view_weight`
     (v,) float32 adding up to num_segments * num_crops, `index` (v,) the row, `notes`.
 
     Args:
@@ -70,21 +70,22 @@ class EvalViews(ClipSource):
     def __getitem__(self, item: int) -> dict:
         index = self.rows[item]
         try:
-            clips, weights, notes = self._views(index)
+            clips, indices, weights, notes = self._views(index)
         except UnreadableVideoError as error:
             notes = [VideoNote(error.path, "unreadable", error.reason)]
             clips = np.zeros((1, self.clip_frames, self.size, self.size, 3), np.uint8)
+            indices = np.zeros((1, self.clip_frames), np.int64)
             weights = np.array([self.num_segments * self.num_crops])
         return {
             "clip": clips,
-            "label": self.labels_of(index, len(clips)),
+            "label": self.labels_of(index, indices),
             "view_weight": weights.astype(np.float32),
             "index": np.full(len(clips), index, np.int64),
             "notes": notes,
         }
 
-    def _views(self, index: int) -> tuple[np.ndarray, np.ndarray, list[VideoNote]]:
-        """Distinct views (v, T, size, size, 3), how many each stands for (v,), and notes."""
+    def _views(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[VideoNote]]:
+        """Distinct views (v, T, size, size, 3), their frames (v, T), weights (v,), and notes."""
         views = None
 
         def choose(num_frames: int) -> np.ndarray:
@@ -94,7 +95,7 @@ class EvalViews(ClipSource):
 
         needed, frames, notes = self.read_frames(index, choose)
         frames = resize_square(frames, self.size)
-        return frames[np.searchsorted(needed, views[0])], views[1], notes
+        return frames[np.searchsorted(needed, views[0])], *views, notes
 
     def _view_indices(self, num_frames: int) -> np.ndarray:
         """(num_segments, T) frames of the segments."""

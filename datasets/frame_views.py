@@ -1,0 +1,103 @@
+"""The clips that an evaluation of every frame looks at: windows sliding over whole videos."""
+
+import numpy as np
+
+from .annotations import Annotations
+from .frame_labels import FrameLabels
+from .readers import UnreadableVideoError
+from .source import ClipSource, VideoNote
+from .timeline import window_indices
+from .transforms import resize_square
+
+WINDOWS_PER_ITEM = 8
+
+
+class FrameViews(ClipSource):
+    """Windows that cover the labelled frames of each video; a video on exactly one process.
+
+    A long video is divided into items of a few windows each. Item i is a dict of `clip`
+    (v, T, size, size, 3) uint8, not augmented; `frames` (v, T) int64, the video's frames in it;
+    `num_frames` (v,), labelled frames of the video; `index` (v,) the row; `notes`. A video that
+    turns out to be shorter than its labels may leave v = 0 to its last items.
+
+    Args:
+        annotations: the videos, with labels of every frame.
+        clip_frames: T, frames of a clip.
+        stride: distance in frames of neighbouring frames of a clip.
+        size: side of the square clips in pixels.
+        window_stride: frames between the starts of neighbouring windows.
+        face_window: (top, left, height, width) in pixels of the used part of a frame; None: all.
+        backend: video reader, see `open_video`.
+        rank: this process; it has the rows rank, rank + world_size, ...
+        world_size: number of processes.
+
+    Raises:
+        ValueError: frames have no labels, or window_stride is below 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        annotations: Annotations,
+        clip_frames: int,
+        stride: int,
+        size: int,
+        window_stride: int,
+        face_window: tuple[int, int, int, int] | None = None,
+        backend: str = "auto",
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        super().__init__(
+            annotations=annotations,
+            clip_frames=clip_frames,
+            stride=stride,
+            size=size,
+            face_window=face_window,
+            backend=backend,
+        )
+        if not isinstance(annotations.labels, FrameLabels):
+            raise ValueError(f"{annotations.path} has labels per video, not per frame")
+        if window_stride < 1:
+            raise ValueError(f"window_stride is {window_stride}: it must be 1 or more")
+        self.window_stride = window_stride
+        self.items = [
+            (row, start)
+            for row in range(rank, len(annotations), world_size)
+            for start in range(
+                0, len(self._windows(int(annotations.labels.lengths[row]))), WINDOWS_PER_ITEM
+            )
+        ]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, item: int) -> dict:
+        index, start = self.items[item]
+        chosen = np.zeros((1, self.clip_frames), np.int64)
+        num_frames = 0
+
+        def choose(count: int) -> np.ndarray:
+            nonlocal chosen, num_frames
+            num_frames = count
+            chosen = self._windows(count)[start : start + WINDOWS_PER_ITEM]
+            return np.unique(chosen) if len(chosen) else np.zeros(1, np.int64)
+
+        try:
+            needed, frames, notes = self.read_frames(index, choose)
+            clips = resize_square(frames, self.size)[np.searchsorted(needed, chosen)]
+            notes = notes if start == 0 else []
+        except UnreadableVideoError as error:
+            notes = [VideoNote(error.path, "unreadable", error.reason)]
+            chosen = np.zeros((0, self.clip_frames), np.int64)
+            clips = np.zeros((0, self.clip_frames, self.size, self.size, 3), np.uint8)
+        return {
+            "clip": clips,
+            "frames": chosen,
+            "num_frames": np.full(len(clips), num_frames, np.int64),
+            "index": np.full(len(clips), index, np.int64),
+            "notes": notes,
+        }
+
+    def _windows(self, num_frames: int) -> np.ndarray:
+        return window_indices(num_frames, self.clip_frames, self.stride, self.window_stride)
