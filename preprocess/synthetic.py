@@ -41,8 +41,10 @@ from datasets.rng import generator
 from preprocess.synthetic_motion import AU_NAMES, EMOTIONS
 from preprocess.synthetic_plan import (
     FIRST_PRETRAIN_SUBJECT,
+    SCENES,
     Settings,
     labelled_clip,
+    labelled_scene,
     make_renderer,
     pretrain_clip,
     subject_folds,
@@ -105,7 +107,7 @@ def write_labelled(output_dir: Path, settings: Settings, index: int) -> None:
     renderer = make_renderer(
         settings,
         subject=subject,
-        scene=index,
+        scene=labelled_scene(settings, index),
         emotion=emotion,
         index=index,
         stream="labelled clip",
@@ -305,6 +307,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     add("--num_folds", type=int, default=default.num_folds, help="subject-independent folds")
     add("--size", type=int, default=default.size, help="side of the frames in pixels")
+    add("--scenes", choices=SCENES, default=default.scenes, help="a scene per clip or per person")
     add("--min_frames", type=int, default=default.min_frames, help="shortest clip")
     add("--max_frames", type=int, default=default.max_frames, help="longest clip")
     add("--num_workers", type=int, default=_num_cores(), help="processes; 0 draws in this one")

@@ -11,6 +11,7 @@ from preprocess.synthetic_motion import EMOTIONS, draw_motion
 from preprocess.synthetic_render import ClipRenderer, Framing
 
 VERSION = 2  # raised whenever the same settings give other pictures
+SCENES = ("clip", "subject")
 FIRST_PRETRAIN_SUBJECT = 1_000_000
 
 
@@ -27,6 +28,8 @@ class Settings:
         size: side of the frames in pixels, even.
         min_frames: shortest clip.
         max_frames: longest clip.
+        scenes: "clip": clothes, background, light and camera are drawn for each labelled clip, as
+            in films; "subject": for each person, as in recordings made in one session.
         seed: 0 or more.
 
     Raises:
@@ -41,6 +44,7 @@ class Settings:
     size: int = 224
     min_frames: int = 24
     max_frames: int = 64
+    scenes: str = "clip"
     seed: int = 0
     version: int = VERSION
 
@@ -57,6 +61,7 @@ class Settings:
         check(self.size >= 32 and self.size % 2 == 0, "size", "even numbers from 32")
         check(self.min_frames >= 8, "min_frames", "8 or more")
         check(self.max_frames >= self.min_frames, "max_frames", "--min_frames or more")
+        check(self.scenes in SCENES, "scenes", " or ".join(SCENES))
         check(self.seed >= 0, "seed", "0 or more")
 
 
@@ -69,6 +74,11 @@ def labelled_clip(settings: Settings, index: int) -> tuple[int, str]:
     turn, subject = divmod(index, settings.num_identities)
     rng = generator(settings.seed, turn // len(EMOTIONS), subject, 0, "emotion order")
     return subject, EMOTIONS[rng.permutation(len(EMOTIONS))[turn % len(EMOTIONS)]]
+
+
+def labelled_scene(settings: Settings, index: int) -> int:
+    """Number of the scene of a labelled clip (0-based index)."""
+    return index if settings.scenes == "clip" else index % settings.num_identities
 
 
 def subject_folds(settings: Settings) -> np.ndarray:

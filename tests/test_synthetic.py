@@ -26,6 +26,7 @@ from preprocess.synthetic_plan import (
     FIRST_PRETRAIN_SUBJECT,
     Settings,
     labelled_clip,
+    labelled_scene,
     make_renderer,
     pretrain_clip,
     subject_folds,
@@ -417,3 +418,14 @@ def test_colour_says_nothing_about_the_emotion():
         model.fit(features[train], labels[train])
         hits += (model.predict(features[~train]) == labels[~train]).tolist()
     assert np.mean(hits) < 0.25
+
+
+def test_scenes_are_drawn_per_clip_or_per_person():
+    films = Settings(num_identities=5, scenes="clip")
+    sessions = Settings(num_identities=5, scenes="subject")
+    assert [labelled_scene(films, index) for index in (0, 4, 5, 9)] == [0, 4, 5, 9]
+    assert [labelled_scene(sessions, index) for index in (0, 4, 5, 9)] == [0, 4, 0, 4]
+    for index in range(10):
+        assert labelled_clip(sessions, index)[0] == labelled_scene(sessions, index)
+    with pytest.raises(ValueError, match="--scenes is film; allowed: clip or subject"):
+        Settings(scenes="film")
