@@ -20,6 +20,7 @@ from benchmarks import baseline, common, sample_data
 from datasets.annotations import Annotations, read_annotations
 from datasets.clips import FinetuneClips, PretrainClips, SampleKey, collate
 from datasets.masking import make_masking
+from datasets.memory import keep_freed_memory
 from datasets.randaugment import RandAugment
 from datasets.store import FORMAT, FORMAT_VERSION, TABLES, VIDEO, ClipStore, hash_key, stores_of
 from preprocess import pack
@@ -264,6 +265,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
     flags.clock = "cpu"
     common.begin(flags)
     cv2.setNumThreads(0)
+    keep_freed_memory()  # as loader processes do
     device = torch.device("cpu")
     with tempfile.TemporaryDirectory() as temporary:
         folder = flags.folder or Path(temporary)

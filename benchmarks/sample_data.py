@@ -71,11 +71,11 @@ def make(
     videos, labelled = folder / "voxceleb2" / "info_clean.csv", folder / "dfew" / "train.csv"
     for csv, count in ((videos, num_videos), (labelled, num_folders)):
         rows = []
+        csv.parent.mkdir(parents=True, exist_ok=True)
         for number in range(count):
             item = csv.parent / (f"{number}.mp4" if csv is videos else f"{number}")
             rows.append(f"{item.absolute()} {number % 7}\n")
             if not item.exists():
-                csv.parent.mkdir(parents=True, exist_ok=True)
                 length = video_frames if csv is videos else FOLDER_FRAMES
                 _write_item(item, frames_of(number, length, size))
         csv.write_text("".join(rows))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from .memory import keep_freed_memory
 from .rng import generator
 
 # A worker told to end stays this long, so that the main process can finish its step and save.
@@ -141,6 +142,8 @@ class EpochSampler(Sampler):
 
 def _systematic(order: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """As many entries of `order` as it has, in proportion to weights, as evenly as possible."""
+    by_weight = np.argsort(weights, kind="stable")  # so that each class gets its share exactly
+    order, weights = order[by_weight], weights[by_weight]
     ends = np.cumsum(weights) * (len(order) / np.sum(weights))
     points = np.arange(len(order)) + rng.random()
     return order[np.minimum(np.searchsorted(ends, points, side="right"), len(order) - 1)]
@@ -235,6 +238,7 @@ def _init_worker(main_is_leaving: RawValue, worker: int) -> None:
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, "SIGALRM"):
         return

@@ -1,0 +1,162 @@
+"""Loader and model together: clips per second and the share of time the device waits for data.
+
+Trains for a number of steps from sample videos, a store of them, and without data (the batch lies
+in memory), with the loader and the step of the runs. The baseline reads as the released recipe.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks import baseline, common, data, sample_data, steps
+from datasets.annotations import Annotations, read_annotations
+from datasets.clips import EpochSampler, PretrainClips, make_loader
+from datasets.masking import make_masking
+from engine import distributed
+from engine.precision import set_up_kernels
+from engine.prefetch import prefetched
+
+CPU_BATCH, CUDA_BATCH = 4, 128
+
+
+class BaselineClips(Dataset):
+    """Pre-training clips made as the released recipe makes them."""
+
+    def __init__(self, paths: Sequence[str], size: int, length: int):
+        self.paths, self.size, self.length = paths, size, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        path = self.paths[index % len(self.paths)]
+        rng = np.random.default_rng(index)
+        return baseline.pretraining_clip(path, rng, self.size, data.WINDOW)["clip"]
+
+
+def our_batches(
+    annotations: Annotations, model: torch.nn.Module, flags: argparse.Namespace, device
+) -> Iterator[dict]:
+    """Endless batches of our loader, on the device."""
+    dataset = PretrainClips(
+        annotations=annotations,
+        clip_frames=model.num_frames,
+        stride=data.STRIDE,
+        size=model.img_size,
+        masking=make_masking("tube", model.grid, steps.MASK_RATIO),
+        seed=0,
+        face_window=data.WINDOW,
+    )
+    sampler = EpochSampler(
+        num_samples=len(annotations), batch_size=flags.batch_size, seed=0,
+        accumulation=flags.steps + 2,
+    )  # fmt: skip
+    loader = make_loader(
+        dataset, sampler, num_workers=flags.num_workers, pin_memory=device.type == "cuda"
+    )
+    while True:
+        yield from prefetched(loader, device)
+
+
+def baseline_batches(
+    annotations: Annotations, model: torch.nn.Module, flags: argparse.Namespace
+) -> Iterator[dict]:
+    """Endless float32 batches of the baseline's loader."""
+    length = flags.batch_size * (flags.steps + 2)
+    dataset = BaselineClips(list(annotations.paths), model.img_size, length)
+    mask, _ = steps.masks(model, flags.batch_size, steps.MASK_RATIO)
+    loader = DataLoader(dataset, flags.batch_size, num_workers=flags.num_workers)
+    while True:
+        for clip in loader:
+            yield {"clip": clip, "mask": mask}
+
+
+def measure_case(
+    name: str,
+    step_of: Callable[[dict], torch.Tensor],
+    batches: Iterator[dict],
+    flags: argparse.Namespace,
+    device: torch.device,
+) -> dict:
+    """Row of one case: `--steps` training steps after one that does not count."""
+    step_of(next(batches))
+    common.synchronise(device)
+    waited, started, cpu = 0.0, time.perf_counter(), common.cpu_seconds()
+    for _ in range(flags.steps):
+        asked = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - asked
+        step_of(batch)
+    common.synchronise(device)
+    seconds = time.perf_counter() - started
+    clips = flags.steps * flags.batch_size
+    return {
+        "case": name,
+        "workers": flags.num_workers,
+        "batch": flags.batch_size,
+        "clips_per_second": clips / seconds,
+        "device_waits": waited / seconds,
+        "main_process_cpu_ms_per_clip": 1000 * (common.cpu_seconds() - cpu) / clips,
+    }
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of `python -m benchmarks.end_to_end`."""
+    parser = common.benchmark_parser("end_to_end", __doc__, repeats=1)
+    parser.add_argument("--model", default="svfap_base_patch16_160", help="size")
+    parser.add_argument("--batch_size", type=int, help="clips")
+    parser.add_argument("--steps", type=int, default=5, help="steps that count")
+    parser.add_argument("--num_workers", type=int, default=1, help="loader processes")
+    parser.add_argument("--num_videos", type=int, default=6)
+    parser.add_argument("--video_frames", type=int, default=sample_data.VIDEO_FRAMES)
+    parser.add_argument("--folder", type=Path, help="keeps sample videos (default: temporary)")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--amp", choices=("auto", "bf16", "fp16", "off"), default="auto")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--no_baseline", action="store_false", dest="baseline")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> dict:
+    """Measure and report."""
+    flags = build_parser().parse_args(argv)
+    common.begin(flags)
+    device = distributed.start(flags.device).device
+    set_up_kernels(device)
+    flags.batch_size = flags.batch_size or (CUDA_BATCH if device.type == "cuda" else CPU_BATCH)
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = flags.folder or Path(temporary)
+        mp4, _ = sample_data.make(
+            folder, num_videos=flags.num_videos, num_folders=0, video_frames=flags.video_frames
+        )
+        videos = read_annotations(mp4, task="pretrain")
+        stored = data.packed(mp4, folder / "store_jpeg", "--encoding", "jpeg")
+        ours = steps.our_work(
+            flags.model, "pretrain", batch=flags.batch_size, device=device, amp=flags.amp,
+            compile_model=flags.compile,
+        )  # fmt: skip
+        if flags.baseline:
+            work = steps.baseline_work(flags.model, "pretrain", batch=1, device=device)
+            batches = baseline_batches(videos, ours.model, flags)
+            rows.append(measure_case("baseline, mp4", work.of, batches, flags, device))
+            del work, batches
+        cases = {
+            "mp4": our_batches(videos, ours.model, flags, device),
+            "store, jpeg q90": our_batches(stored, ours.model, flags, device),
+            "batch in memory": repeat(ours.batch),
+        }
+        for name, batches in cases.items():
+            rows.append(measure_case(name, ours.of, batches, flags, device))
+    return common.report("end_to_end", rows, flags, device, model=flags.model)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""The steps that are timed: what a run does with a batch, ours and the baseline's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+import models
+from benchmarks import baseline
+from datasets import masking, rng, transforms
+from datasets.mixing import Mixer
+from engine import config, optim, parsing, plan
+from engine.objectives import MaskedReconstruction
+from engine.precision import Precision, choose_precision
+from engine.tasks import Classification, FinetuningLoss
+
+STAGES = ("pretrain", "finetune", "evaluate")
+MASK_RATIO = 0.9
+NUM_CLASSES = 7
+# Views of a test video: two segments and two crops, the crops alike, so two differ.
+VIEWS, DISTINCT_VIEWS = 4, 2
+
+
+@dataclass
+class Work:
+    """A model with the function that does one step on a batch.
+
+    Attributes:
+        model: ours or the baseline's.
+        of: batch -> loss (training) or scores (evaluation).
+        precision: number format, as text.
+        batch: a batch in memory.
+        clips: clips of that batch (videos in evaluation).
+        flop: floating point operations of a step on it, 2 per multiply-add.
+    """
+
+    model: nn.Module
+    of: Callable[[dict], torch.Tensor]
+    precision: str
+    batch: dict
+    clips: int
+    flop: float
+
+    def run(self) -> torch.Tensor:
+        """One step on the batch in memory."""
+        return self.of(self.batch)
+
+
+def model_name(name: str, stage: str) -> str:
+    """Registered name of a size in a stage."""
+    return f"pretrain_{name}" if stage == "pretrain" else name
+
+
+def make_model(name: str, stage: str, **overrides: object) -> nn.Module:
+    """Build a model of ours, always the same weights."""
+    torch.manual_seed(0)
+    if stage != "pretrain":
+        overrides["num_classes"] = NUM_CLASSES
+    return models.create_model(model_name(name, stage), **overrides)
+
+
+def uint8_clips(model: nn.Module, batch: int, seed: int = 0) -> torch.Tensor:
+    """(B, T, H, W, 3) uint8 noise."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, model.num_frames, model.img_size, model.img_size, 3)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+def masks(model: nn.Module, batch: int, ratio: float, seed: int = 0) -> tuple[torch.Tensor, int]:
+    """Tube masks (B, N) bool and the number of visible tokens."""
+    tube = masking.make_masking("tube", model.grid, ratio)
+    drawn = [tube(rng.generator(seed, 0, row, 0, "mask")) for row in range(batch)]
+    return torch.from_numpy(np.stack(drawn)), tube.num_visible
+
+
+def step_flop(model: nn.Module, stage: str, clips: int, num_visible: int | None) -> float:
+    """Operations of a step by the formulas: forward, and twice that for backward."""
+    forward = 2 * plan.clip_cost(model, num_visible=num_visible).multiply_adds
+    return clips * forward * (1 if stage == "evaluate" else 3)
+
+
+def batch_of(
+    model: nn.Module, stage: str, views: int, mask_ratio: float
+) -> tuple[dict, int | None]:
+    """A batch as our loader makes them, and the number of visible tokens."""
+    clips = uint8_clips(model, views)
+    if stage == "evaluate":
+        return {"clip": clips}, None
+    if stage == "pretrain":
+        mask, visible = masks(model, views, mask_ratio)
+        return {"clip": clips, "mask": mask}, visible
+    draws = [
+        transforms.draw_finetune(rng.generator(0, 0, row, 0, "device"), model.img_size)
+        for row in range(views)
+    ]
+    stacked = {key: torch.stack([draw[key] for draw in draws]) for key in draws[0]}
+    return {"clip": clips, "label": torch.arange(views) % NUM_CLASSES, "draws": stacked}, None
+
+
+def our_work(
+    name: str,
+    stage: str,
+    *,
+    batch: int,
+    device: torch.device,
+    amp: str = "auto",
+    compile_model: bool = False,
+    mask_ratio: float = MASK_RATIO,
+    wrap: Callable[[nn.Module], nn.Module] | None = None,
+    **overrides: object,
+) -> Work:
+    """The step of `run_pretrain.py`, `run_finetune.py` or its evaluation.
+
+    Args:
+        name: size, for example "svfap_base_patch16_160".
+        stage: one of `STAGES`.
+        batch: clips; videos in evaluation.
+        device: where it runs.
+        amp: `--amp`.
+        compile_model: `--compile`.
+        mask_ratio: hidden share in pre-training.
+        wrap: what is put around the model in training, for several processes.
+        overrides: of `models.create_model`.
+    """
+    model = make_model(name, stage, **overrides)
+    precision = choose_precision(amp, device, width=model.embed_dim)
+    views = batch * (DISTINCT_VIEWS if stage == "evaluate" else 1)
+    content, visible = batch_of(model, stage, views, mask_ratio)
+    flop = step_flop(model, stage, views, visible)
+    model.to(device)
+    if compile_model:
+        model.compile()
+    if stage == "evaluate":
+        model.eval()
+        step = partial(_evaluate, model, precision, device)
+    else:
+        make_loss = _pretraining_loss if stage == "pretrain" else _finetuning_loss
+        loss = make_loss(wrap(model) if wrap else model, model, visible, precision, device)
+        step = _training(model, loss, precision, stage)
+    return Work(model, step, str(precision), content, batch, flop)
+
+
+def _pretraining_loss(wrapped, model, visible: int, precision: Precision, device) -> Callable:
+    objective = MaskedReconstruction(tubelet=model.tubelet, num_visible=visible)
+    return lambda batch: objective(wrapped, batch, device=device, autocast=precision.autocast)
+
+
+def _finetuning_loss(wrapped, model, _, precision: Precision, device) -> Callable:
+    mixer = Mixer(mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=0.1, num_classes=NUM_CLASSES)
+    task = Classification(names=list(map(str, range(NUM_CLASSES))), mixer=mixer)
+    loss = FinetuningLoss(
+        task=task, size=model.img_size, device=device, autocast=precision.autocast
+    )
+    return lambda batch: loss(wrapped, batch, rng.generator(0, 0, 0, 0, "step"))
+
+
+def _evaluate(model: nn.Module, precision: Precision, device, batch: dict) -> torch.Tensor:
+    with torch.inference_mode(), precision.autocast():
+        pixels = transforms.normalize(transforms.to_float(batch["clip"].to(device)))
+        return model(pixels).float().softmax(-1).cpu()
+
+
+def _training(
+    model: nn.Module, loss_of: Callable[[dict], torch.Tensor], precision: Precision, stage: str
+) -> Callable[[dict], torch.Tensor]:
+    parser = getattr(config, "pretraining_parser" if stage == "pretrain" else "finetuning_parser")()
+    flags = parsing.parse_flags(parser, [])
+    layer_decay = getattr(flags, "layer_decay", None)
+    settings = optim.parameter_settings(model, weight_decay=0.05, layer_decay=layer_decay)
+    optimizer = optim.create_optimizer(model, flags, settings)
+    optim.set_step_values(optimizer, 1e-4, 0.05)
+    scaler = torch.amp.GradScaler("cuda") if precision.needs_scaler else None
+    model.train()
+    return partial(_train, model, optimizer, scaler, loss_of)
+
+
+def _train(model: nn.Module, optimizer, scaler, loss_of: Callable, batch: dict) -> torch.Tensor:
+    loss = loss_of(batch)
+    (scaler.scale(loss) if scaler else loss).backward()
+    if scaler:
+        scaler.unscale_(optimizer)
+    nn.utils.clip_grad_norm_(model.parameters(), float("inf"))
+    if scaler:
+        scaler.step(optimizer)
+        scaler.update()
+    else:
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.detach()
+
+
+def baseline_work(
+    name: str,
+    stage: str,
+    *,
+    batch: int,
+    device: torch.device,
+    mask_ratio: float = MASK_RATIO,
+    **overrides: object,
+) -> Work:
+    """The same work in plain PyTorch: float32, on CUDA fp16 autocast as the released recipe.
+
+    Args and returns as `our_work`; batches hold float32 clips, in evaluation of all views.
+    """
+    ours = make_model(name, stage, **overrides)
+    precision = Precision(device.type, torch.float16 if device.type == "cuda" else None)
+    views = batch * (VIEWS if stage == "evaluate" else 1)
+    kind = baseline.PlainAutoencoder if stage == "pretrain" else baseline.PlainClassifier
+    model = kind(ours).to(device)
+    content, visible = batch_of(ours, stage, views, mask_ratio)
+    content["clip"] = transforms.normalize(transforms.to_float(content["clip"]))
+    if stage == "evaluate":
+        model.eval()
+        step = partial(_evaluate_plainly, model, precision, device)
+    else:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05)
+        scaler = torch.amp.GradScaler("cuda") if precision.needs_scaler else None
+        loss_of = partial(_plain_loss, model, ours.tubelet, precision, device)
+        model.train()
+        step = partial(_train, model, optimizer, scaler, loss_of)
+    return Work(model, step, str(precision), content, batch, step_flop(ours, stage, views, visible))
+
+
+def _evaluate_plainly(model, precision: Precision, device, batch: dict) -> torch.Tensor:
+    with torch.no_grad(), precision.autocast():
+        return model(batch["clip"].to(device)).float().softmax(-1).cpu()
+
+
+def _plain_loss(model, tubelet, precision: Precision, device, batch: dict) -> torch.Tensor:
+    clip = batch["clip"].to(device)
+    with precision.autocast():
+        if "mask" in batch:
+            return baseline.pretraining_loss(model, clip, batch["mask"].to(device), tubelet)
+        label = nn.functional.one_hot(batch["label"].to(device), NUM_CLASSES).float()
+        mixed, label = 0.7 * clip + 0.3 * clip.flip(0), 0.7 * label + 0.3 * label.flip(0)
+        return nn.functional.cross_entropy(model(mixed).float(), label)

@@ -1,0 +1,121 @@
+"""Speed of training and evaluation steps: ours beside a plain PyTorch baseline.
+
+Batches lie in memory. A step is what a run does with one: uint8 clip to loss, gradients and
+optimizer; in evaluation, all views of the videos. TFLOP/s come from the models' multiply-adds
+(backward counts twice forward); the ceiling from square matrix products in the same number
+format, by the same clock.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import torch
+
+from benchmarks import common, steps
+from engine import distributed
+from engine.precision import set_up_kernels
+
+CPU_BATCH = {"pretrain": 8, "finetune": 2, "evaluate": 1}
+CUDA_BATCH = {"pretrain": 128, "finetune": 64, "evaluate": 64}
+
+
+def measure_stage(
+    name: str, stage: str, flags: argparse.Namespace, device: torch.device, **overrides: object
+) -> list[dict]:
+    """Rows of the baseline (unless left out) and of ours, measured in turns.
+
+    Args:
+        name: model size.
+        stage: one of `steps.STAGES`.
+        flags: of `build_parser`.
+        device: where it runs.
+        overrides: of `models.create_model`.
+    """
+    sizes = CUDA_BATCH if device.type == "cuda" else CPU_BATCH
+    batch = flags.batch_size or sizes[stage]
+    made = {}
+    if flags.baseline:
+        made["baseline"] = steps.baseline_work(name, stage, batch=batch, device=device, **overrides)
+    made["ours"] = steps.our_work(
+        name, stage, batch=batch, device=device, amp=flags.amp, compile_model=flags.compile,
+        **overrides,
+    )  # fmt: skip
+    timings = common.alternate(
+        {variant: step.run for variant, step in made.items()}, repeats=flags.repeats, device=device
+    )
+    first = next(iter(timings.values())).median(flags.clock)
+    rows = []
+    for variant, step in made.items():
+        seconds = timings[variant].median(flags.clock)
+        with common.PeakMemory(device) as memory:
+            step.run()
+        rows.append(
+            {
+                "model": name,
+                "stage": stage,
+                "variant": variant,
+                "precision": step.precision,
+                "batch": batch,
+                "ms_per_step": 1000 * seconds,
+                "spread": timings[variant].spread(flags.clock),
+                "clips_per_second": step.clips / seconds,
+                "ratio": first / seconds,
+                "tflops": step.flop / seconds / 1e12,
+                "share_of_ceiling": None,
+                "peak_gib": memory.gib,
+                "launches": common.count_launches(step.run, device),
+            }
+        )
+    return rows
+
+
+def add_ceilings(rows: list[dict], flags: argparse.Namespace, device: torch.device) -> dict:
+    """Measure the ceiling of each number format and fill in the shares; returns the ceilings."""
+    ceilings = {}
+    for row in rows:
+        name = row["precision"]
+        if name not in ceilings:
+            ceilings[name] = common.matmul_ceiling(
+                device, getattr(torch, name), clock=flags.clock, repeats=flags.repeats
+            )
+        row["share_of_ceiling"] = row["tflops"] / ceilings[name]
+    return ceilings
+
+
+def add_step_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that say what is run and where."""
+    parser.add_argument("--model", default="svfap_base_patch16_160", help="size, without pretrain_")
+    parser.add_argument("--batch_size", type=int, help="clips; videos in evaluation")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--amp", choices=("auto", "bf16", "fp16", "off"), default="auto")
+    parser.add_argument("--compile", action="store_true", help="torch.compile ours")
+    parser.add_argument("--no_baseline", action="store_false", dest="baseline", help="ours only")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of `python -m benchmarks.train_step`."""
+    parser = common.benchmark_parser("train_step", __doc__, repeats=5)
+    add_step_flags(parser)
+    parser.add_argument(
+        "--stage", choices=(*steps.STAGES, "all"), default="all", help="what to time"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> dict:
+    """Measure and report."""
+    flags = build_parser().parse_args(argv)
+    common.begin(flags)
+    device = distributed.start(flags.device).device
+    set_up_kernels(device)
+    flags.baseline &= not flags.model.startswith("maedfer")  # no baseline of LGI-Former
+    stages = steps.STAGES if flags.stage == "all" else (flags.stage,)
+    rows = []
+    for stage in stages:
+        rows += measure_stage(flags.model, stage, flags, device)
+    ceilings = add_ceilings(rows, flags, device)
+    return common.report("train_step", rows, flags, device, ceiling_tflops=ceilings)
+
+
+if __name__ == "__main__":
+    main()

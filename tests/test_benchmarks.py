@@ -1,0 +1,139 @@
+"""Every benchmark runs in a minimal setting, its JSON is plausible, the baseline computes ours."""
+
+import json
+
+import pytest
+import torch
+
+import models
+from benchmarks import all as all_benchmarks
+from benchmarks import baseline, common, data, end_to_end, losses, scaling, steps, train_step
+from datasets import transforms
+from engine.objectives import MaskedReconstruction
+from engine.precision import Precision
+
+CPU = torch.device("cpu")
+TINY = ["--model", "svfap_tiny_patch8_64", "--device", "cpu", "--threads", "1"]
+
+
+@pytest.fixture(autouse=True)
+def restore_threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def result(module, tmp_path, *argv):
+    path = tmp_path / "result.json"
+    module.main([*argv, "--output", str(path)])
+    content = json.loads(path.read_text())
+    assert content["machine"]["torch"] == torch.__version__ and content["machine"]["commit"]
+    return content
+
+
+@pytest.mark.parametrize("name", ["svfap_tiny_patch8_64", "videomae_tiny_patch8_64"])
+def test_the_baseline_computes_what_ours_does(name):
+    model = models.create_model(name, num_classes=7).eval()
+    model.head.weight.data.mul_(1000)
+    clip = torch.randn(2, 3, 16, 64, 64)
+    torch.testing.assert_close(baseline.PlainClassifier(model).eval()(clip), model(clip))
+
+    model = models.create_model(f"pretrain_{name}").eval()
+    clips = steps.uint8_clips(model, 2)
+    mask, visible = steps.masks(model, 2, 0.75)
+    objective = MaskedReconstruction(tubelet=model.tubelet, num_visible=visible)
+    ours = objective(
+        model, {"clip": clips, "mask": mask}, device=CPU, autocast=Precision("cpu", None).autocast
+    )
+    clip = transforms.normalize(transforms.to_float(clips))
+    plain = baseline.pretraining_loss(baseline.PlainAutoencoder(model), clip, mask, model.tubelet)
+    torch.testing.assert_close(plain, ours)
+
+
+def test_train_step(tmp_path):
+    content = result(train_step, tmp_path, *TINY, "--batch_size", "1", "--repeats", "1")
+    assert [(row["stage"], row["variant"]) for row in content["rows"]] == [
+        (stage, variant) for stage in steps.STAGES for variant in ("baseline", "ours")
+    ]
+    assert content["ceiling_tflops"]["float32"] > 0.001
+    for row in content["rows"]:
+        assert row["ms_per_step"] > 0 and row["peak_gib"] > 0.05
+        assert row["launches"] is None
+        assert 0 < row["share_of_ceiling"] < 2
+    model = steps.make_model("svfap_tiny_patch8_64", "finetune")
+    row = content["rows"][3]
+    assert row["tflops"] * row["ms_per_step"] * 1e9 == pytest.approx(
+        steps.step_flop(model, "finetune", 1, None)
+    )
+
+
+def test_step_formulas():
+    """SVFAP-B: 24.7 and 87.1 GFLOP forward, as the formulas of the blocks give."""
+    pretrain = models.create_model("pretrain_svfap_base_patch16_160")
+    finetune = models.create_model("svfap_base_patch16_160")
+    assert steps.step_flop(pretrain, "pretrain", 1, 80) / 3e9 == pytest.approx(24.7, rel=0.01)
+    assert steps.step_flop(finetune, "evaluate", 1, None) / 1e9 == pytest.approx(87.1, rel=0.01)
+
+
+def test_data(tmp_path):
+    argv = ["--num_videos", "1", "--video_frames", "16", "--repeats", "1"]
+    content = result(data, tmp_path, *argv, "--folder", str(tmp_path / "samples"))
+    rows = {row["source"]: row for row in content["rows"]}
+    assert len(rows) == 9 and content["clock"] == "cpu"
+    assert all(0.1 < row["cpu_ms_per_clip"] < 5000 for row in rows.values())
+    assert rows["store, raw face window"]["kib_per_video"] == 16 * 160 * 160 * 3 / 1024
+    assert rows["store, jpg files as they are"]["kib_per_video"] == pytest.approx(
+        rows["jpg folder"]["kib_per_video"]
+    )
+    assert content["parts"][0]["part"] == "RandAugment"
+
+
+def test_opening_a_large_store(tmp_path):
+    content = result(data, tmp_path, "--index", "20000")
+    rows = {row["what"]: row for row in content["rows"]}
+    assert rows["open the store"]["mib_more"] < 20
+    assert all(row["cpu_seconds"] < 20 for row in rows.values())
+
+
+def test_end_to_end(tmp_path):
+    argv = ["--batch_size", "1", "--steps", "1", "--num_videos", "1", "--video_frames", "5"]
+    content = result(end_to_end, tmp_path, *TINY, *argv, "--num_workers", "0")
+    assert [row["case"] for row in content["rows"]] == [
+        "baseline, mp4", "mp4", "store, jpeg q90", "batch in memory"
+    ]  # fmt: skip
+    for row in content["rows"]:
+        assert row["clips_per_second"] > 0 and 0 <= row["device_waits"] <= 1
+    assert content["rows"][-1]["device_waits"] < 0.1
+
+
+def test_scaling(tmp_path):
+    argv = ["--repeats", "1", "--batch_size", "1", "--what", "frames", "mask_ratio"]
+    content = result(scaling, tmp_path, *TINY, *argv)
+    rows = [row for row in content["rows"] if row["varied"] == "frames"]
+    assert [row["value"] for row in rows] == [8, 16, 32]
+    assert rows[0]["gflop_per_clip"] < rows[1]["gflop_per_clip"] < rows[2]["gflop_per_clip"]
+
+
+def test_losses_agree(tmp_path):
+    argv = ["--steps", "4", "--batch_size", "2", "--num_clips", "3"]
+    content = result(losses, tmp_path, *TINY, *argv, "--amp", "off")
+    assert content["rows"][0]["largest_relative_difference"] < 1e-3
+    assert len(content["losses"]["ours"]) == 4
+
+
+def test_the_list_of_all(tmp_path, capsys):
+    all_benchmarks.main(["--output_dir", str(tmp_path), "--list"])
+    shown = capsys.readouterr().out
+    assert "python -m benchmarks.train_step" in shown and "python -m benchmarks.losses" in shown
+    for _, module, arguments in all_benchmarks.plan(
+        all_benchmarks.build_parser().parse_args(["--output_dir", "d"]), tmp_path
+    ):
+        module.build_parser().parse_args(arguments)
+
+
+def test_tables():
+    assert common.markdown([{"a": 1.23456, "b": None}]).splitlines() == [
+        "| a    | b            |", "|------|--------------|", "| 1.23 | not measured |"
+    ]  # fmt: skip
+    timing = common.measure(lambda: sum(range(1000)), repeats=3)
+    assert len(timing.wall) == len(timing.cpu) == 3 and timing.median("wall") > 0
