@@ -53,7 +53,7 @@ def choose_precision(amp: str, device: torch.device, *, width: int) -> Precision
     if device.type == "cuda":
         dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
         return Precision("cuda", dtype)
-    quick = device.type == "cpu" and width >= MIN_CPU_AUTOCAST_WIDTH and _cpu_has_amx()
+    quick = device.type == "cpu" and width >= MIN_CPU_AUTOCAST_WIDTH and _cpu_computes_bf16()
     return Precision(device.type, torch.bfloat16 if quick else None)
 
 
@@ -67,6 +67,7 @@ def set_up_kernels(device: torch.device) -> None:
         use_safe_kernels()
 
 
-def _cpu_has_amx() -> bool:
-    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(probe and probe())
+def _cpu_computes_bf16() -> bool:
+    """Whether bf16 products are faster than float32 ones: AMX (5 times) or AVX-512 BF16 (twice)."""
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in names)
