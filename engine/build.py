@@ -14,6 +14,7 @@ from datasets.catalog import DatasetSpec, get_spec, spec_for_csv
 MODEL_FLAGS = {
     "input_size": "img_size",
     "num_frames": "num_frames",
+    "patch_size": "patch_size",
     "tubelet_size": "tubelet_size",
     "drop_path": "drop_path_rate",
     "stage_depths": "stage_depths",

@@ -21,7 +21,7 @@ echo "== from drawn videos to an evaluated model"
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 NUM_PRETRAIN_VIDEOS=16 NUM_VIDEOS=42 NUM_IDENTITIES=10 PRETRAIN_EPOCHS=2 FINETUNE_EPOCHS=2 \
-  PRETRAIN_BATCH=8 FINETUNE_BATCH=8 NUM_PICTURES=2 VENV=none \
+  PRETRAIN_BATCH=8 FINETUNE_BATCH=8 NUM_PICTURES=2 COMPARE=1 VENV=none \
   bash scripts/quickstart.sh --output_dir "$folder"
 for result in pretrain/checkpoint-last.pth pretrained/metrics.json scratch/pred.csv; do
   need_file "$folder/runs/$result" "the run above should have written it"
