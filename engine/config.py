@@ -36,7 +36,9 @@ def _add_model_flags(parser: Parser, *, default_model: str, drop_path: float) ->
     )
     group.add_argument("--input_size", type=int, default=None, metavar="PX", help="frame side")
     group.add_argument("--num_frames", type=int, default=16, help="frames per clip")
-    group.add_argument("--patch_size", type=int, metavar="PX", help="tubelet side (default: model's)")
+    group.add_argument(
+        "--patch_size", type=int, metavar="PX", help="side of a tubelet (default: model's)"
+    )
     group.add_argument("--tubelet_size", type=int, default=2, help="frames per tubelet")
     group.add_argument("--drop_path", type=float, default=drop_path, help="stochastic depth, 0..1")
     tpsbt = parser.add_argument_group("TPSBT encoder (SVFAP)")
