@@ -26,6 +26,7 @@ from engine.errors import StoppedBySignalError
 from engine.log import EpochLog, Progress, duration, memory_gib
 from engine.optim import set_step_values
 from engine.precision import Precision
+from engine.prefetch import prefetched
 from engine.unreadable import UnreadableBudget
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,8 @@ class Training:
                 device_ids=[self.workers.device.index] if on_gpu else None,
                 gradient_as_bucket_view=True,
                 broadcast_buffers=False,
+                # the same operations in every step, unless some end without exchanging gradients
+                static_graph=self.flags.update_freq == 1,
             )
         self.saved_at = time.monotonic()
         self.last_saved: Path | None = None
@@ -199,7 +202,7 @@ def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, stop_step:
         clips_per_step=run.global_batch,
         enabled=run.workers.is_main,
     )
-    batches = iter(run.loader)
+    batches = prefetched(run.loader, run.workers.device)
     pending: list[torch.Tensor] = []  # losses and gradient norms not yet read back
     started = time.monotonic()
     try:
