@@ -274,6 +274,16 @@ def pretraining_parser() -> Parser:
         metavar="N",
         help="reconstructions of N videos at the end",
     )
+    probe = parser.add_argument_group("probe of the frozen encoder")
+    probe.add_argument(
+        "--probe_every",
+        type=int,
+        default=0,
+        metavar="EPOCHS",
+        help="epochs between two linear probes and k-NN votes on its features; 0 = none",
+    )
+    probe.add_argument("--probe_path", metavar="DIR", help="folder with train.csv and test.csv")
+    probe.add_argument("--probe_data_set", metavar="NAME", help="data set of --probe_path")
     return parser
 
 
@@ -393,7 +403,16 @@ def _add_evaluation_flags(parser: Parser) -> None:
         metavar="CSV",
         help="subject of each video, for --val_fraction (default: subjects.csv beside the CSVs)",
     )
-    group.add_argument("--save_feature", action="store_true", help="write pooled features")
+    group.add_argument(
+        "--save_feature", action="store_true", help="write features, pooled and of every stage"
+    )
+    group.add_argument(
+        "--feature_format",
+        nargs="+",
+        choices=("npz", "parquet"),
+        default=["npz"],
+        help="files of --save_feature; parquet needs pyarrow",
+    )
 
 
 def _boolean(text: str) -> bool:

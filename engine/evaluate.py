@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from datasets import transforms
 from datasets.annotations import Annotations
 from engine.distributed import Workers
 from engine.errors import UnreadableInEvaluationError
+from engine.features import StageRecorder, write_features
 from engine.log import Progress
 from engine.precision import Precision
 from engine.predictions import from_scores, write_metrics, write_predictions
@@ -27,11 +30,11 @@ class Evaluated:
 
     Attributes:
         scores: (n, num_outputs) mean over each video's views.
-        features: (n, D) mean pooled features, or None.
+        features: name -> (n, D), mean over each video's views (`engine.features`), or None.
     """
 
     scores: np.ndarray
-    features: np.ndarray | None
+    features: dict[str, np.ndarray] | None
 
 
 @torch.inference_mode()
@@ -56,7 +59,7 @@ def evaluate(
         workers: processes and device.
         precision: number format.
         title: what the progress shows.
-        with_features: also keep the pooled features.
+        with_features: also keep the features, pooled and of every stage.
 
     Raises:
         UnreadableInEvaluationError: lists every video that could not be read.
@@ -71,17 +74,18 @@ def evaluate(
         clips_per_step=(loader.batch_size or 1) * workers.world_size,
         enabled=workers.is_main,
     )
+    recorder = StageRecorder(model)
     last_report = begun = time.monotonic()
     for batch in loader:
         progress.step(time.monotonic() - begun)
         _note_problems(batch["notes"], unreadable)
         clip = batch["clip"].to(workers.device, non_blocking=True)
-        with precision.autocast():
+        with precision.autocast(), recorder if with_features else nullcontext():
             pixels = transforms.normalize(transforms.to_float(clip))
             features = model.forward_features(pixels)
             scores = task.scores(model.head_activation(model.head(features)))
         kept = [scores.cpu().double().numpy()]
-        kept.append(features.float().cpu().numpy() if with_features else None)
+        kept.append(recorder.take(features) if with_features else None)
         _add_views(sums, batch, *kept)
         begun = time.monotonic()
         if begun - last_report > 30 or progress.bar:
@@ -89,7 +93,7 @@ def evaluate(
             last_report = begun
     progress.close()
     _raise_unreadable(unreadable, workers)
-    return _pool(sums, num_videos, workers, with_features)
+    return _pool(sums, num_videos, workers, recorder if with_features else None)
 
 
 def _note_problems(notes: list, unreadable: list[tuple[str, str]]) -> None:
@@ -121,7 +125,9 @@ def _raise_unreadable(unreadable: list[tuple[str, str]], workers: Workers) -> No
         )
 
 
-def _pool(sums: dict, num_videos: int, workers: Workers, with_features: bool) -> Evaluated:
+def _pool(
+    sums: dict, num_videos: int, workers: Workers, recorder: StageRecorder | None
+) -> Evaluated:
     """Put all processes' videos into the order of the annotation file."""
     pooled: dict[int, list] = {}
     for part in workers.gather(sums):
@@ -131,8 +137,11 @@ def _pool(sums: dict, num_videos: int, workers: Workers, with_features: bool) ->
     assert sorted(pooled) == list(range(num_videos)), "a video was not evaluated exactly once"
     scores = np.stack([pooled[i][0] / pooled[i][1] for i in range(num_videos)])
     features = None
-    if with_features:
+    if recorder:
         features = np.stack([pooled[i][2] / pooled[i][1] for i in range(num_videos)])
+        # A process without videos has seen no features and does not know their widths.
+        recorder.widths = next(filter(None, workers.gather(recorder.widths)))
+        features = recorder.split(features)
     return Evaluated(scores=scores, features=features)
 
 
@@ -146,8 +155,9 @@ def write_results(
     split: str,
     note: str | None = None,
     chosen_on: str | None = None,
+    feature_formats: Sequence[str] = ("npz",),
 ) -> dict:
-    """Compute metrics and write `metrics.json`, `pred.csv` and, if there, `features.npz`.
+    """Compute metrics and write `metrics.json`, `pred.csv` and, if there, the features.
 
     Args:
         evaluated: scores in the order of `annotations`.
@@ -158,6 +168,7 @@ def write_results(
         split: which part of the data ("test").
         note: a caution that belongs beside the numbers.
         chosen_on: which videos chose the weights, in words; None where nothing was chosen.
+        feature_formats: kinds of files for features (`engine.features.FORMATS`).
 
     Returns:
         The metrics.
@@ -172,12 +183,14 @@ def write_results(
     )
     write_predictions(output_dir / "pred.csv", predictions)
     if evaluated.features is not None:
-        np.savez(
-            output_dir / "features.npz",
-            id=np.array(annotations.ids),
-            label=annotations.labels,
-            score=evaluated.scores.astype(np.float32),
-            feature=evaluated.features.astype(np.float32),
+        write_features(
+            output_dir,
+            ids=annotations.ids,
+            labels=annotations.labels,
+            scores=evaluated.scores,
+            names=task.names,
+            features=evaluated.features,
+            formats=feature_formats,
         )
     write_metrics(output_dir / "metrics.json", metrics, weights=weights, split=split)
     return metrics

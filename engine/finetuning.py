@@ -10,6 +10,7 @@ from datasets.annotations import Annotations
 from datasets.randaugment import RandAugment
 from engine import build, checkpoint, distributed, plan, plots, rundir, selection
 from engine.evaluate import write_results
+from engine.features import check_formats
 from engine.log import EpochLog, set_up_logging
 from engine.loop import Training, train
 from engine.optim import create_average, create_optimizer, parameter_settings
@@ -40,6 +41,8 @@ def finetune(flags: argparse.Namespace) -> dict | None:
     set_up_logging(workers.is_main)
     set_up_kernels(workers.device)
     build.require(flags, "data_path")
+    if flags.save_feature:
+        check_formats(flags.feature_format)
     if not flags.eval:
         return _train_and_test(settle(flags, workers))
     path = _weights_to_evaluate(flags)
@@ -219,6 +222,7 @@ def _report(setting: Setting, model, annotations, split, weights, chosen_on, out
         metrics = write_results(
             evaluated, annotations, setting.task, output_dir=output_dir, weights=weights,
             split=split, note=note, chosen_on=chosen_on,
+            feature_formats=setting.flags.feature_format,
         )  # fmt: skip
         if setting.kind == "classification":
             plots.plot_confusion_matrix(

@@ -94,6 +94,7 @@ def _check(flags: argparse.Namespace) -> None:
         "save_ckpt_freq": 1, "print_freq": 1, "test_num_segment": 1, "test_num_crop": 1,
         "num_sample": 1, "num_samples": 1, "save_every_minutes": 0, "max_steps": 1, "lr": 0,
         "warmup_epochs": 0, "input_size": 1, "num_workers": 0, "tubelet_size": 1,
+        "probe_every": 0,
     }  # fmt: skip
     for name, low in at_least.items():
         value = getattr(flags, name, None)

@@ -30,6 +30,7 @@ PANELS = (
     ("Loss", "loss", ("train_loss", "val_loss", "test_loss")),
     ("Validation recall", "fraction of videos", ("val_uar", "val_war")),
     ("Validation correlation", "correlation", ("val_ccc", "val_pcc")),
+    ("Probe of frozen features", "UAR", ("probe_linear_uar", "probe_knn_uar")),
     ("Learning rate", "learning rate", ("train_lr", "lr")),
 )
 NAMES = {
@@ -40,6 +41,8 @@ NAMES = {
     "val_war": "WAR (accuracy)",
     "val_ccc": "CCC",
     "val_pcc": "PCC",
+    "probe_linear_uar": "linear",
+    "probe_knn_uar": "k-NN",
     "train_lr": "learning rate",
     "lr": "learning rate",
 }

@@ -16,6 +16,7 @@ from engine.loop import Training, train
 from engine.objectives import MaskedReconstruction
 from engine.optim import create_optimizer, parameter_settings
 from engine.precision import choose_precision, set_up_kernels
+from engine.probing import PretrainingProbe
 from engine.report import write_report
 from engine.schedules import cosine_schedule, weight_decay_schedule
 from engine.unreadable import UnreadableBudget
@@ -33,7 +34,7 @@ def pretrain(flags: argparse.Namespace) -> None:
     workers = distributed.start(flags.device)
     set_up_logging(workers.is_main)
     set_up_kernels(workers.device)
-    build.require(flags, "data_path")
+    build.require(flags, "data_path", *(["probe_path"] if flags.probe_every else []))
     model = build.create_model(flags)
     masking = _masking(flags, model)
     objective = _objective(flags, model, masking)
@@ -65,8 +66,13 @@ def pretrain(flags: argparse.Namespace) -> None:
     log = EpochLog(
         output_dir if workers.is_main else None, flags.log_dir if workers.is_main else None
     )
+    probing = PretrainingProbe(flags, workers, model.config) if flags.probe_every else None
+
+    def after_epoch(epoch: int) -> dict:
+        return probing(epoch, model.state_dict()) if probing else {}
+
     try:
-        train(run, log, after_epoch=lambda epoch: {})
+        train(run, log, after_epoch)
     finally:
         log.close()
     _finish(flags, run, objective, masking, annotations, window, output_dir)

@@ -16,7 +16,7 @@ OPERATIONAL = {
     "output_dir", "log_dir", "config", "device", "amp", "compile", "use_checkpoint", "print_freq",
     "dry_run", "resume", "auto_resume", "start_epoch", "save_ckpt_freq", "save_ckpt", "reader",
     "save_every_minutes", "num_workers", "pin_mem", "max_unreadable", "check_paths", "visualize",
-    "report", "subjects",
+    "report", "subjects", "feature_format", "probe_every", "probe_path", "probe_data_set",
     "batch_size", "update_freq", "data_root", "data_path", "explicit", "max_steps", "finetune",
     "eval", "eval_data_path", "eval_split", "test_weights", "dist_eval", "save_feature",
     "test_num_segment", "test_num_crop", "val_metric", "disable_eval_during_finetuning",

@@ -83,7 +83,7 @@ def read_parts(setting: Setting) -> Parts:
     if chosen_on == "val.csv":
         logger.warning("--val_fraction is not used: %s has a val.csv of its own", flags.data_path)
         return Parts(train=train, val=val, test=test, chosen_on=chosen_on)
-    subjects = _subjects(flags, train)
+    subjects = training_subjects(flags, train)
     balance = setting.kind == "classification"
     labels = [str(label) for label in train.labels] if balance else ["any"] * len(train)
     taken = np.array(
@@ -94,13 +94,17 @@ def read_parts(setting: Setting) -> Parts:
         train=take_rows(train, np.flatnonzero(~taken)),
         val=take_rows(train, np.flatnonzero(taken)),
         test=test,
-        chosen_on=f"{taken.mean():.1%} of train.csv, {how}",
+        chosen_on=f"{100 * flags.val_fraction:g} % of train.csv, {how}",
         carved=tuple(np.flatnonzero(taken).tolist()),
     )
 
 
-def _subjects(flags: argparse.Namespace, train: Annotations) -> list[str] | None:
-    """Subject of each training video: of `--subjects`, or of a subjects.csv beside the fold."""
+def training_subjects(flags: argparse.Namespace, train: Annotations) -> list[str] | None:
+    """Subject of each training video, of `--subjects` or a subjects.csv beside the fold; or None.
+
+    Raises:
+        ValueError: `--subjects` does not name them all.
+    """
     if flags.subjects:
         return subjects_of(flags.subjects, train.ids)
     folder = Path(flags.data_path)

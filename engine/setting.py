@@ -81,7 +81,12 @@ class Setting:
         )
 
 
-def settle(flags: argparse.Namespace, workers: Workers, checkpoint: dict | None = None) -> Setting:
+def settle(
+    flags: argparse.Namespace,
+    workers: Workers,
+    checkpoint: dict | None = None,
+    model: torch.nn.Module | None = None,
+) -> Setting:
     """Resolve data set, task, model and precision.
 
     Args:
@@ -89,6 +94,7 @@ def settle(flags: argparse.Namespace, workers: Workers, checkpoint: dict | None 
         workers: processes and device.
         checkpoint: content of one of our checkpoints, whose model, labels and clips are taken
             over, so that evaluation needs no flags for them.
+        model: take this one instead of building one.
 
     Raises:
         ValueError: labels, data set and flags contradict each other.
@@ -98,9 +104,9 @@ def settle(flags: argparse.Namespace, workers: Workers, checkpoint: dict | None 
     spec = build.resolve_spec(flags)
     labels = _labels(flags, spec, checkpoint)
     task = create_task(labels.task, flags, list(labels.class_names))
-    if checkpoint:
+    if model is None and checkpoint:
         model = _model_of(checkpoint, task)
-    else:
+    elif model is None:
         model = build.create_model(flags, num_classes=task.num_outputs)
     return Setting(
         flags=flags,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import models
+from datasets.catalog import get_spec
 from datasets.masking import make_masking
 from datasets.rng import generator
 from engine.config import finetuning_parser
@@ -218,9 +219,15 @@ def _parser() -> argparse.ArgumentParser:
 def _evaluation_arguments(flags: argparse.Namespace, known: ReleasedFile | None) -> list[str]:
     arguments = ["--data_path", flags.data_path, "--no_report"]
     data_set = flags.data_set or (known.data_set if known else None)
-    named = {"data_set": data_set, "output_dir": flags.output_dir, "model": flags.model}
+    rate = get_spec(known.data_set).sampling_rate if known else None
+    named = {
+        "sampling_rate": rate,
+        "data_set": data_set,
+        "output_dir": flags.output_dir,
+        "model": flags.model,
+    }
     for name, value in named.items():
-        arguments += [f"--{name}", value] if value else []
+        arguments += [f"--{name}", str(value)] if value else []
     if flags.stage_depths:
         arguments += ["--stage_depths", *map(str, flags.stage_depths)]
     return arguments

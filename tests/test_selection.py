@@ -54,7 +54,7 @@ def test_a_validation_part_is_carved_where_there_is_none(data, tmp_path, val, ca
     train = (fold / "train.csv").read_text().splitlines()
     assert len(carved) == 2 and set(carved) < set(train)
     assert sorted(row.split()[1] for row in carved) == ["0", "1"]
-    assert metrics["chosen_on"] == "25.0% of train.csv, stratified"
+    assert metrics["chosen_on"] == "25 % of train.csv, stratified"
     assert not any("too good" in note for note in metrics["notes"])
     assert (
         json.loads((out / "config.json").read_text())["resolved"]["best_chosen_on"]
@@ -74,7 +74,7 @@ def test_subjects_beside_the_fold_stay_together(data, tmp_path):
     fold = make_fold(data, tmp_path / "fold", subjects=True)
     out = tmp_path / "run"
     metrics = run_finetuning(argv(fold, out, "--val_fraction", "0.25", "--test_weights", "best"))
-    assert metrics["chosen_on"] == "25.0% of train.csv, whole subjects"
+    assert metrics["chosen_on"] == "25 % of train.csv, whole subjects"
     carved = [row.split()[0] for row in (out / "validation.csv").read_text().splitlines()]
     numbers = sorted(int(path[-6:-4]) for path in carved)
     assert len(numbers) == 2 and numbers[0] % 2 == 0 and numbers[1] == numbers[0] + 1

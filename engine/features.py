@@ -1,0 +1,160 @@
+"""Features of videos: recorded while a model runs, written to documented files.
+
+Names: `feature` is the pooled and normalised feature that the head sees; `stage1`, `stage2`, ...
+the mean over the tokens of each encoder stage (TPSBT has three, ViT and LGI-Former one).
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+FORMATS = ("npz", "parquet")
+POOLED = "feature"
+
+
+class StageRecorder:
+    """While entered, keeps the mean tokens of every stage that a model's encoder returns.
+
+    Args:
+        model: of `models.create_model`, fine-tuning or pre-training.
+    """
+
+    def __init__(self, model: nn.Module):
+        self.encoder = getattr(model, "encoder", model)
+        self.stages: list[Tensor] = []
+        self.widths: dict[str, int] = {}
+
+    def __enter__(self) -> "StageRecorder":
+        whole = self.encoder.encode
+
+        def encode(tokens: Tensor, indices: Tensor | None = None):
+            output = whole(tokens, indices)
+            self.stages = [stage.detach().float().mean(1) for stage in output.stages]
+            return output
+
+        self.encoder.encode = encode
+        return self
+
+    def __exit__(self, *_) -> None:
+        del self.encoder.encode
+
+    def take(self, pooled: Tensor) -> np.ndarray:
+        """Features of the batch that was just run.
+
+        Args:
+            pooled: (B, D), or (B, T', D) of a model with a feature per time step, which is
+                averaged.
+
+        Returns:
+            (B, sum of widths) float32, all side by side; `split` takes them apart.
+        """
+        pooled = pooled.float()
+        named = {POOLED: pooled.mean(1) if pooled.ndim == 3 else pooled}
+        named |= {f"stage{i}": stage for i, stage in enumerate(self.stages, 1)}
+        self.widths = {name: value.shape[1] for name, value in named.items()}
+        return torch.cat(list(named.values()), dim=1).cpu().numpy()
+
+    def split(self, features: np.ndarray) -> dict[str, np.ndarray]:
+        """Take (n, sum of widths) features apart: name -> (n, D) float32."""
+        ends = np.cumsum(list(self.widths.values()))[:-1]
+        parts = np.split(features.astype(np.float32), ends, axis=1)
+        return dict(zip(self.widths, parts, strict=True))
+
+
+def write_features(
+    folder: Path,
+    *,
+    ids: Sequence[str],
+    labels: np.ndarray,
+    scores: np.ndarray,
+    names: Sequence[str],
+    features: dict[str, np.ndarray],
+    formats: Sequence[str] = ("npz",),
+) -> list[Path]:
+    """Write `features.npz` and/or `features.parquet`, each completely or not at all.
+
+    npz: arrays `id` (n,), `label` (n,) or (n, L), `score` (n, C), `name` (C,), and every feature
+    (n, D) float32. Parquet: a row per video with columns `id`, `label` (or `label_<name>`...),
+    `score_<name>`..., and a list of numbers per feature.
+
+    Args:
+        folder: run directory; it must exist.
+        ids: n videos.
+        labels: (n,) classes or (n, L) numbers.
+        scores: (n, C) probabilities or predicted values.
+        names: C class or dimension names.
+        features: name -> (n, D).
+        formats: of `FORMATS`; parquet needs pandas and pyarrow.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ValueError: an unknown format, or parquet without pyarrow.
+    """
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise ValueError(f"feature format {unknown}: choose among {', '.join(FORMATS)}")
+    check_formats(formats)
+    written = []
+    for suffix in formats:
+        path = folder / f"features.{suffix}"
+        temporary = folder / f".features.{os.getpid()}.{suffix}"
+        try:
+            if suffix == "npz":
+                _write_npz(temporary, ids, labels, scores, names, features)
+            else:
+                _write_parquet(temporary, ids, labels, scores, names, features)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        written.append(path)
+    return written
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raise ValueError where a format lacks its library; for the start of a run."""
+    if "parquet" not in formats:
+        return
+    try:
+        import pyarrow  # noqa: F401 - asked whether it is there
+    except ImportError as error:
+        raise ValueError(
+            "--feature_format parquet needs pyarrow: pip install pyarrow, or take npz"
+        ) from error
+
+
+def read_features(path: str | Path) -> dict[str, np.ndarray]:
+    """Read a `features.npz` as a dict of arrays, without unpickling anything."""
+    with np.load(path, allow_pickle=False) as content:
+        return {name: content[name] for name in content.files}
+
+
+def _write_npz(path: Path, ids, labels, scores, names, features) -> None:
+    with path.open("wb") as file:
+        np.savez(
+            file,
+            id=np.array(list(ids)),
+            label=np.asarray(labels),
+            score=np.asarray(scores, dtype=np.float32),
+            name=np.array(list(names)),
+            **{name: value.astype(np.float32) for name, value in features.items()},
+        )
+
+
+def _write_parquet(path: Path, ids, labels, scores, names, features) -> None:
+    import pandas
+
+    columns: dict[str, object] = {"id": list(ids)}
+    labels = np.asarray(labels)
+    if labels.ndim == 1:
+        columns["label"] = labels
+    else:
+        columns |= {f"label_{name}": labels[:, i] for i, name in enumerate(names)}
+    columns |= {f"score_{n}": np.asarray(scores)[:, i] for i, n in enumerate(names)}
+    columns |= {name: list(value.astype(np.float32)) for name, value in features.items()}
+    pandas.DataFrame(columns).to_parquet(path, index=False)

@@ -1,0 +1,124 @@
+"""`python -m engine.probe CHECKPOINT --data_path FOLD`: how good are frozen features?
+
+A linear probe (logistic regression, ridge in regression) and a k-nearest-neighbour vote on the
+features of a checkpoint, pre-trained or fine-tuned; see `engine.probing`.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import models
+from engine import distributed
+from engine.config import finetuning_parser
+from engine.errors import is_for_user
+from engine.log import set_up_logging
+from engine.parsing import parse_flags
+from engine.predictions import write_text_atomically
+from engine.probing import (
+    NEIGHBOURS,
+    SHOWN,
+    extract,
+    frozen_setting,
+    probe,
+    set_weights,
+)
+from engine.selection import training_subjects
+from engine.tables import render
+from models.weights import named_tensors
+
+
+def run_probe(checkpoint: str | Path, flags: argparse.Namespace, *, neighbours: int) -> dict:
+    """Probe a file of weights.
+
+    Args:
+        checkpoint: pre-trained or fine-tuned weights, ours or released.
+        flags: of run_finetune.py: data, device, loading.
+        neighbours: k.
+
+    Returns:
+        The content of probe.json.
+
+    Raises:
+        ValueError: weights or data that cannot be used.
+    """
+    workers = distributed.start(flags.device)
+    content = models.read_checkpoint(checkpoint)
+    config = models.guess_config(content, str(checkpoint))
+    setting = frozen_setting(flags, workers, config)
+    set_weights(setting.model, named_tensors(content, str(checkpoint)), str(checkpoint))
+    parts = setting.read("train"), setting.read("test", flags.eval_data_path)
+    subjects = training_subjects(flags, parts[0])
+    train = extract(setting, parts[0], middle=True, title="training part")
+    test = extract(setting, parts[1], middle=False, title="test part")
+    results = probe(
+        train, test, setting.task.names, subjects=subjects, neighbours=neighbours, seed=flags.seed
+    )
+    return {
+        "checkpoint": str(checkpoint),
+        "model": config["name"],
+        "data_path": flags.data_path,
+        "task": setting.kind,
+        "class_names": list(setting.task.names),
+        "num_train": len(train.labels),
+        "num_test": len(test.labels),
+        "neighbours": neighbours,
+        "features": results,
+    }
+
+
+def format_probe(content: dict, table_format: str = "md") -> str:
+    """A table of feature x method."""
+    shown = SHOWN[content["task"]]
+    scale = 100 if content["task"] == "classification" else 1
+    header = ["feature", *(f"{method} {s.upper()}" for method in ("linear", "k-NN") for s in shown)]
+    rows = [
+        [name, *(f"{scale * found[method][s]:.{2 if scale > 1 else 3}f}"
+                 for method in ("linear", "knn") for s in shown)]
+        for name, found in content["features"].items()
+    ]  # fmt: skip
+    note = f"{content['num_train']} training and {content['num_test']} test videos, frozen encoder"
+    return render(header, rows, table_format, notes=[note])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring. Returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m engine.probe",
+        description="Linear probe and k-NN on frozen features of a checkpoint.",
+        epilog="everything after -- is read like flags of run_finetune.py (--device, ...)",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="pre-trained or fine-tuned")
+    parser.add_argument("--data_path", required=True, metavar="DIR", help="train.csv, test.csv")
+    parser.add_argument("--data_set", metavar="NAME", help="as for run_finetune.py")
+    parser.add_argument("--nb_classes", type=int, help="where nothing else says it")
+    parser.add_argument("--neighbours", type=int, default=NEIGHBOURS, help="k, default 20")
+    parser.add_argument("--output", metavar="FILE", help="write all metrics as JSON")
+    own = parser.parse_args(arguments[:place])
+    if own.neighbours < 1:
+        parser.error(f"--neighbours {own.neighbours}: must be at least 1")
+    passed_on = ["--data_path", own.data_path, *arguments[place + 1 :]]
+    for name in ("data_set", "nb_classes"):
+        value = getattr(own, name)
+        passed_on += [f"--{name}", str(value)] if value is not None else []
+    set_up_logging(is_main=True)
+    try:
+        flags = parse_flags(finetuning_parser(), passed_on)
+        content = run_probe(own.checkpoint, flags, neighbours=own.neighbours)
+    except Exception as error:
+        if not is_for_user(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if own.output:
+        write_text_atomically(own.output, json.dumps(content, indent=2) + "\n")
+    print(format_probe(content), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

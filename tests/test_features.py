@@ -1,0 +1,200 @@
+"""Features in files, and probes of frozen encoders."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import models
+from engine import checkpoint, probe
+from engine.features import StageRecorder, read_features, write_features
+from engine.probing import Frozen, linear_probe, nearest_neighbours
+from engine.probing import probe as probe_features
+from tests.model_cases import FINETUNE_NAMES, PRETRAIN_NAMES, random_clip, small_model, tube_mask
+from tests.test_runs import (
+    assert_equal_weights,
+    finetune_argv,
+    log_lines,
+    pretrain_argv,
+    run_finetuning,
+    run_pretraining,
+    weights,
+)
+from tests.tiny_data import make_tiny_data
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    make_tiny_data(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", FINETUNE_NAMES)
+def test_stages_are_recorded_without_changing_the_model(name):
+    model = small_model(name).eval()
+    clip = random_clip(model)
+    with torch.inference_mode():
+        plain = model.forward_features(clip)
+        stages = model.encode(model.embed(clip)).stages
+        recorder = StageRecorder(model)
+        with recorder:
+            again = model.forward_features(clip)
+        features = recorder.split(recorder.take(again))
+    assert torch.equal(plain, again) and "encode" not in vars(model)
+    assert list(features) == ["feature", *(f"stage{i}" for i in range(1, len(stages) + 1))]
+    np.testing.assert_allclose(features["feature"], plain.numpy(), rtol=1e-6)
+    for stage, found in zip(stages, list(features.values())[1:]):
+        np.testing.assert_allclose(found, stage.mean(1).numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [n for n in PRETRAIN_NAMES if "tiny" in n])
+def test_stages_of_a_pretraining_model(name):
+    model = small_model(name).eval()
+    recorder = StageRecorder(model)
+    with torch.inference_mode(), recorder:
+        model(random_clip(model), tube_mask(model, 4))
+    stages = 3 if "svfap" in name else 1
+    assert [tuple(s.shape) for s in recorder.stages] == [(2, model.embed_dim)] * stages
+
+
+def test_the_file_of_features_is_as_documented(data, tmp_path):
+    out = tmp_path / "run"
+    run_finetuning(finetune_argv(data, out, "--save_feature"))
+    content = read_features(out / "features.npz")
+    assert list(content) == [
+        "id",
+        "label",
+        "score",
+        "name",
+        "feature",
+        "stage1",
+        "stage2",
+        "stage3",
+    ]
+    rows = [line.split(",") for line in (out / "pred.csv").read_text().splitlines()[1:]]
+    assert content["id"].tolist() == [row[0] for row in rows]
+    assert content["label"].tolist() == [int(row[1]) for row in rows]
+    np.testing.assert_allclose(content["score"], np.array(rows)[:, 3:].astype(float), atol=1e-6)
+    assert content["name"].tolist() == ["0", "1"]
+    assert all(content[name].shape == (5, 128) for name in list(content)[4:])
+    assert content["feature"].dtype == np.float32 and content["stage1"].std() > 0
+    model = models.create_model(**checkpoint.read(out / checkpoint.LAST)["model_config"])
+    models.load_weights(model, out / checkpoint.LAST)
+    head = torch.from_numpy(content["feature"]) @ model.head.weight.T + model.head.bias
+    # The mean of two clips' features; softmax of their mean is near the mean of their softmax.
+    np.testing.assert_allclose(head.softmax(1).detach().numpy(), content["score"], atol=0.02)
+
+
+def features_of(n: int) -> dict:
+    rng = np.random.default_rng(0)
+    return {
+        "ids": [f"v{i}" for i in range(n)],
+        "labels": np.arange(n) % 2,
+        "scores": rng.random((n, 2)),
+        "names": ["happy", "sad"],
+        "features": {"feature": rng.random((n, 4), np.float32)},
+    }
+
+
+def test_parquet_needs_its_library_and_holds_the_same(tmp_path, monkeypatch):
+    import sys
+
+    with pytest.raises(ValueError, match="choose among npz, parquet"):
+        write_features(tmp_path, **features_of(3), formats=["csv"])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ValueError, match="needs pyarrow: pip install pyarrow"):
+        write_features(tmp_path, **features_of(3), formats=["npz", "parquet"])
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    pytest.importorskip("pyarrow")
+    import pandas
+
+    write_features(tmp_path, **features_of(3), formats=["npz", "parquet"])
+    table = pandas.read_parquet(tmp_path / "features.parquet")
+    arrays = read_features(tmp_path / "features.npz")
+    assert list(table.columns) == ["id", "label", "score_happy", "score_sad", "feature"]
+    np.testing.assert_array_equal(np.stack(table["feature"]), arrays["feature"])
+
+
+def clouds(per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Three classes: only the first two of twenty numbers tell them apart."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(3), per_class)
+    x = rng.normal(size=(len(labels), 20))
+    x[:, :2] += 4 * np.array([[0, 0], [1, 0], [0, 1]])[labels]
+    return x, labels
+
+
+def test_probes_find_what_is_there():
+    (x, y), (x_test, y_test) = clouds(40, 1), clouds(100, 2)
+    predicted, strength = linear_probe(x, y, x_test, np.arange(len(x)) % 5 == 0)
+    assert (predicted == y_test).mean() > 0.93 and strength in (0.01, 0.1, 1.0, 10.0, 100.0)
+    voted = nearest_neighbours(x, y, x_test, 20, num_classes=3)
+    assert (voted == y_test).mean() > 0.75
+    exact = nearest_neighbours(x, y, x, 1, num_classes=3)
+    assert (exact == y).all()
+    shuffled = np.random.default_rng(0).permutation(y)
+    predicted, _ = linear_probe(x, shuffled, x_test, None)
+    assert (predicted == y_test).mean() < 0.5
+
+
+def test_probes_of_numbers():
+    rng = np.random.default_rng(0)
+    x, x_test = rng.normal(size=(200, 5)), rng.normal(size=(50, 5))
+    weights = rng.normal(size=(5, 2))
+    results = probe_features(
+        Frozen(features={"feature": x}, labels=x @ weights),
+        Frozen(features={"feature": x_test}, labels=x_test @ weights),
+        ["arousal", "valence"],
+    )["feature"]
+    assert results["linear"]["ccc"] > 0.99 and results["linear"]["strength"] >= 1
+    assert 0.5 < results["knn"]["pcc"] < results["linear"]["pcc"]
+
+
+def test_one_class_and_few_videos_do_not_stop_a_probe():
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    part = Frozen(features={"feature": x}, labels=np.zeros(3, np.int64))
+    results = probe_features(part, part, ["a", "b"], neighbours=20)
+    assert results["feature"]["linear"]["war"] == results["feature"]["knn"]["war"] == 1
+
+
+@pytest.mark.parametrize("stage", ["pretrained", "finetuned"])
+def test_the_command_probes_both_kinds_of_checkpoints(data, tmp_path, capsys, stage):
+    if stage == "pretrained":
+        run_pretraining(pretrain_argv(data, tmp_path / "run"))
+    else:
+        run_finetuning(finetune_argv(data, tmp_path / "run"))
+    path = tmp_path / "run" / checkpoint.LAST
+    out = tmp_path / "probe.json"
+    argv = [str(path), "--data_path", str(data / "fold"), "--nb_classes", "2", "--output", str(out),
+            "--", "--device", "cpu", "--num_workers", "0", "--sampling_rate", "2"]  # fmt: skip
+    assert probe.main(argv) == 0
+    shown = capsys.readouterr().out
+    assert "| feature | linear UAR | linear WAR | k-NN UAR | k-NN WAR |" in shown
+    assert "6 training and 5 test videos, frozen encoder" in shown
+    content = json.loads(out.read_text())
+    assert list(content["features"]) == ["feature", "stage1", "stage2", "stage3"]
+    for found in content["features"].values():
+        for method in ("linear", "knn"):
+            assert sum(map(sum, found[method]["confusion_matrix"])) == 5
+    assert content["model"].endswith("svfap_tiny_patch8_64")
+    argv[0] = str(tmp_path / "absent.pth")
+    assert probe.main(argv) == 1 and "no weights at" in capsys.readouterr().err
+
+
+def test_probing_does_not_change_pretraining(data, tmp_path):
+    more = ["--epochs", "3", "--probe_every", "2", "--probe_path", str(data / "fold")]
+    (data / "fold" / "classes.json").write_text(
+        json.dumps({"task": "classification", "class_names": ["right", "down"]})
+    )
+    run_pretraining(pretrain_argv(data, tmp_path / "probed", *more))
+    run_pretraining(pretrain_argv(data, tmp_path / "plain", "--epochs", "3"))
+    assert_equal_weights(weights(tmp_path / "probed"), weights(tmp_path / "plain"))
+    lines = log_lines(tmp_path / "probed")
+    names = {"probe_linear_uar", "probe_linear_war", "probe_knn_uar", "probe_knn_war"}
+    assert [names <= line.keys() for line in lines] == [False, True, False]
+    assert all(0 <= lines[1][name] <= 1 for name in names)
+    with pytest.raises(ValueError, match="missing --probe_path"):
+        run_pretraining(pretrain_argv(data, tmp_path / "no", "--probe_every", "1"))
