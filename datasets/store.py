@@ -46,8 +46,8 @@ TABLES = {
     "rows.bin": np.dtype("<u4"),
 }
 
-# One read covers all wanted frames where they lie within so many bytes.
-ONE_READ_BYTES = 2**20
+# One read covers all wanted frames unless it is more than this many times what is wanted.
+LARGEST_WASTE = 2
 # Shards a process keeps open.
 MAX_OPEN_SHARDS = 64
 
@@ -242,8 +242,8 @@ class StoreReader(FrameReader):
     def _read_parts(self, starts: list[int], stops: list[int]) -> list[memoryview]:
         """Encoded frames; by one read where they lie close together."""
         shard, base = int(self._video["shard"]), int(self._video["offset"])
-        if stops[-1] - starts[0] <= ONE_READ_BYTES:
-            first = starts[0]
+        first, wanted = starts[0], sum(stops) - sum(starts)
+        if stops[-1] - first <= LARGEST_WASTE * wanted:
             data = self._store.read_bytes(shard, base + first, base + stops[-1])
             view = memoryview(data)
             return [view[start - first : stop - first] for start, stop in zip(starts, stops)]
