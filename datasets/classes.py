@@ -58,6 +58,15 @@ class LabelNames:
                 f"heads {list(self.heads)} with task {self.task!r} and names "
                 f"{list(self.class_names)}: multihead, and only it, needs one entry per name"
             )
+        unclear = [
+            f"{head}_{name} ({head}) and {other}_... ({other})"
+            for head, names in self.heads.items()
+            for name in names
+            for other in self.heads
+            if len(other) > len(head) and f"{head}_{name}".startswith(f"{other}_")
+        ]
+        if unclear:
+            raise ValueError(f"columns named alike, rename a class or head: {'; '.join(unclear)}")
 
 
 def write_classes(folder: str | os.PathLike, names: LabelNames) -> Path:

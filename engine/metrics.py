@@ -1,10 +1,10 @@
-"""Scores of a test set: UAR, WAR, F1s and confusion matrix; PCC, CCC and MAE for regression.
+"""Scores of a test set: UAR, WAR, F1s, confusion matrix; PCC, CCC and MAE of regressions.
 
 All of them are computed once from the pooled predictions, never as a mean over batches or
 processes. Fractions are 0..1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.stats import pearsonr
@@ -65,6 +65,54 @@ def classification_metrics(
         "confusion_matrix": counts.tolist(),
         "class_names": names,
         "absent_classes": [name for i, name in enumerate(names) if i not in recall_of],
+        "num_videos": len(labels),
+    }
+
+
+def multihead_metrics(
+    labels: np.ndarray, scores: np.ndarray, heads: Mapping[str, Sequence[str]]
+) -> dict:
+    """Scores of several classifications of the same videos.
+
+    Args:
+        labels: (n, H) true classes of each head.
+        scores: (n, sum of C) scores of all heads' classes side by side; or (n, H) integers, the
+            predicted classes themselves.
+        heads: class names of each of the H heads, in order.
+
+    Returns:
+        `HEADLINE_METRICS`, each the mean over the heads; per_head: head -> its
+        `classification_metrics`; heads, absent_classes ("head: class") and num_videos.
+
+    Raises:
+        ValueError: as `classification_metrics`, or shapes that do not fit the heads.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    sizes = [len(names) for names in heads.values()]
+    columns = sum(sizes) if scores.dtype.kind == "f" else len(sizes)
+    if labels.shape != (len(scores), len(sizes)) or scores.shape != (len(scores), columns):
+        raise ValueError(
+            f"labels of shape {labels.shape} and scores of shape {scores.shape} for heads of "
+            f"{sizes} classes: labels must be (videos, heads), scores (videos, classes of all "
+            "heads) or whole predicted classes (videos, heads)."
+        )
+    blocks = list(scores.T)
+    if scores.dtype.kind == "f":
+        blocks = np.split(scores, np.cumsum(sizes)[:-1], axis=1)
+    per_head = {
+        head: classification_metrics(labels[:, i], blocks[i], heads[head])
+        for i, head in enumerate(heads)
+    }
+    means = {
+        name: float(np.mean([own[name] for own in per_head.values()])) for name in HEADLINE_METRICS
+    }
+    return {
+        **means,
+        "per_head": per_head,
+        "heads": {head: list(names) for head, names in heads.items()},
+        "absent_classes": [
+            f"{head}: {name}" for head, own in per_head.items() for name in own["absent_classes"]
+        ],
         "num_videos": len(labels),
     }
 

@@ -2,42 +2,60 @@
 
 `pred.csv` of a classification: `id,label,pred,prob_<class>,...`; `label` and `pred` are class
 indices and the probability columns stand in label order. Files of other programs may leave the
-probabilities out. Of a regression: `id,label_<dimension>,...,pred_<dimension>,...`.
+probabilities out. Of a regression: `id,label_<dimension>,...,pred_<dimension>,...`; where every
+frame has labels, a line is about one frame: `id,frame,label_<dimension>,...`. Of several heads:
+`id,label_<head>,...,pred_<head>,...,prob_<head>_<class>,...`.
 """
 
 import csv
 import io
 import json
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from engine.metrics import classification_metrics, regression_metrics
+from engine.metrics import classification_metrics, multihead_metrics, regression_metrics
+from engine.prediction_rows import (
+    PredictionFileError,
+    read_header,
+    read_ids,
+    read_numbers,
+    read_values,
+    refuse,
+)
 
-MAX_LISTED_PROBLEMS = 20
-
-
-class PredictionFileError(ValueError):
-    """A prediction file that cannot be used; the message lists its problems by line."""
+__all__ = [
+    "PredictionFileError",
+    "Predictions",
+    "from_scores",
+    "read_metrics",
+    "read_predictions",
+    "write_metrics",
+    "write_predictions",
+    "write_text_atomically",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """What a model said about every video of a test set.
+    """What a model said about every video of a test set, or about every frame.
 
     Args:
         ids: n distinct names of videos, as the annotation file writes them.
-        labels: (n,) int64 classes, or (n, L) float64 targets in regression.
+        labels: (n,) int64 classes, (n, L) float64 targets in regression, or (n, H) int64 classes
+            of several heads.
         predicted: like `labels`.
-        scores: (n, C) probabilities, or None where unknown and in regression.
-        names: C class names, or L dimension names; in classification None where unknown.
+        scores: (n, C) probabilities, those of several heads side by side, or None where unknown
+            and in regression.
+        names: C class names, L dimension names or H heads; in classification None where unknown.
+        heads: class names of each head, by the names in `names`; only of several heads.
+        frames: (n,) frame of the video that a row is about, from 0; None: rows are videos.
 
     Raises:
-        ValueError: lengths that differ, or ids that occur twice.
+        ValueError: lengths that differ, or ids (and frames) that occur twice.
     """
 
     ids: Sequence[str]
@@ -45,16 +63,20 @@ class Predictions:
     predicted: np.ndarray
     scores: np.ndarray | None = None
     names: Sequence[str] | None = None
+    heads: Mapping[str, Sequence[str]] | None = None
+    frames: np.ndarray | None = None
 
     def __post_init__(self):
         lengths = {"ids": len(self.ids), "labels": len(self.labels), "pred": len(self.predicted)}
-        if self.scores is not None:
-            lengths["scores"] = len(self.scores)
+        for name in ("scores", "frames"):
+            if getattr(self, name) is not None:
+                lengths[name] = len(getattr(self, name))
         if len(set(lengths.values())) != 1:
             raise ValueError(f"predictions need one entry per video in every column, not {lengths}")
-        if len(set(self.ids)) != len(self.ids):
-            seen: set[str] = set()
-            twice = [name for name in self.ids if name in seen or seen.add(name)]
+        keys = self.keys
+        if len(set(keys)) != len(keys):
+            seen: set = set()
+            twice = [key for key in keys if key in seen or seen.add(key)]
             raise ValueError(
                 f"{len(twice)} videos occur more than once, such as {twice[:3]}; "
                 "every video counts once."
@@ -64,15 +86,42 @@ class Predictions:
         return len(self.ids)
 
     @property
+    def keys(self) -> list:
+        """What each row is about: the video, or (video, frame)."""
+        if self.frames is None:
+            return list(self.ids)
+        return list(zip(self.ids, self.frames.tolist(), strict=True))
+
+    @property
     def task(self) -> str:
-        """`classification` or `regression`."""
+        """`classification`, `regression` (of videos or frames) or `multihead`."""
+        if self.heads:
+            return "multihead"
         return "classification" if self.labels.ndim == 1 else "regression"
 
+    def head(self, name: str) -> "Predictions":
+        """The classification of one head."""
+        column = list(self.heads).index(name)
+        begin = sum(len(self.heads[other]) for other in list(self.heads)[:column])
+        scores = self.scores
+        return Predictions(
+            ids=self.ids,
+            labels=self.labels[:, column],
+            predicted=self.predicted[:, column],
+            scores=None if scores is None else scores[:, begin : begin + len(self.heads[name])],
+            names=list(self.heads[name]),
+        )
+
     def metrics(self) -> dict:
-        """`classification_metrics` or `regression_metrics` of these predictions."""
-        if self.task == "regression":
-            return regression_metrics(self.labels, self.predicted, self.names)
-        return classification_metrics(self.labels, self.predicted, self.names)
+        """The metrics of the task; of frames all are pooled, whichever video they are of."""
+        if self.task == "multihead":
+            return multihead_metrics(self.labels, self.predicted, self.heads)
+        if self.task == "classification":
+            return classification_metrics(self.labels, self.predicted, self.names)
+        metrics = regression_metrics(self.labels, self.predicted, self.names)
+        if self.frames is None:
+            return metrics
+        return {**metrics, "num_videos": len(set(self.ids)), "num_frames": len(self)}
 
 
 def from_scores(
@@ -80,22 +129,39 @@ def from_scores(
     labels: np.ndarray,
     scores: np.ndarray,
     names: Sequence[str] | None = None,
+    *,
+    heads: Mapping[str, Sequence[str]] | None = None,
+    frames: np.ndarray | None = None,
 ) -> Predictions:
     """Predictions of a model from its outputs.
 
     Args:
         ids: n names of videos.
-        labels: (n,) classes, or (n, L) targets of a regression.
+        labels: (n,) classes, (n, L) targets of a regression, or (n, H) classes of several heads.
         scores: (n, C) probabilities, or (n, L) predicted values.
         names: class or dimension names; by default "0", "1", ...
+        heads: class names of each head, for several heads.
+        frames: see `Predictions`.
 
     Returns:
-        Predictions, of a regression where the labels have two dimensions.
+        Predictions, of a regression where the labels have two dimensions and there are no heads.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    if heads:
+        ends = np.cumsum([len(classes) for classes in heads.values()])
+        blocks = np.split(scores, ends[:-1], axis=1)
+        return Predictions(
+            ids=ids,
+            labels=labels.astype(np.int64),
+            predicted=np.stack([block.argmax(axis=1) for block in blocks], axis=1),
+            scores=scores,
+            names=list(heads),
+            heads=heads,
+        )
     names = list(names) if names is not None else [str(i) for i in range(scores.shape[1])]
     if labels.ndim == 2:
-        return Predictions(ids=ids, labels=labels.astype(np.float64), predicted=scores, names=names)
+        targets = labels.astype(np.float64)
+        return Predictions(ids=ids, labels=targets, predicted=scores, names=names, frames=frames)
     predicted = scores.argmax(axis=1)
     return Predictions(
         ids=ids, labels=labels.astype(np.int64), predicted=predicted, scores=scores, names=names
@@ -111,21 +177,30 @@ def write_predictions(csv_path: str | Path, predictions: Predictions) -> None:
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    if predictions.task == "regression":
-        names = predictions.names or [str(i) for i in range(predictions.labels.shape[1])]
-        writer.writerow(["id", *(f"label_{n}" for n in names), *(f"pred_{n}" for n in names)])
-        values = np.concatenate([predictions.labels, predictions.predicted], axis=1)
-        writer.writerows([i, *map(_number, row)] for i, row in zip(predictions.ids, values))
+    columns, blocks = ["id"], [[[name] for name in predictions.ids]]
+    if predictions.frames is not None:
+        columns.append("frame")
+        blocks.append([[int(frame)] for frame in predictions.frames])
+    form = _number if predictions.task == "regression" else int
+    if predictions.task == "classification":
+        columns += ["label", "pred"]
     else:
-        scores = predictions.scores
-        if scores is None:
-            scores = np.zeros((len(predictions), 0))
-        names = predictions.names or [str(i) for i in range(scores.shape[1])]
-        columns = [f"prob_{name}" for name in names] if scores.shape[1] else []
-        writer.writerow(["id", "label", "pred", *columns])
-        rows = zip(predictions.ids, predictions.labels, predictions.predicted, scores)
-        writer.writerows([i, int(y), int(p), *map(_number, s)] for i, y, p, s in rows)
+        names = predictions.names or [str(i) for i in range(predictions.labels.shape[1])]
+        columns += [f"{kind}_{name}" for kind in ("label", "pred") for name in names]
+    for values in (predictions.labels, predictions.predicted):
+        blocks.append([[form(v) for v in row] for row in values.reshape(len(predictions), -1)])
+    if predictions.scores is not None:
+        columns += [f"prob_{name}" for name in _score_names(predictions)]
+        blocks.append([[_number(v) for v in row] for row in predictions.scores])
+    writer.writerow(columns)
+    writer.writerows([cell for part in parts for cell in part] for parts in zip(*blocks))
     write_text_atomically(csv_path, buffer.getvalue())
+
+
+def _score_names(predictions: Predictions) -> Sequence[str]:
+    if predictions.heads:
+        return [f"{head}_{name}" for head, names in predictions.heads.items() for name in names]
+    return predictions.names or [str(i) for i in range(predictions.scores.shape[1])]
 
 
 def read_predictions(csv_path: str | Path, class_names: Sequence[str] | None = None) -> Predictions:
@@ -150,28 +225,31 @@ def read_predictions(csv_path: str | Path, class_names: Sequence[str] | None = N
         reader = csv.reader(file)
         header = next(reader, [])
         rows = [(reader.line_num, row) for row in reader if row]
-    labels, predicted, scores, problems = _columns(header)
+    columns = read_header(header)
+    problems = list(columns.problems)
     if not problems and not rows:
         problems.append("no videos below the header")
     if problems:
-        _refuse(csv_path, problems)
-    ids = _ids(header, rows, problems)
+        refuse(csv_path, problems)
+    ids, frames = read_ids(header, rows, problems, with_frames=columns.has_frames)
+    names = [column.removeprefix("label_") for column in columns.labels]
     if "label" in header:
-        names = [column.removeprefix("prob_") for column in scores] or class_names
-        if class_names and scores and list(class_names) != list(names):
+        names = [column.removeprefix("prob_") for column in columns.scores] or class_names
+        if class_names and columns.scores and list(class_names) != list(names):
             problems.append(f"line 1: classes {list(names)}, expected {list(class_names)}")
-        label_values = _classes(header, rows, "label", names, problems)
-        pred_values = _classes(header, rows, "pred", names, problems)
-        score_values = _numbers(header, rows, scores, problems) if scores else None
-    else:
-        names = [column.removeprefix("label_") for column in labels]
-        label_values = _numbers(header, rows, labels, problems)
-        pred_values = _numbers(header, rows, predicted, problems)
-        score_values = None
+    labels = read_values(header, rows, columns, "label", names, problems)
+    predicted = read_values(header, rows, columns, "pred", names, problems)
+    scores = read_numbers(header, rows, columns.scores, problems) if columns.scores else None
     if problems:
-        _refuse(csv_path, problems)
+        refuse(csv_path, problems)
     return Predictions(
-        ids=ids, labels=label_values, predicted=pred_values, scores=score_values, names=names
+        ids=ids,
+        labels=labels,
+        predicted=predicted,
+        scores=scores,
+        names=names,
+        heads=columns.heads or None,
+        frames=frames,
     )
 
 
@@ -226,90 +304,5 @@ def write_text_atomically(path: str | Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _columns(header: list[str]) -> tuple[list[str], list[str], list[str], list[str]]:
-    """Columns of labels, predictions and probabilities, and what is wrong with the header."""
-    problems = [f"line 1: column {c!r} twice" for c in sorted(set(header)) if header.count(c) > 1]
-    if "id" not in header:
-        problems.append("line 1: no column 'id'; a header id,label,pred,... is needed")
-    probabilities = [c for c in header if c.startswith("prob_")]
-    labels = [c for c in header if c == "label" or c.startswith("label_")]
-    predicted = [c for c in header if c == "pred" or c.startswith("pred_")]
-    if "label" in header or "pred" in header:
-        if labels != ["label"] or predicted != ["pred"]:
-            problems.append(f"line 1: columns {labels + predicted}, expected 'label' and 'pred'")
-    else:
-        predicted = [f"pred_{c.removeprefix('label_')}" for c in labels]
-        missing = [c for c in predicted if c not in header]
-        if not labels or missing or probabilities:
-            problems.append(
-                f"line 1: columns {header}; expected id,label,pred[,prob_<class>...] or "
-                "id,label_<dimension>...,pred_<dimension>..."
-            )
-    known = {"id", *labels, *predicted, *probabilities}
-    unknown = [c for c in header if c not in known]
-    if unknown and not problems:
-        problems.append(f"line 1: unknown columns {unknown}")
-    return labels, predicted, probabilities, problems
-
-
-def _ids(header: list[str], rows: list, problems: list[str]) -> list[str]:
-    ids, first_line = [], {}
-    for line, row in rows:
-        if len(row) != len(header):
-            problems.append(f"line {line}: {len(row)} columns, expected {len(header)}")
-            continue
-        name = row[header.index("id")]
-        if name in first_line:
-            problems.append(f"line {line}: {name!r} is already on line {first_line[name]}")
-        first_line.setdefault(name, line)
-        ids.append(name)
-    return ids
-
-
-def _classes(
-    header: list[str],
-    rows: list,
-    column: str,
-    names: Sequence[str] | None,
-    problems: list[str],
-) -> np.ndarray:
-    index_of = {name: index for index, name in enumerate(names or ())}
-    position, values = header.index(column), []
-    for line, row in rows:
-        if len(row) != len(header):
-            continue
-        text = row[position].strip()
-        value = int(text) if text.isdecimal() else index_of.get(text, -1)
-        if value < 0 or (names and value >= len(names)):
-            allowed = f"0..{len(names) - 1} or one of {list(names)}" if names else "0, 1, 2, ..."
-            problems.append(f"line {line}: {column} {text!r}, allowed: {allowed}")
-        values.append(value)
-    return np.array(values, dtype=np.int64)
-
-
-def _numbers(header: list[str], rows: list, columns: list[str], problems: list[str]) -> np.ndarray:
-    positions, values = [header.index(column) for column in columns], []
-    for line, row in rows:
-        if len(row) != len(header):
-            continue
-        values.append([])
-        for column, position in zip(columns, positions):
-            try:
-                value = float(row[position])
-            except ValueError:
-                value = math.nan
-            if not math.isfinite(value):
-                problems.append(f"line {line}: {column} {row[position]!r} is not a finite number")
-            values[-1].append(value)
-    return np.array(values, dtype=np.float64).reshape(len(values), len(columns))
-
-
 def _number(value: float) -> str:
     return format(float(value), ".9g")
-
-
-def _refuse(csv_path: Path, problems: list[str]) -> None:
-    shown = "\n  ".join(problems[:MAX_LISTED_PROBLEMS])
-    more = len(problems) - MAX_LISTED_PROBLEMS
-    rest = f"\n  and {more} more" if more > 0 else ""
-    raise PredictionFileError(f"{csv_path}: {len(problems)} problem(s)\n  {shown}{rest}")
