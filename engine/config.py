@@ -301,7 +301,15 @@ def finetuning_parser() -> Parser:
     group.add_argument("--nb_classes", type=int, help="classes (default: the data set's)")
     group.add_argument("--layer_decay", type=float, default=0.75, help="rate factor per layer")
     group.add_argument(
-        "--head_activation_func", choices=("sigmoid", "relu", "tanh"), help="after the head"
+        "--head_activation_func",
+        choices=("none", "sigmoid", "relu", "tanh"),
+        help="after the head (default: none)",
+    )
+    group.add_argument(
+        "--regression_loss",
+        choices=("mse", "ccc", "mse+ccc"),
+        default="mse",
+        help="for regressions: mean squared error, 1 - CCC over the batch, or their sum",
     )
     group.add_argument("--init_scale", type=float, default=0.001, help="scale of the new head")
     group.add_argument(
@@ -382,6 +390,12 @@ def _add_evaluation_flags(parser: Parser) -> None:
     group.add_argument("--short_side_size", type=int, default=None, help="must equal --input_size")
     group.add_argument("--test_num_segment", type=int, default=2, help="clips per video in time")
     group.add_argument("--test_num_crop", type=int, default=2, help="crops per clip")
+    group.add_argument(
+        "--average_by",
+        choices=("videos", "groups"),
+        default="videos",
+        help="what a prediction is about: a video, or its group in groups.csv beside the CSVs",
+    )
     group.add_argument("--num_segments", type=int, default=1, help=argparse.SUPPRESS)
     group.add_argument(
         "--val_metric",
