@@ -99,7 +99,14 @@ class MaskedAutoencoder(nn.Module):
         init_linear_and_norm(self)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
-    def forward(self, clip: Tensor, mask: Tensor, *, num_visible: int | None = None) -> Tensor:
+    def forward(
+        self,
+        clip: Tensor,
+        mask: Tensor,
+        *,
+        num_visible: int | None = None,
+        predicted: Tensor | None = None,
+    ) -> Tensor:
         """Reconstruct the masked tubelets.
 
         Args:
@@ -107,6 +114,8 @@ class MaskedAutoencoder(nn.Module):
             mask: (B, N) bool, True = hidden, the same number in each row.
             num_visible: visible tokens per row; if given, the mask is trusted and nothing
                 synchronises with the host. If None it is counted and the mask is checked.
+            predicted: (B, M') int64 indices of masked tokens; the decoder sees and predicts only
+                these (a change of the published recipe). None: all masked tokens.
 
         Returns:
             (B, M, P): the predicted values of the masked tokens, in token order; values ordered
@@ -118,6 +127,7 @@ class MaskedAutoencoder(nn.Module):
         if num_visible is None:
             self.encoder.check_mask(mask)
         visible, masked = split_mask(mask, num_visible)
+        masked = masked if predicted is None else predicted
         return self.decode(self.encode(clip, visible), visible, masked)
 
     def encode(self, clip: Tensor, visible: Tensor | None = None) -> Tensor:
