@@ -228,6 +228,13 @@ def pretraining_parser() -> Parser:
         "--part_apply_symmetry", choices=("global", "local"), help="show one half of the face only"
     )
     group.add_argument(
+        "--decoder_mask_share",
+        type=_share,
+        default=1.0,
+        metavar="SHARE",
+        help="share of the masked tokens that is decoded; below 1 changes the recipe, for speed",
+    )
+    group.add_argument(
         "--normlize_target",
         type=_boolean,
         nargs="?",
@@ -427,6 +434,13 @@ def _add_evaluation_flags(parser: Parser) -> None:
         default=["npz"],
         help="files of --save_feature; parquet needs pyarrow",
     )
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} must be above 0 and at most 1")
+    return value
 
 
 def _boolean(text: str) -> bool:

@@ -103,6 +103,7 @@ def _objective(flags: argparse.Namespace, model, masking) -> MaskedReconstructio
     return MaskedReconstruction(
         tubelet=model.tubelet,
         num_visible=masking.num_visible,
+        decoder_mask_share=flags.decoder_mask_share,
         normalise=flags.normlize_target,
         group_frames=flags.frame_diff_group_size if motion else None,
         motion_weight=flags.target_diff_weight if motion else None,
@@ -155,7 +156,9 @@ def _training(flags, workers, model, objective, masking, annotations, window, pr
     settings = parameter_settings(model, weight_decay=flags.weight_decay, layer_decay=None)
 
     def loss_of(wrapped, part, draws):
-        return objective(wrapped, part, device=workers.device, autocast=precision.autocast)
+        return objective(
+            wrapped, part, device=workers.device, autocast=precision.autocast, draws=draws
+        )
 
     return Training(
         flags=flags,
