@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -137,3 +138,26 @@ def test_tables():
     ]  # fmt: skip
     timing = common.measure(lambda: sum(range(1000)), repeats=3)
     assert len(timing.wall) == len(timing.cpu) == 3 and timing.median("wall") > 0
+
+
+def test_a_part_of_the_masked_tokens_can_be_decoded():
+    """Another part in every step, the same for the same draws; all of them is the usual loss."""
+    model = models.create_model("pretrain_svfap_tiny_patch8_64")
+    mask, visible = steps.masks(model, 3, 0.75)
+    batch = {"clip": steps.uint8_clips(model, 3), "mask": mask}
+    half = MaskedReconstruction(tubelet=model.tubelet, num_visible=visible, decoder_mask_share=0.5)
+    masked = torch.stack([row.nonzero().squeeze(1) for row in mask])
+    parts = [half.part_of(masked, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(parts[0], parts[1]) and not torch.equal(parts[0], parts[2])
+    assert parts[0].shape == (3, 192)
+    for part, row in zip(parts[0], mask):
+        assert row[part].all() and (part.diff() > 0).all()
+    options = {"device": CPU, "autocast": Precision("cpu", None).autocast}
+    loss = half(model, batch, draws=np.random.default_rng(0), **options)
+    prediction = model(
+        transforms.normalize(transforms.to_float(batch["clip"])), mask, predicted=parts[0]
+    )
+    targets = half.targets(transforms.to_float(batch["clip"]), parts[0])
+    torch.testing.assert_close(loss, half.loss(prediction, targets))
+    loss.backward()
+    assert model.encoder.blocks[0].mlp.fc1.weight.grad.abs().sum() > 0
