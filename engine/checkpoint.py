@@ -69,6 +69,8 @@ def pack(
     global_batch,
     class_names,
     chosen_on: str | None = None,
+    task: str | None = None,
+    heads: dict[str, list[str]] | None = None,
 ) -> dict:
     """Everything a run needs to go on, and everything evaluation needs to know.
 
@@ -88,6 +90,8 @@ def pack(
         "flags": flags,
         "global_batch": global_batch,
         "class_names": class_names,
+        "task": task,
+        "heads": heads,
         "chosen_on": chosen_on,
         "saved_at": time.time(),
     }

@@ -18,7 +18,7 @@ from engine.errors import UnreadableInEvaluationError
 from engine.features import StageRecorder, write_features
 from engine.log import Progress
 from engine.precision import Precision
-from engine.predictions import from_scores, write_metrics, write_predictions
+from engine.predictions import Predictions, score_names, write_metrics, write_predictions
 from engine.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -29,12 +29,22 @@ class Evaluated:
     """Scores of a whole annotation file, in its order.
 
     Attributes:
+        ids: what the rows are about: videos, or groups of them.
+        labels: theirs.
         scores: (n, num_outputs) mean over each video's views.
         features: name -> (n, D), mean over each video's views (`engine.features`), or None.
+        frames: (n,) where a row is one frame of a video; else None.
     """
 
+    ids: Sequence[str]
+    labels: np.ndarray
     scores: np.ndarray
     features: dict[str, np.ndarray] | None
+    frames: np.ndarray | None = None
+
+    def predictions(self, task: Task) -> Predictions:
+        """With the task's names and, by `.metrics()`, its metrics."""
+        return task.predictions(self.ids, self.labels, self.scores, self.frames)
 
 
 @torch.inference_mode()
@@ -43,7 +53,7 @@ def evaluate(
     loader: torch.utils.data.DataLoader,
     task: Task,
     *,
-    num_videos: int,
+    annotations: Annotations,
     workers: Workers,
     precision: Precision,
     title: str = "evaluation",
@@ -55,7 +65,7 @@ def evaluate(
         model: fine-tuning model, not wrapped; each process runs its own videos.
         loader: batches of views of this process's videos.
         task: turns outputs into scores.
-        num_videos: videos of all processes together.
+        annotations: the videos of all processes together.
         workers: processes and device.
         precision: number format.
         title: what the progress shows.
@@ -78,7 +88,7 @@ def evaluate(
     last_report = begun = time.monotonic()
     for batch in loader:
         progress.step(time.monotonic() - begun)
-        _note_problems(batch["notes"], unreadable)
+        note_problems(batch["notes"], unreadable)
         clip = batch["clip"].to(workers.device, non_blocking=True)
         with precision.autocast(), recorder if with_features else nullcontext():
             pixels = transforms.normalize(transforms.to_float(clip))
@@ -92,11 +102,12 @@ def evaluate(
             progress.report(workers.device)
             last_report = begun
     progress.close()
-    _raise_unreadable(unreadable, workers)
-    return _pool(sums, num_videos, workers, recorder if with_features else None)
+    raise_unreadable(unreadable, workers)
+    return _pool(sums, annotations, workers, recorder if with_features else None)
 
 
-def _note_problems(notes: list, unreadable: list[tuple[str, str]]) -> None:
+def note_problems(notes: list, unreadable: list[tuple[str, str]]) -> None:
+    """Collect unreadable videos; say what else is wrong with the videos of a batch."""
     for note in notes:
         if note.status == "unreadable":
             unreadable.append((note.path, note.reason))
@@ -115,7 +126,8 @@ def _add_views(sums: dict, batch: dict, scores: np.ndarray, features: np.ndarray
             total[2] = total[2] + weight * features[row]
 
 
-def _raise_unreadable(unreadable: list[tuple[str, str]], workers: Workers) -> None:
+def raise_unreadable(unreadable: list[tuple[str, str]], workers: Workers) -> None:
+    """Raise UnreadableInEvaluationError on every process if any had unreadable videos."""
     bad = sorted({item for part in workers.gather(unreadable) for item in part})
     if bad:
         listed = "\n".join(f"  {path}: {reason}" for path, reason in bad)
@@ -126,9 +138,10 @@ def _raise_unreadable(unreadable: list[tuple[str, str]], workers: Workers) -> No
 
 
 def _pool(
-    sums: dict, num_videos: int, workers: Workers, recorder: StageRecorder | None
+    sums: dict, annotations: Annotations, workers: Workers, recorder: StageRecorder | None
 ) -> Evaluated:
     """Put all processes' videos into the order of the annotation file."""
+    num_videos = len(annotations)
     pooled: dict[int, list] = {}
     for part in workers.gather(sums):
         twice = pooled.keys() & part.keys()
@@ -142,12 +155,13 @@ def _pool(
         # A process without videos has seen no features and does not know their widths.
         recorder.widths = next(filter(None, workers.gather(recorder.widths)))
         features = recorder.split(features)
-    return Evaluated(scores=scores, features=features)
+    return Evaluated(
+        ids=list(annotations.ids), labels=annotations.labels, scores=scores, features=features
+    )
 
 
 def write_results(
     evaluated: Evaluated,
-    annotations: Annotations,
     task: Task,
     *,
     output_dir: Path,
@@ -160,8 +174,7 @@ def write_results(
     """Compute metrics and write `metrics.json`, `pred.csv` and, if there, the features.
 
     Args:
-        evaluated: scores in the order of `annotations`.
-        annotations: ids and labels.
+        evaluated: scores, ids and labels.
         task: computes the metrics.
         output_dir: run directory; it must exist.
         weights: which weights these are ("last", "best", "ema", or a file).
@@ -173,22 +186,21 @@ def write_results(
     Returns:
         The metrics.
     """
-    metrics = task.metrics(annotations.labels, evaluated.scores)
+    predictions = evaluated.predictions(task)
+    metrics = predictions.metrics()
     if chosen_on:
         metrics["chosen_on"] = chosen_on
     if note:
         metrics["notes"] = [*metrics.get("notes", []), note]
-    predictions = from_scores(
-        annotations.ids, annotations.labels, evaluated.scores, names=task.names
-    )
     write_predictions(output_dir / "pred.csv", predictions)
     if evaluated.features is not None:
         write_features(
             output_dir,
-            ids=annotations.ids,
-            labels=annotations.labels,
+            ids=evaluated.ids,
+            labels=evaluated.labels,
             scores=evaluated.scores,
-            names=task.names,
+            names=score_names(predictions),
+            label_names=task.names,
             features=evaluated.features,
             formats=feature_formats,
         )

@@ -72,6 +72,7 @@ def write_features(
     labels: np.ndarray,
     scores: np.ndarray,
     names: Sequence[str],
+    label_names: Sequence[str] | None = None,
     features: dict[str, np.ndarray],
     formats: Sequence[str] = ("npz",),
 ) -> list[Path]:
@@ -84,9 +85,10 @@ def write_features(
     Args:
         folder: run directory; it must exist.
         ids: n videos.
-        labels: (n,) classes or (n, L) numbers.
+        labels: (n,) classes, (n, L) numbers or (n, H) classes of several heads.
         scores: (n, C) probabilities or predicted values.
         names: C class or dimension names.
+        label_names: names of the labels' columns; default: `names`.
         features: name -> (n, D).
         formats: of `FORMATS`; parquet needs pandas and pyarrow.
 
@@ -108,7 +110,8 @@ def write_features(
             if suffix == "npz":
                 _write_npz(temporary, ids, labels, scores, names, features)
             else:
-                _write_parquet(temporary, ids, labels, scores, names, features)
+                columns = label_names or names
+                _write_parquet(temporary, ids, labels, scores, names, columns, features)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -146,7 +149,7 @@ def _write_npz(path: Path, ids, labels, scores, names, features) -> None:
         )
 
 
-def _write_parquet(path: Path, ids, labels, scores, names, features) -> None:
+def _write_parquet(path: Path, ids, labels, scores, names, label_names, features) -> None:
     import pandas
 
     columns: dict[str, object] = {"id": list(ids)}
@@ -154,7 +157,7 @@ def _write_parquet(path: Path, ids, labels, scores, names, features) -> None:
     if labels.ndim == 1:
         columns["label"] = labels
     else:
-        columns |= {f"label_{name}": labels[:, i] for i, name in enumerate(names)}
+        columns |= {f"label_{name}": labels[:, i] for i, name in enumerate(label_names)}
     columns |= {f"score_{n}": np.asarray(scores)[:, i] for i, n in enumerate(names)}
     columns |= {name: list(value.astype(np.float32)) for name, value in features.items()}
     pandas.DataFrame(columns).to_parquet(path, index=False)

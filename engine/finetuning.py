@@ -64,7 +64,8 @@ def _train_and_test(setting: Setting) -> dict | None:
         return None
     resume = rundir.find_checkpoint(flags)
     facts = {"model": setting.model.config, "global_batch": batch, "face_window": setting.window,
-             "class_names": setting.task.names, "best_chosen_on": parts.chosen_on}  # fmt: skip
+             "task": setting.kind, "class_names": setting.task.names,
+             "best_chosen_on": parts.chosen_on}  # fmt: skip
     output_dir = rundir.open_run(flags, workers, facts)
     if output_dir and workers.is_main:
         parts.write_carved(output_dir)
@@ -155,6 +156,8 @@ def _training(
         ),
         average=create_average(model, flags.model_ema_decay) if flags.model_ema else None,
         class_names=list(setting.task.names),
+        task=setting.kind,
+        heads=setting.heads,
         chosen_on=parts.chosen_on,
     )  # fmt: skip
 
@@ -163,12 +166,10 @@ def _validate(setting: Setting, run: Training, val_set: Annotations) -> dict:
     """Metrics on the middle clips of the validation part; keeps the best weights."""
     model = run.average.module if run.average else setting.model
     evaluated = setting.evaluate(model, val_set, middle=True, title="validation")
-    loss = setting.task.loss(evaluated.scores, val_set.labels)
-    metrics = setting.task.metrics(val_set.labels, evaluated.scores)
+    loss = setting.task.loss(evaluated.scores, evaluated.labels)
+    metrics = evaluated.predictions(setting.task).metrics()
     line = {"val_loss": loss} | {
-        f"val_{name}": value
-        for name, value in (metrics | metrics.get("mean", {})).items()
-        if isinstance(value, float)
+        f"val_{name}": value for name, value in metrics.items() if isinstance(value, float)
     }
     chosen = setting.flags.val_metric or setting.task.default_metric
     chosen = ALIASES.get(chosen, chosen)
@@ -217,25 +218,22 @@ def _report(setting: Setting, model, annotations, split, weights, chosen_on, out
         note = f"best weights, chosen on {chosen_on}"
         note += ": too good to report" * (chosen_on == selection.TEST_PART)
     evaluated = setting.evaluate(model, annotations, middle=False, title=split)
-    metrics = setting.task.metrics(annotations.labels, evaluated.scores)
+    metrics = evaluated.predictions(setting.task).metrics()
     if setting.workers.is_main and output_dir:
         metrics = write_results(
-            evaluated, annotations, setting.task, output_dir=output_dir, weights=weights,
+            evaluated, setting.task, output_dir=output_dir, weights=weights,
             split=split, note=note, chosen_on=chosen_on,
             feature_formats=setting.flags.feature_format,
         )  # fmt: skip
-        if setting.kind == "classification":
-            plots.plot_confusion_matrix(
-                metrics, setting.task.names, output_dir / "confusion_matrix.png"
-            )
+        plots.plot_confusion_matrices(metrics, output_dir)
         if (output_dir / "log.jsonl").exists():
             plots.plot_curves(output_dir / "log.jsonl", output_dir / "curves.png")
         if setting.flags.report:
             write_report(output_dir)
     if setting.workers.is_main:
-        summary = metrics.get("mean", metrics)
-        shown = "  ".join(f"{k} {v:.4f}" for k, v in summary.items() if isinstance(v, float))
-        logger.info("%s (%s weights, %d videos): %s", split, weights, len(annotations), shown)
+        shown = "  ".join(f"{k} {v:.4f}" for k, v in metrics.items() if isinstance(v, float))
+        logger.info("%s (%s weights, %d %s): %s", split, weights, metrics["num_videos"],
+                    setting.flags.average_by, shown)  # fmt: skip
         if metrics.get("absent_classes"):
             logger.warning("no videos of %s: left out of UAR", metrics["absent_classes"])
         if note:
@@ -281,18 +279,29 @@ def _evaluate_only(setting: Setting, path: str, content: dict) -> dict:
     )
 
 
+def _protocol(setting: Setting) -> str:
+    """What a test looks at, in words."""
+    flags = setting.flags
+    if setting.task.frame_level:
+        steps = setting.model.output_steps
+        return f"all frames: windows that overlap by half, {steps} outputs per window"
+    views = f"{flags.test_num_segment} segments x {flags.test_num_crop} crops (equal views are "
+    averaged = "; mean over the clips of a group" * (flags.average_by == "groups")
+    return f"{views}computed once){averaged}"
+
+
 def _plan(setting: Setting, parts: selection.Parts, batch: int, steps: int) -> dict:
     flags, model = setting.flags, setting.model
     cost = plan.clip_cost(model)
     peak, final, _ = build.peak_rates(flags, batch)
     return plan.model_rows(model, cost, flags, setting.precision, batch) | {
         "data set": flags.data_set or "custom",
-        "task": f"{setting.kind}: {', '.join(setting.task.names)}",
+        "task": f"{setting.kind}: {', '.join(setting.task.names)}"
+        + (f"; {setting.task.remark}" * bool(setting.task.remark)),
         "training": f"{len(parts.train)} videos"
         + (f", classes balanced by {flags.class_balanced}" * (flags.class_balanced != "none")),
         "validation": parts.describe_validation(),
-        "test": f"{len(parts.test)} videos, {flags.test_num_segment} segments x "
-        f"{flags.test_num_crop} crops (equal views are computed once)",
+        "test": f"{len(parts.test)} videos, {_protocol(setting)}",
         "face window": setting.window or "whole frame",
         "weights": flags.finetune or "random",
         "steps": f"{steps} per epoch, {flags.epochs} epochs",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import binomtest
 
+from engine.metrics import HEADLINE_METRICS
 from engine.predictions import Predictions
 
 NUM_RESAMPLES = 10_000
@@ -30,10 +31,11 @@ class PairedTest:
         second: metric -> value of the second.
         intervals: metric -> (low, high) of first minus second.
         p_values: metric -> two-sided bootstrap p of no difference.
-        only_first_right: videos that only the first system classifies right; None in regression.
-        only_second_right: videos that only the second classifies right; None in regression.
+        only_first_right: videos that only the first system classifies right; None in regression
+            and with several heads.
+        only_second_right: videos that only the second classifies right; None likewise.
         mcnemar_p: exact two-sided McNemar test on those two counts; it treats videos as
-            independent. None in regression.
+            independent. None likewise.
     """
 
     first: dict[str, float]
@@ -56,6 +58,7 @@ def bootstrap_intervals(
     """Percentile bootstrap intervals of all metrics of a set of predictions.
 
     A resample without videos of some class leaves that class out of its UAR, as the metric does.
+    Where rows are frames, whole videos are resampled.
 
     Args:
         predictions: n videos.
@@ -66,14 +69,15 @@ def bootstrap_intervals(
 
     Returns:
         Metric -> (low, high). Classification: uar, war, weighted_f1, micro_f1, macro_f1 and
-        recall_<class index> of every class with videos; regression: pcc, ccc, mae, accuracy.
+        recall_<class index> of every class with videos; of several heads the means of the first
+        five; regression: pcc, ccc, mae, accuracy.
 
     Raises:
         ValueError: subjects do not match the videos, or numbers out of range.
     """
     _check_options(num_resamples, confidence)
     rows, codes, statistic = _summands([predictions])
-    units, counts = _units(rows, codes, subjects)
+    units, counts = _units(rows, codes, _resampled(predictions, subjects))
     values: dict[str, list] = {}
     for sums in _resampled_sums(units, counts, num_resamples, seed):
         for name, batch in statistic(sums).items():
@@ -114,7 +118,7 @@ def paired_test(
     _check_options(num_resamples, confidence)
     _require_same_videos(first, second)
     rows, codes, statistic = _summands([first, second])
-    units, counts = _units(rows, codes, subjects)
+    units, counts = _units(rows, codes, _resampled(first, subjects))
     half = rows.shape[1] // 2
     differences: dict[str, list] = {}
     for sums in _resampled_sums(units, counts, num_resamples, seed):
@@ -130,7 +134,7 @@ def paired_test(
         intervals={name: _percentiles(values, confidence) for name, values in joined.items()},
         p_values={name: _two_sided_p(values) for name, values in joined.items()},
     )
-    return test if first.task == "regression" else _with_mcnemar(test, first, second)
+    return _with_mcnemar(test, first, second) if first.task == "classification" else test
 
 
 def classification_from_counts(counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -184,18 +188,42 @@ def regression_from_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
 def _summands(
     systems: Sequence[Predictions],
 ) -> tuple[np.ndarray, np.ndarray | None, Callable[[np.ndarray], dict[str, np.ndarray]]]:
-    """Per-video summands (n, K), a code for equal rows, and metrics of summed rows of a system."""
+    """Per-video summands (n, K), codes of equal rows, and metrics of summed rows of a system."""
     if systems[0].task == "regression":
         num_dimensions = systems[0].labels.shape[1]
         rows = np.concatenate([_regression_rows(system) for system in systems], axis=1)
         shape = (-1, num_dimensions, len(REGRESSION_SUMS))
         return rows, None, lambda sums: regression_from_sums(sums.reshape(shape))
-    num_classes = max(_num_classes(system) for system in systems)
-    cells = [system.labels * num_classes + system.predicted for system in systems]
-    rows = np.concatenate([np.eye(num_classes**2)[cell] for cell in cells], axis=1)
-    code = np.ravel_multi_index(cells, [num_classes**2] * len(cells))
-    shape = (-1, num_classes, num_classes)
-    return rows, code, lambda sums: classification_from_counts(sums.reshape(shape))
+    # One classification per system, or one per system and head.
+    parts = [list(system.parts().values()) or [system] for system in systems]
+    sizes = [max(map(_num_classes, of_head)) for of_head in zip(*parts)]
+    cells = [
+        part.labels * size + part.predicted
+        for own in parts
+        for part, size in zip(own, sizes, strict=True)
+    ]
+    widths = [size**2 for size in sizes] * len(systems)
+    rows = np.concatenate(
+        [np.eye(width)[cell] for cell, width in zip(cells, widths, strict=True)], axis=1
+    )
+    return rows, np.stack(cells, axis=1), lambda sums: _from_counts(sums, sizes)
+
+
+def _from_counts(sums: np.ndarray, sizes: Sequence[int]) -> dict[str, np.ndarray]:
+    """Metrics of confusion matrices side by side (R, K); of several heads the means."""
+    blocks = np.split(sums, np.cumsum([size**2 for size in sizes])[:-1], axis=1)
+    of_heads = [
+        classification_from_counts(block.reshape(-1, size, size))
+        for block, size in zip(blocks, sizes, strict=True)
+    ]
+    if len(of_heads) == 1:
+        return of_heads[0]
+    return {name: np.mean([own[name] for own in of_heads], axis=0) for name in HEADLINE_METRICS}
+
+
+def _resampled(predictions: Predictions, subjects: Sequence[str] | None) -> Sequence[str] | None:
+    """What a row belongs to: its subject, or its video where rows are frames."""
+    return predictions.ids if subjects is None and predictions.frames is not None else subjects
 
 
 def _regression_rows(predictions: Predictions) -> np.ndarray:
@@ -229,7 +257,7 @@ def _units(
     if codes is None:
         return rows, np.ones(len(rows))
     # Videos with the same label and prediction are interchangeable: far fewer units to draw.
-    _, first, counts = np.unique(codes, return_index=True, return_counts=True)
+    _, first, counts = np.unique(codes, axis=0, return_index=True, return_counts=True)
     return rows[first], counts
 
 
@@ -275,7 +303,7 @@ def _with_mcnemar(test: PairedTest, first: Predictions, second: Predictions) -> 
 
 
 def _require_same_videos(first: Predictions, second: Predictions) -> None:
-    if list(first.ids) != list(second.ids):
+    if first.keys != second.keys:
         raise ValueError("the two sets of predictions are of different videos or in other order")
     if first.task != second.task or not np.array_equal(first.labels, second.labels):
         raise ValueError("the two sets of predictions disagree about the labels")

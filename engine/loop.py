@@ -53,6 +53,8 @@ class Training:
         position: where the run stands.
         class_names: stored in checkpoints.
         chosen_on: what the best weights are chosen on, in words; stored in checkpoints.
+        task: what the labels are; stored in checkpoints.
+        heads: class names of each head; stored in checkpoints.
     """
 
     flags: argparse.Namespace
@@ -71,6 +73,8 @@ class Training:
     position: Position = field(default_factory=Position)
     class_names: list[str] | None = None
     chosen_on: str | None = None
+    task: str | None = None
+    heads: dict[str, list[str]] | None = None
 
     def __post_init__(self) -> None:
         """Wrap the model for several processes and make the gradient scaler."""
@@ -108,6 +112,8 @@ class Training:
             global_batch=self.global_batch,
             class_names=self.class_names,
             chosen_on=self.chosen_on,
+            task=self.task,
+            heads=self.heads,
         )
         self.last_saved = self.output_dir / name
         checkpoint.write_atomically(content, self.last_saved)

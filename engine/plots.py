@@ -149,6 +149,19 @@ def plot_confusion_matrix(
     save_figure(confusion_figure(metrics, names), out_png)
 
 
+def plot_confusion_matrices(metrics: dict, folder: str | Path) -> None:
+    """Draw what there is: `confusion_matrix.png`, or one file per head; nothing in regression.
+
+    Args:
+        metrics: of an evaluation.
+        folder: gets `confusion_matrix.png` or `confusion_matrix_<head>.png`.
+    """
+    if "confusion_matrix" in metrics:
+        plot_confusion_matrix(metrics, None, Path(folder) / "confusion_matrix.png")
+    for head, own in metrics.get("per_head", {}).items():
+        plot_confusion_matrix(own, None, Path(folder) / f"confusion_matrix_{head}.png")
+
+
 def confusion_figure(
     metrics: dict,
     class_names: Sequence[str] | None = None,

@@ -179,10 +179,10 @@ class Predictor:
         self.model = load_model(content, checkpoint, model_name, averaged=averaged)
         flags = dict(content["flags"]) if isinstance(content.get("flags"), dict) else {}
         spec = _spec(data_set or flags.get("data_set"))
-        names = class_names or content.get("class_names") or (spec and spec.class_names)
+        names = class_names or _stated_names(content) or (spec and spec.class_names)
         self.names = _checked_names(names, self.model.config["num_classes"])
         self.kind = _kind(content, flags, spec)
-        self.task = _task(self.kind, flags, self.names)
+        self.task = _task(self.kind, flags, self.names, content.get("heads"))
         self.options = sliding_options(self.model, options, flags, spec)
         self._detector: FaceDetector | None = create_detector() if options.crop else None
         self.model.to(self.device).eval()
@@ -372,6 +372,14 @@ def _kind(content: dict, flags: dict, spec: DatasetSpec | None) -> str:
     return beside.task if beside else "classification"
 
 
+def _stated_names(content: dict) -> Sequence[str] | None:
+    """A name for each output, as the checkpoint says: classes, dimensions, or <head>_<class>."""
+    heads = content.get("heads")
+    if not heads:
+        return content.get("class_names")
+    return [f"{head}_{name}" for head, names in heads.items() for name in names]
+
+
 def _checked_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
     if not names:
         return tuple(map(str, range(count)))
@@ -383,9 +391,9 @@ def _checked_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _task(kind: str, flags: dict, names: Sequence[str]) -> Task:
+def _task(kind: str, flags: dict, names: Sequence[str], heads: dict | None) -> Task:
     """The task, with the checkpoint's flags over the defaults."""
     defaults = finetuning_parser().parse_args([])
     for name, value in flags.items():
         setattr(defaults, name, value)
-    return create_task(kind, argparse.Namespace(**vars(defaults)), list(names))
+    return create_task(kind, argparse.Namespace(**vars(defaults)), list(names), heads)

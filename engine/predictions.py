@@ -12,7 +12,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ __all__ = [
     "from_scores",
     "read_metrics",
     "read_predictions",
+    "score_names",
     "write_metrics",
     "write_predictions",
     "write_text_atomically",
@@ -112,6 +113,23 @@ class Predictions:
             names=list(self.heads[name]),
         )
 
+    def parts(self) -> dict[str, "Predictions"]:
+        """Single heads or dimensions by name; empty where there is only one."""
+        if self.heads:
+            return {name: self.head(name) for name in self.heads}
+        if self.task == "classification" or self.labels.shape[1] < 2:
+            return {}
+        names = self.names or [str(i) for i in range(self.labels.shape[1])]
+        return {
+            name: replace(
+                self,
+                labels=self.labels[:, [column]],
+                predicted=self.predicted[:, [column]],
+                names=[name],
+            )
+            for column, name in enumerate(names)
+        }
+
     def metrics(self) -> dict:
         """The metrics of the task; of frames all are pooled, whichever video they are of."""
         if self.task == "multihead":
@@ -190,17 +208,19 @@ def write_predictions(csv_path: str | Path, predictions: Predictions) -> None:
     for values in (predictions.labels, predictions.predicted):
         blocks.append([[form(v) for v in row] for row in values.reshape(len(predictions), -1)])
     if predictions.scores is not None:
-        columns += [f"prob_{name}" for name in _score_names(predictions)]
+        columns += [f"prob_{name}" for name in score_names(predictions)]
         blocks.append([[_number(v) for v in row] for row in predictions.scores])
     writer.writerow(columns)
     writer.writerows([cell for part in parts for cell in part] for parts in zip(*blocks))
     write_text_atomically(csv_path, buffer.getvalue())
 
 
-def _score_names(predictions: Predictions) -> Sequence[str]:
+def score_names(predictions: Predictions) -> Sequence[str]:
+    """Names of the columns of `scores`, or of the values in regression."""
     if predictions.heads:
         return [f"{head}_{name}" for head, names in predictions.heads.items() for name in names]
-    return predictions.names or [str(i) for i in range(predictions.scores.shape[1])]
+    values = predictions.predicted if predictions.scores is None else predictions.scores
+    return predictions.names or [str(i) for i in range(values.shape[1])]
 
 
 def read_predictions(csv_path: str | Path, class_names: Sequence[str] | None = None) -> Predictions:

@@ -101,7 +101,7 @@ def extract(setting: Setting, annotations: Annotations, *, middle: bool, title: 
         setting.model,
         setting.views(annotations, middle=middle),
         _Unscored(),
-        num_videos=len(annotations),
+        annotations=annotations,
         workers=setting.workers,
         precision=setting.precision,
         title=title,

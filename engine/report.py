@@ -71,7 +71,7 @@ def write_report(folder: str | Path, subjects_csv: str | Path | None = None) -> 
     results = find_results([folder]) if evaluated else []
     folders = [folder] if is_run else [result.path.parent for result in results]
     runs = [_read_run(path) for path in folders]
-    data = [report_videos.read_data(run.flags) for run in runs]
+    data = [report_videos.read_data(r.flags, r.config.get("resolved", {})) for r in runs]
     names = [run.folder.resolve().name for run in runs]
     classes = runs[0].config.get("resolved", {}).get("class_names")
     artist = _Artist(folder / "figures")
@@ -165,6 +165,9 @@ def _evaluation(
     pooled = pool(results)
     if pooled.task == "classification":
         sections += _classes(pooled, data, artist, subjects_csv)
+    elif pooled.task == "multihead":
+        for head in pooled.heads:
+            sections += _classes(pooled.head(head), data, artist, subjects_csv, head)
     else:
         sections.append(_dimensions(pooled))
     return sections
@@ -195,6 +198,7 @@ def _classes(
     data: Sequence[dict],
     artist: _Artist,
     subjects_csv: str | Path | None,
+    head: str = "",
 ) -> list[str]:
     metrics = pooled.metrics()
     names = metrics["class_names"]
@@ -203,7 +207,7 @@ def _classes(
     per_class = [intervals.get(f"recall_{index}") for index in range(len(names))]
     matrices = [
         artist.show(
-            f"confusion_{panel}",
+            f"{head}_confusion_{panel}".lstrip("_"),
             plots.confusion_figure(metrics, names, panels=[panel]),
             f"Confusion matrix, {panel}",
         )
@@ -211,17 +215,20 @@ def _classes(
     ]
     recalls = metrics["per_class_recall"]
     figure = plots.recall_figure(names, recalls, per_class)
-    drawn = artist.show("recall", figure, "Recall of each class with 95 % intervals")
+    drawn = artist.show(
+        f"{head}_recall".lstrip("_"), figure, "Recall of each class with 95 % intervals"
+    )
     totals = np.sum(metrics["confusion_matrix"], axis=1)
     rows = [
         [name, str(total), _percent(recall), *map(_percent, interval or (None, None))]
         for name, total, recall, interval in zip(names, totals, recalls, per_class)
     ]
     listed = html.table(["class", "videos", "recall %", "low", "high"], rows)
+    title = f"{head}: " if head else ""
     return [
-        html.section("Confusion matrix", html.figures(matrices)),
-        html.section("Recall per class", html.figures([drawn, listed])),
-        report_videos.confused_section(pooled, metrics, data),
+        html.section(f"{title}Confusion matrix", html.figures(matrices)),
+        html.section(f"{title}Recall per class", html.figures([drawn, listed])),
+        report_videos.confused_section(pooled, metrics, data, title),
     ]
 
 

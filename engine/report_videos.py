@@ -16,11 +16,12 @@ MAX_EXAMPLES = 4
 THUMBNAIL_PX = 112
 
 
-def read_data(flags: dict) -> dict[str, Annotations]:
+def read_data(flags: dict, resolved: dict | None = None) -> dict[str, Annotations]:
     """The annotation files of a run, as far as they are still there and unbroken.
 
     Args:
         flags: of the run, from config.json.
+        resolved: the facts there; `task` and `class_names` say how to read the labels.
 
     Returns:
         Part ("train", "val", "test"; "videos" of a pre-training run) -> its rows.
@@ -35,8 +36,8 @@ def read_data(flags: dict) -> dict[str, Annotations]:
         files = {
             name: (tested if name == "test" else Path(place)) / f"{name}.csv" for name in SPLITS
         }
-    task = str(flags.get("task"))
-    kind = "pretrain" if "videos" in files else "classification"
+    resolved = resolved or {}
+    task = "pretrain" if "videos" in files else resolved.get("task", "classification")
     found = {}
     for name, path in files.items():
         if not path.is_file():
@@ -44,7 +45,8 @@ def read_data(flags: dict) -> dict[str, Annotations]:
         try:
             found[name] = read_annotations(
                 path,
-                task="regression" if "regression" in task else kind,
+                task="regression" if task == "multihead" else task,
+                names=resolved.get("class_names") or (),
                 data_root=flags.get("data_root"),
                 check_paths=False,
             )
@@ -70,7 +72,7 @@ def data_section(data: Sequence[dict[str, Annotations]], runs: Sequence[str], cl
     if len(data) == 1:
         rows, first = [["all", *totals[0]]], "class"
         labels = [data[0][part].labels if part in data[0] else np.zeros(0) for part in parts]
-        if classes and all(values.ndim == 1 for values in labels):
+        if classes and all(getattr(values, "ndim", 0) == 1 for values in labels):
             rows += [
                 [name, *(str((values == index).sum()) for values in labels)]
                 for index, name in enumerate(classes)
@@ -80,7 +82,10 @@ def data_section(data: Sequence[dict[str, Annotations]], runs: Sequence[str], cl
 
 
 def confused_section(
-    pooled: Predictions, metrics: dict, data: Sequence[dict[str, Annotations]]
+    pooled: Predictions,
+    metrics: dict,
+    data: Sequence[dict[str, Annotations]],
+    title: str = "",
 ) -> str:
     """The pairs of classes that take the largest share of a true class, with examples.
 
@@ -88,6 +93,7 @@ def confused_section(
         pooled: predictions of all test videos.
         metrics: theirs.
         data: from `read_data`; says where the videos lie.
+        title: in front of the section's.
     """
     counts = np.array(metrics["confusion_matrix"])
     names = metrics["class_names"]
@@ -102,7 +108,7 @@ def confused_section(
     for true, predicted in zip(*np.unravel_index(order, shares.shape)):
         if not shares[true, predicted]:
             continue
-        title = (
+        pair = (
             f"{names[true]} taken for {names[predicted]}: {counts[true, predicted]} of "
             f"{counts[true].sum()} videos ({100 * shares[true, predicted]:.0f} %)"
         )
@@ -110,8 +116,8 @@ def confused_section(
         if pooled.scores is not None:
             rows = rows[np.argsort(-pooled.scores[rows, predicted], kind="stable")]
         examples = [_example(pooled, row, path_of) for row in rows[:MAX_EXAMPLES].tolist()]
-        blocks.append(html.block(title, html.figures(examples, "thumbs")))
-    return html.section("Most confused", html.figures(blocks))
+        blocks.append(html.block(pair, html.figures(examples, "thumbs")))
+    return html.section(f"{title}Most confused", html.figures(blocks))
 
 
 def _example(pooled: Predictions, row: int, path_of: dict[str, str]) -> str:

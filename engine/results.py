@@ -83,16 +83,24 @@ def pool(results: Sequence[Result]) -> Predictions:
         if own is not None and list(own) != list(names[0]):
             raise ValueError(f"{result.path} has classes {list(own)}, others {list(names[0])}.")
     tasks = {part.task for part in parts}
-    if len(tasks) > 1:
-        raise ValueError("some predictions are of classes, others of numbers: pool one kind.")
+    if len(tasks) > 1 or len({part.frames is None for part in parts}) > 1:
+        raise ValueError(
+            f"predictions of different kinds ({', '.join(sorted(tasks))}; of videos or of frames): "
+            "pool one kind."
+        )
+    if any(dict(part.heads or {}) != dict(parts[0].heads or {}) for part in parts):
+        raise ValueError("the heads have different classes: pool one kind.")
     _require_disjoint(results)
     scores = [part.scores for part in parts]
+    of_frames = parts[0].frames is not None
     return Predictions(
         ids=[video for part in parts for video in part.ids],
         labels=np.concatenate([part.labels for part in parts]),
         predicted=np.concatenate([part.predicted for part in parts]),
         scores=None if any(s is None for s in scores) else np.concatenate(scores),
         names=names[0] if names else None,
+        heads=parts[0].heads,
+        frames=np.concatenate([part.frames for part in parts]) if of_frames else None,
     )
 
 
@@ -156,20 +164,22 @@ def align(first: Predictions, second: Predictions) -> tuple[Predictions, Predict
     Raises:
         ValueError: other videos, labels or classes; the message lists some.
     """
-    row_of = {video: row for row, video in enumerate(second.ids)}
-    known = set(first.ids)
-    only_first = [video for video in first.ids if video not in row_of]
-    only_second = [video for video in second.ids if video not in known]
+    row_of = {key: row for row, key in enumerate(second.keys)}
+    known = set(first.keys)
+    only_first = [key for key in first.keys if key not in row_of]
+    only_second = [key for key in second.keys if key not in known]
     if only_first or only_second:
         raise ValueError(
             "a paired comparison needs the same videos in both: "
             f"{len(only_first)} only in the first ({_some(only_first)}), "
             f"{len(only_second)} only in the second ({_some(only_second)})."
         )
+    if (first.heads or {}) != (second.heads or {}):
+        raise ValueError(f"heads differ: {first.heads} and {second.heads}.")
     named = first.names is not None and second.names is not None
     if named and list(first.names) != list(second.names):
         raise ValueError(f"classes differ: {list(first.names)} and {list(second.names)}.")
-    order = np.array([row_of[video] for video in first.ids])
+    order = np.array([row_of[key] for key in first.keys])
     labels = second.labels[order]
     if labels.shape != first.labels.shape:
         raise ValueError("one predicts classes, the other numbers, or other dimensions.")
@@ -183,6 +193,8 @@ def align(first: Predictions, second: Predictions) -> tuple[Predictions, Predict
         predicted=second.predicted[order],
         scores=None if second.scores is None else second.scores[order],
         names=second.names if second.names is not None else first.names,
+        heads=second.heads,
+        frames=first.frames,
     )
     return first, aligned
 

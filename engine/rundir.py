@@ -20,7 +20,7 @@ OPERATIONAL = {
     "batch_size", "update_freq", "data_root", "data_path", "explicit", "max_steps", "finetune",
     "eval", "eval_data_path", "eval_split", "test_weights", "dist_eval", "save_feature",
     "test_num_segment", "test_num_crop", "val_metric", "disable_eval_during_finetuning",
-    "model_key", "model_prefix", "short_side_size", "train_interpolation", "crop_pct",
+    "model_key", "model_prefix", "short_side_size", "train_interpolation", "crop_pct", "average_by",
     *config.OBSOLETE_FLAGS,
 }  # fmt: skip
 

@@ -11,9 +11,12 @@ from datasets import clips
 from datasets.annotations import Annotations, read_annotations
 from datasets.catalog import DatasetSpec
 from datasets.classes import LabelNames, read_classes
+from datasets.frame_views import WINDOWS_PER_ITEM, FrameViews
 from engine import build
 from engine.distributed import Workers
 from engine.evaluate import Evaluated, evaluate
+from engine.evaluate_frames import evaluate_frames
+from engine.groups import GROUPS_FILE, average_by_group, read_groups
 from engine.precision import Precision, choose_precision
 from engine.tasks import Task, create_task
 
@@ -29,56 +32,78 @@ class Setting:
     task: Task
     kind: str
     window: tuple[int, int, int, int] | None
+    heads: dict[str, list[str]] | None = None
 
     def read(self, split: str, folder: str | None = None) -> Annotations | None:
         """Annotations of a split; None where the data set has no such file."""
         path = Path(folder or self.flags.data_path) / f"{split}.csv"
         if not path.exists() and split == "val":
             return None
-        classes = self.task.num_outputs if self.kind == "classification" else None
+        classes = {
+            "classification": self.task.num_outputs,
+            "multihead": [len(names) for names in (self.heads or {}).values()],
+        }
         return read_annotations(
             path,
             task=self.kind,
-            num_classes=classes,
-            num_labels=None if classes else self.task.num_outputs,
+            num_classes=classes.get(self.kind),
+            num_labels=self.task.num_outputs if self.kind == "regression" else None,
+            names=self.task.names,
             data_root=self.flags.data_root,
             check_paths=self.flags.check_paths,
         )
 
     def views(self, annotations: Annotations, *, middle: bool):
-        """Loader of evaluation views: the middle clip, or those of the test protocol."""
-        dataset = clips.EvalViews(
-            annotations=annotations,
-            clip_frames=self.model.num_frames,
-            stride=self.flags.sampling_rate,
-            size=self.model.img_size,
-            num_segments=1 if middle else self.flags.test_num_segment,
-            num_crops=1 if middle else self.flags.test_num_crop,
-            middle=middle,
-            face_window=self.window,
-            backend=self.flags.reader,
-            rank=self.workers.rank,
-            world_size=self.workers.world_size,
-        )
+        """Loader of evaluation views: the middle clip, or those of the test protocol.
+
+        Where frames have labels: windows over the whole video, which overlap by half in the test.
+        """
+        batch_size = self.flags.batch_size
+        source = {
+            "annotations": annotations,
+            "clip_frames": self.model.num_frames,
+            "stride": self.flags.sampling_rate,
+            "size": self.model.img_size,
+            "face_window": self.window,
+            "backend": self.flags.reader,
+            "rank": self.workers.rank,
+            "world_size": self.workers.world_size,
+        }
+        if self.task.frame_level:
+            span = self.model.num_frames * self.flags.sampling_rate
+            dataset = FrameViews(**source, window_stride=span if middle else max(1, span // 2))
+            batch_size = max(1, batch_size // WINDOWS_PER_ITEM)
+        else:
+            dataset = clips.EvalViews(
+                **source,
+                num_segments=1 if middle else self.flags.test_num_segment,
+                num_crops=1 if middle else self.flags.test_num_crop,
+                middle=middle,
+            )
         return clips.make_loader(
             dataset,
-            batch_size=self.flags.batch_size,
+            batch_size=batch_size,
             num_workers=build.num_workers(self.flags),
             pin_memory=self.flags.pin_mem and self.workers.device.type == "cuda",
         )
 
     def evaluate(self, model, annotations: Annotations, *, middle: bool, title: str) -> Evaluated:
-        """Scores of a model on a set of videos."""
-        return evaluate(
-            model,
-            self.views(annotations, middle=middle),
-            self.task,
-            num_videos=len(annotations),
-            workers=self.workers,
-            precision=self.precision,
-            title=title,
-            with_features=self.flags.save_feature and not middle,
-        )
+        """Scores of a model on a set of videos, of their groups or of their frames."""
+        run = {
+            "annotations": annotations,
+            "workers": self.workers,
+            "precision": self.precision,
+            "title": title,
+        }
+        loader = self.views(annotations, middle=middle)
+        if self.task.frame_level:
+            return evaluate_frames(model, loader, self.task, **run)
+        with_features = self.flags.save_feature and not middle
+        evaluated = evaluate(model, loader, self.task, **run, with_features=with_features)
+        if self.flags.average_by == "videos":
+            return evaluated
+        path = Path(annotations.path).parent / GROUPS_FILE
+        return average_by_group(evaluated, read_groups(path, evaluated.ids))
 
 
 def settle(
@@ -103,11 +128,14 @@ def settle(
         _adopt(flags, checkpoint)
     spec = build.resolve_spec(flags)
     labels = _labels(flags, spec, checkpoint)
-    task = create_task(labels.task, flags, list(labels.class_names))
+    task = create_task(labels.task, flags, list(labels.class_names), labels.heads)
+    _check_evaluation(flags, task)
     if model is None and checkpoint:
         model = _model_of(checkpoint, task)
     elif model is None:
-        model = build.create_model(flags, num_classes=task.num_outputs)
+        model = build.create_model(
+            flags, num_classes=task.num_outputs, keep_temporal_dim=task.frame_level or None
+        )
     return Setting(
         flags=flags,
         workers=workers,
@@ -116,7 +144,20 @@ def settle(
         task=task,
         kind=labels.task,
         window=tuple(flags.face_window) if flags.face_window else spec and spec.face_window,
+        heads={head: list(names) for head, names in labels.heads.items()} or None,
     )
+
+
+def _check_evaluation(flags: argparse.Namespace, task: Task) -> None:
+    """Refuse what an evaluation of frames cannot do."""
+    if not task.frame_level:
+        return
+    if flags.average_by != "videos":
+        raise ValueError(
+            f"--average_by {flags.average_by}: this task is about single frames; leave it out"
+        )
+    if flags.save_feature:
+        raise ValueError("--save_feature: not for labels of frames; leave it out")
 
 
 def _model_of(checkpoint: dict, task: Task) -> torch.nn.Module:
@@ -153,11 +194,20 @@ def _labels(
     beside = read_classes(flags.data_path)
     task = spec.task if spec and spec.class_names else beside.task if beside else "classification"
     if checkpoint and checkpoint.get("class_names"):
-        return LabelNames(task=task, class_names=tuple(checkpoint["class_names"]))
+        return LabelNames(
+            task=checkpoint.get("task") or task,
+            class_names=tuple(checkpoint["class_names"]),
+            heads={head: tuple(names) for head, names in (checkpoint.get("heads") or {}).items()},
+        )
+    if spec and spec.class_names and beside and beside.task != spec.task:
+        raise ValueError(
+            f"{flags.data_path}/classes.json is for {beside.task} ({', '.join(beside.class_names)})"
+            f", --data_set {spec.name} is {spec.task}; use --data_set custom, or leave it out"
+        )
     if spec and spec.class_names:
-        names, source = spec.class_names, spec.name
+        labels, source = LabelNames(task=task, class_names=spec.class_names), spec.name
     elif beside:
-        names, source = beside.class_names, f"{flags.data_path}/classes.json"
+        labels, source = beside, f"{flags.data_path}/classes.json"
     elif flags.nb_classes:
         return LabelNames(task=task, class_names=tuple(map(str, range(flags.nb_classes))))
     else:
@@ -165,9 +215,10 @@ def _labels(
             "the number of classes is unknown: give --nb_classes, a --data_set of the catalogue, "
             f"or put a classes.json into {flags.data_path}"
         )
+    names = labels.output_names
     if flags.nb_classes not in (None, len(names)):
         raise ValueError(
             f"--nb_classes {flags.nb_classes}: {source} has {len(names)} ({', '.join(names)}); "
             "leave --nb_classes out, or use --data_set custom for other labels"
         )
-    return LabelNames(task=task, class_names=tuple(names))
+    return labels

@@ -31,6 +31,7 @@ TITLES = {
     "accuracy": "1 - MAE",
 }
 POOLED = "pooled"
+PART = ": "  # between the name of a row and the head or dimension that it is about
 MEAN = "mean of folds"
 
 
@@ -46,6 +47,7 @@ class Row:
         deviations: metric -> standard deviation over folds; only for `MEAN`.
         weights: which weights gave the values.
         split: which annotation file they were computed on.
+        is_part: about one head or dimension of the row above.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Row:
     deviations: dict[str, float]
     weights: str
     split: str
+    is_part: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +86,8 @@ def crossval_table(
         seed: of the bootstrap.
 
     Returns:
-        A row per fold, then `POOLED`, then `MEAN` where there are two folds or more.
+        A row per fold, then `POOLED` and, where there are several, a row for each of its heads or
+        dimensions, then `MEAN` where there are two folds or more.
 
     Raises:
         ValueError: folds that cannot be pooled, or subjects that do not cover the videos.
@@ -98,7 +102,8 @@ def crossval_table(
 
     def intervals(predictions) -> dict[str, tuple[float, float]]:
         shown = [subjects[video] for video in predictions.ids] if subjects else None
-        if shown and len(set(shown)) < 2:
+        units = shown or (predictions.ids if predictions.frames is not None else None)
+        if units and len(set(units)) < 2:
             return {}
         return bootstrap_intervals(predictions, shown, num_resamples=num_resamples, seed=seed)
 
@@ -117,6 +122,10 @@ def crossval_table(
         name = POOLED if len(results) > 1 else results[0].name
         pooled_row = _row(name, metrics, intervals(pooled), results)
         rows = [*rows, pooled_row] if len(results) > 1 else [pooled_row]
+        rows += [
+            _row(f"{name}{PART}{part}", own.metrics(), intervals(own), results, is_part=True)
+            for part, own in pooled.parts().items()
+        ]
         if metrics.get("absent_classes"):
             notes.append(f"No videos of {', '.join(metrics['absent_classes'])}: not part of UAR.")
     if len(results) > 1:
@@ -146,9 +155,10 @@ def format_summary(summary: Summary, table_format: str = "md") -> str:
 def summary_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a summary as text for people, as in `format_summary`'s "md"."""
     metrics, in_percent = _metrics(summary), _in_percent(summary)
+    whole = sum(not row.is_part for row in summary.rows)
     cells = []
     for row in summary.rows:
-        with_interval = row.name == POOLED or len(summary.rows) == 1
+        with_interval = row.is_part or row.name == POOLED or whole == 1
         scores = [_cell(row, name, in_percent, with_interval) for name in metrics]
         videos = "" if row.num_videos is None else str(row.num_videos)
         cells.append([row.name, videos, *scores, row.weights, row.split])
@@ -199,7 +209,14 @@ def emit(text: str, output: str | None) -> None:
     logging.getLogger(__name__).info("wrote %s", output)
 
 
-def _row(name: str, metrics: dict, intervals: dict, results: Sequence[Result]) -> Row:
+def _row(
+    name: str,
+    metrics: dict,
+    intervals: dict,
+    results: Sequence[Result],
+    *,
+    is_part: bool = False,
+) -> Row:
     known = (*HEADLINE_METRICS, *REGRESSION_METRICS)
     return Row(
         name=name,
@@ -209,6 +226,7 @@ def _row(name: str, metrics: dict, intervals: dict, results: Sequence[Result]) -
         deviations={},
         weights=_joined(result.weights for result in results),
         split=_joined(result.split for result in results),
+        is_part=is_part,
     )
 
 
@@ -233,7 +251,10 @@ def _mean_row(results: Sequence[Result]) -> Row:
 def _notes(results: Sequence[Result], by_subject: bool, num_resamples: int) -> list[str]:
     notes = []
     if num_resamples:
-        unit = "subjects with all their videos" if by_subject else "videos"
+        of_frames = any(r.predictions is not None and r.predictions.frames is not None
+                        for r in results)  # fmt: skip
+        unit = "videos with all their frames" if of_frames else "videos"
+        unit = "subjects with all their videos" if by_subject else unit
         notes.append(
             f"Intervals: {CONFIDENCE:.0%}, percentile bootstrap over {unit}, "
             f"{num_resamples} resamples."

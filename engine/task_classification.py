@@ -12,16 +12,8 @@ from datasets.mixing import Mixer
 from engine.predictions import Predictions, from_scores
 
 
-class Metrics:
-    """Metrics of scores without names of videos."""
-
-    def metrics(self, labels, scores) -> dict:
-        """See `Predictions.metrics`."""
-        return self.predictions(list(map(str, range(len(labels)))), labels, scores).metrics()
-
-
 @dataclass
-class Classification(Metrics):
+class Classification:
     """One class per video: cross-entropy, mixup and cutmix, label smoothing; UAR and WAR.
 
     `class_weights`, if set, scale each class's part of the loss; the mean stays one over clips.
@@ -68,7 +60,7 @@ class Classification(Metrics):
 
 
 @dataclass
-class Multihead(Metrics):
+class Multihead:
     """Several classifications of the same video, such as arousal and valence of AVCAffe.
 
     The model has one head whose rows are the classes of all heads, block after block. The loss is

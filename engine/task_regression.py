@@ -10,7 +10,6 @@ import torch.nn.functional as F
 
 from engine.metrics import concordance
 from engine.predictions import Predictions, from_scores
-from engine.task_classification import Metrics
 
 LOSSES = ("mse", "ccc", "mse+ccc")
 MIXING_FLAGS = ("mixup", "cutmix", "cutmix_minmax", "smoothing")
@@ -35,7 +34,7 @@ def ccc_loss(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass
-class Regression(Metrics):
+class Regression:
     """Continuous dimensions per video, or (`frame_level`) per frame; PCC, CCC, MAE.
 
     With `frame_level` the model keeps the time steps of its last stage, whose outputs are
@@ -100,7 +99,7 @@ def regression(
             f"{', '.join(asked)}: mixing and smoothing are for class labels, this is a regression "
             f"of {', '.join(names)}; leave them out or set them to 0"
         )
-    loss = getattr(flags, "regression_loss", "mse")
+    loss = flags.regression_loss
     clips = flags.batch_size * flags.num_sample
     if "ccc" in loss and clips < 2 and not frame_level:
         raise ValueError(

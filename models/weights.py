@@ -17,7 +17,7 @@ _HEAD = ("head.",)
 _NEW_AFTER_PRETRAINING = ("head.", "fc_norm.")
 _LISTED = 6
 # What `models.convert` writes into the header of a safetensors file, each as JSON.
-HEADER_FACTS = ("model_config", "class_names", "flags")
+HEADER_FACTS = ("model_config", "class_names", "task", "heads", "flags")
 
 
 @dataclass

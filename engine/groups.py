@@ -1,0 +1,97 @@
+"""Averaging the predictions of clips that belong together, such as AVCAffe's task videos."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from engine.evaluate import Evaluated
+
+GROUPS_FILE = "groups.csv"
+MAX_LISTED = 5
+
+
+def read_groups(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
+    """The group of each clip.
+
+    Args:
+        csv_path: file with a header and columns `path` (as in the annotation files) and `group`.
+        ids: the clips, as the annotation file writes them.
+
+    Returns:
+        A group per clip.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: missing columns, a clip with two groups, or clips that are not listed.
+    """
+    path = Path(csv_path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"--average_by groups needs {path} with columns path and group; preprocess writes it "
+            "for data sets whose videos are cut into clips"
+        )
+    table: dict[str, str] = {}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        columns = list(reader.fieldnames or [])
+        if not {"path", "group"} <= set(columns):
+            raise ValueError(f"{path} has columns {columns}; needed: path and group")
+        for row in reader:
+            clip, group = (row["path"] or "").strip(), (row["group"] or "").strip()
+            if not group or table.setdefault(clip, group) != group:
+                raise ValueError(
+                    f"{path} line {reader.line_num}: {clip!r} needs one group, not "
+                    f"{table.get(clip)!r} and {group!r}"
+                )
+    unknown = [clip for clip in ids if clip not in table]
+    if unknown:
+        raise ValueError(
+            f"{path} names no group for {len(unknown)} of {len(ids)} clips, such as "
+            f"{', '.join(unknown[:MAX_LISTED])}; prepare the data set again"
+        )
+    return [table[clip] for clip in ids]
+
+
+def average_by_group(evaluated: Evaluated, groups: Sequence[str]) -> Evaluated:
+    """One row per group: the mean of its clips' scores and features, each clip counting alike.
+
+    Args:
+        evaluated: scores of clips.
+        groups: the group of each clip.
+
+    Returns:
+        The groups in the order of their first clips; their names stand for the ids.
+
+    Raises:
+        ValueError: clips of a group have different labels.
+    """
+    names = list(dict.fromkeys(groups))
+    place = {name: number for number, name in enumerate(names)}
+    rows = np.array([place[group] for group in groups])
+    first = np.array([groups.index(name) for name in names])
+    labels = evaluated.labels[first]
+    differ = (evaluated.labels != labels[rows]).reshape(len(rows), -1).any(axis=1)
+    if differ.any():
+        mixed = list(dict.fromkeys(groups[row] for row in np.flatnonzero(differ)))
+        raise ValueError(
+            f"clips of {len(mixed)} groups have different labels, such as "
+            f"{', '.join(mixed[:MAX_LISTED])}: averaging is for clips that share one label"
+        )
+    features = evaluated.features
+    if features is not None:
+        features = {name: _means(values, rows) for name, values in features.items()}
+    return replace(
+        evaluated, ids=names, labels=labels, scores=_means(evaluated.scores, rows),
+        features=features,
+    )  # fmt: skip
+
+
+def _means(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Mean of the entries of each group: (n, ...) and (n,) numbers of groups to (groups, ...)."""
+    sums = np.zeros((rows.max() + 1, *values.shape[1:]))
+    np.add.at(sums, rows, values)
+    counts = np.bincount(rows).reshape(-1, *[1] * (values.ndim - 1))
+    return (sums / counts).astype(values.dtype)
