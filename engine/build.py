@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 import models
+from datasets.annotations import Annotations
 from datasets.catalog import DatasetSpec, get_spec, spec_for_csv
+from datasets.store import stores_of
 
 # flag -> keyword of `models.create_model`; a flag that was not given leaves the model's default
 MODEL_FLAGS = {
@@ -108,6 +110,14 @@ def resolve_spec(flags: argparse.Namespace) -> DatasetSpec | None:
     if flags.data_set:
         return get_spec(flags.data_set)
     return spec_for_csv(flags.data_path) if flags.data_path else None
+
+
+def window_text(window: tuple | None, annotations: Annotations) -> str:
+    """Which part of the frames is used, for the plan."""
+    for folder, manifest in stores_of(annotations.paths).items():
+        if manifest["face_window"]:
+            return f"{tuple(manifest['face_window'])}, cut out when {folder} was packed"
+    return str(window or "whole frame")
 
 
 def require(flags: argparse.Namespace, *names: str) -> None:

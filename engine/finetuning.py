@@ -8,6 +8,7 @@ import models
 from datasets import clips
 from datasets.annotations import Annotations
 from datasets.randaugment import RandAugment
+from datasets.store import stores_of
 from engine import build, checkpoint, distributed, plan, plots, rundir, selection
 from engine.evaluate import write_results
 from engine.features import check_formats
@@ -64,6 +65,7 @@ def _train_and_test(setting: Setting) -> dict | None:
         return None
     resume = rundir.find_checkpoint(flags)
     facts = {"model": setting.model.config, "global_batch": batch, "face_window": setting.window,
+             "stores": stores_of(parts.train.paths),
              "task": setting.kind, "class_names": setting.task.names,
              "best_chosen_on": parts.chosen_on}  # fmt: skip
     output_dir = rundir.open_run(flags, workers, facts)
@@ -302,7 +304,7 @@ def _plan(setting: Setting, parts: selection.Parts, batch: int, steps: int) -> d
         + (f", classes balanced by {flags.class_balanced}" * (flags.class_balanced != "none")),
         "validation": parts.describe_validation(),
         "test": f"{len(parts.test)} videos, {_protocol(setting)}",
-        "face window": setting.window or "whole frame",
+        "face window": build.window_text(setting.window, parts.train),
         "weights": flags.finetune or "random",
         "steps": f"{steps} per epoch, {flags.epochs} epochs",
         "learning rate": f"{peak:.3g} at its peak, {final:.3g} at the end, decay "
