@@ -246,15 +246,16 @@ def _optimizer_step(
     position, flags = run.position, run.flags
     step = position.epoch * run.steps_per_epoch + position.step
     set_step_values(run.optimizer, float(run.rates[step]), float(run.weight_decays[step]))
-    # Drop path draws from torch's generator: key it, so that resuming needs no generator state.
     draws = rng.generator(flags.seed, position.epoch, position.step, run.workers.rank, "step")
-    torch.manual_seed(int(draws.integers(2**63)))
     losses, waited = [], 0.0
     for turn in range(flags.update_freq):
         begun = time.monotonic()
         batch = next(batches)
         waited += time.monotonic() - begun
         run.budget.note(batch["notes"])
+        # Drop path draws from torch's generator: key it, so that resuming needs no generator state;
+        # here, because loaders draw from it when they start.
+        torch.manual_seed(int(draws.integers(2**63)))
         is_last = turn == flags.update_freq - 1
         if run.workers.is_distributed:
             run.wrapped.require_backward_grad_sync = is_last
