@@ -219,20 +219,26 @@ def pretraining_parser() -> Parser:
     _add_model_flags(parser, default_model="pretrain_svfap_base_patch16_160", drop_path=0.0)
     group = parser.add_argument_group("masked autoencoding")
     group.add_argument("--decoder_depth", type=int, default=None, help="blocks in the decoder")
-    group.add_argument("--mask_type", choices=("tube", "random", "part_window"), default="tube")
+    group.add_argument(
+        "--mask_type",
+        choices=("tube", "random", "part_window"),
+        help="default: tube; for LGI-Former part_window",
+    )
     group.add_argument("--mask_ratio", type=float, default=0.9, help="hidden share, 0..1")
     group.add_argument(
-        "--part_win_size", type=int, nargs=3, metavar="N", help="tokens per mask window, t h w"
+        "--lg_restore_order",
+        action="store_true",
+        help="LGI-Former hands tokens to the decoder in their own order (docs/reproduction.md)",
+    )
+    group.add_argument(
+        "--part_win_size",
+        type=int,
+        nargs=3,
+        metavar="N",
+        help="tokens per window of part_window, t h w (default: the LGI-Former's regions)",
     )
     group.add_argument(
         "--part_apply_symmetry", choices=("global", "local"), help="show one half of the face only"
-    )
-    group.add_argument(
-        "--decoder_mask_share",
-        type=_share,
-        default=1.0,
-        metavar="SHARE",
-        help="share of the masked tokens that is decoded; below 1 changes the recipe, for speed",
     )
     group.add_argument(
         "--normlize_target",
@@ -250,7 +256,10 @@ def pretraining_parser() -> Parser:
         "--target_diff_weight", type=float, help="share of motion in the loss, 0..1 (default: 0.5)"
     )
     group.add_argument(
-        "--frame_diff_group_size", type=int, default=2, help="frames per difference group"
+        "--frame_diff_group_size",
+        type=int,
+        default=2,
+        help="frames whose differences are to the first of them",
     )
     _add_optimisation_flags(parser, lr=1.5e-4, min_lr=1e-5, betas=[0.9, 0.95], batch_size=64)
     _add_data_flags(parser, stage="pretrain")
@@ -308,15 +317,7 @@ def finetuning_parser() -> Parser:
     group.add_argument("--nb_classes", type=int, help="classes (default: the data set's)")
     group.add_argument("--layer_decay", type=float, default=0.75, help="rate factor per layer")
     group.add_argument(
-        "--head_activation_func",
-        choices=("none", "sigmoid", "relu", "tanh"),
-        help="after the head (default: none)",
-    )
-    group.add_argument(
-        "--regression_loss",
-        choices=("mse", "ccc", "mse+ccc"),
-        default="mse",
-        help="for regressions: mean squared error, 1 - CCC over the batch, or their sum",
+        "--head_activation_func", choices=("sigmoid", "relu", "tanh"), help="after the head"
     )
     group.add_argument("--init_scale", type=float, default=0.001, help="scale of the new head")
     group.add_argument(
@@ -397,12 +398,6 @@ def _add_evaluation_flags(parser: Parser) -> None:
     group.add_argument("--short_side_size", type=int, default=None, help="must equal --input_size")
     group.add_argument("--test_num_segment", type=int, default=2, help="clips per video in time")
     group.add_argument("--test_num_crop", type=int, default=2, help="crops per clip")
-    group.add_argument(
-        "--average_by",
-        choices=("videos", "groups"),
-        default="videos",
-        help="what a prediction is about: a video, or its group in groups.csv beside the CSVs",
-    )
     group.add_argument("--num_segments", type=int, default=1, help=argparse.SUPPRESS)
     group.add_argument(
         "--val_metric",
@@ -434,13 +429,6 @@ def _add_evaluation_flags(parser: Parser) -> None:
         default=["npz"],
         help="files of --save_feature; parquet needs pyarrow",
     )
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} must be above 0 and at most 1")
-    return value
 
 
 def _boolean(text: str) -> bool:

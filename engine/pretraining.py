@@ -9,7 +9,6 @@ import torch
 from datasets import clips, rng
 from datasets.annotations import read_annotations
 from datasets.masking import make_masking
-from datasets.store import stores_of
 from engine import build, distributed, plan, reconstruct, rundir
 from engine.checkpoint import Position
 from engine.log import EpochLog, set_up_logging
@@ -54,8 +53,9 @@ def pretrain(flags: argparse.Namespace) -> None:
     if flags.dry_run:
         return
     resume = rundir.find_checkpoint(flags)
-    facts = {"model": model.config, "global_batch": batch, "face_window": window}
-    output_dir = rundir.open_run(flags, workers, facts | {"stores": stores_of(annotations.paths)})
+    output_dir = rundir.open_run(
+        flags, workers, {"model": model.config, "global_batch": batch, "face_window": window}
+    )
     model.to(workers.device)
     run = _training(flags, workers, model, objective, masking, annotations, window,
                     precision, batch, steps, output_dir)  # fmt: skip
@@ -79,11 +79,33 @@ def pretrain(flags: argparse.Namespace) -> None:
 
 
 def _masking(flags: argparse.Namespace, model):
-    """The masks of `--mask_type`, tried once on the model's encoder."""
-    special = {}
-    if flags.mask_type == "part_window":
-        special = {"part_win_size": flags.part_win_size, "symmetry": flags.part_apply_symmetry}
-    masking = make_masking(flags.mask_type, model.grid, flags.mask_ratio, **special)
+    """The masks of `--mask_type`; what was not given follows from the model's encoder.
+
+    Raises:
+        ValueError: masks that the encoder cannot use, each with the remedy.
+    """
+    region_size = getattr(model.encoder, "region_size", None)
+    if flags.mask_type is None:
+        flags.mask_type = "part_window" if region_size else "tube"
+    if flags.mask_type == "part_window" and flags.part_win_size is None and region_size:
+        flags.part_win_size = list(region_size)
+        logger.info("mask windows are the regions of the LGI-Former: %s tokens", region_size)
+    masking = make_masking(
+        flags.mask_type,
+        model.grid,
+        flags.mask_ratio,
+        part_win_size=flags.part_win_size,
+        symmetry=flags.part_apply_symmetry,
+    )
+    needed = model.encoder.balanced_window
+    if needed and any(size % window for size, window in zip(needed, masking.window)):
+        windows = f" in windows of {masking.window}" if flags.mask_type == "part_window" else ""
+        raise ValueError(
+            f"--mask_type {flags.mask_type}{windows} does not show equally many tokens in all "
+            f"regions, as the LGI-Former needs; its regions are {region_size} tokens (t, h, w). "
+            f"Use --mask_type part_window with --part_win_size "
+            f"{' '.join(map(str, region_size))}, or others whose height and width divide these"
+        )
     sample = masking(rng.generator(flags.seed, 0, 0, 0, "mask"))
     model.encoder.check_mask(torch.from_numpy(sample)[None])
     if flags.mask_type == "random" and "svfap" in model.config["name"]:
@@ -100,10 +122,17 @@ def _objective(flags: argparse.Namespace, model, masking) -> MaskedReconstructio
             f"--color_jitter {flags.color_jitter}: pre-training uses none; leave it out"
         )
     motion = flags.use_frame_diff_as_target
+    for name, default in (("target_diff_weight", None), ("frame_diff_group_size", 2)):
+        if getattr(flags, name) != default and not motion:
+            raise ValueError(f"--{name} belongs to --use_frame_diff_as_target; give both or none")
+    if motion and flags.num_frames % flags.frame_diff_group_size:
+        raise ValueError(
+            f"--frame_diff_group_size {flags.frame_diff_group_size}: must divide --num_frames "
+            f"({flags.num_frames})"
+        )
     return MaskedReconstruction(
         tubelet=model.tubelet,
         num_visible=masking.num_visible,
-        decoder_mask_share=flags.decoder_mask_share,
         normalise=flags.normlize_target,
         group_frames=flags.frame_diff_group_size if motion else None,
         motion_weight=flags.target_diff_weight if motion else None,
@@ -156,9 +185,7 @@ def _training(flags, workers, model, objective, masking, annotations, window, pr
     settings = parameter_settings(model, weight_decay=flags.weight_decay, layer_decay=None)
 
     def loss_of(wrapped, part, draws):
-        return objective(
-            wrapped, part, device=workers.device, autocast=precision.autocast, draws=draws
-        )
+        return objective(wrapped, part, device=workers.device, autocast=precision.autocast)
 
     return Training(
         flags=flags,
@@ -189,7 +216,7 @@ def _plan(flags, model, masking, precision, annotations, window, batch, steps, w
     return plan.model_rows(model, cost, flags, precision, batch) | {
         "masking": f"{flags.mask_type}, {masking.num_visible} of {model.num_tokens} tokens visible",
         "videos": f"{len(annotations)} in {flags.data_path}",
-        "face window": build.window_text(window, annotations),
+        "face window": window or "whole frame",
         "steps": f"{steps} per epoch, {flags.epochs} epochs"
         + (f", at most {flags.max_steps} in all" if flags.max_steps else ""),
         "learning rate": f"{peak:.3g} at its peak, {final:.3g} at the end",

@@ -193,10 +193,12 @@ def test_clips_and_masks_that_do_not_fit_are_explained():
     uneven[0] = tube_mask(model, 6)[0]
     with pytest.raises(ValueError, match=r"same number of tokens; got \[48, 32\]"):
         model(clip, uneven)
-    shuffled = mask.clone()
-    shuffled[0, :16] = shuffled[0, :16].roll(1)
+    unsteady = mask.clone()
+    unsteady[0, 0] = ~unsteady[0, 0]
+    unsteady[0, 16:32] = True
+    unsteady[0, 16 : 16 + int((~mask[0]).sum() - (~unsteady[0]).sum())] = False
     with pytest.raises(ValueError, match="--mask_type tube"):
-        model(clip, shuffled)
+        model(clip, unsteady)
     with pytest.raises(ValueError, match="multiple of 8, from 8"):
         model(clip, mask, num_visible=31)
     regional = small_model("pretrain_maedfer_tiny_patch8_64")
