@@ -42,7 +42,7 @@ def run(source: Path, out: Path, *more: str) -> None:
 
 
 def message(source: Path, out: Path, *more: str) -> str:
-    with pytest.raises(PreparationError) as caught:
+    with pytest.raises(ValueError) as caught:
         run(source, out, *more)
     return str(caught.value)
 
