@@ -23,11 +23,14 @@ class Masking:
         grid: (t, h, w) tokens.
         num_masked: hidden tokens of a clip.
         num_visible: visible tokens of a clip.
+        window: (h, w) tokens; the blocks of this size that a time step is cut into always show
+            equally many tokens, in every step.
     """
 
     kind: str
     grid: tuple[int, int, int]
     num_masked: int
+    window: tuple[int, int]
     draw: Callable[[np.random.Generator], np.ndarray]
 
     @property
@@ -124,7 +127,7 @@ def _tube(grid: tuple[int, int, int], ratio: float) -> Masking:
     hidden = _num_hidden(ratio, h * w, "of a time step")
 
     draw = partial(_draw_tube, steps=t, num_tokens=h * w, hidden=hidden)
-    return Masking(kind="tube", grid=grid, num_masked=t * hidden, draw=draw)
+    return Masking(kind="tube", grid=grid, num_masked=t * hidden, window=(h, w), draw=draw)
 
 
 def _draw_tube(rng: np.random.Generator, *, steps: int, num_tokens: int, hidden: int) -> np.ndarray:
@@ -135,7 +138,7 @@ def _random(grid: tuple[int, int, int], ratio: float) -> Masking:
     t, h, w = grid
     hidden = _num_hidden(ratio, h * w, "of a time step")
     draw = partial(_permuted_rows, rows=t, num_tokens=h * w, hidden=hidden)
-    return Masking(kind="random", grid=grid, num_masked=t * hidden, draw=draw)
+    return Masking(kind="random", grid=grid, num_masked=t * hidden, window=(h, w), draw=draw)
 
 
 def _part_window(
@@ -158,15 +161,10 @@ def _part_window(
             f"it (symmetry {symmetry!r}) holds {window_h * drawn_w}: choose a ratio of at least 0.5"
         )
 
-    draw = partial(
-        _draw_part_window,
-        grid=grid,
-        window=(window_h, window_w),
-        visible=visible,
-        symmetry=symmetry,
-    )
+    size = (window_h, window_w)
+    draw = partial(_draw_part_window, grid=grid, window=size, visible=visible, symmetry=symmetry)
     num_masked = t * rows * columns * hidden
-    return Masking(kind="part_window", grid=grid, num_masked=num_masked, draw=draw)
+    return Masking(kind="part_window", grid=grid, num_masked=num_masked, window=size, draw=draw)
 
 
 def _draw_part_window(

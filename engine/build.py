@@ -31,6 +31,7 @@ MODEL_FLAGS = {
     "lg_attn_param_sharing_all": "attn_param_sharing_all",
     "lg_no_second": "no_second",
     "lg_no_third": "no_third",
+    "lg_restore_order": "restore_order",
 }
 FINETUNING_FLAGS = {
     "lg_classify_token_type": "pooled_tokens",

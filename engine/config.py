@@ -37,7 +37,7 @@ def _add_model_flags(parser: Parser, *, default_model: str, drop_path: float) ->
     group.add_argument("--input_size", type=int, default=None, metavar="PX", help="frame side")
     group.add_argument("--num_frames", type=int, default=16, help="frames per clip")
     group.add_argument(
-        "--patch_size", type=int, metavar="PX", help="side of a tubelet (default: model's)"
+        "--patch_size", type=int, metavar="PX", help="tubelet side (default: model's)"
     )
     group.add_argument("--tubelet_size", type=int, default=2, help="frames per tubelet")
     group.add_argument("--drop_path", type=float, default=drop_path, help="stochastic depth, 0..1")
@@ -241,6 +241,13 @@ def pretraining_parser() -> Parser:
         "--part_apply_symmetry", choices=("global", "local"), help="show one half of the face only"
     )
     group.add_argument(
+        "--decoder_mask_share",
+        type=_share,
+        default=1.0,
+        metavar="SHARE",
+        help="share of the masked tokens that is decoded; below 1 changes the recipe, for speed",
+    )
+    group.add_argument(
         "--normlize_target",
         type=_boolean,
         nargs="?",
@@ -317,7 +324,15 @@ def finetuning_parser() -> Parser:
     group.add_argument("--nb_classes", type=int, help="classes (default: the data set's)")
     group.add_argument("--layer_decay", type=float, default=0.75, help="rate factor per layer")
     group.add_argument(
-        "--head_activation_func", choices=("sigmoid", "relu", "tanh"), help="after the head"
+        "--head_activation_func",
+        choices=("none", "sigmoid", "relu", "tanh"),
+        help="after the head (default: none)",
+    )
+    group.add_argument(
+        "--regression_loss",
+        choices=("mse", "ccc", "mse+ccc"),
+        default="mse",
+        help="for regressions: mean squared error, 1 - CCC over the batch, or their sum",
     )
     group.add_argument("--init_scale", type=float, default=0.001, help="scale of the new head")
     group.add_argument(
@@ -398,6 +413,12 @@ def _add_evaluation_flags(parser: Parser) -> None:
     group.add_argument("--short_side_size", type=int, default=None, help="must equal --input_size")
     group.add_argument("--test_num_segment", type=int, default=2, help="clips per video in time")
     group.add_argument("--test_num_crop", type=int, default=2, help="crops per clip")
+    group.add_argument(
+        "--average_by",
+        choices=("videos", "groups"),
+        default="videos",
+        help="what a prediction is about: a video, or its group in groups.csv beside the CSVs",
+    )
     group.add_argument("--num_segments", type=int, default=1, help=argparse.SUPPRESS)
     group.add_argument(
         "--val_metric",
@@ -429,6 +450,13 @@ def _add_evaluation_flags(parser: Parser) -> None:
         default=["npz"],
         help="files of --save_feature; parquet needs pyarrow",
     )
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} must be above 0 and at most 1")
+    return value
 
 
 def _boolean(text: str) -> bool:

@@ -36,22 +36,45 @@ def tubelet_statistics(
     return mean, values.var(dim=-2, unbiased=True, keepdim=True).sqrt() + 1e-6
 
 
-def motion_targets(tubelets: torch.Tensor, *, group_frames: int) -> torch.Tensor:
+def motion_targets(
+    tubelets: torch.Tensor, *, tubelet_frames: int, group_frames: int, num_steps: int = 1
+) -> torch.Tensor:
     """Keep the first frame of each group, replace the others by their difference to it.
 
-    MAE-DFER Sec. 3.3: appearance and motion in one target.
+    MAE-DFER Sec. 3.3: appearance and motion in one target. There a group is a tubelet of two
+    frames; it may be a part of a longer tubelet, or reach over several, as in the released code.
 
     Args:
-        tubelets: (..., P) normalised, values ordered frame, row, column, colour, with P a
-            multiple of `group_frames`.
-        group_frames: frames per group; normally those of a tubelet.
+        tubelets: (..., t*s, P) normalised, values ordered frame, row, column, colour.
+        tubelet_frames: frames in a tubelet.
+        group_frames: frames in a group, counted from the clip's first.
+        num_steps: t, the time steps in token order. 1 takes each tubelet by itself, which will do
+            for any selection of tubelets as long as groups lie within one.
 
     Returns:
         The same shape.
     """
-    frames = rearrange(tubelets, "... (g f p) -> ... g f p", f=group_frames, g=1)
-    appearance = frames[..., :1, :]
-    return torch.cat([appearance, frames[..., 1:, :] - appearance], dim=-2).flatten(-3)
+    return _against_first(tubelets, tubelet_frames, group_frames, num_steps, sign=-1)
+
+
+def undo_motion(
+    values: torch.Tensor, *, tubelet_frames: int, group_frames: int, num_steps: int = 1
+) -> torch.Tensor:
+    """The inverse of `motion_targets`: add each group's first frame to its others."""
+    return _against_first(values, tubelet_frames, group_frames, num_steps, sign=1)
+
+
+def _against_first(
+    tubelets: torch.Tensor, tubelet_frames: int, group_frames: int, num_steps: int, *, sign: int
+) -> torch.Tensor:
+    """Add `sign` times the first frame of each group to the group's other frames."""
+    sizes = {"t": num_steps, "f": tubelet_frames}
+    frames = rearrange(tubelets, "... (t s) (f p) -> ... s (t f) p", **sizes)
+    groups = rearrange(frames, "... s (k g) p -> ... s k g p", g=group_frames)
+    first = groups[..., :1, :]
+    groups = torch.cat([first, groups[..., 1:, :] + sign * first], dim=-2)
+    frames = groups.flatten(-3, -2)  # (..., s, t*f, p)
+    return rearrange(frames, "... s (t f) p -> ... (t s) (f p)", **sizes)
 
 
 @dataclass(frozen=True)
@@ -66,8 +89,9 @@ class MaskedReconstruction:
             VideoMAE V2, arXiv 2303.16727, Sec. 3.2).
         normalise: normalise each target tubelet per colour.
         group_frames: None for pixels; otherwise appearance and motion in groups of that many
-            frames.
-        motion_weight: share of motion in the loss, 0..1; None weighs every value alike.
+            frames, counted from the clip's first; the clip is a multiple of it.
+        motion_weight: share of motion in the loss, 0..1, for groups within a tubelet; None weighs
+            every value alike.
     """
 
     tubelet: tuple[int, int, int]
@@ -81,13 +105,24 @@ class MaskedReconstruction:
         """Check the frame groups.
 
         Raises:
-            ValueError: groups do not match the tubelet.
+            ValueError: groups of one frame, or a weight for groups longer than a tubelet.
         """
-        if self.group_frames is not None and self.group_frames != self.tubelet[0]:
+        if self.group_frames is not None and self.group_frames < 2:
             raise ValueError(
-                f"--frame_diff_group_size {self.group_frames}: differences are taken inside a "
-                f"tubelet, so it must equal --tubelet_size ({self.tubelet[0]})"
+                f"--frame_diff_group_size {self.group_frames}: the first frame of a group is kept "
+                "and the others become differences to it, so it must be at least 2"
             )
+        if self.motion_weight is not None and self.group_frames and not self._within_tubelet:
+            raise ValueError(
+                f"--target_diff_weight {self.motion_weight}: needs groups that divide the tubelet "
+                f"of {self.tubelet[0]} frames; --frame_diff_group_size is {self.group_frames}. "
+                "Leave the weight out, which weighs every value alike, or change the group size"
+            )
+
+    @property
+    def _within_tubelet(self) -> bool:
+        """Whether no group of frames reaches over several tubelets."""
+        return self.tubelet[0] % self.group_frames == 0
 
     def targets(self, pixels: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
         """What the decoder should predict.
@@ -99,19 +134,32 @@ class MaskedReconstruction:
         Returns:
             (B, M, P)
         """
-        hidden = gather_tokens(patchify(pixels, self.tubelet), masked)
+        tubelets = patchify(pixels, self.tubelet)
+        if not self.group_frames or self._within_tubelet:
+            return self._encoded(gather_tokens(tubelets, masked), num_steps=1)
+        num_steps = pixels.shape[2] // self.tubelet[0]
+        return gather_tokens(self._encoded(tubelets, num_steps=num_steps), masked)
+
+    def _encoded(self, tubelets: torch.Tensor, *, num_steps: int) -> torch.Tensor:
+        """Normalise tubelets and take frame differences, as far as asked; see `motion_targets`."""
         if self.normalise:
-            hidden = normalise_tubelets(hidden)
-        if self.group_frames:
-            hidden = motion_targets(hidden, group_frames=self.group_frames)
-        return hidden
+            tubelets = normalise_tubelets(tubelets)
+        if not self.group_frames:
+            return tubelets
+        return motion_targets(
+            tubelets,
+            tubelet_frames=self.tubelet[0],
+            group_frames=self.group_frames,
+            num_steps=num_steps,
+        )
 
     def loss(self, prediction: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean squared error, with appearance and motion weighed if so asked."""
         error = (prediction.float() - targets).square()
         if self.motion_weight is None or not self.group_frames:
             return error.mean()
-        per_frame = rearrange(error, "b m (f p) -> f b m p", f=self.group_frames)
+        num_groups = self.tubelet[0] // self.group_frames
+        per_frame = rearrange(error, "b m (k g p) -> g b m k p", k=num_groups, g=self.group_frames)
         appearance, motion = per_frame[0].mean(), per_frame[1:].mean()
         return (1 - self.motion_weight) * appearance + self.motion_weight * motion
 

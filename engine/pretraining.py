@@ -9,6 +9,7 @@ import torch
 from datasets import clips, rng
 from datasets.annotations import read_annotations
 from datasets.masking import make_masking
+from datasets.store import stores_of
 from engine import build, distributed, plan, reconstruct, rundir
 from engine.checkpoint import Position
 from engine.log import EpochLog, set_up_logging
@@ -53,9 +54,8 @@ def pretrain(flags: argparse.Namespace) -> None:
     if flags.dry_run:
         return
     resume = rundir.find_checkpoint(flags)
-    output_dir = rundir.open_run(
-        flags, workers, {"model": model.config, "global_batch": batch, "face_window": window}
-    )
+    facts = {"model": model.config, "global_batch": batch, "face_window": window}
+    output_dir = rundir.open_run(flags, workers, facts | {"stores": stores_of(annotations.paths)})
     model.to(workers.device)
     run = _training(flags, workers, model, objective, masking, annotations, window,
                     precision, batch, steps, output_dir)  # fmt: skip
@@ -133,6 +133,7 @@ def _objective(flags: argparse.Namespace, model, masking) -> MaskedReconstructio
     return MaskedReconstruction(
         tubelet=model.tubelet,
         num_visible=masking.num_visible,
+        decoder_mask_share=flags.decoder_mask_share,
         normalise=flags.normlize_target,
         group_frames=flags.frame_diff_group_size if motion else None,
         motion_weight=flags.target_diff_weight if motion else None,
@@ -185,7 +186,9 @@ def _training(flags, workers, model, objective, masking, annotations, window, pr
     settings = parameter_settings(model, weight_decay=flags.weight_decay, layer_decay=None)
 
     def loss_of(wrapped, part, draws):
-        return objective(wrapped, part, device=workers.device, autocast=precision.autocast)
+        return objective(
+            wrapped, part, device=workers.device, autocast=precision.autocast, draws=draws
+        )
 
     return Training(
         flags=flags,
@@ -216,7 +219,7 @@ def _plan(flags, model, masking, precision, annotations, window, batch, steps, w
     return plan.model_rows(model, cost, flags, precision, batch) | {
         "masking": f"{flags.mask_type}, {masking.num_visible} of {model.num_tokens} tokens visible",
         "videos": f"{len(annotations)} in {flags.data_path}",
-        "face window": window or "whole frame",
+        "face window": build.window_text(window, annotations),
         "steps": f"{steps} per epoch, {flags.epochs} epochs"
         + (f", at most {flags.max_steps} in all" if flags.max_steps else ""),
         "learning rate": f"{peak:.3g} at its peak, {final:.3g} at the end",

@@ -87,7 +87,7 @@ def draw_reconstructions(
             prediction[0].float().cpu().numpy(),
             tubelet=model.tubelet,
             normalised=objective.normalise,
-            frame_differences=objective.group_frames is not None,
+            group_frames=objective.group_frames,
             title=annotations.ids[index],
         )
         path = output_dir / f"{index:06d}_{Path(annotations.ids[index]).stem}.png"

@@ -15,7 +15,12 @@ import torch
 from einops import rearrange
 from matplotlib.figure import Figure
 
-from engine.objectives import motion_targets, normalise_tubelets, tubelet_statistics
+from engine.objectives import (
+    motion_targets,
+    normalise_tubelets,
+    tubelet_statistics,
+    undo_motion,
+)
 from models.patches import patchify, unpatchify
 
 MASK_GREY = 0.5
@@ -52,7 +57,7 @@ def reconstruct(
     *,
     tubelet: tuple[int, int, int],
     normalised: bool = True,
-    frame_differences: bool = False,
+    group_frames: int | None = None,
 ) -> Reconstruction:
     """Turn the prediction for the masked tubelets of one clip into frames.
 
@@ -63,8 +68,8 @@ def reconstruct(
             ordered frame, row, column, colour.
         tubelet: (frames, height_px, width_px).
         normalised: targets were normalised per tubelet and colour.
-        frame_differences: targets hold the first frame of a tubelet and the differences of the
-            others to it (MAE-DFER Sec. 3.3).
+        group_frames: None, or targets hold the first of each group of this many frames and the
+            differences of the others to it (MAE-DFER Sec. 3.3).
 
     Returns:
         The rows to show and the errors.
@@ -79,11 +84,13 @@ def reconstruct(
     tubelets = patchify(rearrange(pixels, "T H W C -> 1 C T H W"), tubelet)[0]  # (N, P)
     hidden = torch.as_tensor(mask.astype(bool))
     original = tubelets[hidden]  # (M, P)
-    target = normalise_tubelets(original) if normalised else original
+    targets = normalise_tubelets(tubelets) if normalised else tubelets  # (N, P)
+    target = targets[hidden]
     predicted = torch.as_tensor(prediction, dtype=torch.float64)
-    masked_mse, mean_mse = _errors(predicted, target, tubelet[0] if frame_differences else None)
-    if frame_differences:
-        predicted = _undo_differences(predicted, tubelet[0])
+    differences = _Differences(group_frames, tubelet[0], grid[0]) if group_frames else None
+    masked_mse, mean_mse = _errors(predicted, targets, hidden, differences)
+    if differences:
+        predicted = differences.undone(predicted, targets, hidden)
 
     def frames(values: torch.Tensor, elsewhere: torch.Tensor) -> np.ndarray:
         tokens = elsewhere.clone()
@@ -102,7 +109,7 @@ def reconstruct(
     if normalised:
         rows["raw prediction\n(no mean, no std\nof the original)"] = frames(_grey(predicted), blank)
         rows["what it should be\n(normalised original)"] = frames(_grey(target), blank)
-    caption = _caption(normalised, frame_differences, mask)
+    caption = _caption(normalised, group_frames, mask)
     return Reconstruction(rows=rows, masked_mse=masked_mse, mean_mse=mean_mse, caption=caption)
 
 
@@ -113,7 +120,7 @@ def reconstruction_figure(
     *,
     tubelet: tuple[int, int, int],
     normalised: bool = True,
-    frame_differences: bool = False,
+    group_frames: int | None = None,
     num_steps: int = 6,
     title: str = "",
 ) -> Figure:
@@ -125,7 +132,7 @@ def reconstruction_figure(
         prediction: see there.
         tubelet: see there.
         normalised: see there.
-        frame_differences: see there.
+        group_frames: see there.
         num_steps: frames to show, spread evenly over the clip.
         title: such as the video's path.
 
@@ -141,7 +148,7 @@ def reconstruction_figure(
         prediction,
         tubelet=tubelet,
         normalised=normalised,
-        frame_differences=frame_differences,
+        group_frames=group_frames,
     )
     steps = np.unique(np.linspace(0, len(clip) - 1, num_steps).round().astype(int))
     unit = "in normalised units" if normalised else "of pixels in [0, 1]"
@@ -192,7 +199,7 @@ def _wrap(line: str, width: float) -> list[str]:
     return textwrap.wrap(line, max(30, int(width)))
 
 
-def _caption(normalised: bool, frame_differences: bool, mask: np.ndarray) -> tuple[str, ...]:
+def _caption(normalised: bool, group_frames: int | None, mask: np.ndarray) -> tuple[str, ...]:
     sentences = [f"{int(mask.sum())} of {mask.size} tubelets hidden ({mask.mean():.0%})."]
     if normalised:
         sentences += [
@@ -203,31 +210,48 @@ def _caption(normalised: bool, frame_differences: bool, mask: np.ndarray) -> tup
         ]
     else:
         sentences.append("Targets are plain pixels: no normalisation was undone.")
-    if frame_differences:
+    if group_frames:
         sentences.append(
-            "Differences between the frames of a tubelet were added to its first frame; "
-            "the errors are those of first frames and differences, as in training."
+            f"Differences to the first of each {group_frames} frames were added to it; the errors "
+            "are those of first frames and differences, as in training."
         )
     return tuple(sentences)
 
 
+@dataclass(frozen=True)
+class _Differences:
+    """Frame differences in the targets of a whole clip."""
+
+    group_frames: int
+    tubelet_frames: int
+    num_steps: int
+
+    def taken(self, values: torch.Tensor) -> torch.Tensor:
+        """First frames and differences of all tubelets, (N, P)."""
+        return motion_targets(values, **vars(self))
+
+    def undone(
+        self, predicted: torch.Tensor, targets: torch.Tensor, hidden: torch.Tensor
+    ) -> torch.Tensor:
+        """Predicted first frames and differences, (M, P), as frames; visible ones are given."""
+        values = self.taken(targets)
+        values[hidden] = predicted
+        return undo_motion(values, **vars(self))[hidden]
+
+
 def _errors(
-    predicted: torch.Tensor, target: torch.Tensor, group_frames: int | None
+    predicted: torch.Tensor,
+    targets: torch.Tensor,
+    hidden: torch.Tensor,
+    differences: _Differences | None,
 ) -> tuple[float, float]:
-    """MSE of a prediction and of each tubelet's mean per colour, both (M, P) against `target`."""
-    values = rearrange(target, "M (p c) -> M p c", c=3)
+    """MSE on the hidden tubelets of a prediction (M, P), and of each tubelet's mean per colour."""
+    values = rearrange(targets, "N (p c) -> N p c", c=3)
     constant = values.mean(dim=1, keepdim=True).expand_as(values).flatten(1)
-    if group_frames:
-        target = motion_targets(target, group_frames=group_frames)
-        constant = motion_targets(constant, group_frames=group_frames)
+    if differences:
+        targets, constant = differences.taken(targets), differences.taken(constant)
+    target, constant = targets[hidden], constant[hidden]
     return (predicted - target).square().mean().item(), (constant - target).square().mean().item()
-
-
-def _undo_differences(values: torch.Tensor, group_frames: int) -> torch.Tensor:
-    """First frame and differences to it, (M, P), back to frames, (M, P)."""
-    parts = rearrange(values, "M (f p) -> M f p", f=group_frames)
-    first = parts[:, :1]
-    return torch.cat([first, first + parts[:, 1:]], dim=1).flatten(1)
 
 
 def _denormalise(values: torch.Tensor, original: torch.Tensor) -> torch.Tensor:

@@ -19,8 +19,9 @@ The model contract. Every model of `list_models()` offers, and a contract test c
   `model(clip, per_frame=True)` -> (B, T, num_classes).
 - Pre-training ("pretrain_..."): `model(clip, mask, num_visible=None)` -> (B, M, P), predictions of
   the masked tokens in token order; `model.encode(clip, visible)` -> (B, V, D); `model.encoder`,
-  whose `check_mask(mask)` says whether a mask suits it. `mask` is a bool (B, N), True = hidden.
-  With `num_visible` nothing synchronises with the host.
+  whose `check_mask(mask)` says whether a mask suits it, `balanced_window` what all masks must
+  balance. `mask` is a bool (B, N), True = hidden. With `num_visible` nothing synchronises with the
+  host.
 
 `clip` is (B, 3, T, H, W), normalised. Names in state dicts are those of the released code.
 """

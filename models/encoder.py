@@ -1,5 +1,6 @@
 """The encoder contract: what TPSBT, ViT and LGI-Former have in common."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -27,8 +28,9 @@ class EncoderOutput(NamedTuple):
 class Encoder(nn.Module):
     """Base of all encoders; the same class serves pre-training and fine-tuning.
 
-    A subclass builds its `blocks` and implements `encode`. It may also narrow `check_mask` and add
-    to `no_weight_decay` and `resized`; embedding, positions, sizes and layer order are here.
+    A subclass builds its `blocks` and implements `encode`. It may also narrow `check_mask` and
+    `balanced_window`, and add to `no_weight_decay` and `resized`; embedding, positions, sizes and
+    layer order are here.
 
     Args:
         img_size: height and width of a frame in pixels.
@@ -135,8 +137,19 @@ class Encoder(nn.Module):
         """Names of parameters, beyond 1-D ones and biases, that get no weight decay."""
         return set()
 
-    def resized(self, name: str, values: Tensor) -> Tensor | None:
-        """A checkpoint's entry of another clip size, interpolated to this model's; None: cannot."""
+    def resized(self, name: str, values: Tensor, source: Mapping | None = None) -> Tensor | None:
+        """A checkpoint's entry of another clip size, interpolated to this model's; None: cannot.
+
+        Args:
+            name: of the parameter, without "encoder.".
+            values: the checkpoint's entry.
+            source: `config` of the model that it comes from, if known.
+        """
+        return None
+
+    @property
+    def balanced_window(self) -> tuple[int, int] | None:
+        """(h, w) tokens of the blocks that must all show equally many tokens; None: no need."""
         return None
 
     def block_names(self) -> list[str]:

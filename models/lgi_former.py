@@ -1,6 +1,7 @@
 """LGI-Former: local-global interaction over regions of the token grid (MAE-DFER, Sec. 3.3)."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -251,12 +252,19 @@ class LGIFormer(Encoder):
         """The representative tokens get none."""
         return {"lg_region_tokens"}
 
-    def resized(self, name: str, values: Tensor) -> Tensor | None:
+    @property
+    def balanced_window(self) -> tuple[int, int]:
+        """A region: all must show equally many tokens."""
+        return self.region_size[1:]
+
+    def resized(self, name: str, values: Tensor, source: Mapping | None = None) -> Tensor | None:
         """Interpolate the representative tokens of another number of regions to this one's."""
-        source = _matching_grid(values.shape[0], self.region_grid)
-        if name != "lg_region_tokens" or values.shape[1:] != (self.embed_dim,) or source is None:
+        if name != "lg_region_tokens" or values.shape[1:] != (self.embed_dim,):
             return None
-        volume = values.float().T.reshape(1, self.embed_dim, *source)
+        grid = _stated_grid(source) or _likely_grid(values.shape[0], self.region_grid)
+        if grid is None or math.prod(grid) != values.shape[0]:
+            return None
+        volume = values.float().T.reshape(1, self.embed_dim, *grid)
         volume = F.interpolate(volume, self.region_grid, mode="trilinear", align_corners=False)
         return volume.flatten(2)[0].T.to(values.dtype)
 
@@ -295,17 +303,31 @@ def _region_grid(grid: tuple[int, int, int], region_size: tuple[int, ...]) -> tu
     return tuple(size // part for size, part in zip(grid, region_size))
 
 
-def _matching_grid(num_regions: int, grid: tuple[int, int, int]) -> tuple[int, int, int] | None:
-    """Region grid of a checkpoint with other frame count (first choice) or other image size."""
-    t, h, w = grid
-    if num_regions % (h * w) == 0:
-        return num_regions // (h * w), h, w
-    places = num_regions // t
-    for height in range(1, places + 1):
-        width = places // height
-        if height * width * t == num_regions and height * w == width * h:
-            return t, height, width
-    return None
+def _stated_grid(config: Mapping | None) -> tuple[int, int, int] | None:
+    """Region grid of the model that a config describes; None if it does not say."""
+    names = ("num_frames", "img_size", "patch_size", "tubelet_size", "region_size")
+    if config is None or any(name not in config for name in names):
+        return None
+    frames, pixels, patch, tubelet, regions = (config[name] for name in names)
+    grid = (frames // tubelet, pixels // patch, pixels // patch)
+    return _region_grid(grid, tuple(regions))
+
+
+def _likely_grid(num_regions: int, grid: tuple[int, int, int]) -> tuple[int, int, int] | None:
+    """Region grid of a checkpoint that states no clip size: the aspect of `grid`, least change."""
+    _, h, w = grid
+    candidates = [
+        (steps, rows, num_regions // steps // rows)
+        for steps in range(1, num_regions + 1)
+        for rows in range(1, num_regions // steps + 1)
+        if num_regions % (steps * rows) == 0 and rows * w * steps * rows == num_regions * h
+    ]
+
+    def change(candidate: tuple[int, int, int]) -> tuple[float, float]:
+        factors = [max(a / b, b / a) for a, b in zip(candidate, grid)]
+        return max(factors), sum(factors)
+
+    return min(candidates, key=change, default=None)
 
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -141,6 +141,11 @@ class TPSBT(Encoder):
                 f"tokens; the first sample shows {shown[0].tolist()}. Use --mask_type tube."
             )
 
+    @property
+    def balanced_window(self) -> tuple[int, int]:
+        """A time step: all steps must show equally many tokens."""
+        return self.grid[1:]
+
     def _make_blocks(self) -> list[Block]:
         rates = drop_path_rates(self.drop_path_rate, sum(self.stage_depths))
         options = {"dim": self.embed_dim, "num_heads": self.num_heads, "mlp_ratio": self.mlp_ratio}

@@ -88,14 +88,14 @@ def load_weights(model: nn.Module, source: str | Path | Mapping, strict: bool = 
             (strict) they do not fit.
     """
     named = isinstance(source, (str, Path))
-    entries = named_tensors(
-        read_checkpoint(source) if named else source, str(source) if named else "dict"
-    )
+    content = read_checkpoint(source) if named else source
+    entries = named_tensors(content, str(source) if named else "dict")
+    config = content.get("model_config") if isinstance(content, Mapping) else None
     model = getattr(model, "_orig_mod", model)
     model = getattr(model, "module", model)
     report = LoadReport(source=str(source) if named else "dict")
     from_pretraining = _take_encoder(entries, model, report)
-    accepted = _match(entries, model, report, from_pretraining)
+    accepted = _match(entries, model, report, from_pretraining, config)
     if strict and not report.ok:
         name = getattr(model, "config", {}).get("name", type(model).__name__)
         raise ValueError(
@@ -215,7 +215,11 @@ def _take_encoder(entries: dict[str, Tensor], model: nn.Module, report: LoadRepo
 
 
 def _match(
-    entries: dict[str, Tensor], model: nn.Module, report: LoadReport, from_pretraining: bool
+    entries: dict[str, Tensor],
+    model: nn.Module,
+    report: LoadReport,
+    from_pretraining: bool,
+    config: Mapping | None,
 ) -> dict[str, Tensor]:
     """Sort names into the report and return the entries that fit."""
     ours = model.state_dict()
@@ -225,7 +229,7 @@ def _match(
     for name, own in ours.items():
         value = entries.get(name)
         if value is not None and value.shape != own.shape:
-            value = _resized(model, name, value, report)
+            value = _resized(model, name, value, report, config)
         if value is None and name.startswith(may_be_new):
             report.new.append(name)
         elif value is None and name in entries:
@@ -238,11 +242,13 @@ def _match(
     return accepted
 
 
-def _resized(model: nn.Module, name: str, value: Tensor, report: LoadReport) -> Tensor | None:
+def _resized(
+    model: nn.Module, name: str, value: Tensor, report: LoadReport, config: Mapping | None
+) -> Tensor | None:
     encoder = getattr(model, "encoder", model)
     if not hasattr(encoder, "resized"):
         return None
-    value = encoder.resized(name.removeprefix("encoder."), value)
+    value = encoder.resized(name.removeprefix("encoder."), value, config)
     if value is not None:
         report.resized.append(name)
     return value

@@ -98,9 +98,9 @@ def test_plain_pixel_targets(clip, mask):
 def test_frame_differences_are_added_up(clip, mask, normalised):
     tubelets = tubelets_of(clip, mask)
     wanted = normalise_tubelets(tubelets) if normalised else tubelets
-    prediction = motion_targets(wanted, group_frames=2).numpy()
+    prediction = motion_targets(wanted, tubelet_frames=2, group_frames=2).numpy()
     result = reconstruct(
-        clip, mask, prediction, tubelet=TUBELET, normalised=normalised, frame_differences=True
+        clip, mask, prediction, tubelet=TUBELET, normalised=normalised, group_frames=2
     )
     assert result.masked_mse == pytest.approx(0, abs=1e-12)
     assert result.mean_mse > 0
