@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from engine.report import write_report
 from engine.results import find_results
 from engine.summarize import crossval_table, format_summary
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("engine.crossval")  # also when run as a command, as "__main__"
 
 ROOT = Path(__file__).resolve().parent.parent
 CLAIM = "claimed.txt"
@@ -59,27 +59,64 @@ class Fold:
             return False
         return True
 
+    def note_process(self) -> None:
+        """Write which process trains into the claim, for whoever comes after this command."""
+        text = f"{socket.gethostname()} {os.getpid()} {self.process.pid}\n"
+        (self.run_dir / CLAIM).write_text(text)
+
     def release(self) -> None:
         """Give the fold back."""
         (self.run_dir / CLAIM).unlink(missing_ok=True)
 
 
 def _is_stale(path: Path) -> bool:
-    """Whether the owner of a claim has died: its process here, or its touches elsewhere."""
+    """Whether the owner of a claim has died: its process here, or its touches elsewhere.
+
+    A fold that still trains after the death of the command that started it saves and stops first,
+    so that two processes never share a run directory.
+    """
     try:
-        host, process = path.read_text().split()
+        host, owner, *process = path.read_text().split()
         age = time.time() - path.stat().st_mtime
+        if host == socket.gethostname():
+            if _is_alive(int(owner)):
+                return False
+            _end_orphans(map(int, process), path.parent)
+            return True
     except (OSError, ValueError):
         return False  # just being written or removed
-    if host == socket.gethostname():
-        try:
-            os.kill(int(process), 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False
-        return False
     return age > STALE_SECONDS
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _end_orphans(processes: Iterable[int], run_dir: Path) -> None:
+    for process in processes:
+        if not _trains_in(process, run_dir):
+            continue
+        logger.info("process %d still trains in %s: it is asked to save and stop", process, run_dir)
+        os.kill(process, signal.SIGTERM)
+        while _trains_in(process, run_dir):
+            time.sleep(POLL_SECONDS)
+
+
+def _trains_in(process: int, run_dir: Path) -> bool:
+    """Whether a process is a run in this directory; numbers of processes are used again."""
+    shown = subprocess.run(
+        ["ps", "-o", "args=", "-ww", "-p", str(process)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return f"--output_dir {run_dir} " in f"{shown.stdout.strip()} "
 
 
 def find_folds(data_path: Path, names: Sequence[str] | None, output_dir: Path) -> list[Fold]:
@@ -172,6 +209,7 @@ def _begin(fold: Fold, flags: Sequence[str], slot: int, processes: int, devices:
         command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
     )
     log.close()
+    fold.note_process()
     fold.slot = slot
     logger.info("%s started, see %s", fold.name, fold.run_dir / "output.log")
     return True

@@ -199,6 +199,7 @@ def _read(path: Path, names: LabelNames | None, data_root: Path | None) -> Annot
         task="regression" if task == "multihead" else task,
         num_classes=len(names.class_names) if task == "classification" else None,
         num_labels=len(names.class_names) if task in ("regression", "multihead") else None,
+        names=names.class_names if names else (),
         data_root=data_root,
         check_paths=False,
     )

@@ -14,7 +14,6 @@ import pytest
 from datasets.annotations import read_annotations
 from datasets.classes import read_classes
 from preprocess import custom
-from preprocess.common import PreparationError
 from tests.clips_drawn import pattern, write_video
 from tests.lab_trees import touch, write_image
 

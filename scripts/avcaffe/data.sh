@@ -8,4 +8,4 @@ TARGET=${TARGET:-both}
 RUN_FOLDER=avcaffe/$TARGET
 DATA_DIR=${DATA_DIR:-saved/data/avcaffe/$TARGET}
 DATA_COMMAND='python -m preprocess.avcaffe --dataset_dir DIR (docs/datasets_lab.md)'
-DATA_FLAGS=(--data_set AVCAffe)
+DATA_FLAGS=(--data_set AVCAffe --average_by groups)
