@@ -12,7 +12,8 @@ writes
     dfew/annotation/<clip>.npz and subjects.csv       what was drawn, and who
 
 An annotation file holds valence and arousal (T,) in -1..1, landmarks (T, 68, 2) in pixels in the
-iBUG order, action_units (T, A) in 0..1 with au_names (A,), pose (T, 3) yaw pitch roll in radians.
+iBUG order, action_units (T, A) in 0..1 with au_names (A,), pose (T, 3) yaw pitch roll in radians,
+and fps.
 Folds are subject-independent, and nobody in the pre-training clips is in the labelled ones. What
 is drawn depends on the settings alone, never on the number of workers; a run that was stopped
 goes on where it was.
@@ -89,6 +90,7 @@ def _write_annotation(path: Path, renderer: ClipRenderer) -> None:
         action_units=motion.action_units.astype(np.float32),
         au_names=np.array(AU_NAMES),
         pose=motion.pose.astype(np.float32),
+        fps=np.array(float(FRAMES_PER_SECOND)),
     )
     _replace(path, lambda partial: partial.write_bytes(content.getvalue()))
 
