@@ -49,15 +49,33 @@ class Fold:
     def claim(self) -> bool:
         """Take the fold for this command; False if another one works on it."""
         self.run_dir.mkdir(parents=True, exist_ok=True)
+        self.drop_stale_claim()
         path = self.run_dir / CLAIM
-        if path.exists() and _is_stale(path):
-            path.unlink(missing_ok=True)
         try:
             with open(path, "x") as file:
                 file.write(f"{socket.gethostname()} {os.getpid()}\n")
         except FileExistsError:
             return False
         return True
+
+    def drop_stale_claim(self, *, stop_orphans: bool = True) -> None:
+        """Remove the claim of a command that has died.
+
+        Args:
+            stop_orphans: a process of it that still trains here saves and stops first.
+        """
+        path = self.run_dir / CLAIM
+        stale = _stale_text(path, stop_orphans=stop_orphans)
+        if stale is None:
+            return
+        taken = path.with_name(f"{CLAIM}.{socket.gethostname()}.{os.getpid()}")
+        try:
+            os.rename(path, taken)  # of several commands that saw it stale, one gets it
+            if taken.read_text() != stale:  # ... and it may be another's new claim by now
+                os.rename(taken, path)
+        except FileNotFoundError:
+            return
+        taken.unlink(missing_ok=True)
 
     def note_process(self) -> None:
         """Write which process trains into the claim, for whoever comes after this command."""
@@ -69,23 +87,26 @@ class Fold:
         (self.run_dir / CLAIM).unlink(missing_ok=True)
 
 
-def _is_stale(path: Path) -> bool:
-    """Whether the owner of a claim has died: its process here, or its touches elsewhere.
+def _stale_text(path: Path, *, stop_orphans: bool) -> str | None:
+    """Text of a claim whose owner has died: its process here, or its touches elsewhere.
 
     A fold that still trains after the death of the command that started it saves and stops first,
     so that two processes never share a run directory.
     """
     try:
-        host, owner, *process = path.read_text().split()
+        text = path.read_text()
+        host, owner, *process = text.split()
         age = time.time() - path.stat().st_mtime
-        if host == socket.gethostname():
-            if _is_alive(int(owner)):
-                return False
-            _end_orphans(map(int, process), path.parent)
-            return True
+        owner, processes = int(owner), [int(number) for number in process]
     except (OSError, ValueError):
-        return False  # just being written or removed
-    return age > STALE_SECONDS
+        return None  # none there; or just being written or removed
+    if host != socket.gethostname():
+        return text if age > STALE_SECONDS else None
+    if _is_alive(owner):
+        return None
+    if stop_orphans:
+        _end_orphans(processes, path.parent)
+    return text
 
 
 def _is_alive(process: int) -> bool:
@@ -185,6 +206,7 @@ def run_folds(
 
 def _begin(fold: Fold, flags: Sequence[str], slot: int, processes: int, devices: int) -> bool:
     if fold.is_finished:
+        fold.drop_stale_claim(stop_orphans=False)
         logger.info("%s is finished: left alone", fold.name)
         return False
     if not fold.claim():

@@ -1,0 +1,271 @@
+"""Cross-validation: folds found, divided, killed, and still the same table."""
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from engine import checkpoint, crossval
+from engine.config import finetuning_parser
+from engine.crossval import CLAIM, Fold, find_folds
+from engine.finetuning import finetune
+from engine.parsing import parse_flags
+from tests.conftest import ROOT
+from tests.tiny_data import FINETUNE_FLAGS, make_tiny_data
+
+SHARED = [*FINETUNE_FLAGS, "--batch_size", "2", "--save_every_minutes", "0"]
+TABLES = ("summary.md", "summary.csv", "summary.tex")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Ten videos in five folds: each two are tested once."""
+    folder = tmp_path_factory.mktemp("tiny")
+    make_tiny_data(folder)
+    rows = (folder / "pretrain.csv").read_text().splitlines()
+    for fold in range(5):
+        path = folder / "folds" / f"split{fold + 1:02d}"
+        path.mkdir(parents=True)
+        test = rows[2 * fold : 2 * fold + 2]
+        (path / "test.csv").write_text("\n".join(test) + "\n")
+        (path / "train.csv").write_text("\n".join(r for r in rows if r not in test) + "\n")
+    return folder / "folds"
+
+
+def arguments(data: Path, out: Path, *own: str) -> list[str]:
+    return ["--data_path", str(data), "--output_dir", str(out), *own, "--", *SHARED]
+
+
+def start(data: Path, out: Path, *own: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "engine.crossval", *arguments(data, out, *own)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen) -> str:
+    output, _ = process.communicate(timeout=1200)
+    assert process.returncode == 0, output
+    return output
+
+
+def wait_for_mid_fold(is_running, run_dir: Path, *, saves: int) -> None:
+    """Return once a fold has saved so many times from now on; it does so after every step."""
+    path, begun, seen = run_dir / checkpoint.LAST, time.monotonic(), None
+    before = path.stat().st_mtime_ns if path.exists() else None
+    while saves:
+        assert is_running(), "the command ended before it could be killed"
+        assert time.monotonic() - begun < 600
+        time.sleep(0.005)
+        now = path.stat().st_mtime_ns if path.exists() else None
+        if now not in (before, seen):
+            seen, saves = now, saves - 1
+    assert not (run_dir / "metrics.json").exists()
+
+
+def kill_everything(command: int, run_dir: Path) -> None:
+    """End a command and what it started the way a machine ends: at once."""
+    os.kill(command, signal.SIGKILL)
+    for process in (run_dir / CLAIM).read_text().split()[2:]:
+        os.kill(int(process), signal.SIGKILL)
+
+
+def tables(out: Path) -> dict[str, str]:
+    return {name: (out / name).read_text() for name in TABLES}
+
+
+def test_two_folds_killed_in_the_first_one(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(crossval, "write_report", lambda *_: None)  # takes long, tested elsewhere
+    for fold in find_folds(data, ["1", "2"], tmp_path / "whole"):
+        argv = [*SHARED, "--data_path", str(fold.data_path)]
+        finetune(parse_flags(finetuning_parser(), [*argv, "--output_dir", str(fold.run_dir)]))
+    whole = find_folds(data, ["1", "2"], tmp_path / "whole")
+    crossval.write_table(whole, tmp_path / "whole", None)
+    out = tmp_path / "killed"
+    command = multiprocessing.get_context("fork").Process(
+        target=crossval.main, args=[arguments(data, out, "--folds", "1", "2")]
+    )
+    command.start()
+    wait_for_mid_fold(command.is_alive, out / "split01", saves=2)
+    kill_everything(command.pid, out / "split01")
+    command.join()
+    assert not (out / "summary.md").exists()
+    assert crossval.main(arguments(data, out, "--folds", "1", "2", "--jobs", "2")) == 0
+    assert tables(out) == tables(tmp_path / "whole")
+    assert tables(out)["summary.md"] in capsys.readouterr().out
+    for name in ("split01/pred.csv", "split02/pred.csv"):
+        assert (out / name).read_text() == (tmp_path / "whole" / name).read_text()
+    assert not list(out.glob(f"*/{CLAIM}*"))
+    assert "resumed from" in (out / "split01" / "output.log").read_text()
+
+
+@pytest.mark.slow
+def test_five_folds_killed_twice(data, tmp_path):
+    """Once with all it started, in the second fold; once the command alone, in the fourth."""
+    finish(start(data, tmp_path / "whole"))
+    out = tmp_path / "killed"
+    command = start(data, out, "--jobs", "2")
+    wait_for_mid_fold(lambda: command.poll() is None, out / "split02", saves=2)
+    kill_everything(command.pid, out / "split02")
+    command.communicate()
+    command = start(data, out)
+    wait_for_mid_fold(lambda: command.poll() is None, out / "split04", saves=1)
+    command.kill()
+    command.communicate()
+    assert not (out / "summary.md").exists()
+    finish(start(data, out))
+    assert tables(out) == tables(tmp_path / "whole")
+    assert (out / "report.html").stat().st_size < 10_000_000
+    rows = [row.split(",")[:2] for row in tables(out)["summary.csv"].splitlines()[1:]]
+    folds = [[f"split{fold:02d}", "2"] for fold in range(1, 6)]
+    assert rows == [*folds, ["pooled", "10"], ["mean of folds", "10"]]
+    assert finish(start(data, out)).count("left alone") == 5
+
+
+@pytest.fixture
+def quick_runs(tmp_path, monkeypatch):
+    """A stand-in for run_finetune.py that takes half a second and notes when it ran."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "run_finetune.py").write_text(
+        "import json, os, sys, time\n"
+        "from pathlib import Path\n"
+        "out = Path(sys.argv[sys.argv.index('--output_dir') + 1])\n"
+        "begun = time.time()\n"
+        "time.sleep(0.5)\n"
+        "if out.name in os.environ.get('FAIL', ''):\n"
+        "    sys.exit('error: it went wrong')\n"
+        "note = [begun, time.time(), os.environ.get('CUDA_VISIBLE_DEVICES')]\n"
+        "with open(out / 'noted.jsonl', 'a') as file:\n"
+        "    file.write(json.dumps(note) + '\\n')\n"
+        "(out / 'metrics.json').write_text('{}')\n"
+    )
+    monkeypatch.setattr(crossval, "ROOT", root)
+    monkeypatch.setattr(crossval, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(crossval, "write_table", lambda folds, *_: f"table of {len(folds)}\n")
+
+
+def noted(out: Path) -> dict[str, list]:
+    """Begin, end and devices of each fold; each ran exactly once."""
+    return {
+        path.parent.name: json.loads(path.read_text()) for path in sorted(out.glob("*/noted.jsonl"))
+    }
+
+
+def test_jobs_run_at_the_same_time_on_their_own_devices(data, tmp_path, quick_runs, capsys):
+    own = ("--jobs", "2", "--gpus", "4")
+    assert crossval.main(arguments(data, tmp_path / "runs", *own)) == 0
+    assert capsys.readouterr().out.endswith("\ntable of 5\n")
+    runs = noted(tmp_path / "runs")
+    assert len(runs) == 5 and {devices for _, _, devices in runs.values()} == {"0", "1"}
+    for begin, _, _ in runs.values():
+        at_once = [other for other in runs.values() if other[0] <= begin < other[1]]
+        assert len(at_once) <= 2
+        assert len({devices for _, _, devices in at_once}) == len(at_once)
+    assert runs["split02"][0] < runs["split01"][1]
+
+
+def test_two_commands_divide_the_folds(data, tmp_path, quick_runs):
+    out, context = tmp_path / "runs", multiprocessing.get_context("fork")
+    commands = [context.Process(target=crossval.main, args=[arguments(data, out)]) for _ in "ab"]
+    for command in commands:
+        command.start()
+    for command in commands:
+        command.join(60)
+        assert command.exitcode == 0
+    assert sorted(noted(out)) == [f"split{fold:02d}" for fold in range(1, 6)]
+    begins = sorted(begin for begin, _, _ in noted(out).values())
+    assert begins[1] - begins[0] < 0.5  # one did not wait for the other
+
+
+def test_a_fold_that_fails_ends_the_command_and_is_shown(
+    data, tmp_path, quick_runs, monkeypatch, capsys
+):
+    out = tmp_path / "runs"
+    monkeypatch.setenv("FAIL", "split02")
+    assert crossval.main(arguments(data, out)) == 1
+    shown = capsys.readouterr().out
+    assert "split02 failed with status 1" in shown and "error: it went wrong" in shown
+    assert "not finished: split02, split03, split04, split05" in shown
+    monkeypatch.setenv("FAIL", "")
+    assert crossval.main(arguments(data, out)) == 0
+    assert "split01 is finished: left alone" in capsys.readouterr().out
+    assert len(noted(out)) == 5
+
+
+def test_folds_are_found_by_name_and_number(data, tmp_path):
+    assert [fold.name for fold in find_folds(data, None, tmp_path)] == [
+        f"split{number:02d}" for number in range(1, 6)
+    ]
+    assert [fold.name for fold in find_folds(data, ["3", "split01"], tmp_path)] == [
+        "split03",
+        "split01",
+    ]
+    with pytest.raises(FileNotFoundError, match=r"no fold \['7'\].*split05"):
+        find_folds(data, ["7"], tmp_path)
+    with pytest.raises(FileNotFoundError, match="no folders with a train.csv"):
+        find_folds(tmp_path, None, tmp_path)
+
+
+def ended_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    process.wait()
+    return process.pid
+
+
+def test_a_claim_holds_as_long_as_its_owner_lives(data, tmp_path):
+    one, other = (Fold("split01", data / "split01", tmp_path / "run") for _ in range(2))
+    assert one.claim() and not other.claim()
+    one.release()
+    assert other.claim()
+    other.release()
+    path = tmp_path / "run" / CLAIM
+    path.write_text(f"{socket.gethostname()} {ended_process()}\n")
+    assert one.claim()
+    path.write_text(f"another-machine {ended_process()}\n")
+    assert not other.claim()
+    os.utime(path, (0, time.time() - 2 * crossval.STALE_SECONDS))
+    assert other.claim()
+
+
+def test_a_fold_that_outlived_its_command_is_stopped_first(data, tmp_path):
+    fold = Fold("split01", data / "split01", tmp_path / "run")
+    fold.run_dir.mkdir()
+    script = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(75)); time.sleep(60)"
+    claim = fold.run_dir / CLAIM
+    theirs = subprocess.Popen([sys.executable, "-c", script, "--output_dir", str(fold.run_dir)])
+    bystander = subprocess.Popen([sys.executable, "-c", script, "--output_dir", str(tmp_path)])
+    time.sleep(0.5)
+    reaper = [theirs, bystander]
+    try:
+        for process in reaper:
+            owner = ended_process()
+            claim.write_text(f"{socket.gethostname()} {owner} {process.pid}\n")
+            assert fold.claim()
+            fold.release()
+        assert theirs.wait(timeout=30) in (75, -15)
+        assert bystander.poll() is None
+    finally:
+        for process in reaper:
+            process.kill()
+            process.wait()
+
+
+def test_wrong_commands_are_explained(data, tmp_path, capsys):
+    own = ["--data_path", str(data), "--output_dir", str(tmp_path)]
+    for more, text in (
+        (["--jobs", "0"], "at least 1"),
+        (["--gpus", "1", "--jobs", "2"], "as many"),
+    ):
+        with pytest.raises(SystemExit):
+            crossval.main([*own, *more])
+        assert text in capsys.readouterr().err
+    assert crossval.main(["--data_path", str(tmp_path), "--output_dir", str(tmp_path)]) == 2
