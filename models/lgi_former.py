@@ -183,6 +183,7 @@ class LGIFormer(Encoder):
         _check_choice("first_attn_type", first_attn_type, _ATTENTION_TYPES)
         _check_choice("third_attn_type", third_attn_type, _ATTENTION_TYPES)
         self.pooled_tokens, self.restore_order = pooled_tokens, restore_order
+        self.no_third = no_third
         self.region_size = tuple(region_size)
         self.region_grid = _region_grid(self.grid, self.region_size)
         self.num_regions = self.region_grid[0] * self.region_grid[1] * self.region_grid[2]
@@ -231,6 +232,8 @@ class LGIFormer(Encoder):
             representatives, by_region = run_block(
                 block, representatives, by_region, recompute=self.grad_checkpointing
             )
+        if self.no_third:
+            by_region = _tied(by_region, representatives)
         summary = self._summary(representatives, by_region)
         if self.restore_order:
             by_region = gather_tokens(by_region, order.argsort(dim=1))
@@ -274,9 +277,8 @@ class LGIFormer(Encoder):
         if self.pooled_tokens == "all":
             both = [t.unflatten(1, (self.summary_steps, -1)) for t in (representatives, tokens)]
             return torch.cat(both, dim=2).flatten(1, 2)
-        # The last block's third attention does not reach the representatives. A token that is cut
-        # off again keeps it in the graph, with zero gradients, as data-parallel training needs.
-        return torch.cat((representatives, tokens[:, :1]), dim=1)[:, : self.num_regions]
+        # The last block's third attention does not reach the representatives.
+        return _tied(representatives, tokens)
 
     def _region_of_token(self) -> Tensor:
         """Region number of each token, (N,)."""
@@ -288,6 +290,15 @@ class LGIFormer(Encoder):
 
 class LGIFormerClassifier(Classifier, LGIFormer):
     """LGI-Former for fine-tuning: mean of the representatives, norm, head."""
+
+
+def _tied(used: Tensor, unused: Tensor) -> Tensor:
+    """`used` as it is, with `unused` in its graph: parameters behind that get zero gradients.
+
+    Data-parallel training waits for a gradient of every parameter. A token that is joined and cut
+    off again gives one, and unlike a product with zero it passes no NaN on.
+    """
+    return torch.cat((used, unused[:, :1]), dim=1)[:, : used.shape[1]]
 
 
 def _region_grid(grid: tuple[int, int, int], region_size: tuple[int, ...]) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""MAE-DFER and VideoMAE in the framework: targets, balanced masks, flags, sizes, processes."""
+"""MAE-DFER and VideoMAE in the framework: targets, balanced masks, flags, sizes."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from engine.config import finetuning_parser, pretraining_parser
 from engine.objectives import MaskedReconstruction, motion_targets, undo_motion
 from engine.parsing import parse_flags
 from tests.model_cases import small_model
-from tests.test_runs import finish, log_lines, run_finetuning, run_pretraining, start
+from tests.test_runs import run_finetuning, run_pretraining
 from tests.tiny_data import make_tiny_data
 
 TINY = ["--input_size", "32", "--depth", "2", "--lg_region_size", "2", "2", "4"]
@@ -326,28 +326,3 @@ def test_pretraining_and_finetuning_at_another_size(data, tmp_path, family):
     assert metrics["num_videos"] == 5
     saved = torch.load(tmp_path / "run" / "checkpoint-last.pth", weights_only=True)
     assert (saved["model_config"]["num_frames"], saved["model_config"]["img_size"]) == (8, 64)
-
-
-# ---------------------------------------------------------------- processes
-
-
-def test_two_processes_train_like_one(data, tmp_path):
-    argv = [*PRETRAIN, "--data_path", str(data / "pretrain.csv"), "--epochs", "2",
-            "--use_frame_diff_as_target", "--target_diff_weight", "0.3",
-            "--part_apply_symmetry", "global", "--output_dir"]  # fmt: skip
-    two = [*argv, str(tmp_path / "two"), "--batch_size", "2"]
-    status, output = finish(start("run_pretrain.py", two, processes=2))
-    assert status == 0, output
-    run_pretraining([*argv, str(tmp_path / "one")])
-    np.testing.assert_allclose(
-        [line["train_loss"] for line in log_lines(tmp_path / "two")],
-        [line["train_loss"] for line in log_lines(tmp_path / "one")],
-        rtol=2e-5,
-    )
-
-
-@pytest.mark.slow
-def test_two_processes_finetune(data, tmp_path):
-    argv = [*FINETUNE, "--data_path", str(data / "fold"), "--output_dir", str(tmp_path / "run")]
-    status, output = finish(start("run_finetune.py", argv, processes=2))
-    assert status == 0, output
