@@ -1,4 +1,4 @@
-"""Carving a validation part from training rows: whole subjects, or the shares of classes."""
+"""Choosing a share of training rows: whole subjects, or the same share of each class."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,28 +17,44 @@ def carve_validation(
     subjects: Sequence[str] | None = None,
     flag: str = "--val_fraction",
 ) -> list[bool]:
-    """Choose which training rows become validation rows.
+    """Choose which training rows become validation rows; see `choose_share`."""
+    return choose_share(
+        labels, fraction, seed=seed, stream="validation", subjects=subjects, flag=flag
+    )
+
+
+def choose_share(
+    labels: Sequence[str],
+    fraction: float,
+    *,
+    seed: int,
+    stream: str,
+    subjects: Sequence[str] | None = None,
+    flag: str,
+) -> list[bool]:
+    """Choose a share of the rows.
 
     Without subjects each class gives the same share (rounded, at least one of classes with two or
     more rows). With subjects whole subjects are taken, in a random order, each when it brings the
     class counts closer to the wanted shares.
 
     Args:
-        labels: label of each training row.
-        fraction: wanted share of validation rows, 0..1 exclusive.
-        seed: the same seed and rows give the same choice.
+        labels: label of each row.
+        fraction: wanted share of the rows, 0..1 exclusive.
+        seed: the same seed, stream and rows give the same choice.
+        stream: what the choice is for; another one chooses independently.
         subjects: subject of each row, if known.
         flag: where `fraction` comes from, for messages.
 
     Returns:
-        For each row: is it for validation?
+        For each row: is it chosen?
 
     Raises:
         ValueError: `fraction` out of range, or nothing or everything would be chosen.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"{flag} {fraction}: must lie between 0 and 1")
-    rng = generator(seed, 0, 0, 0, "validation")
+    rng = generator(seed, 0, 0, 0, stream)
     if subjects is None:
         chosen = _stratified_rows(labels, fraction, rng)
     else:

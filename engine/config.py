@@ -9,6 +9,12 @@ import argparse
 # Flags of the released launchers that have no meaning here; accepted so that scripts parse.
 OBSOLETE_FLAGS = ("local_rank", "world_size", "dist_on_itp", "dist_url")
 
+# What the best weights may be chosen by.
+VALIDATION_METRICS = (
+    *("uar", "war", "acc1", "weighted_f1", "micro_f1", "macro_f1"),
+    *("loss", "ccc", "pcc", "mae"),
+)
+
 Parser = argparse.ArgumentParser
 
 
@@ -422,7 +428,7 @@ def _add_evaluation_flags(parser: Parser) -> None:
     group.add_argument("--num_segments", type=int, default=1, help=argparse.SUPPRESS)
     group.add_argument(
         "--val_metric",
-        choices=("uar", "war", "acc1", "weighted_f1", "loss", "ccc", "pcc", "mae"),
+        choices=VALIDATION_METRICS,
         default=None,
         help="what `best` means on the validation part (default uar or ccc)",
     )
@@ -435,10 +441,19 @@ def _add_evaluation_flags(parser: Parser) -> None:
         "the test part; by whole subjects where known",
     )
     group.add_argument(
+        "--label_fraction",
+        type=_share,
+        default=1.0,
+        metavar="SHARE",
+        help="train on this share, 0..1, of the training videos: whole subjects where known, "
+        "else the same share of each class; --seed draws it",
+    )
+    group.add_argument(
         "--subjects",
         default="",
         metavar="CSV",
-        help="subject of each video, for --val_fraction (default: subjects.csv beside the CSVs)",
+        help="subject of each video, for --val_fraction and --label_fraction (default: "
+        "subjects.csv beside the CSVs)",
     )
     group.add_argument(
         "--save_feature", action="store_true", help="write features, pooled and of every stage"

@@ -67,10 +67,11 @@ def _train_and_test(setting: Setting) -> dict | None:
     facts = {"model": setting.model.config, "global_batch": batch, "face_window": setting.window,
              "stores": stores_of(parts.train.paths),
              "task": setting.kind, "class_names": setting.task.names,
-             "best_chosen_on": parts.chosen_on}  # fmt: skip
+             "best_chosen_on": parts.chosen_on,
+             "training_videos": parts.describe_training()}  # fmt: skip
     output_dir = rundir.open_run(flags, workers, facts)
     if output_dir and workers.is_main:
-        parts.write_carved(output_dir)
+        parts.write_chosen(output_dir)
     if flags.finetune and not resume:
         report = models.load_weights(setting.model, flags.finetune)
         logger.info("weights of %s\n%s", flags.finetune, report)
@@ -300,7 +301,7 @@ def _plan(setting: Setting, parts: selection.Parts, batch: int, steps: int) -> d
         "data set": flags.data_set or "custom",
         "task": f"{setting.kind}: {', '.join(setting.task.names)}"
         + (f"; {setting.task.remark}" * bool(setting.task.remark)),
-        "training": f"{len(parts.train)} videos"
+        "training": parts.describe_training()
         + (f", classes balanced by {flags.class_balanced}" * (flags.class_balanced != "none")),
         "validation": parts.describe_validation(),
         "test": f"{len(parts.test)} videos, {_protocol(setting)}",

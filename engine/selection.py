@@ -1,4 +1,4 @@
-"""Honest selection: what "best" is chosen on, and classes that count alike.
+"""Honest selection: what "best" is chosen on, how many labels train, classes that count alike.
 
 The videos that decide which weights are best must not be those of the final numbers. Where a data
 set has no validation part of its own, one is carved from the training part.
@@ -6,13 +6,13 @@ set has no validation part of its own, one is carved from the training part.
 
 import argparse
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from datasets.annotations import Annotations
-from datasets.splits import carve_validation, take_rows
+from datasets.splits import carve_validation, choose_share, take_rows
 from engine.predictions import write_text_atomically
 from engine.results import subjects_of
 from engine.setting import Setting
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 TEST_PART = "the test part"
 SUBJECTS_FILE = "subjects.csv"
 CARVED_FILE = "validation.csv"
+LABELLED_FILE = "training.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class Parts:
         test: for the final numbers.
         chosen_on: what "best" is chosen on, in words; "nothing" without a validation part.
         carved: rows of train.csv (0-based, without blank lines) that `val` consists of, if carved.
+        share: how `train` was chosen by `--label_fraction`, in words; "" if it was not.
     """
 
     train: Annotations
@@ -41,6 +43,7 @@ class Parts:
     test: Annotations
     chosen_on: str
     carved: tuple[int, ...] = ()
+    share: str = ""
 
     @property
     def val_is_test(self) -> bool:
@@ -56,13 +59,21 @@ class Parts:
             text += "; `best` would be chosen on test: report `last`, or use --val_fraction"
         return text
 
-    def write_carved(self, folder: Path) -> None:
-        """Keep the carved rows with the run."""
+    def describe_training(self) -> str:
+        """A line for the plan."""
+        return f"{len(self.train)} videos" + (f": {self.share}" if self.share else "")
+
+    def write_chosen(self, folder: Path) -> None:
+        """Keep with the run which rows of train.csv were carved or chosen, where that was done."""
+        lines = Path(self.train.path).read_text(encoding="utf-8-sig").split("\n")
+        rows = [line.rstrip() for line in lines if line.strip()]
         if self.carved:
-            lines = Path(self.train.path).read_text(encoding="utf-8-sig").split("\n")
-            rows = [line.rstrip() for line in lines if line.strip()]
             text = "\n".join(rows[row] for row in self.carved)
             write_text_atomically(folder / CARVED_FILE, text + "\n")
+        if self.share:
+            known = set(self.train.ids)
+            text = "\n".join(row for row in rows if row.split(" ")[0] in known)
+            write_text_atomically(folder / LABELLED_FILE, text + "\n")
 
 
 def read_parts(setting: Setting) -> Parts:
@@ -70,8 +81,40 @@ def read_parts(setting: Setting) -> Parts:
 
     Raises:
         AnnotationError: a file has problems.
-        ValueError: `--val_fraction` or `--subjects` do not suit the data.
+        ValueError: `--val_fraction`, `--label_fraction` or `--subjects` do not suit the data.
     """
+    parts = _with_validation(setting)
+    fraction = setting.flags.label_fraction
+    if fraction == 1:
+        return parts
+    subjects = training_subjects(setting.flags, parts.train)
+    taken = choose_share(
+        _strata(setting, parts.train),
+        fraction,
+        seed=setting.flags.seed,
+        stream="labels",
+        subjects=subjects,
+        flag="--label_fraction",
+    )
+    share = f"{100 * fraction:g} % of {len(parts.train)}, {_how(setting, subjects)}"
+    return replace(parts, train=take_rows(parts.train, np.flatnonzero(taken)), share=share)
+
+
+def _strata(setting: Setting, annotations: Annotations) -> list[str]:
+    """What a share of the videos should keep in proportion: classes, where there are some."""
+    if setting.kind != "classification":
+        return ["any"] * len(annotations)
+    return [str(label) for label in annotations.labels]
+
+
+def _how(setting: Setting, subjects: list[str] | None) -> str:
+    """How a share was chosen, in words."""
+    if subjects:
+        return "whole subjects"
+    return "stratified" if setting.kind == "classification" else "at random"
+
+
+def _with_validation(setting: Setting) -> Parts:
     flags = setting.flags
     train, val = setting.read("train"), setting.read("val")
     test = setting.read("test", flags.eval_data_path)
@@ -84,17 +127,15 @@ def read_parts(setting: Setting) -> Parts:
         logger.warning("--val_fraction is not used: %s has a val.csv of its own", flags.data_path)
         return Parts(train=train, val=val, test=test, chosen_on=chosen_on)
     subjects = training_subjects(flags, train)
-    balance = setting.kind == "classification"
-    labels = [str(label) for label in train.labels] if balance else ["any"] * len(train)
+    labels = _strata(setting, train)
     taken = np.array(
         carve_validation(labels, flags.val_fraction, seed=flags.seed, subjects=subjects)
     )
-    how = "whole subjects" if subjects else "stratified" if balance else "at random"
     return Parts(
         train=take_rows(train, np.flatnonzero(~taken)),
         val=take_rows(train, np.flatnonzero(taken)),
         test=test,
-        chosen_on=f"{100 * flags.val_fraction:g} % of train.csv, {how}",
+        chosen_on=f"{100 * flags.val_fraction:g} % of train.csv, {_how(setting, subjects)}",
         carved=tuple(np.flatnonzero(taken).tolist()),
     )
 

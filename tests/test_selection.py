@@ -106,6 +106,46 @@ def test_an_official_validation_part_is_left_alone(data, tmp_path):
     assert not (out / "validation.csv").exists()
 
 
+def test_a_share_of_the_labels(data, tmp_path):
+    """The same share of each class; the same videos for the same seed, others for another."""
+    fold = make_fold(data, tmp_path / "fold")
+    train = (fold / "train.csv").read_text().splitlines()
+    chosen = []
+    for name, seed in (("one", "3"), ("again", "3"), ("other", "8")):
+        out = tmp_path / name
+        flags = ["--label_fraction", "0.5", "--seed", seed, "--epochs", "2"]
+        assert run_finetuning(argv(fold, out, *flags))["num_videos"] == 4
+        chosen.append((out / "training.csv").read_text().splitlines())
+        assert set(chosen[-1]) < set(train) and len(log_lines(out)) == 2
+        assert [row.split()[1] for row in sorted(chosen[-1])].count("0") == 2
+        stated = json.loads((out / "config.json").read_text())["resolved"]["training_videos"]
+        assert stated == "4 videos: 50 % of 8, stratified"
+    assert chosen[0] == chosen[1] != chosen[2]
+    with pytest.raises(ValueError, match="--label_fraction was 0.5, is 1.0"):
+        run_finetuning(argv(fold, tmp_path / "one", "--epochs", "2"))
+    with pytest.raises(ValueError, match="--label_fraction 0.01 takes (0|8) of 8"):
+        people = ["--subjects", subjects_file(data, tmp_path)]
+        run_finetuning(argv(fold, tmp_path / "none", "--label_fraction", "0.01", *people))
+
+
+def subjects_file(data, folder):
+    rows = (data / "pretrain.csv").read_text().splitlines()
+    path = folder / "people.csv"
+    path.write_text("\n".join(["path,subject", *(f"{row.split()[0]},one" for row in rows)]) + "\n")
+    return str(path)
+
+
+def test_a_share_of_the_labels_is_whole_subjects_beside_a_validation_part(data, tmp_path):
+    fold = make_fold(data, tmp_path / "fold", subjects=True)
+    out = tmp_path / "run"
+    run_finetuning(argv(fold, out, "--label_fraction", "0.34", "--val_fraction", "0.25"))
+    stated = json.loads((out / "config.json").read_text())["resolved"]["training_videos"]
+    assert stated == "2 videos: 34 % of 6, whole subjects"
+    parts = [(out / name).read_text().splitlines() for name in ("training.csv", "validation.csv")]
+    numbers = [sorted(int(row.split()[0][-6:-4]) // 2 for row in part) for part in parts]
+    assert numbers[0][0] == numbers[0][1] != numbers[1][0] == numbers[1][1]
+
+
 def test_rows_of_annotations(data):
     whole = read_annotations(data / "pretrain.csv", task="classification")
     some = take_rows(whole, [3, 1])
