@@ -72,7 +72,7 @@ def wait_for_mid_fold(is_running, run_dir: Path, *, saves: int) -> None:
 
 
 def kill_everything(command: int, run_dir: Path) -> None:
-    """End a command and what it started the way a machine ends: at once."""
+    """End a command and a fold that it runs the way a machine ends: at once."""
     os.kill(command, signal.SIGKILL)
     for process in (run_dir / CLAIM).read_text().split()[2:]:
         os.kill(int(process), signal.SIGKILL)
@@ -109,17 +109,13 @@ def test_two_folds_killed_in_the_first_one(data, tmp_path, capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_five_folds_killed_twice(data, tmp_path):
-    """Once with all it started, in the second fold; once the command alone, in the fourth."""
     finish(start(data, tmp_path / "whole"))
     out = tmp_path / "killed"
-    command = start(data, out, "--jobs", "2")
-    wait_for_mid_fold(lambda: command.poll() is None, out / "split02", saves=2)
-    kill_everything(command.pid, out / "split02")
-    command.communicate()
-    command = start(data, out)
-    wait_for_mid_fold(lambda: command.poll() is None, out / "split04", saves=1)
-    command.kill()
-    command.communicate()
+    for fold, saves, jobs in (("split02", 2, "2"), ("split04", 6, "1")):
+        command = start(data, out, "--jobs", jobs)
+        wait_for_mid_fold(lambda: command.poll() is None, out / fold, saves=saves)  # noqa: B023
+        kill_everything(command.pid, out / fold)
+        command.communicate()
     assert not (out / "summary.md").exists()
     finish(start(data, out))
     assert tables(out) == tables(tmp_path / "whole")
@@ -127,6 +123,7 @@ def test_five_folds_killed_twice(data, tmp_path):
     rows = [row.split(",")[:2] for row in tables(out)["summary.csv"].splitlines()[1:]]
     folds = [[f"split{fold:02d}", "2"] for fold in range(1, 6)]
     assert rows == [*folds, ["pooled", "10"], ["mean of folds", "10"]]
+    assert "resumed from" in (out / "split04" / "output.log").read_text()
     assert finish(start(data, out)).count("left alone") == 5
 
 
