@@ -12,7 +12,7 @@ OBSOLETE_FLAGS = ("local_rank", "world_size", "dist_on_itp", "dist_url")
 # What the best weights may be chosen by.
 VALIDATION_METRICS = (
     *("uar", "war", "acc1", "weighted_f1", "micro_f1", "macro_f1"),
-    *("loss", "ccc", "pcc", "mae"),
+    *("loss", "ccc", "pcc", "mae", "rmse"),
 )
 
 Parser = argparse.ArgumentParser

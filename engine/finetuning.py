@@ -24,7 +24,7 @@ from engine.unreadable import UnreadableBudget
 
 logger = logging.getLogger(__name__)
 
-LOWER_IS_BETTER = {"loss", "mae"}
+LOWER_IS_BETTER = {"loss", "mae", "rmse"}
 ALIASES = {"acc1": "war"}
 
 

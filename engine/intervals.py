@@ -170,7 +170,7 @@ def regression_from_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
         sums: (R, L, 7) sums of `REGRESSION_SUMS` over the videos of each resample.
 
     Returns:
-        pcc, ccc, mae and accuracy, each (R,); correlations of constant series are 0.
+        pcc, ccc, mae, accuracy and rmse, each (R,); correlations of constant series are 0.
     """
     n, x, y, xx, yy, xy, error = np.moveaxis(sums, -1, 0)
     mean_x, mean_y = x / n, y / n
@@ -181,7 +181,8 @@ def regression_from_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
     pcc = covariance / np.sqrt(np.where(varies, var_x * var_y, 1.0))
     ccc = 2 * covariance / np.where(varies, var_x + var_y + (mean_x - mean_y) ** 2, 1.0)
     mae = error / n
-    means = {"pcc": pcc, "ccc": ccc, "mae": mae, "accuracy": 1.0 - mae}
+    rmse = np.sqrt(np.maximum(xx - 2 * xy + yy, 0.0) / n)
+    means = {"pcc": pcc, "ccc": ccc, "mae": mae, "accuracy": 1.0 - mae, "rmse": rmse}
     return {name: values.mean(axis=1) for name, values in means.items()}
 
 

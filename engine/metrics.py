@@ -17,7 +17,7 @@ from sklearn.metrics import (
 )
 
 HEADLINE_METRICS = ("uar", "war", "weighted_f1", "micro_f1", "macro_f1")
-REGRESSION_METRICS = ("pcc", "ccc", "mae", "accuracy")
+REGRESSION_METRICS = ("pcc", "ccc", "mae", "accuracy", "rmse")
 
 
 def classification_metrics(
@@ -122,7 +122,7 @@ def regression_metrics(
     values: np.ndarray,
     names: Sequence[str] | None = None,
 ) -> dict:
-    """Pearson correlation, concordance correlation, mean absolute error and 1 - MAE.
+    """Pearson and concordance correlation, mean absolute error, 1 - MAE, root of the mean square.
 
     Where targets or predictions of a dimension are constant, the correlations are undefined. They
     are then set to 0, the value of a prediction that carries no information, and `notes` says so.
@@ -133,8 +133,8 @@ def regression_metrics(
         names: L names of the dimensions; by default "0", "1", ...
 
     Returns:
-        pcc, ccc, mae and accuracy (1 - MAE; meaningful for targets in [0, 1]), each the mean over
-        the dimensions; per_dimension: name -> the same four; num_videos and notes.
+        pcc, ccc, mae, accuracy (1 - MAE; meaningful for targets in [0, 1]) and rmse, each the mean
+        over the dimensions; per_dimension: name -> the same five; num_videos and notes.
 
     Raises:
         ValueError: no videos, shapes that differ, or a NaN or infinite number.
@@ -179,6 +179,7 @@ def _one_dimension(
     targets: np.ndarray, values: np.ndarray, name: str, notes: list[str]
 ) -> dict[str, float]:
     mae = float(mean_absolute_error(targets, values))
+    rmse = float(np.sqrt(np.square(targets - values).mean()))
     constant = [
         kind
         for kind, series in (("targets", targets), ("predictions", values))
@@ -186,9 +187,10 @@ def _one_dimension(
     ]
     if constant:
         notes.append(f"{name}: {' and '.join(constant)} constant, pcc and ccc set to 0")
-        return {"pcc": 0.0, "ccc": 0.0, "mae": mae, "accuracy": 1.0 - mae}
+        return {"pcc": 0.0, "ccc": 0.0, "mae": mae, "accuracy": 1.0 - mae, "rmse": rmse}
     pcc = float(pearsonr(targets, values).statistic)
-    return {"pcc": pcc, "ccc": concordance(targets, values), "mae": mae, "accuracy": 1.0 - mae}
+    ccc = concordance(targets, values)
+    return {"pcc": pcc, "ccc": ccc, "mae": mae, "accuracy": 1.0 - mae, "rmse": rmse}
 
 
 def _check_classification(

@@ -18,6 +18,7 @@ from engine import plots, report_videos
 from engine import report_html as html
 from engine.intervals import bootstrap_intervals
 from engine.log import duration
+from engine.metrics import REGRESSION_METRICS
 from engine.predictions import Predictions, write_text_atomically
 from engine.results import Result, find_results, pool, subjects_of
 from engine.summarize import MEAN, POOLED, TITLES, Summary, crossval_table, summary_cells
@@ -235,10 +236,10 @@ def _classes(
 def _dimensions(pooled: Predictions) -> str:
     per_dimension = pooled.metrics()["per_dimension"]
     rows = [
-        [name, *(f"{scores[key]:.3f}" for key in ("pcc", "ccc", "mae", "accuracy"))]
+        [name, *(f"{scores[key]:.3f}" for key in REGRESSION_METRICS)]
         for name, scores in per_dimension.items()
     ]
-    header = ["dimension", *(TITLES[key] for key in ("pcc", "ccc", "mae", "accuracy"))]
+    header = ["dimension", *(TITLES[key] for key in REGRESSION_METRICS)]
     return html.section("Dimensions", html.table(header, rows))
 
 

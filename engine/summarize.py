@@ -28,6 +28,7 @@ TITLES = {
     "pcc": "PCC",
     "ccc": "CCC",
     "mae": "MAE",
+    "rmse": "RMSE",
     "accuracy": "1 - MAE",
 }
 POOLED = "pooled"

@@ -96,6 +96,8 @@ def test_regression_by_hand():
     assert valence["ccc"] == pytest.approx((1 / 3) / (1 / 3 + 0.01))
     assert valence["mae"] == pytest.approx(0.1)
     assert valence["accuracy"] == pytest.approx(0.9)
+    assert valence["rmse"] == pytest.approx(0.1)
+    assert arousal["rmse"] == pytest.approx((0.08 / 3) ** 0.5)
     assert arousal["pcc"] == pytest.approx(-1.0)
     assert arousal["ccc"] == pytest.approx(-1.0)
     assert metrics["pcc"] == pytest.approx(0.0)

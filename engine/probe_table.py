@@ -1,0 +1,228 @@
+"""`python -m engine.probe_table RUNS --probe NAME=DIR`: pre-training recipes side by side.
+
+`RUNS` holds `<recipe>/<seed>/checkpoint-last.pth`. The frozen features of every checkpoint are
+probed on every data set (`engine.probe`, kept as probe_<name>.json beside the checkpoint), and a
+table says for each recipe the mean over its seeds and its 95 % interval (Student's t).
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.config import finetuning_parser
+from engine.errors import is_for_user
+from engine.log import set_up_logging
+from engine.parsing import parse_flags
+from engine.plots import MARKERS, OKABE_ITO, new_figure, save_figure
+from engine.predictions import write_text_atomically
+from engine.probe import run_probe
+from engine.tables import FORMATS, render
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint-last.pth"
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A score of a recipe.
+
+    Attributes:
+        values: one per seed.
+        mean: over them.
+        half_width: of the interval of the mean; None with one seed.
+    """
+
+    values: tuple[float, ...]
+    mean: float
+    half_width: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Cell":
+        """Mean and interval of some seeds' scores."""
+        from scipy.stats import t
+
+        values = tuple(map(float, values))
+        width = None
+        if len(values) > 1:
+            error = np.std(values, ddof=1) / np.sqrt(len(values))
+            width = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * error)
+        return cls(values, float(np.mean(values)), width)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f}" + ("" if self.half_width is None else f" ± {self.half_width:.3f}")
+
+
+def find_recipes(root: Path, order: Sequence[str] = ()) -> dict[str, list[Path]]:
+    """Checkpoints by recipe: `<root>/<recipe>/<seed>/checkpoint-last.pth`.
+
+    Args:
+        root: folder of the runs.
+        order: recipes to take, in this order; empty: all, by name.
+
+    Raises:
+        ValueError: a recipe without finished runs, or none at all.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in sorted(root.glob(f"*/*/{CHECKPOINT}")):
+        found.setdefault(path.parent.parent.name, []).append(path)
+    missing = [name for name in order if name not in found]
+    if missing or not found:
+        raise ValueError(
+            f"{root}: no {CHECKPOINT} of {', '.join(missing) or 'any recipe'}; expected "
+            f"<recipe>/<seed>/{CHECKPOINT}; found recipes: {', '.join(found) or 'none'}"
+        )
+    return {name: found[name] for name in order or found}
+
+
+def probed(checkpoint: Path, name: str, folder: str, more: Sequence[str]) -> dict:
+    """Content of probe_<name>.json beside a checkpoint, made if it is not there or older.
+
+    Args:
+        checkpoint: of one run.
+        name: of the probe.
+        folder: with train.csv, test.csv and classes.json.
+        more: flags of run_finetune.py.
+    """
+    kept = checkpoint.parent / f"probe_{name}.json"
+    stat = checkpoint.stat()
+    key = {"size": stat.st_size, "time": stat.st_mtime_ns, "data": folder, "flags": list(more)}
+    if kept.is_file():
+        content = json.loads(kept.read_text(encoding="utf-8"))
+        if content.get("of") == key:
+            return content
+    flags = parse_flags(finetuning_parser(), ["--data_path", folder, *more])
+    content = run_probe(checkpoint, flags, neighbours=20) | {"of": key}
+    write_text_atomically(kept, json.dumps(content, indent=2) + "\n")
+    return content
+
+
+def scores_of(name: str, content: Mapping) -> dict[str, float]:
+    """What the table says about a probe: F1 and accuracy, or CCC and RMSE of each dimension."""
+    linear = content["features"]["feature"]["linear"]
+    if content["task"] == "classification":
+        return {f"{name} F1": linear["macro_f1"], f"{name} accuracy": linear["war"]}
+    return {
+        f"{dimension} {title}": own[metric]
+        for dimension, own in linear["per_dimension"].items()
+        for title, metric in (("CCC", "ccc"), ("RMSE", "rmse"))
+    }
+
+
+def collect(
+    recipes: Mapping[str, Sequence[Path]], probes: Mapping[str, str], more: Sequence[str]
+) -> dict[str, dict[str, Cell]]:
+    """Probe everything: recipe -> score -> cell."""
+    table = {}
+    for recipe, checkpoints in recipes.items():
+        values: dict[str, list[float]] = {}
+        for checkpoint in checkpoints:
+            for name, folder in probes.items():
+                scores = scores_of(name, probed(checkpoint, name, folder, more))
+                logger.info("%s: %s", checkpoint.parent, _line(scores))
+                for score, value in scores.items():
+                    values.setdefault(score, []).append(value)
+        table[recipe] = {score: Cell.of(own) for score, own in values.items()}
+    return table
+
+
+def _line(scores: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
+
+
+def format_table(table: Mapping[str, Mapping[str, Cell]], table_format: str) -> str:
+    """The table as text; CSV has mean and half width in columns of their own."""
+    titles = list(next(iter(table.values())))
+    seeds = sorted({len(cell.values) for cells in table.values() for cell in cells.values()})
+    if table_format == "csv":
+        header = ["recipe", "seeds"] + [f"{t}{s}" for t in titles for s in ("", " ±")]
+        rows = [
+            [recipe, str(len(next(iter(cells.values())).values))]
+            + [text for title in titles for text in _numbers(cells[title])]
+            for recipe, cells in table.items()
+        ]
+        return render(header, rows, "csv")
+    rows = [[recipe, *(str(cells[title]) for title in titles)] for recipe, cells in table.items()]
+    notes = [
+        f"mean over {' or '.join(map(str, seeds))} seeds ± half the width of its 95 % interval "
+        "(Student's t); linear probe of frozen features",
+    ]
+    return render(["recipe", *titles], rows, table_format, notes=notes)
+
+
+def _numbers(cell: Cell) -> list[str]:
+    width = "" if cell.half_width is None else f"{cell.half_width:.6f}"
+    return [f"{cell.mean:.6f}", width]
+
+
+def draw(table: Mapping[str, Mapping[str, Cell]], path: Path) -> None:
+    """A panel per score: every seed a mark, the mean and its interval a line."""
+    titles = list(next(iter(table.values())))
+    figure = new_figure(2.6 * len(titles) + 1.6, 0.42 * len(table) + 1.2)
+    axes = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
+    for axis, title in zip(axes, titles):
+        for place, cells in enumerate(table.values()):
+            cell, colour = cells[title], OKABE_ITO[place % len(OKABE_ITO)]
+            marker = MARKERS[place % len(MARKERS)]
+            axis.errorbar(
+                cell.mean, place, xerr=cell.half_width, color=colour, marker=marker, capsize=3
+            )
+            axis.plot(cell.values, [place + 0.25] * len(cell.values), "|", color=colour)
+        axis.set_xlabel(title + (" (lower is better)" if title.endswith("RMSE") else ""))
+        axis.grid(axis="x", alpha=0.3)
+    axes[0].set_yticks(range(len(table)), list(table))
+    axes[0].invert_yaxis()
+    save_figure(figure, path)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of `python -m engine.probe_table`; flags it does not know go to the probe."""
+    parser = argparse.ArgumentParser(
+        "engine.probe_table", description=__doc__.split("\n")[0], allow_abbrev=False,
+        epilog="Further flags are those of run_finetune.py (--device, --batch_size, ...).",
+    )  # fmt: skip
+    add = parser.add_argument
+    add("runs", type=Path, metavar="RUNS", help="holds <recipe>/<seed>/checkpoint-last.pth")
+    add("--probe", action="append", required=True, metavar="NAME=DIR", help="data, repeatable")
+    add("--recipes", nargs="+", default=[], metavar="NAME", help="which, in this order")
+    add("--format", choices=FORMATS, default="md")
+    add("--output", type=Path, metavar="FILE", help="default: standard output")
+    add("--picture", type=Path, metavar="FILE.png")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring. Returns the exit status."""
+    set_up_logging(is_main=True)
+    own, more = build_parser().parse_known_args(arguments)
+    try:
+        probes = dict(text.split("=", 1) for text in own.probe if "=" in text)
+        if len(probes) != len(own.probe):
+            raise ValueError(f"--probe {' '.join(own.probe)}: give NAME=DIR, names once")
+        table = collect(find_recipes(own.runs, own.recipes), probes, more)
+        text = format_table(table, own.format)
+        if own.output:
+            own.output.parent.mkdir(parents=True, exist_ok=True)
+            write_text_atomically(own.output, text)
+        else:
+            sys.stdout.write(text)
+        if own.picture:
+            own.picture.parent.mkdir(parents=True, exist_ok=True)
+            draw(table, own.picture)
+    except Exception as error:
+        if not is_for_user(error):
+            raise
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
