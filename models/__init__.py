@@ -1,4 +1,4 @@
-"""Encoders, masked autoencoder and classifier of SVFAP, MAE-DFER and VideoMAE.
+"""Encoders, masked autoencoder and classifier of SVFAP, MAE-DFER and VideoMAE; SSL-FER's models.
 
 Letters used throughout: B batch, C colours, T H W frames and pixels, t h w token grid,
 N tokens (t*h*w, time-major), V visible tokens, M masked tokens, K bottleneck tokens per time step,
@@ -23,21 +23,36 @@ The model contract. Every model of `list_models()` offers, and a contract test c
   balance. `mask` is a bool (B, N), True = hidden. With `num_visible` nothing synchronises with the
   host.
 
+The same holds for what is not listed because timm has a thousand of them: "timm/NAME" is an image
+backbone for clips (`models.image`), and "contrastive_" before a fine-tuning model's name an encoder
+with a projection: `model(clip)` -> (B, projection_dim), `model.encoder`. Those with batch norms
+have buffers in their state dicts.
+
 `clip` is (B, 3, T, H, W), normalised. Names in state dicts are those of the released code.
 """
 
 from models.classifier import HEAD_SCALE, to_frames
 from models.guess import guess_config
-from models.registry import create_model, default_config, list_models
+from models.registry import (
+    contrastive_name,
+    create_model,
+    default_config,
+    encoder_name,
+    is_image_model,
+    list_models,
+)
 from models.timm_names import register_with_timm
 from models.weights import LoadReport, load_weights, read_checkpoint
 
 __all__ = [
     "HEAD_SCALE",
     "LoadReport",
+    "contrastive_name",
     "create_model",
     "default_config",
+    "encoder_name",
     "guess_config",
+    "is_image_model",
     "list_models",
     "load_weights",
     "read_checkpoint",

@@ -47,10 +47,18 @@ class Classifier(nn.Module):
                 f"head_activation must be one of {list(HEAD_ACTIVATIONS)}; got {head_activation!r}."
             )
         self.keep_temporal_dim = bool(keep_temporal_dim)
-        self.fc_norm = LayerNorm(self.embed_dim)
-        init_linear_and_norm(self)
+        self.fc_norm = self.make_norm()
+        self.initialise()
         self.head = self._make_head(num_classes)
         self.head_activation = HEAD_ACTIVATIONS[head_activation]()
+
+    def make_norm(self) -> nn.Module:
+        """The norm between pooling and head."""
+        return LayerNorm(self.embed_dim)
+
+    def initialise(self) -> None:
+        """Set initial weights of all but the head."""
+        init_linear_and_norm(self)
 
     @property
     def output_steps(self) -> int:
@@ -95,7 +103,7 @@ class Classifier(nn.Module):
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a new one; `config` follows."""
-        self.head = self._make_head(num_classes).to(self.fc_norm.weight)
+        self.head = self._make_head(num_classes).to(next(self.parameters()))
         self.config["num_classes"] = num_classes
 
     def layer_groups(self) -> list[list[str]]:

@@ -9,13 +9,17 @@ from typing import NamedTuple
 
 from torch import nn
 
+from models.contrastive import ContrastiveModel
 from models.encoder import Encoder
+from models.image import PREFIX as IMAGE_PREFIX
+from models.image import ImageClassifier, default_image_config, timm_name
 from models.lgi_former import LGIFormer, LGIFormerClassifier
 from models.masked_autoencoder import MaskedAutoencoder
 from models.tpsbt import TPSBT, TPSBTClassifier
 from models.vit import ViT, ViTClassifier
 
 _PRETRAIN_PREFIX = "pretrain_"
+_CONTRASTIVE_PREFIX = "contrastive_"
 
 
 class Family(NamedTuple):
@@ -47,6 +51,7 @@ _REGIONS = {
 }
 _HEAD = {"num_classes": 7, "head_activation": None, "keep_temporal_dim": False}
 _DECODER = {"decoder_embed_dim": 384, "decoder_depth": 4, "decoder_num_heads": 6}
+_PROJECTION = {"projection_dim": 128}
 _TINY_DECODER = {"decoder_embed_dim": 96, "decoder_depth": 2, "decoder_num_heads": 3}
 
 SIZES: dict[str, dict] = {
@@ -122,11 +127,30 @@ def list_models(pattern: str | None = None) -> list[str]:
     return names if pattern is None else fnmatch.filter(names, pattern)
 
 
+def encoder_name(name: str) -> str:
+    """The fine-tuning model that has the encoder of a model, pre-training or not; no aliases."""
+    name = ALIASES.get(name, name)
+    return name.removeprefix(_CONTRASTIVE_PREFIX).removeprefix(_PRETRAIN_PREFIX)
+
+
+def contrastive_name(name: str) -> str:
+    """The contrastive model of the encoder that a model's name stands for."""
+    return _CONTRASTIVE_PREFIX + default_config(encoder_name(name))["name"]
+
+
+def is_image_model(name: str) -> bool:
+    """Whether a name stands for a timm image backbone, with or without a prefix."""
+    size = encoder_name(name)
+    return size not in SIZES and timm_name(size) is not None
+
+
 def default_config(name: str) -> dict:
     """Every option of a model with its default, `name` (aliases resolved) first.
 
     Args:
-        name: a name of `list_models()` or an alias.
+        name: a name of `list_models()`, an alias, "timm/NAME" or the NAME of a timm image backbone;
+            "contrastive_" before the name of a fine-tuning model gives it a projection for
+            contrastive learning.
 
     Returns:
         A new dict that `create_model(**config)` accepts.
@@ -135,27 +159,38 @@ def default_config(name: str) -> dict:
         ValueError: unknown name; the message lists the known ones.
     """
     name = ALIASES.get(name, name)
-    size = name.removeprefix(_PRETRAIN_PREFIX)
-    if size not in SIZES:
+    size = encoder_name(name)
+    stage = name.removesuffix(size)
+    if size in SIZES and stage in ("", _PRETRAIN_PREFIX, _CONTRASTIVE_PREFIX):
+        sizes = copy.deepcopy(SIZES[size])
+    elif stage in ("", _CONTRASTIVE_PREFIX) and (backbone := timm_name(size)):
+        size, sizes = IMAGE_PREFIX + backbone, default_image_config(backbone)
+    else:
         raise ValueError(
             f"unknown model {name!r}; known: {', '.join(list_models())}; "
-            f"aliases: {', '.join(sorted(ALIASES))}."
+            f"aliases: {', '.join(sorted(ALIASES))}; image backbones of timm as {IMAGE_PREFIX}NAME "
+            f"or NAME; {_CONTRASTIVE_PREFIX} before any of those without {_PRETRAIN_PREFIX}."
         )
-    stage_options = _DECODERS.get(size, _DECODER) if name != size else _HEAD
-    return {"name": name, **copy.deepcopy(SIZES[size]), **stage_options}
+    options = {
+        "": _HEAD,
+        _PRETRAIN_PREFIX: _DECODERS.get(size, _DECODER),
+        _CONTRASTIVE_PREFIX: _PROJECTION,
+    }
+    return {"name": stage + size, **sizes, **options[stage]}
 
 
 def create_model(name: str, **overrides) -> nn.Module:
     """Build a model with random weights.
 
     Args:
-        name: a name of `list_models()` or an alias.
+        name: as `default_config` takes it.
         overrides: sizes that differ from the named ones. All: `img_size patch_size tubelet_size
             num_frames embed_dim num_heads mlp_ratio drop_path_rate`; TPSBT `stage_depths
             num_bottleneck_tokens temporal_kernel_size`; ViT and LGI-Former `depth`; LGI-Former
             `region_size pooled_tokens` and its ablations; fine-tuning `num_classes
             head_activation keep_temporal_dim`; pre-training `decoder_embed_dim decoder_depth
-            decoder_num_heads`.
+            decoder_num_heads`; contrastive `projection_dim`; image backbones `img_size num_frames
+            drop_path_rate`, and the head's in fine-tuning.
             None means the default.
 
     Returns:
@@ -178,12 +213,22 @@ def create_model(name: str, **overrides) -> nn.Module:
 
 def _build(config: dict) -> nn.Module:
     options = {key: value for key, value in config.items() if key != "name"}
-    size = config["name"].removeprefix(_PRETRAIN_PREFIX)
-    family = FAMILIES[size.split("_")[0]]
-    if config["name"] == size:
-        return family.classifier(**options)
-    decoder = {key: options.pop(key) for key in _DECODER}
-    return MaskedAutoencoder(encoder=family.encoder(**options), **decoder)
+    name, size = config["name"], encoder_name(config["name"])
+    if name == size:
+        return _classifier(size, options)
+    if name == _PRETRAIN_PREFIX + size:
+        decoder = {key: options.pop(key) for key in _DECODER}
+        family = FAMILIES[size.split("_")[0]]
+        return MaskedAutoencoder(encoder=family.encoder(**options), **decoder)
+    projection = {key: options.pop(key) for key in _PROJECTION}
+    encoder = _classifier(size, options | _HEAD | {"num_classes": 0})
+    return ContrastiveModel(encoder=encoder, **projection)
+
+
+def _classifier(size: str, options: dict) -> nn.Module:
+    if size.startswith(IMAGE_PREFIX):
+        return ImageClassifier(backbone=size.removeprefix(IMAGE_PREFIX), **options)
+    return FAMILIES[size.split("_")[0]].classifier(**options)
 
 
 def _plain(value):

@@ -94,6 +94,10 @@ def load_weights(model: nn.Module, source: str | Path | Mapping, strict: bool = 
     model = getattr(model, "_orig_mod", model)
     model = getattr(model, "module", model)
     report = LoadReport(source=str(source) if named else "dict")
+    if hasattr(model, "own_names"):
+        entries, given = model.own_names(entries), entries
+        report.unused += [name for name in given if f"backbone.{name}" not in entries
+                          and name not in entries]  # fmt: skip
     from_pretraining = _take_encoder(entries, model, report)
     accepted = _match(entries, model, report, from_pretraining, config)
     if strict and not report.ok:
