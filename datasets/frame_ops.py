@@ -62,9 +62,29 @@ def contrast(frames: np.ndarray, factor: float) -> np.ndarray:
 
 def color(frames: np.ndarray, factor: float) -> np.ndarray:
     """Blend with the grey picture; factor 1 changes nothing."""
-    grey = _grey(frames).reshape(-1, frames.shape[2])
-    grey = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB).reshape(frames.shape)
-    return _blend(grey, frames, factor)
+    return _blend(grey(frames), frames, factor)
+
+
+def grey(frames: np.ndarray) -> np.ndarray:
+    """The grey picture in three equal colours."""
+    values = cv2.cvtColor(_grey(frames).reshape(-1, frames.shape[2]), cv2.COLOR_GRAY2RGB)
+    return values.reshape(frames.shape)
+
+
+def hue(frames: np.ndarray, shift: float) -> np.ndarray:
+    """Turn the colour circle by `shift` (-0.5..0.5 of it), in steps of 1/256; no match in PIL."""
+    tall = np.ascontiguousarray(frames).reshape(-1, *frames.shape[2:])
+    values = cv2.cvtColor(tall, cv2.COLOR_RGB2HSV_FULL)
+    values[..., 0] += np.uint8(round(shift * 256) % 256)
+    return cv2.cvtColor(values, cv2.COLOR_HSV2RGB_FULL).reshape(frames.shape)
+
+
+def blur(frames: np.ndarray, sigma: float, *, kernel: int = 3) -> np.ndarray:
+    """Gaussian blur of `sigma` pixels over a window of `kernel` pixels; no match in PIL."""
+    blurred = np.empty_like(frames, order="C")
+    for out, frame in zip(blurred, frames):
+        cv2.GaussianBlur(np.ascontiguousarray(frame), (kernel, kernel), sigma, dst=out)
+    return blurred
 
 
 def sharpness(frames: np.ndarray, factor: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -25,6 +26,7 @@ MODEL_FLAGS = {
     "depth": "depth",
     "lg_region_size": "region_size",
     "decoder_depth": "decoder_depth",
+    "projection_dim": "projection_dim",
     "lg_first_attn_type": "first_attn_type",
     "lg_third_attn_type": "third_attn_type",
     "lg_attn_param_sharing_first_third": "attn_param_sharing_first_third",
@@ -42,9 +44,11 @@ FINETUNING_FLAGS = {
 def model_overrides(flags: argparse.Namespace) -> dict:
     """Keywords of `models.create_model` that the flags ask for, `name` only where it changes."""
     mapping = MODEL_FLAGS | (FINETUNING_FLAGS if hasattr(flags, "finetune") else {})
+    if models.is_image_model(flags.model):  # defaults of clips and tubelets do not apply
+        mapping = {flag: key for flag, key in mapping.items() if flag in flags.explicit}
     given = {key: getattr(flags, flag, None) for flag, key in mapping.items()}
     given = {key: value for key, value in given.items() if value is not None and value is not False}
-    return given | _encoder_overrides(flags)
+    return given | ({} if models.is_image_model(flags.model) else _encoder_overrides(flags))
 
 
 def _encoder_overrides(flags: argparse.Namespace) -> dict:
@@ -130,6 +134,17 @@ def require(flags: argparse.Namespace, *names: str) -> None:
     missing = [f"--{name}" for name in names if not getattr(flags, name)]
     if missing:
         raise ValueError(f"missing {' and '.join(missing)}; see --help")
+
+
+def refuse_flags(flags: argparse.Namespace, names: Iterable[str], owner: str) -> None:
+    """Refuse flags that would be without effect.
+
+    Raises:
+        ValueError: one of `names` was given; it belongs to `owner`.
+    """
+    given = [f"--{name}" for name in names if name in flags.explicit]
+    if given:
+        raise ValueError(f"{', '.join(given)} belong to {owner}; leave them out")
 
 
 def synchronise(device: torch.device) -> None:

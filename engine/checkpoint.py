@@ -25,6 +25,7 @@ class Position:
         step: optimizer steps completed in the epoch after those.
         losses: training loss of each of these steps, for the epoch's mean.
         grad_norms: gradient norm of each of these steps.
+        metrics: what else the objective measured in each of these steps, by name.
         best: best validation score so far.
         best_epoch: epoch it was reached in.
         seconds: training time so far.
@@ -34,6 +35,7 @@ class Position:
     step: int = 0
     losses: list[float] = field(default_factory=list)
     grad_norms: list[float] = field(default_factory=list)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
     best: float | None = None
     best_epoch: int | None = None
     seconds: float = 0.0

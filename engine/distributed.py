@@ -108,3 +108,36 @@ def _choose_device(name: str, local_rank: int) -> torch.device:
     elif device.type not in ("cpu", "mps"):
         raise ValueError(f"--device {name!r}: use auto, cpu, cuda, cuda:N or mps")
     return device
+
+
+class _GatherRows(torch.autograd.Function):
+    """All processes' rows; the gradient of a row is summed over the processes that used it."""
+
+    @staticmethod
+    def forward(context, rows: torch.Tensor) -> torch.Tensor:
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def gather_rows(rows: torch.Tensor) -> torch.Tensor:
+    """Rows of all processes in rank order, differentiable.
+
+    With each process's loss the mean over its own rows, the average of the processes' gradients
+    (what DistributedDataParallel takes) is the gradient of the mean over all rows.
+
+    Args:
+        rows: (R, ...), the same shape on every process.
+
+    Returns:
+        (processes * R, ...); `rows` itself in a single process.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return rows
+    return _GatherRows.apply(rows)

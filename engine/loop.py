@@ -42,7 +42,8 @@ class Training:
         model: the bare model.
         optimizer: its groups carry `lr_scale`.
         loader: batches of this process; its sampler has `set_position(epoch, step)`.
-        loss_of: (model, batch, random generator) -> scalar loss.
+        loss_of: (model, batch, random generator) -> scalar loss, or a pair of it and a dict of
+            scalar tensors to log as train_<name>, the same names in every step.
         rates: learning rate of every step.
         weight_decays: weight decay of every step.
         steps_per_epoch: optimizer steps.
@@ -209,12 +210,12 @@ def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, stop_step:
         enabled=run.workers.is_main,
     )
     batches = prefetched(run.loader, run.workers.device)
-    pending: list[torch.Tensor] = []  # losses and gradient norms not yet read back
+    pending: list[dict[str, torch.Tensor]] = []  # what steps measured and is not yet read back
     started = time.monotonic()
     try:
         while position.step < stop_step:
-            losses, norm, waited = _optimizer_step(run, batches)
-            pending.append(torch.stack([losses, norm]))
+            measured, waited = _optimizer_step(run, batches)
+            pending.append(measured)
             position.step += 1
             progress.step(waited)
             report = position.step % run.flags.print_freq == 0 or position.step == stop_step
@@ -241,13 +242,18 @@ def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, stop_step:
 
 def _optimizer_step(
     run: Training, batches: Iterator[dict]
-) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """One optimizer step; returns mean loss and gradient norm on the device, seconds waited."""
+) -> tuple[dict[str, torch.Tensor], float]:
+    """One optimizer step.
+
+    Returns:
+        What it measured, on the device: `loss`, `norm` of the gradient, and the objective's
+        metrics, means over the accumulated batches; and the seconds waited for data.
+    """
     position, flags = run.position, run.flags
     step = position.epoch * run.steps_per_epoch + position.step
     set_step_values(run.optimizer, float(run.rates[step]), float(run.weight_decays[step]))
     draws = rng.generator(flags.seed, position.epoch, position.step, run.workers.rank, "step")
-    losses, waited = [], 0.0
+    parts, waited = [], 0.0
     for turn in range(flags.update_freq):
         begun = time.monotonic()
         batch = next(batches)
@@ -259,10 +265,11 @@ def _optimizer_step(
         is_last = turn == flags.update_freq - 1
         if run.workers.is_distributed:
             run.wrapped.require_backward_grad_sync = is_last
-        loss = run.loss_of(run.wrapped, batch, draws)
+        found = run.loss_of(run.wrapped, batch, draws)
+        loss, metrics = found if isinstance(found, tuple) else (found, {})
         scaled = loss / flags.update_freq
         (run.scaler.scale(scaled) if run.scaler else scaled).backward()
-        losses.append(loss.detach())
+        parts.append({"loss": loss.detach(), **metrics})
     if run.scaler:
         run.scaler.unscale_(run.optimizer)
     norm = nn.utils.clip_grad_norm_(run.model.parameters(), flags.clip_grad or math.inf)
@@ -274,7 +281,10 @@ def _optimizer_step(
     run.optimizer.zero_grad(set_to_none=True)
     if run.average:
         run.average.update_parameters(run.model)
-    return torch.stack(losses).mean().float(), norm.detach().float(), waited
+    means = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+    return {
+        name: value.float() for name, value in (means | {"norm": norm.detach()}).items()
+    }, waited
 
 
 def _save_is_due(run: Training) -> bool:
@@ -282,20 +292,23 @@ def _save_is_due(run: Training) -> bool:
     return minutes >= run.flags.save_every_minutes
 
 
-def _read_back(run: Training, pending: list[torch.Tensor]) -> None:
-    """Bring losses of the last steps to the host, averaged over processes, and check them.
+def _read_back(run: Training, pending: list[dict[str, torch.Tensor]]) -> None:
+    """Bring what the last steps measured to the host, averaged over processes; check the losses.
 
-    Losses stay on the device until here, so a step never waits for the one before.
+    It stays on the device until here, so a step never waits for the one before.
 
     Raises:
         FloatingPointError: a loss is not finite, on any process, so raised on all.
     """
     if not pending:
         return
-    values = run.workers.mean(torch.stack(pending)).tolist()
+    names = list(pending[0])
+    table = torch.stack([torch.stack([step[name] for name in names]) for step in pending])
+    values = [dict(zip(names, row)) for row in run.workers.mean(table).tolist()]
     first = run.position.step - len(pending)
     pending.clear()
-    for offset, (loss, norm) in enumerate(values):
+    for offset, measured in enumerate(values):
+        loss = measured.pop("loss")
         if not math.isfinite(loss):
             step = first + offset
             rate = run.rates[run.position.epoch * run.steps_per_epoch + step]
@@ -306,7 +319,9 @@ def _read_back(run: Training, pending: list[torch.Tensor]) -> None:
                 "--warmup_epochs or --amp off, and start again: the run goes on from there"
             )
         run.position.losses.append(loss)
-        run.position.grad_norms.append(norm)
+        run.position.grad_norms.append(measured.pop("norm"))
+        for name, value in measured.items():
+            run.position.metrics.setdefault(name, []).append(value)
 
 
 def _close_epoch(run: Training, facts: dict, *, finished: bool) -> dict:
@@ -315,6 +330,7 @@ def _close_epoch(run: Training, facts: dict, *, finished: bool) -> dict:
     step = position.epoch * run.steps_per_epoch + position.step
     line = {
         "train_loss": float(np.mean(position.losses)),
+        **{f"train_{name}": float(np.mean(values)) for name, values in position.metrics.items()},
         "train_lr": float(run.rates[step - 1]),
         "train_weight_decay": float(run.weight_decays[step - 1]),
         "train_grad_norm": float(np.mean(position.grad_norms)),
@@ -327,7 +343,7 @@ def _close_epoch(run: Training, facts: dict, *, finished: bool) -> dict:
     if finished:
         position.epoch += 1
         position.step = 0
-    position.losses, position.grad_norms = [], []
+    position.losses, position.grad_norms, position.metrics = [], [], {}
     return line
 
 

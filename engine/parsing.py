@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from engine.config import CONTRASTIVE_DEFAULTS
+
 Parser = argparse.ArgumentParser
 
 
@@ -32,6 +34,10 @@ def parse_flags(parser: Parser, argv: Sequence[str] | None = None) -> argparse.N
         parser.set_defaults(**from_file)
         flags = parser.parse_args(argv)
     flags.explicit = sorted(explicit)
+    if getattr(flags, "objective", "mae") == "contrastive":
+        for name, value in CONTRASTIVE_DEFAULTS.items():
+            if name not in explicit:
+                setattr(flags, name, value)
     _check(flags)
     return flags
 

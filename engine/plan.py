@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,11 @@ def clip_cost(model: nn.Module, *, num_visible: int | None = None) -> Cost:
         if num_visible is not None:
             inputs = (clip, torch.zeros(1, model.num_tokens, dtype=torch.bool))
             options = {"num_visible": num_visible}
+        training = model.training
+        if any(isinstance(layer, _BatchNorm) for layer in model.modules()):
+            model.eval()  # one clip has no batch statistics, and none of other processes
         torch.func.functional_call(model, state, inputs, options)
+        model.train(training)
     return Cost(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         multiply_adds=counter.get_total_flops() // 2,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import torch
 
 # What the device works on; the rest of a batch (notes, draws) is for the host.
-ON_DEVICE = ("clip", "mask", "label")
+ON_DEVICE = ("clip", "mask", "label", "eyes", "mouth", "described", "swap")
 
 
 def prefetched(batches: Iterable[dict], device: torch.device) -> Iterator[dict]:
@@ -16,7 +16,7 @@ def prefetched(batches: Iterable[dict], device: torch.device) -> Iterator[dict]:
 
     Args:
         batches: of a loader.
-        device: where `clip`, `mask` and `label` go.
+        device: where what it works on goes (`ON_DEVICE`).
 
     Yields:
         The same batches in the same order.

@@ -49,7 +49,7 @@ class Frozen:
 
 def frozen_encoder(config: Mapping) -> nn.Module:
     """A model without head that has the encoder of `config`, pre-training or fine-tuning."""
-    name = config["name"].removeprefix("pretrain_")
+    name = models.encoder_name(config["name"])
     known = models.default_config(name)
     sizes = {key: value for key, value in config.items() if key in known}
     fixed = {"name": name, "num_classes": 0, "drop_path_rate": 0.0, "head_activation": None}

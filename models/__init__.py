@@ -32,6 +32,7 @@ have buffers in their state dicts.
 """
 
 from models.classifier import HEAD_SCALE, to_frames
+from models.contrastive import ContrastiveModel
 from models.guess import guess_config
 from models.registry import (
     contrastive_name,
@@ -46,6 +47,7 @@ from models.weights import LoadReport, load_weights, read_checkpoint
 
 __all__ = [
     "HEAD_SCALE",
+    "ContrastiveModel",
     "LoadReport",
     "contrastive_name",
     "create_model",

@@ -1,0 +1,194 @@
+"""Pairs of clips (or single frames) of one video for contrastive learning (SSL-FER)."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .annotations import Annotations
+from .clips import _TrainingClips
+from .landmarks import eye_and_mouth, landmarks_for
+from .lengths import Lengths
+from .loader import SampleKey
+from .pair_views import ViewAugmentation
+from .pairs import PairRule
+from .readers import UnreadableVideoError
+from .store import split_store_path
+
+DONOR_TRIES = 8
+NOT_SWAPPED, SWAPPED, SWAP_FAILED = 0, 1, -1
+
+# (image, its landmarks, donor image, donor's landmarks) -> image, None if it cannot be done
+FaceSwap = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray | None]
+
+
+class ContrastiveClips(_TrainingClips):
+    """Views of one or two pairs of clips of each video, drawn anew in every epoch.
+
+    An item of key (epoch, index, copy) is a dict of S = 2 * `rule.num_pairs` views, those of a
+    pair side by side, anchor first: `clip` (S, T, size, size, 3) uint8, `index` (S,) the row used,
+    `notes`; with `describe` also `eyes` and `mouth` (S, 64, 64, 3) uint8 of the clip's middle frame
+    as it was stored, and `described` (S,) bool; with `face_swap` `swap` (S,) int8, one of
+    `NOT_SWAPPED`, `SWAPPED`, `SWAP_FAILED`.
+
+    Args:
+        annotations: the videos, none shorter than `rule` needs.
+        clip_frames: T, frames of a clip, 1 for image encoders.
+        stride: distance in frames of neighbouring frames of a clip.
+        rule: which frames make pairs.
+        lengths: of the videos; None where the rule does not need time.
+        augmentation: makes views.
+        seed: the run's `--seed`.
+        describe: cut out eyes and mouth.
+        face_swap: probability that a positive gets another head.
+        swap: does it; needed with `face_swap`.
+        persons: (n,) who is in which video; needed with `face_swap`.
+        landmarks_root: see `landmarks_for`.
+        face_window: (top, left, height, width) in pixels of the used part of a frame; None: all.
+        backend: video reader, see `open_video`.
+    """
+
+    def __init__(
+        self,
+        *,
+        annotations: Annotations,
+        clip_frames: int,
+        stride: int,
+        rule: PairRule,
+        lengths: Lengths | None,
+        augmentation: ViewAugmentation,
+        seed: int,
+        describe: bool = False,
+        face_swap: float = 0.0,
+        swap: FaceSwap | None = None,
+        persons: np.ndarray | None = None,
+        landmarks_root: str | None = None,
+        face_window: tuple[int, int, int, int] | None = None,
+        backend: str = "auto",
+    ):
+        super().__init__(
+            annotations=annotations,
+            clip_frames=clip_frames,
+            stride=stride,
+            size=augmentation.size,
+            face_window=face_window,
+            backend=backend,
+            seed=seed,
+            clips_per_video=2 * rule.num_pairs,
+        )
+        self.rule, self.lengths, self.augmentation = rule, lengths, augmentation
+        self.describe, self.face_swap, self.swap, self.persons = describe, face_swap, swap, persons
+        self.landmarks_root = landmarks_root
+        self.needs_landmarks = describe or face_swap > 0 or augmentation.part_mask > 0
+
+    def places(self, key: SampleKey, index: int, num_frames: int) -> np.ndarray:
+        """Frames where the clips of a sample start: (num_pairs, 2), anchor first.
+
+        Raises:
+            UnreadableVideoError: the video is shorter than was found before training.
+        """
+        rate = self.lengths.rates[index] if self.lengths is not None else 1.0
+        if self.rule.needs_time and not num_frames >= self.rule.shortest(rate):
+            raise UnreadableVideoError(
+                self.annotations.paths[index], f"too short for pairs: {num_frames} frames"
+            )
+        return self.rule.draw(self._generator(key, 0, "frames"), num_frames, rate)
+
+    def _sample(self, key: SampleKey, index: int) -> dict:
+        def choose(num_frames: int) -> np.ndarray:
+            starts = self.places(key, index, num_frames).reshape(-1, 1)
+            steps = np.arange(self.clip_frames) * self.stride
+            return np.minimum(starts + steps, num_frames - 1)  # (S, T)
+
+        indices, frames, notes = self.read_frames(index, choose)
+        points = self._points(index, indices)
+        views = frames.reshape(*indices.shape, *frames.shape[1:])
+        sample = {"index": np.full(len(views), index, np.int64), "notes": notes}
+        if self.describe:
+            sample |= self._descriptions(views, points)
+        looks = [(view, points if points is None else points[i]) for i, view in enumerate(views)]
+        if self.face_swap:
+            sample["swap"] = self._swap_positives(key, index, looks)
+        sample["clip"] = np.stack(
+            [
+                self.augmentation(
+                    view, where, self._generator(key, i, "view"), always_jitter=i % 2 == 0
+                )
+                for i, (view, where) in enumerate(looks)
+            ]
+        )
+        return sample
+
+    def _points(self, index: int, indices: np.ndarray) -> np.ndarray | None:
+        """Landmarks of frames (...,) of a video in pixels of its window, (..., 68, 2); or None."""
+        if not self.needs_landmarks:
+            return None
+        path = self.annotations.paths[index]
+        known = landmarks_for(path, self.landmarks_root)
+        if known is None:
+            return None
+        last = len(known.points) - 1
+        points = known.points[np.minimum(indices, last)].astype(np.float64)
+        points[indices > last] = np.nan
+        if self.face_window and not split_store_path(path):  # a store has cut its window out
+            points -= np.array([self.face_window[1], self.face_window[0]])
+        return points
+
+    def _descriptions(self, views: np.ndarray, points: np.ndarray | None) -> dict:
+        """Eyes and mouth of the middle frames of views (S, T, H, W, 3)."""
+        middle = views.shape[1] // 2
+        patches, described = [], []
+        for i, view in enumerate(views):
+            seen = points is not None and np.isfinite(points[i, middle]).all()
+            described.append(seen)
+            blank = np.zeros((64, 64, 3), np.uint8)
+            patches.append(
+                eye_and_mouth(view[middle], points[i, middle]) if seen else (blank, blank)
+            )
+        eyes, mouth = zip(*patches)
+        return {
+            "eyes": np.stack(eyes),
+            "mouth": np.stack(mouth),
+            "described": np.array(described, bool),
+        }
+
+    def _swap_positives(self, key: SampleKey, index: int, looks: list) -> np.ndarray:
+        """Put the inner faces of positives on another person's head, in place; what became of it.
+
+        All positives of a sample get the same donor (SSL-FER Sec. 3.1).
+        """
+        swapped = np.full(len(looks), NOT_SWAPPED, np.int8)
+        chances = self._generator(key, 0, "swap").random(len(looks))
+        wanted = [i for i in range(1, len(looks), 2) if chances[i] < self.face_swap]
+        donor = self._donor(key, index) if wanted else None
+        for i in wanted:
+            found = self._swapped(*looks[i], donor) if donor else None
+            swapped[i] = SWAPPED if found else SWAP_FAILED
+            looks[i] = found or looks[i]
+        return swapped
+
+    def _swapped(self, view: np.ndarray, points: np.ndarray | None, donor: tuple):
+        """A clip (T, H, W, 3) with a donor's head, and the donor's landmarks; None if it fails."""
+        if points is None or not np.isfinite(points).all():
+            return None
+        frames = [self.swap(frame, place, *donor) for frame, place in zip(view, points)]
+        if any(frame is None for frame in frames):
+            return None
+        return np.stack(frames), np.repeat(donor[1][None], len(frames), axis=0)
+
+    def _donor(self, key: SampleKey, index: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """A random frame (H, W, 3) of another person, and its landmarks; None if none is found."""
+        rng = self._generator(key, 0, "donor")
+        rows = np.flatnonzero(self.persons != self.persons[index])
+        for _ in range(DONOR_TRIES if len(rows) else 0):
+            row = int(rows[rng.integers(len(rows))])
+            known = landmarks_for(self.annotations.paths[row], self.landmarks_root)
+            seen = [] if known is None else np.flatnonzero(np.isfinite(known.points).all((1, 2)))
+            if not len(seen):
+                continue
+            frame = np.array([seen[rng.integers(len(seen))]])
+            try:
+                _, image, _ = self.read_frames(row, lambda count, frame=frame: frame % count)
+            except UnreadableVideoError:
+                continue
+            return image[0], self._points(row, frame)[0]
+        return None

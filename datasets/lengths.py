@@ -1,0 +1,80 @@
+"""Frames and frame rates of all videos of an annotation file, found before training."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from .annotations import Annotations
+from .frame_index import FrameIndex
+from .landmarks import landmarks_for
+from .readers import UnreadableVideoError, open_video
+
+logger = logging.getLogger(__name__)
+
+UNREADABLE = -1
+THREADS = 16  # waiting for files dominates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """What is known of the videos' time.
+
+    Attributes:
+        num_frames: (n,) int64; `UNREADABLE` where the video cannot be opened.
+        rates: (n,) float64, frames per second; NaN where unreadable.
+    """
+
+    num_frames: np.ndarray
+    rates: np.ndarray
+
+
+def read_lengths(
+    annotations: Annotations,
+    *,
+    backend: str = "auto",
+    landmarks_root: str | None = None,
+    frame_rate: float | None = None,
+    rows: range | None = None,
+) -> Lengths:
+    """Open every video and note its number of frames and frame rate.
+
+    The rate is the video file's; folders of frames have it in their landmark file, else they have
+    `frame_rate`.
+
+    Args:
+        annotations: the videos.
+        backend: video reader, see `open_video`.
+        landmarks_root: see `landmarks_for`.
+        frame_rate: frames per second of folders that do not say.
+        rows: which rows; None: all.
+
+    Raises:
+        ValueError: a folder of frames does not say its rate and `frame_rate` is None.
+    """
+    index = FrameIndex.beside(annotations.path)
+
+    def length(row: int) -> tuple[int, float]:
+        path = annotations.paths[row]
+        try:
+            with open_video(path, backend=backend, known=index.get(path)) as video:
+                num_frames, rate = video.num_frames, video.fps
+        except UnreadableVideoError:
+            return UNREADABLE, float("nan")
+        if rate is None:
+            known = landmarks_for(path, landmarks_root)
+            rate = known.fps if known else frame_rate
+        if not rate:
+            raise ValueError(
+                f"{path}: frames in a folder, and no landmark file says how many there are per "
+                "second; give --frame_rate, e.g. 4.1667 for VoxCeleb1 as SSL-FER has it"
+            )
+        return num_frames, float(rate)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(length, rows if rows is not None else range(len(annotations))))
+    return Lengths(
+        num_frames=np.array([frames for frames, _ in found], np.int64),
+        rates=np.array([rate for _, rate in found], np.float64),
+    )
