@@ -6,6 +6,7 @@ import numpy as np
 
 from .annotations import Annotations
 from .clips import _TrainingClips
+from .faces.swap import swapped_points
 from .landmarks import eye_and_mouth, landmarks_for
 from .lengths import Lengths
 from .loader import SampleKey
@@ -94,13 +95,17 @@ class ContrastiveClips(_TrainingClips):
         return self.rule.draw(self._generator(key, 0, "frames"), num_frames, rate)
 
     def _sample(self, key: SampleKey, index: int) -> dict:
+        length = 0
+
         def choose(num_frames: int) -> np.ndarray:
+            nonlocal length
+            length = num_frames
             starts = self.places(key, index, num_frames).reshape(-1, 1)
             steps = np.arange(self.clip_frames) * self.stride
             return np.minimum(starts + steps, num_frames - 1)  # (S, T)
 
         indices, frames, notes = self.read_frames(index, choose)
-        points = self._points(index, indices)
+        points = self._points(index, indices, length if not notes else None)
         views = frames.reshape(*indices.shape, *frames.shape[1:])
         sample = {"index": np.full(len(views), index, np.int64), "notes": notes}
         if self.describe:
@@ -118,14 +123,22 @@ class ContrastiveClips(_TrainingClips):
         )
         return sample
 
-    def _points(self, index: int, indices: np.ndarray) -> np.ndarray | None:
-        """Landmarks of frames (...,) of a video in pixels of its window, (..., 68, 2); or None."""
+    def _points(
+        self, index: int, indices: np.ndarray, num_frames: int | None = None
+    ) -> np.ndarray | None:
+        """Landmarks of frames (...,) of a video in pixels of its window, (..., 68, 2); or None.
+
+        Raises:
+            LandmarkError: the landmarks are not of these `num_frames` frames.
+        """
         if not self.needs_landmarks:
             return None
         path = self.annotations.paths[index]
         known = landmarks_for(path, self.landmarks_root)
         if known is None:
             return None
+        if num_frames is not None:
+            known.check_length(num_frames, path)
         last = len(known.points) - 1
         points = known.points[np.minimum(indices, last)].astype(np.float64)
         points[indices > last] = np.nan
@@ -167,13 +180,13 @@ class ContrastiveClips(_TrainingClips):
         return swapped
 
     def _swapped(self, view: np.ndarray, points: np.ndarray | None, donor: tuple):
-        """A clip (T, H, W, 3) with a donor's head, and the donor's landmarks; None if it fails."""
+        """A clip (T, H, W, 3) with a donor's head, and its landmarks; None if it fails."""
         if points is None or not np.isfinite(points).all():
             return None
         frames = [self.swap(frame, place, *donor) for frame, place in zip(view, points)]
         if any(frame is None for frame in frames):
             return None
-        return np.stack(frames), np.repeat(donor[1][None], len(frames), axis=0)
+        return np.stack(frames), np.stack([swapped_points(place, donor[1]) for place in points])
 
     def _donor(self, key: SampleKey, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         """A random frame (H, W, 3) of another person, and its landmarks; None if none is found."""

@@ -64,7 +64,7 @@ def read_lengths(
             return UNREADABLE, float("nan")
         if rate is None:
             known = landmarks_for(path, landmarks_root)
-            rate = known.fps if known else frame_rate
+            rate = (known.fps if known else None) or frame_rate
         if not rate:
             raise ValueError(
                 f"{path}: frames in a folder, and no landmark file says how many there are per "

@@ -17,7 +17,8 @@ import torch
 import models
 from datasets.annotations import Annotations
 from datasets.contrastive import ContrastiveClips
-from datasets.landmarks import landmarks_for
+from datasets.faces.swap import swap_face
+from datasets.landmarks import find_landmarks
 from datasets.lengths import UNREADABLE, Lengths, read_lengths
 from datasets.pair_views import ViewAugmentation
 from datasets.pairs import PairRule
@@ -29,6 +30,7 @@ from engine.distributed import Workers
 from engine.loop import Training
 from engine.results import subjects_of
 from models.batch_norm import synchronise_batch_norm
+from models.descriptors import create_descriptor
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,8 @@ class ContrastiveLearning:
     Raises:
         ValueError: flags that cannot work, each with the remedy.
     """
+
+    views = 2
 
     def __init__(self, flags: argparse.Namespace, workers: Workers):
         self.flags, self.workers = flags, workers
@@ -110,8 +114,6 @@ class ContrastiveLearning:
         flags = self.flags
         swapping = {}
         if flags.face_swap:
-            from datasets.faces.swap import swap_face
-
             swapping = {"swap": swap_face, "persons": persons_of(annotations)}
         return ContrastiveClips(
             annotations=annotations,
@@ -222,7 +224,7 @@ class ContrastiveLearning:
             return
         step = max(1, len(annotations) // LANDMARK_PROBES)
         looked_at = annotations.paths[::step]
-        if all(landmarks_for(path, flags.landmarks) is None for path in looked_at):
+        if all(find_landmarks(path, flags.landmarks) is None for path in looked_at):
             raise ValueError(
                 f"{', '.join(users)}: no landmarks were found for {looked_at[0]} and "
                 f"{len(looked_at) - 1} others; make them with `python -m preprocess.faces`, or say "
@@ -268,10 +270,7 @@ def persons_of(annotations: Annotations) -> np.ndarray:
 def _descriptor(flags: argparse.Namespace, device: torch.device) -> Callable | None:
     if flags.false_negatives == "none":
         return None
-    from models.descriptors import create_descriptor
-
-    descriptor = create_descriptor(flags.descriptor, flags.descriptor_weights)
-    return descriptor.to(device) if isinstance(descriptor, torch.nn.Module) else descriptor
+    return create_descriptor(flags.descriptor, flags.descriptor_weights).to(device)
 
 
 def _check(flags: argparse.Namespace) -> None:

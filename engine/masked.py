@@ -32,7 +32,7 @@ class MaskedAutoencoding:
         ValueError: flags that cannot work, each with the remedy.
     """
 
-    samples_per_video = 1
+    samples_per_video = views = 1
 
     def __init__(self, flags: argparse.Namespace, workers: Workers):
         self.flags, self.workers = flags, workers

@@ -85,11 +85,13 @@ def describe(rows: dict[str, object]) -> str:
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
 
 
-def model_rows(model: nn.Module, cost: Cost, flags, precision, batch: int) -> dict[str, object]:
-    """Lines of the plan that both stages share."""
+def model_rows(
+    model: nn.Module, cost: Cost, flags, precision, batch: int, *, views: int = 1
+) -> dict[str, object]:
+    """Lines of the plan that both stages share; the model sees each sample in `views` clips."""
     memory = training_memory_gib(
         cost,
-        batch_size=flags.batch_size,
+        batch_size=flags.batch_size * views,
         half=precision.dtype is not None,
         averaged=bool(getattr(flags, "model_ema", False)),
     )
@@ -99,6 +101,7 @@ def model_rows(model: nn.Module, cost: Cost, flags, precision, batch: int) -> di
         f"{flags.sampling_rate}. frame; {model.num_tokens} tokens",
         "forward pass": f"{cost.multiply_adds / 1e9:.2f} G multiply-adds per clip",
         "precision": str(precision),
-        "global batch": f"{batch} clips",
-        "expected memory": f"{memory:.1f} GiB per process for {flags.batch_size} clips (estimate)",
+        "global batch": f"{batch} clips" if views == 1 else f"{batch} samples of {views} views",
+        "expected memory": f"{memory:.1f} GiB per process for {flags.batch_size * views} clips "
+        "(estimate)",
     }

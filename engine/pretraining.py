@@ -36,10 +36,12 @@ class Pretext(Protocol):
     Attributes:
         model: on the CPU, with random weights.
         samples_per_video: how many of the samples that make up a batch come from one video.
+        views: clips per sample.
     """
 
     model: nn.Module
     samples_per_video: int
+    views: int
 
     def choose_rows(self, annotations: Annotations) -> Annotations:
         """The videos that can be used."""
@@ -184,7 +186,9 @@ def _training(flags, workers, pretext: Pretext, annotations, window, precision, 
 
 def _plan(flags, pretext: Pretext, precision, annotations, window, batch, steps, workers) -> dict:
     peak, final, _ = build.peak_rates(flags, batch)
-    rows = plan.model_rows(pretext.model, pretext.cost(), flags, precision, batch)
+    rows = plan.model_rows(
+        pretext.model, pretext.cost(), flags, precision, batch, views=pretext.views
+    )
     return (
         rows
         | pretext.plan_rows()
