@@ -12,7 +12,7 @@ from .lengths import Lengths
 from .loader import SampleKey
 from .pair_views import ViewAugmentation
 from .pairs import PairRule
-from .readers import UnreadableVideoError
+from .readers import UnreadableVideoError, open_video
 from .store import split_store_path
 
 DONOR_TRIES = 8
@@ -142,9 +142,17 @@ class ContrastiveClips(_TrainingClips):
         last = len(known.points) - 1
         points = known.points[np.minimum(indices, last)].astype(np.float64)
         points[indices > last] = np.nan
-        if self.face_window and not split_store_path(path):  # a store has cut its window out
-            points -= np.array([self.face_window[1], self.face_window[0]])
+        window = self._window(path)
+        if window is not None:
+            points -= np.array([window[1], window[0]])
         return points
+
+    def _window(self, path: str) -> tuple[int, int, int, int] | None:
+        """What is cut out of a video's frames, by this run or before by a packed store."""
+        if not split_store_path(path):
+            return self.face_window
+        with open_video(path) as video:
+            return video.window or self.face_window
 
     def _descriptions(self, views: np.ndarray, points: np.ndarray | None) -> dict:
         """Eyes and mouth of the middle frames of views (S, T, H, W, 3)."""

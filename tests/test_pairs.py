@@ -14,6 +14,7 @@ from datasets.loader import SampleKey
 from datasets.pair_views import PARTS, ViewAugmentation, cover_part
 from datasets.pairs import PairRule
 from datasets.rng import generator
+from preprocess import pack
 
 PAPER_RATE = 25 / 6  # frames per second
 HEIGHT, WIDTH = 40, 48
@@ -227,7 +228,7 @@ PLAIN = {"flip": 0.0, "grey": 0.0, "blur": 0.0, "jitter": 0.0}
 def make_dataset(annotations, *, rule=None, size=28, clip_frames=1, part_mask=0.0, **more):
     rule = rule or PairRule(time_aug="falling", hard_negatives=True)
     views = ViewAugmentation(size=size, part_mask=part_mask, **PLAIN)
-    lengths = read_lengths(annotations)
+    lengths = read_lengths(annotations) if rule.needs_time else None
     return ContrastiveClips(
         annotations=annotations, clip_frames=clip_frames, stride=2, rule=rule, lengths=lengths,
         augmentation=views, seed=4, **more,
@@ -313,6 +314,22 @@ def test_landmarks_follow_the_face_window(folders):
     points = dataset._points(0, np.array([[0, 3]]), 30)
     np.testing.assert_allclose(points[0, 0], face_points() - (6, 4), rtol=1e-6)
     assert np.isnan(points[0, 1]).all()
+
+
+@pytest.mark.parametrize("cut_by", ["run", "store"])
+def test_landmarks_follow_the_window_of_packed_videos(folders, tmp_path, cut_by):
+    window = ["4", "6", "30", "40"]
+    packed = ["--face_window", *window] if cut_by == "store" else ["--whole_frames"]
+    out = tmp_path / "packed"
+    pack.main([folders.path, "--output_dir", str(out), "--num_workers", "0", *packed])
+    rows = read_annotations(out / "train.csv", task="pretrain")
+    dataset = make_dataset(
+        rows, rule=PairRule(), describe=True, landmarks_root=str(tmp_path),
+        face_window=tuple(map(int, window)) if cut_by == "run" else None,
+    )  # fmt: skip
+    points = dataset._points(0, np.array([[0, 3]]), 30)
+    np.testing.assert_allclose(points[0, 0], face_points() - (6, 4), rtol=1e-6)
+    assert dataset[(0, 0, 0)]["described"].any()
 
 
 def paste(image, points, donor, donor_points):
