@@ -10,12 +10,12 @@ set -euo pipefail
 OUTPUT_DIR=${OUTPUT_DIR:-saved/model/synthetic/compare_sslfer}
 SEEDS=${SEEDS:-0 1 2}
 ROWS=${ROWS:-untrained simclr timeaug timeaug_hardneg timeaug_faceswap timeaug_maskfn all}
-STEPS=${STEPS:-600}             # optimizer steps of each run
+STEPS=${STEPS:-500}             # optimizer steps of each run
 BATCH=${BATCH:-64}              # pairs per step
 MODEL=${MODEL:-timm/resnet10t}
 SIZE=${SIZE:-48}                # pixels
-LR=${LR:-1.2e-3}                # base rate: the peak is this x BATCH / 256
-NUM_CLIPS=${NUM_CLIPS:-240}     # for pre-training, two of each person
+LR=${LR:-4e-3}                  # base rate: the peak is this x BATCH / 256
+NUM_CLIPS=${NUM_CLIPS:-240}     # for pre-training, each of another person
 NUM_FRAMES=${NUM_FRAMES:-112 128}  # of these clips, at 25 per second: HardNeg needs 4 seconds
 NUM_LABELLED=${NUM_LABELLED:-560}  # clips of other people
 NUM_PEOPLE=${NUM_PEOPLE:-80}    # in the labelled clips
@@ -33,7 +33,7 @@ step() { printf '\n== %s (%d min)\n' "$*" $((SECONDS / 60)); }
 
 step "draw faces"
 interruptible "$PYTHON" -m preprocess.synthetic --output_dir "$data/clips" --size 96 \
-  --num_pretrain_videos "$NUM_CLIPS" --num_pretrain_identities $((NUM_CLIPS / 2)) \
+  --num_pretrain_videos "$NUM_CLIPS" --num_pretrain_identities "$NUM_CLIPS" \
   --num_labelled_videos 5 --num_identities 5 --num_folds 5 \
   --min_frames "$min_frames" --max_frames "$max_frames" --num_workers "$JOBS"
 interruptible "$PYTHON" -m preprocess.synthetic --output_dir "$data/labelled" --size 64 \
