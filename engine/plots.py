@@ -23,6 +23,7 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 MARKERS = ("o", "^", "s", "v", "D", "P", "X")
 LINE_STYLES = ("-", "--", "-.", ":")
 DOTS_PER_INCH = 150
+MAX_POINTS = 3000
 
 # Panels of the curves: title, unit of the vertical axis, keys of a log line in drawing order.
 # A panel is drawn when the log has at least one of its keys.
@@ -256,6 +257,30 @@ def scatter_figure(points: np.ndarray, labels: np.ndarray, class_names: Sequence
             )
     axis.set(xticks=[], yticks=[])
     figure.legend(loc="outside right upper", frameon=False, fontsize="small")
+    return figure
+
+
+def agreement_figure(labels: np.ndarray, values: np.ndarray, name: str) -> Figure:
+    """Predicted over true values of a dimension, with the line on which they agree.
+
+    Args:
+        labels: (n,) true values, of videos or frames.
+        values: (n,) predicted ones.
+        name: of the dimension.
+    """
+    figure = new_figure(4.4, 4.0)
+    axis = figure.subplots()
+    low, high = np.min([labels, values]), np.max([labels, values])
+    room = 0.05 * (high - low) or 0.5
+    limits = (low - room, high + room)
+    axis.plot(limits, limits, color=OKABE_ITO[1], linestyle="--", linewidth=1, label="agreement")
+    if len(labels) <= MAX_POINTS:
+        axis.scatter(labels, values, s=12, color=OKABE_ITO[0], alpha=0.6, linewidths=0)
+    else:  # dots would cover each other
+        axis.hexbin(labels, values, gridsize=40, cmap="Blues", bins="log", mincnt=1)
+    axis.set(xlim=limits, ylim=limits, xlabel=f"true {name}", ylabel=f"predicted {name}")
+    axis.set_aspect("equal")
+    axis.legend(frameon=False, fontsize="small")
     return figure
 
 

@@ -72,7 +72,10 @@ def write_report(folder: str | Path, subjects_csv: str | Path | None = None) -> 
     results = find_results([folder]) if evaluated else []
     folders = [folder] if is_run else [result.path.parent for result in results]
     runs = [_read_run(path) for path in folders]
-    data = [report_videos.read_data(r.flags, r.config.get("resolved", {})) for r in runs]
+    data = [
+        report_videos.read_data(run.flags, run.config.get("resolved", {}), run.folder)
+        for run in runs
+    ]
     names = [run.folder.resolve().name for run in runs]
     classes = runs[0].config.get("resolved", {}).get("class_names")
     artist = _Artist(folder / "figures")
@@ -170,7 +173,7 @@ def _evaluation(
         for head in pooled.heads:
             sections += _classes(pooled.head(head), data, artist, subjects_csv, head)
     else:
-        sections.append(_dimensions(pooled))
+        sections.append(_dimensions(pooled, artist))
     return sections
 
 
@@ -233,14 +236,25 @@ def _classes(
     ]
 
 
-def _dimensions(pooled: Predictions) -> str:
+def _dimensions(pooled: Predictions, artist: _Artist) -> str:
     per_dimension = pooled.metrics()["per_dimension"]
     rows = [
         [name, *(f"{scores[key]:.3f}" for key in REGRESSION_METRICS)]
         for name, scores in per_dimension.items()
     ]
     header = ["dimension", *(TITLES[key] for key in REGRESSION_METRICS)]
-    return html.section("Dimensions", html.table(header, rows))
+    listed = html.table(header, rows)
+    drawn = []
+    for column, name in enumerate(per_dimension):
+        pair = pooled.labels[:, column], pooled.predicted[:, column]
+        figure = plots.agreement_figure(*pair, name)
+        alt = f"Predicted over true {name}; the line is agreement"
+        drawn.append(artist.show(f"agreement_{_file_name(name)}", figure, alt))
+    return html.section("Dimensions", listed, html.figures(drawn))
+
+
+def _file_name(text: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in text)
 
 
 def _curves(runs: Sequence[Run], artist: _Artist) -> str:
@@ -277,7 +291,7 @@ def _features(run: Run, artist: _Artist) -> str:
     names = run.config.get("resolved", {}).get("class_names")
     names = names or [str(index) for index in range(int(labels.max()) + 1)]
     figure = plots.scatter_figure(points, labels, names)
-    caption = f"t-SNE of {len(points)} videos, perplexity {perplexity:g}; distances between "
+    caption = f"t-SNE of {len(points)} videos, perplexity {perplexity:.0f}; distances between "
     caption += "groups mean nothing."
     shown = artist.show("features", figure, "t-SNE of features", caption)
     return html.section("Features", html.figures([shown]))
@@ -293,7 +307,7 @@ def _facts(runs: Sequence[Run]) -> str:
     config, log = runs[0].config, [line for run in runs for line in run.log]
     seconds = sum(line.get("seconds", 0) for line in log)
     rows = [
-        ("epochs", str(len(log))),
+        ("epochs, all folds" if len(runs) > 1 else "epochs", str(len(log))),
         ("training time", duration(seconds)),
         ("clips per second, median", _median(log, "clips_per_second", ".1f")),
         ("share of time waiting for data", _median(log, "data_wait", ".1%")),
@@ -303,7 +317,7 @@ def _facts(runs: Sequence[Run]) -> str:
     for name in ("commit", "command"):
         value = config.get(name)
         if value:
-            rows.append((name, " ".join(value) if isinstance(value, list) else str(value)))
+            rows.append((name, value if isinstance(value, list) else str(value)))
     for name in ("versions", "machine"):
         rows += [(key, str(value)) for key, value in config.get(name, {}).items() if value]
     rows += [(f"unreadable: {r.folder.name}", text) for r in runs if (text := _unreadable(r))]

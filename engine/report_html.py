@@ -32,7 +32,7 @@ section { background: var(--paper); border: 1px solid var(--line); border-radius
   margin: .6rem 0; border-radius: 0 6px 6px 0; }
 .figures { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); align-items: start; }
-.wide { grid-template-columns: 1fr; }
+.wide { grid-template-columns: 1fr; } .scroll + .figures { margin-top: 1rem; }
 figure { margin: 0; min-width: 0; } img { max-width: 100%; height: auto; display: block; }
 figcaption { color: var(--soft); font-size: .85rem; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
@@ -44,12 +44,13 @@ th { color: var(--soft); font-weight: 600; }
 .facts th, .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere;
   vertical-align: top; }
 .facts { table-layout: fixed; } .facts td:first-child { width: 38%; color: var(--soft); }
-.thumbs { display: flex; flex-wrap: wrap; gap: .6rem; }
-.thumbs figure { width: 112px; } .thumbs img { border-radius: 6px; width: 100%; }
+.thumbs { display: grid; gap: .6rem; grid-template-columns: repeat(4, minmax(0, 112px)); }
+.thumbs img { border-radius: 6px; width: 100%; }
+.word { display: inline-block; max-width: 100%; }
 code { font-size: .85em; overflow-wrap: anywhere; }
 summary { cursor: pointer; font-weight: 600; }
 @media (max-width: 480px) { main { padding: .5rem; } section { padding: .8rem; }
-  table { font-size: .82rem; } th, td { padding: .3rem .35rem; } .thumbs figure { width: 96px; } }
+  table { font-size: .82rem; } th, td { padding: .3rem .35rem; } }
 @media print { body { background: #fff; } section { break-inside: avoid; border: 0; } }
 """
 
@@ -98,20 +99,28 @@ def cards(items: Sequence[tuple[str, str, str]]) -> str:
     return f'<div class="cards">{inside}</div>' if items else ""
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str | Sequence[str]]], kind: str = ""
+) -> str:
     """A table of plain text that scrolls sideways on narrow screens.
 
     Args:
         header: titles; empty for none.
-        rows: cells.
+        rows: cells; a list of words (a command) is wrapped between them only.
         kind: "facts" for names and values, wrapped instead of scrolled.
     """
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     head = f"<thead><tr>{head}</tr></thead>" if header else ""
     return f'<div class="scroll"><table class="{kind}">{head}<tbody>{body}</tbody></table></div>'
+
+
+def _cell(cell: str | Sequence[str]) -> str:
+    if isinstance(cell, str):
+        return escape(cell)
+    return " ".join(f'<span class="word">{escape(word)}</span>' for word in cell)
 
 
 def fold_away(title: str, inside: str) -> str:

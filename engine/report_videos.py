@@ -7,8 +7,10 @@ import numpy as np
 
 from datasets.annotations import AnnotationError, Annotations, read_annotations
 from datasets.readers import UnreadableVideoError, open_video
+from datasets.splits import take_rows
 from engine import report_html as html
 from engine.predictions import Predictions
+from engine.results import CARVED_FILE, LABELLED_FILE
 
 SPLITS = ("train", "val", "test")
 MAX_PAIRS = 6
@@ -16,12 +18,16 @@ MAX_EXAMPLES = 4
 THUMBNAIL_PX = 112
 
 
-def read_data(flags: dict, resolved: dict | None = None) -> dict[str, Annotations]:
+def read_data(
+    flags: dict, resolved: dict | None = None, run: Path | None = None
+) -> dict[str, Annotations]:
     """The annotation files of a run, as far as they are still there and unbroken.
 
     Args:
         flags: of the run, from config.json.
         resolved: the facts there; `task` and `class_names` say how to read the labels.
+        run: the run directory; where it says that it carved a validation part from the training
+            part, or trained on a share of it, so do the rows.
 
     Returns:
         Part ("train", "val", "test"; "videos" of a pre-training run) -> its rows.
@@ -52,7 +58,28 @@ def read_data(flags: dict, resolved: dict | None = None) -> dict[str, Annotation
             )
         except AnnotationError:
             continue  # changed since the run: nothing to say about it
+    return _as_used(found, run) if run and "train" in found else found
+
+
+def _as_used(found: dict[str, Annotations], run: Path) -> dict[str, Annotations]:
+    """Take out of the training part what the run did not train on."""
+    train = found["train"]
+    validation, labelled = (_ids_in(run / name) for name in (CARVED_FILE, LABELLED_FILE))
+    if validation:
+        taken = np.array([video in validation for video in train.ids])
+        found = found | {
+            "val": take_rows(train, np.flatnonzero(taken)),
+            "train": take_rows(train, np.flatnonzero(~taken)),
+        }
+    if labelled:
+        kept = [row for row, video in enumerate(found["train"].ids) if video in labelled]
+        found = found | {"train": take_rows(found["train"], np.array(kept, np.int64))}
     return found
+
+
+def _ids_in(path: Path) -> set[str]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return {line.split(" ")[0] for line in lines}
 
 
 def data_section(data: Sequence[dict[str, Annotations]], runs: Sequence[str], classes) -> str:
@@ -110,7 +137,7 @@ def confused_section(
             continue
         pair = (
             f"{names[true]} taken for {names[predicted]}: {counts[true, predicted]} of "
-            f"{counts[true].sum()} videos ({100 * shares[true, predicted]:.0f} %)"
+            f"{counts[true].sum()} videos ({100 * shares[true, predicted]:.0f}\u00a0%)"
         )
         rows = np.flatnonzero((pooled.labels == true) & (pooled.predicted == predicted))
         if pooled.scores is not None:
@@ -122,9 +149,9 @@ def confused_section(
 
 def _example(pooled: Predictions, row: int, path_of: dict[str, str]) -> str:
     video = pooled.ids[row]
-    caption = "/".join(Path(video).parts[-2:])
+    caption = Path(video).stem
     if pooled.scores is not None:
-        caption += f" ({100 * pooled.scores[row, pooled.predicted[row]]:.0f} %)"
+        caption += f" ({100 * pooled.scores[row, pooled.predicted[row]]:.0f}\u00a0%)"
     try:
         with open_video(path_of.get(video, video)) as reader:
             frame = reader.read([reader.num_frames // 2])[0]

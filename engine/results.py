@@ -11,6 +11,9 @@ import numpy as np
 from engine.predictions import Predictions, read_metrics, read_predictions
 
 UNKNOWN = "not stated"
+# What a run keeps of its training part: rows carved for validation, rows it trained on.
+CARVED_FILE = "validation.csv"
+LABELLED_FILE = "training.csv"
 MAX_LISTED = 5
 # Columns of a subjects file that may name the video, in the order in which they are looked for.
 SUBJECT_KEYS = ("video_name", "clip", "id", "path")

@@ -78,8 +78,14 @@ def fold_page(cross_validation):
     return write_report(cross_validation / "fold1").read_text()
 
 
+@pytest.fixture(scope="module")
+def folds_page(cross_validation):
+    return write_report(cross_validation).read_text()
+
+
 def text_of(page):
-    return re.sub(r"<[^>]+>", " ", re.sub(r"<style>.*?</style>", "", page, flags=re.S))
+    text = re.sub(r"<[^>]+>", " ", re.sub(r"<style>.*?</style>", "", page, flags=re.S))
+    return re.sub(r"[ \n]+", " ", text)
 
 
 def assert_self_contained(page):
@@ -112,6 +118,34 @@ def test_data_are_counted_per_class(fold_page):
     assert [escape("disgust & fear"), "2", "4"] in cells
 
 
+def test_carved_validation_is_counted_as_such(tmp_path):
+    run = write_fold(tmp_path / "runs" / "fold4", 4)
+    (run / "validation.csv").write_text("other/2 2\n")
+    (run / "training.csv").write_text("other/3 2\n")  # --label_fraction left the first one out
+    rows = re.findall(r"<tr>(.*?)</tr>", write_report(run).read_text())
+    cells = [re.findall(r"<td>(.*?)</td>", row) for row in rows]
+    assert ["all", "1", "1", "22"] in cells
+    assert ["happy", "0", "0", "10"] in cells
+    assert [escape("disgust & fear"), "1", "1", "4"] in cells
+
+
+@pytest.mark.parametrize("num_videos", [12, 4000])
+def test_report_of_a_regression(tmp_path, num_videos):
+    random = np.random.default_rng(0)
+    labels = random.uniform(-1, 1, (num_videos, 2))
+    values = 0.5 * labels + random.normal(0, 0.1, labels.shape)
+    ids = [f"v/{index}" for index in range(num_videos)]
+    predictions = from_scores(ids, labels, values, ["valence", "energy/s"])
+    write_predictions(tmp_path / "pred.csv", predictions)
+    write_metrics(tmp_path / "metrics.json", predictions.metrics(), weights="last", split="test")
+    page = write_report(tmp_path).read_text()
+    for name in ("valence", "energy_s"):
+        for suffix in (".png", ".pdf"):
+            assert (tmp_path / "figures" / f"agreement_{name}{suffix}").is_file()
+    assert 'alt="Predicted over true energy/s; the line is agreement"' in page
+    assert f"{predictions.metrics()['ccc']:.3f}" in text_of(page)
+
+
 def test_confused_pairs_with_examples(cross_validation, fold_page):
     counts = np.array(
         json.loads((cross_validation / "fold1" / "metrics.json").read_text())["confusion_matrix"]
@@ -134,8 +168,8 @@ def test_videos_that_are_gone_are_said_to_be(tmp_path):
     assert "<h2>Data</h2>" not in page
 
 
-def test_report_of_a_cross_validation(cross_validation):
-    page = write_report(cross_validation).read_text()
+def test_report_of_a_cross_validation(cross_validation, folds_page):
+    page = folds_page
     assert_self_contained(page)
     text = text_of(page)
     assert "Report of 3 folds" in text and "pooled" in text and "mean of folds" in text
@@ -174,11 +208,13 @@ def test_command(cross_validation, tmp_path, capsys):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+@pytest.mark.parametrize("which", ["fold_page", "folds_page"])
 @pytest.mark.parametrize("width_px", [390, 1280])
-def test_page_fits_the_screen(cross_validation, tmp_path, fold_page, width_px):
+def test_page_fits_the_screen(tmp_path, request, which, width_px):
+    page = request.getfixturevalue(which).replace("<details>", "<details open>")
     frame = tmp_path / "frame.html"
     frame.write_text(
-        f'<body><iframe id=f style="width:{width_px}px;height:800px" srcdoc="{escape(fold_page)}">'
+        f'<body><iframe id=f style="width:{width_px}px;height:800px" srcdoc="{escape(page)}">'
         "</iframe><script>f.onload=()=>{const d=f.contentDocument.documentElement;"
         "document.title='widths '+d.scrollWidth+' '+d.clientWidth}</script></body>"
     )
