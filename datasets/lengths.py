@@ -8,6 +8,7 @@ import numpy as np
 
 from .annotations import Annotations
 from .frame_index import FrameIndex
+from .frame_rate import read_frame_rate
 from .landmarks import landmarks_for
 from .readers import UnreadableVideoError, open_video
 
@@ -41,7 +42,7 @@ def read_lengths(
     """Open every video and note its number of frames and frame rate.
 
     The rate is the video file's; folders of frames have it in their landmark file, else they have
-    `frame_rate`.
+    `frame_rate`, else what `preprocess.voxceleb1` has recorded beside the annotation file.
 
     Args:
         annotations: the videos.
@@ -54,6 +55,7 @@ def read_lengths(
         ValueError: a folder of frames does not say its rate and `frame_rate` is None.
     """
     index = FrameIndex.beside(annotations.path)
+    frame_rate = frame_rate or read_frame_rate(annotations.path)
 
     def length(row: int) -> tuple[int, float]:
         path = annotations.paths[row]
@@ -67,8 +69,9 @@ def read_lengths(
             rate = (known.fps if known else None) or frame_rate
         if not rate:
             raise ValueError(
-                f"{path}: frames in a folder, and no landmark file says how many there are per "
-                "second; give --frame_rate, e.g. 4.1667 for VoxCeleb1 as SSL-FER has it"
+                f"{path}: frames in a folder, and neither a landmark file nor frame_rate.json "
+                "beside the CSV says how many there are per second; give --frame_rate, e.g. 4.1667 "
+                "for VoxCeleb1"
             )
         return num_frames, float(rate)
 

@@ -1,0 +1,34 @@
+"""`frame_rate.json` beside an annotation file: frames per second of folders of frames."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+FILE_NAME = "frame_rate.json"
+
+
+def write_frame_rate(folder: str | os.PathLike, fps: float) -> Path:
+    """Record the rate of all frame folders in the annotation files of a folder."""
+    path = Path(folder) / FILE_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"frames_per_second": fps}) + "\n", encoding="utf-8")
+    return path
+
+
+def read_frame_rate(annotation_file: str | os.PathLike) -> float | None:
+    """The rate recorded beside an annotation file; None where none is.
+
+    Raises:
+        ValueError: the file does not hold a positive number.
+    """
+    path = Path(annotation_file).parent / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        fps = float(json.loads(path.read_text(encoding="utf-8"))["frames_per_second"])
+        if not (math.isfinite(fps) and fps > 0):
+            raise ValueError(f"{fps} is not positive")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{path}: {error}; expected {{"frames_per_second": 4.1667}}') from error
+    return fps
