@@ -50,9 +50,10 @@ def timeline_figure(prediction: VideoPrediction) -> Figure:
                 markersize=4,
                 label=track.names[column],
             )
-        if track.kind == "classification":
+        is_probability = track.kind in ("classification", "multihead")
+        if is_probability:
             axis.set_ylim(0, 1)
-        axis.set_ylabel("probability" if track.kind == "classification" else "value")
+        axis.set_ylabel("probability" if is_probability else "value")
         axis.set_title(f"face {number}" if track.span.corners is not None else "whole picture")
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
         axis.grid(alpha=0.3)

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from datasets.catalog import get_spec
 from datasets.classes import LabelNames
+from datasets.listing import find_videos
 from datasets.splits import carve_validation
 from preprocess.common import PreparationError, Problems, run_command
 from preprocess.labelled import (
@@ -35,7 +36,6 @@ from preprocess.labelled import (
     write_subjects,
 )
 from preprocess.splits import add_split_flags, warn_about_validation
-from preprocess.videos import find_videos
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from datasets.listing import VIDEO_SUFFIXES, find_videos
 from datasets.readers import IMAGE_SUFFIXES, natural_key
 from preprocess.common import PreparationError, Problems
 from preprocess.labelled import Clip
-from preprocess.videos import VIDEO_SUFFIXES, find_videos
 
 logger = logging.getLogger(__name__)
 

@@ -23,10 +23,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.catalog import get_spec
+from datasets.listing import find_videos
 from preprocess.common import PreparationError, run_command
 from preprocess.labelled import Clip, Found, clip_name
 from preprocess.subject_folds import fold_parser, prepare_subject_folds
-from preprocess.videos import find_videos
 
 logger = logging.getLogger(__name__)
 

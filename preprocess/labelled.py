@@ -14,6 +14,7 @@ from pathlib import Path
 
 from datasets.catalog import DatasetSpec
 from datasets.classes import LabelNames, write_classes
+from datasets.listing import VIDEO_SUFFIXES, find_videos
 from datasets.readers import IMAGE_SUFFIXES, natural_key
 from preprocess.common import (
     SHOWN_PROBLEMS,
@@ -25,7 +26,6 @@ from preprocess.common import (
     without_spaces,
 )
 from preprocess.splits import Row, split_parts, write_split
-from preprocess.videos import VIDEO_SUFFIXES, find_videos
 
 logger = logging.getLogger(__name__)
 

@@ -434,7 +434,7 @@ def test_videos_finds_files_and_frame_folders(tmp_path, caplog):
 
 
 def test_videos_without_any_video(tmp_path):
-    with pytest.raises(PreparationError, match="no such folder"):
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
         videos.main([str(tmp_path / "nowhere"), "--output_dir", str(tmp_path)])
     (tmp_path / "a").mkdir()
     with pytest.raises(PreparationError, match=r"no videos in .*looked for"):
