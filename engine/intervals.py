@@ -76,17 +76,37 @@ def bootstrap_intervals(
         ValueError: subjects do not match the videos, or numbers out of range.
     """
     _check_options(num_resamples, confidence)
-    rows, codes, statistic = _summands([predictions])
-    units, counts = _units(rows, codes, _resampled(predictions, subjects))
-    values: dict[str, list] = {}
+    [values] = resampled_metrics([predictions], subjects, num_resamples=num_resamples, seed=seed)
+    intervals = {name: percentiles(batch, confidence) for name, batch in values.items()}
+    return {name: interval for name, interval in intervals.items() if interval is not None}
+
+
+def resampled_metrics(
+    systems: Sequence[Predictions],
+    subjects: Sequence[str] | None = None,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> list[dict[str, np.ndarray]]:
+    """Metrics of several systems on the same bootstrap resamples of their videos.
+
+    Args:
+        systems: predictions for the same n videos in the same order.
+        subjects: as in `bootstrap_intervals`, as are the next two.
+        num_resamples: see there.
+        seed: see there.
+
+    Returns:
+        For each system metric -> (num_resamples,), NaN where a resample has no such value.
+    """
+    rows, codes, statistic = _summands(systems)
+    units, counts = _units(rows, codes, _resampled(systems[0], subjects))
+    values: list[dict[str, list]] = [{} for _ in systems]
     for sums in _resampled_sums(units, counts, num_resamples, seed):
-        for name, batch in statistic(sums).items():
-            values.setdefault(name, []).append(batch)
-    return {
-        name: interval
-        for name, batches in values.items()
-        if (interval := _percentiles(np.concatenate(batches), confidence)) is not None
-    }
+        for own, part in zip(values, np.split(sums, len(systems), axis=1)):
+            for name, batch in statistic(part).items():
+                own.setdefault(name, []).append(batch)
+    return [{name: np.concatenate(parts) for name, parts in own.items()} for own in values]
 
 
 def paired_test(
@@ -117,22 +137,14 @@ def paired_test(
     """
     _check_options(num_resamples, confidence)
     _require_same_videos(first, second)
-    rows, codes, statistic = _summands([first, second])
-    units, counts = _units(rows, codes, _resampled(first, subjects))
-    half = rows.shape[1] // 2
-    differences: dict[str, list] = {}
-    for sums in _resampled_sums(units, counts, num_resamples, seed):
-        one, two = statistic(sums[:, :half]), statistic(sums[:, half:])
-        for name in one:
-            differences.setdefault(name, []).append(one[name] - two[name])
-    joined = {name: np.concatenate(batches) for name, batches in differences.items()}
-    joined = {name: values for name, values in joined.items() if not name.startswith("recall_")}
+    one, two = resampled_metrics([first, second], subjects, num_resamples=num_resamples, seed=seed)
+    joined = {name: one[name] - two[name] for name in one if not name.startswith("recall_")}
     metrics = [predictions.metrics() for predictions in (first, second)]
     test = PairedTest(
         first={name: metrics[0][name] for name in joined},
         second={name: metrics[1][name] for name in joined},
-        intervals={name: _percentiles(values, confidence) for name, values in joined.items()},
-        p_values={name: _two_sided_p(values) for name, values in joined.items()},
+        intervals={name: percentiles(values, confidence) for name, values in joined.items()},
+        p_values={name: two_sided_p(values) for name, values in joined.items()},
     )
     return _with_mcnemar(test, first, second) if first.task == "classification" else test
 
@@ -274,7 +286,8 @@ def _resampled_sums(
         yield random.multinomial(total, counts / total, size=size) @ units
 
 
-def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float] | None:
+def percentiles(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """The interval that holds a share of resampled values (R,); None where all are NaN."""
     values = values[~np.isnan(values)]
     if not len(values):
         return None
@@ -283,7 +296,8 @@ def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float] |
     return float(low), float(high)
 
 
-def _two_sided_p(differences: np.ndarray) -> float:
+def two_sided_p(differences: np.ndarray) -> float:
+    """Bootstrap p of no difference, from resampled differences (R,)."""
     # Differences that only rounding separates from zero count for both sides.
     below = np.count_nonzero(differences <= 1e-12)
     above = np.count_nonzero(differences >= -1e-12)

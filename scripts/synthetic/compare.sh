@@ -1,0 +1,204 @@
+#!/usr/bin/env bash
+# SVFAP, MAE-DFER and VideoMAE side by side on drawn faces: pre-trained at equal cost (multiply-adds)
+# and, for SVFAP, not at all; fine-tuned on a tenth and on all of the labels; three seeds of
+# everything; tested on people that no training has seen.
+#
+#   bash scripts/synthetic/compare.sh
+#
+# writes side_by_side.md, .csv, .tex, .png and equal_cost.md into OUTPUT_DIR. Under two hours on two
+# cores. The same command again goes on where it stopped; finished runs are left alone, and other
+# settings need another OUTPUT_DIR. Set PYTHON, or make .venv with scripts/setup_env.sh first.
+set -euo pipefail
+NUM_PRETRAIN_VIDEOS=${NUM_PRETRAIN_VIDEOS:-400} # data and settings are those of the quick start
+NUM_VIDEOS=${NUM_VIDEOS:-1120}
+NUM_IDENTITIES=${NUM_IDENTITIES:-160}
+SCENES=${SCENES:-subject}
+MASK_RATIO=${MASK_RATIO:-0.75}
+PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-20} # of SVFAP; the others get as many as cost the same
+PRETRAIN_LR=${PRETRAIN_LR:-4.8e-2}
+PRETRAIN_BATCH=${PRETRAIN_BATCH:-8}    # videos, with four clips of each
+FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-45}
+FINETUNE_LR=${FINETUNE_LR:-8e-3}
+FINETUNE_BATCH=${FINETUNE_BATCH:-32}
+FEW_PERCENT=${FEW_PERCENT:-10}         # of the labels: whole people
+FEW_EPOCHS=${FEW_EPOCHS:-180}          # on these; an epoch is that much shorter
+NUM_SEEDS=${NUM_SEEDS:-3}
+NUM_PRETRAINED=${NUM_PRETRAINED:-$NUM_SEEDS} # pre-trainings per model; seeds take turns with fewer
+DATA_SEED=${DATA_SEED:-0}              # of the drawn videos
+JOBS=${JOBS:-2}                        # runs at a time
+NUM_WORKERS=${NUM_WORKERS:-0}          # loader processes of each; with 0 a run takes one core
+DATA_DIR=${DATA_DIR:-saved/data/quickstart}
+OUTPUT_DIR=${OUTPUT_DIR:-saved/model/synthetic/compare}
+KEEP_CHECKPOINTS=${KEEP_CHECKPOINTS:-0} # 1: also those of fine-tuned models
+
+source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
+GPUS=${GPUS:-1}
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+started=$SECONDS
+MODELS=(svfap maedfer videomae)
+SCRATCH=svfap_from_scratch
+FEW=${FEW_PERCENT}_percent_of_labels ALL=100_percent_of_labels
+people=$DATA_DIR/synthetic/dfew/annotation/subjects.csv
+
+step() { printf '\n== %s\n' "$*"; }
+
+# What differs between the models: encoder, and MAE-DFER's masks and target, as in the recipes.
+# Small clips as in the quick start.
+CLIP=(--patch_size 16 --num_frames 8 --sampling_rate 4)
+pretrain_flags() {
+  echo "--model pretrain_$1_tiny_patch8_64 --mask_ratio $MASK_RATIO ${CLIP[*]}"
+  case $1 in
+    maedfer) echo "--lg_region_size 2 2 4 --use_frame_diff_as_target" ;;
+  esac
+}
+finetune_flags() {
+  echo "--model $1_tiny_patch8_64 ${CLIP[*]}"
+  case $1 in
+    maedfer) echo "--lg_region_size 2 2 4" ;;
+  esac
+}
+
+# pretrain MODEL NUMBER EPOCHS
+pretrain() {
+  local run=$OUTPUT_DIR/pretrain/$1/seed$2
+  if [[ -f $run/checkpoint-$(($3 - 1)).pth ]]; then return; fi
+  # shellcheck disable=SC2046
+  logged "$run" run_pretrain.py $(pretrain_flags "$1") --data_set voxceleb2 \
+    --data_path "$DATA_DIR/voxceleb2/info_clean.csv" --num_samples 4 \
+    --batch_size "$PRETRAIN_BATCH" --epochs "$3" --warmup_epochs 2 --lr "$PRETRAIN_LR" \
+    --opt_betas 0.9 0.95 --visualize 0 --seed "$2"
+}
+
+# finetune SYSTEM MODEL CONDITION SEED EPOCHS_OF_PRETRAINING
+finetune() {
+  local run=$OUTPUT_DIR/runs/$1/$3/seed$4 share=1 epochs=$FINETUNE_EPOCHS start=()
+  if [[ -f $run/metrics.json ]]; then return; fi
+  if [[ $3 == "$FEW" ]]; then
+    share=$(awk "BEGIN { print $FEW_PERCENT / 100 }")
+    epochs=$FEW_EPOCHS
+  fi
+  if [[ $1 != "$SCRATCH" ]]; then
+    start=(--finetune "$OUTPUT_DIR/pretrain/$2/seed$(($4 % NUM_PRETRAINED))/checkpoint-$(($5 - 1)).pth")
+  fi
+  # shellcheck disable=SC2046
+  logged "$run" run_finetune.py $(finetune_flags "$2") --data_set synthetic --nb_classes 7 \
+    --data_path "$DATA_DIR/dfew/org/split01" --subjects "$people" --label_fraction "$share" \
+    --batch_size "$FINETUNE_BATCH" --epochs "$epochs" --warmup_epochs $((epochs / 10)) \
+    --lr "$FINETUNE_LR" --layer_decay 1 --drop_path 0 --mixup 0 --cutmix 0 --aa none --reprob 0 \
+    --scale 0.8 1 --test_num_segment 2 --test_num_crop 2 --disable_eval_during_finetuning \
+    --seed "$4" ${start[@]+"${start[@]}"} || return
+  if ((!KEEP_CHECKPOINTS)); then rm -f "$run"/checkpoint-*.pth; fi
+}
+
+# logged RUN_DIR COMMAND...: its output goes to RUN_DIR/output.log
+logged() {
+  mkdir -p "$1"
+  echo "$(date +%H:%M:%S) $1"
+  launch "${@:2}" --save_ckpt_freq 1000 --num_workers "$NUM_WORKERS" --no_report \
+    --log_dir "$1" --output_dir "$1" >>"$1/output.log" 2>&1 || {
+    local status=$?
+    if ((status != EXIT_INTERRUPTED)); then
+      echo "error: $1 failed with status $status; the end of $1/output.log:" >&2
+      tail -n 5 "$1/output.log" >&2
+    fi
+    return "$status"
+  }
+}
+
+# run_jobs JOB...: JOBS of them at a time, each a line of words; stops all when one fails.
+run_jobs() {
+  local claims lanes=() lane status=0 code seen
+  claims=$(mktemp -d)
+  for ((lane = 0; lane < JOBS; lane++)); do
+    work_off "$claims" "$@" &
+    lanes+=($!)
+  done
+  NUM_SIGNALS=0
+  trap 'NUM_SIGNALS=$((NUM_SIGNALS + 1)); touch "$claims/stop"; kill -TERM "${lanes[@]}" 2>/dev/null || true' TERM INT
+  for lane in "${lanes[@]}"; do
+    while true; do
+      seen=$NUM_SIGNALS code=0
+      wait "$lane" || code=$?
+      if ((NUM_SIGNALS == seen)); then break; fi
+    done
+    if ((code && (status == 0 || status == EXIT_INTERRUPTED))); then status=$code; fi
+  done
+  trap - TERM INT
+  rm -rf "$claims"
+  if ((status)); then exit "$status"; fi
+}
+
+# work_off CLAIMS JOB...: one lane; takes the jobs that no other lane has taken.
+work_off() {
+  local number=0 job
+  for job in "${@:2}"; do
+    number=$((number + 1))
+    if [[ -e $1/stop ]]; then return "$EXIT_INTERRUPTED"; fi
+    if ! mkdir "$1/$number" 2>/dev/null; then continue; fi
+    # shellcheck disable=SC2086
+    $job || {
+      local status=$?
+      touch "$1/stop"
+      return "$status"
+    }
+  done
+}
+
+settings() {
+  local name
+  for name in NUM_PRETRAIN_VIDEOS NUM_VIDEOS NUM_IDENTITIES SCENES MASK_RATIO PRETRAIN_EPOCHS \
+    PRETRAIN_LR PRETRAIN_BATCH FINETUNE_EPOCHS FINETUNE_LR FINETUNE_BATCH FEW_PERCENT FEW_EPOCHS \
+    NUM_PRETRAINED DATA_SEED; do
+    echo "$name=${!name}"
+  done
+}
+mkdir -p "$OUTPUT_DIR"
+if [[ ! -f $OUTPUT_DIR/settings.txt ]]; then settings >"$OUTPUT_DIR/settings.txt"; fi
+if ! settings | diff "$OUTPUT_DIR/settings.txt" - >&2; then
+  fail "$OUTPUT_DIR holds a comparison with other settings (< there, > now); set another OUTPUT_DIR"
+fi
+
+step "draw videos of faces and list them, where they are not there yet"
+interruptible "$PYTHON" -m preprocess.synthetic --output_dir "$DATA_DIR/synthetic" \
+  --num_pretrain_videos "$NUM_PRETRAIN_VIDEOS" --num_labelled_videos "$NUM_VIDEOS" \
+  --num_identities "$NUM_IDENTITIES" --num_folds 5 --seed "$DATA_SEED" --max_frames 32 \
+  --scenes "$SCENES"
+if [[ ! -f $DATA_DIR/voxceleb2/info_clean.csv ]]; then
+  interruptible "$PYTHON" -m preprocess.voxceleb2 --dataset_dir "$DATA_DIR/synthetic/voxceleb2" \
+    --output_dir "$DATA_DIR/voxceleb2" --allow_other_counts
+fi
+if [[ ! -f $DATA_DIR/dfew/org/split01/train.csv ]]; then
+  interruptible "$PYTHON" -m preprocess.dfew --dataset_dir "$DATA_DIR/synthetic/dfew" \
+    --output_dir "$DATA_DIR/dfew/org" --allow_other_counts --val_fraction 0.1
+fi
+
+step "epochs of equal cost"
+runs=()
+for model in "${MODELS[@]}"; do runs+=("$(pretrain_flags "$model" | tr '\n' ' ')"); done
+counts=$("$PYTHON" -m engine.equal_cost --epochs "$PRETRAIN_EPOCHS" --format epochs \
+  --clips_per_epoch $((4 * NUM_PRETRAIN_VIDEOS)) --output "$OUTPUT_DIR/equal_cost.md" "${runs[@]}")
+cat "$OUTPUT_DIR/equal_cost.md"
+
+first=() few=() all=()
+number=0
+for epochs in $counts; do
+  model=${MODELS[number]}
+  number=$((number + 1))
+  for ((seed = 0; seed < NUM_PRETRAINED; seed++)); do first+=("pretrain $model $seed $epochs"); done
+  for ((seed = 0; seed < NUM_SEEDS; seed++)); do
+    all+=("finetune $model $model $ALL $seed $epochs")
+    few+=("finetune $model $model $FEW $seed $epochs")
+  done
+done
+for ((seed = 0; seed < NUM_SEEDS; seed++)); do # these need no pre-training and fill the lanes
+  first+=("finetune $SCRATCH svfap $ALL $seed 0" "finetune $SCRATCH svfap $FEW $seed 0")
+done
+step "pre-train each model, and fine-tune from scratch"
+run_jobs "${first[@]}"
+step "fine-tune what was pre-trained"
+run_jobs "${all[@]}" "${few[@]}"
+
+step "table and picture, in $OUTPUT_DIR"
+"$PYTHON" -m engine.side_by_side "$OUTPUT_DIR/runs" --systems "${MODELS[@]}" "$SCRATCH" \
+  --conditions "$FEW" "$ALL" --subjects "$people" --output_dir "$OUTPUT_DIR"
+printf 'this took %d min %d s\n' $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60))

@@ -1,0 +1,312 @@
+"""Systems side by side: equal cost, scores over seeds, and the script that compares them."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.equal_cost import equal_budgets
+from engine.equal_cost import main as equal_cost_main
+from engine.intervals import bootstrap_intervals, resampled_metrics
+from engine.predictions import Predictions, from_scores, write_metrics, write_predictions
+from engine.side_by_side import compare_systems, format_side_by_side, read_runs, title
+from engine.side_by_side import main as side_by_side_main
+from tests.test_recipes import ROOT, STUB, Stub, parse
+
+SCRIPT = "scripts/synthetic/compare.sh"
+TINY = "--patch_size 16 --num_frames 8 --mask_ratio 0.75"
+RUNS = [
+    f"--model pretrain_svfap_tiny_patch8_64 {TINY}",
+    f"--model pretrain_maedfer_tiny_patch8_64 {TINY} --lg_region_size 2 2 4",
+    f"--model pretrain_videomae_tiny_patch8_64 {TINY}",
+]
+
+
+# ---------------------------------------------------------------- equal cost
+
+
+def test_epochs_of_equal_cost(tmp_path, capsys):
+    budgets = equal_budgets([run.split() for run in RUNS], 100)
+    assert [budget.model.split("_")[1] for budget in budgets] == ["svfap", "maedfer", "videomae"]
+    reference = 100 * budgets[0].multiply_adds
+    for budget in budgets:
+        assert budget.share == pytest.approx(budget.epochs * budget.multiply_adds / reference)
+        assert abs(budget.share - 1) < 0.5 * budget.multiply_adds / reference
+    assert budgets[0].epochs == 100 and budgets[0].share == 1
+    # the plain ViT: 64 tokens of which 16 are visible, D 128, 8 blocks; decoder D 96, 2 blocks
+    blocks = 8 * (12 * 16 * 128**2 + 2 * 16**2 * 128) + 2 * (12 * 64 * 96**2 + 2 * 64**2 * 96)
+    linear = 16 * 1536 * 128 + 16 * 128 * 96 + 48 * 96 * 1536
+    assert budgets[2].multiply_adds == pytest.approx(blocks + linear, rel=1e-6)
+    output = tmp_path / "sub" / "cost.md"
+    equal_cost_main(["--epochs", "100", "--format", "epochs", "--output", str(output),
+                     "--clips_per_epoch", "10", *RUNS])  # fmt: skip
+    assert capsys.readouterr().out.split() == [str(budget.epochs) for budget in budgets]
+    in_all = 3 * budgets[0].multiply_adds * 100 * 10 / 1e12
+    assert f"1.000 | {in_all:23.2f} |" in output.read_text()
+
+
+def test_wrong_flags_of_a_run_are_named(capsys):
+    with pytest.raises(SystemExit):
+        equal_cost_main(["--epochs", "3", RUNS[0], RUNS[1].replace("2 2 4", "2 3 4")])
+    assert "regions of (2, 3, 4)" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- scores over seeds
+
+
+def write_runs(folder, accuracy, num_seeds=3, num_videos=140, seed=0):
+    """Runs with a given share of right answers per (system, condition)."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(num_videos) % 7
+    for (system, condition), share in accuracy.items():
+        for number in range(num_seeds):
+            run = folder / system / condition / f"seed{number}"
+            run.mkdir(parents=True)
+            wrong = (labels + random.integers(1, 7, num_videos)) % 7
+            predicted = np.where(random.random(num_videos) < share, labels, wrong)
+            ids = [f"clips/{index:05}" for index in range(num_videos)]
+            found = from_scores(ids, labels, np.eye(7)[predicted], list("abcdefg"))
+            order = random.permutation(num_videos)  # files need not agree in order
+            shuffled = from_scores([ids[i] for i in order], labels[order],
+                                   np.eye(7)[predicted][order], list("abcdefg"))  # fmt: skip
+            write_predictions(run / "pred.csv", shuffled if number else found)
+            write_metrics(run / "metrics.json", found.metrics(), weights="last", split="test")
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    shares = {("svfap", "10_percent_of_labels"): 0.5, ("svfap", "100_percent_of_labels"): 0.8,
+              ("scratch", "10_percent_of_labels"): 0.2,
+              ("scratch", "100_percent_of_labels"): 0.78}  # fmt: skip
+    return write_runs(tmp_path / "runs", shares)
+
+
+def test_means_intervals_and_differences(runs):
+    result = compare_systems(read_runs(runs, ["svfap", "scratch"]), num_resamples=4000)
+    assert result.systems == ("svfap", "scratch") and result.seeds == ("seed0", "seed1", "seed2")
+    assert result.conditions == ("10_percent_of_labels", "100_percent_of_labels")
+    assert result.chance == pytest.approx(1 / 7)
+    for (system, condition), score in result.scores.items():
+        stated = [
+            json.loads((runs / system / condition / f"seed{number}/metrics.json").read_text())
+            for number in range(3)
+        ]
+        for name in ("uar", "war"):
+            assert score.of_seeds[name] == pytest.approx([metrics[name] for metrics in stated])
+            assert score.mean[name] == pytest.approx(np.mean(score.of_seeds[name]))
+            low, high = score.interval[name]
+            assert low < score.mean[name] < high
+    few, all_labels = (
+        result.differences["svfap", "scratch", condition] for condition in result.conditions
+    )
+    assert few.mean["uar"] == pytest.approx(
+        result.scores["svfap", "10_percent_of_labels"].mean["uar"]
+        - result.scores["scratch", "10_percent_of_labels"].mean["uar"]
+    )
+    assert few.interval["uar"][0] > 0.08 and few.p["uar"] < 0.002
+    assert all_labels.interval["uar"][0] < 0.02 < all_labels.interval["uar"][1]
+    assert all_labels.p["uar"] > 0.05
+
+
+def test_the_interval_is_that_of_videos_and_seeds(tmp_path):
+    """One seed: that of its videos. Seeds far apart widen it by their own spread."""
+    one = write_runs(tmp_path / "one", {("a", "x"): 0.5}, num_seeds=1)
+    result = compare_systems(read_runs(one), num_resamples=4000)
+    score = result.scores["a", "x"]
+    predictions = read_runs(one)["a", "x"]["seed0"].predictions
+    expected = bootstrap_intervals(predictions, num_resamples=4000)
+    assert score.interval["war"] == pytest.approx(expected["war"], abs=1e-12)
+    apart = {}
+    for number, share in enumerate((0.2, 0.5, 0.8)):
+        write_runs(tmp_path / f"part{number}", {("a", "x"): share}, num_seeds=1, seed=number)
+        apart[f"seed{number}"] = read_runs(tmp_path / f"part{number}")["a", "x"]["seed0"]
+    values = [result.metrics["war"] for result in apart.values()]
+    spread = compare_systems({("a", "x"): apart}, num_resamples=20000).scores["a", "x"]
+    # Variance of the mean of three drawn seeds, and of the mean over them by 140 drawn videos.
+    right = np.mean([r.predictions.predicted == r.predictions.labels for r in apart.values()], 0)
+    deviation = math.sqrt(np.var(values) / 3 + np.var(right) / 140)
+    low, high = spread.interval["war"]
+    assert high - low == pytest.approx(2 * 1.96 * deviation, rel=0.15)
+    assert low < min(np.mean(values), 0.4) and high > 0.6
+
+
+def test_resamples_are_the_same_for_all_systems():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 60)
+    ids = [str(index) for index in range(60)]
+    systems = [
+        Predictions(ids=ids, labels=labels, predicted=random.integers(0, 3, 60), names=list("abc"))
+        for _ in range(2)
+    ]
+    one, two, again = resampled_metrics([*systems, systems[0]], num_resamples=50)
+    assert np.array_equal(one["uar"], again["uar"])
+    assert not np.array_equal(one["uar"], two["uar"])
+    assert set(one) >= {"uar", "war", "recall_0"} and one["uar"].shape == (50,)
+
+
+def test_files_of_the_command(runs, tmp_path, capsys):
+    people = [f"{index:05},person{index // 7}" for index in range(140)]
+    (tmp_path / "subjects.csv").write_text("\n".join(["clip,subject", *people]) + "\n")
+    out = tmp_path / "out"
+    side_by_side_main([str(runs), "--systems", "svfap", "scratch", "--subjects",
+                       str(tmp_path / "subjects.csv"), "--output_dir", str(out), "--num_resamples",
+                       "300", "--note", "Settings were chosen for SVFAP."])  # fmt: skip
+    shown = capsys.readouterr().out
+    text = (out / "side_by_side.md").read_text()
+    assert text in shown and "| SVFAP   |" in text and "| SVFAP - scratch | 10 % of labels" in text
+    assert "20 subjects with all their videos and the 3 seeds" in text
+    assert "Settings were chosen for SVFAP." in text and "of 140 test videos" in text
+    rows = list(csv.DictReader((out / "side_by_side.csv").open()))
+    assert len(rows) == 4 * 5 and rows[0]["system"] == "svfap"
+    assert float(rows[0]["mean"]) == pytest.approx(
+        np.mean([float(rows[0][f"seed{number}"]) for number in range(3)]), abs=1e-6
+    )
+    assert r"\toprule" in (out / "side_by_side.tex").read_text()
+    with Image.open(out / "side_by_side.png") as picture:
+        colours = set(picture.convert("RGB").getdata())
+    assert {(0, 114, 178), (213, 94, 0)} <= colours  # Okabe and Ito's blue and vermilion
+
+
+def test_what_is_missing_is_said(runs, tmp_path):
+    (runs / "scratch" / "10_percent_of_labels" / "seed2" / "pred.csv").unlink()
+    result = compare_systems(read_runs(runs), num_resamples=100)
+    assert result.seeds == ("seed0", "seed1")
+    assert "Caution: not evaluated everywhere and left out: seed2." in result.notes
+    for number in range(2):
+        (runs / "scratch" / "10_percent_of_labels" / f"seed{number}" / "pred.csv").unlink()
+    gap = compare_systems(read_runs(runs), num_resamples=100)
+    assert gap.seeds == ("seed0", "seed1", "seed2") and len(gap.differences) == 1
+    assert "| scratch |                    - |" in format_side_by_side(gap)
+    with pytest.raises(FileNotFoundError, match="seed>/pred.csv of videomae"):
+        read_runs(runs, ["videomae"])
+    write_runs(runs, {("other", "100_percent_of_labels"): 0.5}, num_videos=70)
+    with pytest.raises(ValueError, match="needs the same videos"):
+        compare_systems(read_runs(runs), num_resamples=10)
+
+
+def test_names_in_words():
+    assert title("maedfer") == "MAE-DFER" and title("svfap_from_scratch") == "SVFAP from scratch"
+    assert title("10_percent_of_labels") == "10 % of labels"
+
+
+# ---------------------------------------------------------------- the script
+
+
+@pytest.fixture
+def stub(tmp_path):
+    """A python that records; the cost of the models is 8, 7 and 6 epochs."""
+    stub = Stub(tmp_path)
+    answer = """
+if "engine.equal_cost" in args:
+    open(args[args.index("--output") + 1], "w").close()
+    print("8\\n7\\n6")
+if "run_pretrain.py" in args:
+    folder = args[args.index("--output_dir") + 1]
+    last = int(args[args.index("--epochs") + 1]) - 1
+    open(os.path.join(folder, f"checkpoint-{last}.pth"), "w").close()
+"""
+    stub.path.write_text(STUB + answer)
+    stub.variables |= {"DATA_DIR": str(tmp_path / "drawn"), "OMP_NUM_THREADS": "1"}
+    return stub
+
+
+def test_the_script_runs_everything_once(stub, tmp_path):
+    shown = stub.run(SCRIPT)
+    flags = [parse(call) for call in stub.runs()]
+    pretrained = {f.output_dir: f for f in flags if f.model.startswith("pretrain")}
+    finetuned = {f.output_dir: f for f in flags if not f.model.startswith("pretrain")}
+    assert len(pretrained) == 3 * 3 and len(finetuned) == 4 * 2 * 3 and len(flags) == 33
+    epochs = {"svfap": 8, "maedfer": 7, "videomae": 6}
+    for path, f in pretrained.items():
+        model, seed = path.split("/")[-2:]
+        assert (f.seed, f.epochs) == (int(seed[-1]), epochs[model])
+        assert f.model == f"pretrain_{model}_tiny_patch8_64"
+        assert f.use_frame_diff_as_target == (model == "maedfer")
+        assert (f.mask_ratio, f.num_frames, f.patch_size, f.num_samples) == (0.75, 8, 16, 4)
+    for path, f in finetuned.items():
+        system, condition, seed = path.split("/")[-3:]
+        assert f.seed == int(seed[-1]) and f.test_weights == "last"
+        assert f.label_fraction == (0.1 if condition == "10_percent_of_labels" else 1)
+        model = system.split("_")[0]
+        source = f"{tmp_path}/out/pretrain/{model}/{seed}/checkpoint-{epochs[model] - 1}.pth"
+        assert f.finetune == ("" if system == "svfap_from_scratch" else source)
+        assert f.model == f"{model}_tiny_patch8_64"
+    for group, own in ((pretrained, {"epochs", "use_frame_diff_as_target"}), (finetuned, set())):
+        own |= {"model", "seed", "output_dir", "log_dir", "explicit", "lg_region_size",
+                "label_fraction", "epochs", "warmup_epochs", "finetune"}  # fmt: skip
+        alike = {json.dumps({k: v for k, v in vars(f).items() if k not in own}, default=str)
+                 for f in group.values()}  # fmt: skip
+        assert len(alike) == 1  # nothing else differs between systems
+    assert "this took 0 min" in shown
+    stub.log.unlink()
+    stub.run(SCRIPT)
+    assert stub.runs() == []
+    output = stub.run(SCRIPT, status=1, FINETUNE_LR="1e-3")
+    assert "> FINETUNE_LR=1e-3" in output and "set another OUTPUT_DIR" in output
+
+
+def test_fewer_pretrainings_take_turns(stub, tmp_path):
+    stub.run(SCRIPT, NUM_PRETRAINED="1", JOBS="1")
+    flags = [parse(call) for call in stub.runs()]
+    assert len(flags) == 3 + 24
+    assert {f.finetune for f in flags if not f.model.startswith("pretrain") and f.finetune} == {
+        f"{tmp_path}/out/pretrain/{model}/seed0/checkpoint-{last}.pth"
+        for model, last in (("svfap", 7), ("maedfer", 6), ("videomae", 5))
+    }
+
+
+def test_a_failing_run_stops_the_others(stub):
+    output = stub.run(SCRIPT, status=3, STUB_FAIL="3")
+    assert "failed with status 3" in output
+    assert len([call for call in stub.runs() if call[0] == "run_finetune.py"]) <= 2
+
+
+def test_the_script_hands_signals_on(stub, tmp_path):
+    waiting = tmp_path / "waiting"
+    process = subprocess.Popen(
+        ["bash", str(ROOT / SCRIPT)], env=stub.environment(STUB_WAIT=str(waiting)),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    while not waiting.exists():
+        time.sleep(0.05)
+    time.sleep(1)  # both lanes wait
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=25)
+    assert process.returncode == 75, output
+    assert len(stub.runs()) == 2
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)  # nothing is left behind
+
+
+@pytest.mark.slow
+def test_the_comparison_at_its_smallest(tmp_path):
+    sizes = {"NUM_PRETRAIN_VIDEOS": 8, "NUM_VIDEOS": 42, "NUM_IDENTITIES": 10, "PRETRAIN_EPOCHS": 8,
+             "PRETRAIN_BATCH": 4, "FINETUNE_EPOCHS": 2, "FINETUNE_BATCH": 8, "FEW_EPOCHS": 2,
+             "FEW_PERCENT": 30, "NUM_SEEDS": 2, "NUM_PRETRAINED": 1, "GPUS": 0}  # fmt: skip
+    variables = {name: str(value) for name, value in sizes.items()} | {
+        "PYTHON": sys.executable, "DATA_DIR": str(tmp_path / "data"),
+        "OUTPUT_DIR": str(tmp_path / "out"),
+    }  # fmt: skip
+    for _ in range(2):  # the second finds everything done
+        done = subprocess.run(["bash", str(ROOT / SCRIPT)], env=os.environ | variables,
+                              capture_output=True, text=True)  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+    text = (tmp_path / "out" / "side_by_side.md").read_text()
+    for name in ("SVFAP", "MAE-DFER", "VideoMAE", "SVFAP from scratch"):
+        assert f"\n| {name} " in text
+    assert "UAR, 30 % of labels" in text and "mean over 2 seeds" in text
+    chosen = [
+        (tmp_path / "out/runs" / system / "30_percent_of_labels/seed1/training.csv").read_text()
+        for system in ("svfap", "maedfer", "videomae", "svfap_from_scratch")
+    ]
+    assert len(set(chosen)) == 1  # all systems see the same labels of a seed
+    assert (tmp_path / "out" / "side_by_side.png").stat().st_size > 5000
