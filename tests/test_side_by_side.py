@@ -255,9 +255,9 @@ def test_the_script_runs_everything_once(stub, tmp_path):
 
 
 def test_fewer_pretrainings_take_turns(stub, tmp_path):
-    stub.run(SCRIPT, NUM_PRETRAINED="1", JOBS="1")
+    stub.run(SCRIPT, NUM_SEEDS="2", NUM_PRETRAINED="1", JOBS="1")
     flags = [parse(call) for call in stub.runs()]
-    assert len(flags) == 3 + 24
+    assert len(flags) == 3 + 16
     assert {f.finetune for f in flags if not f.model.startswith("pretrain") and f.finetune} == {
         f"{tmp_path}/out/pretrain/{model}/seed0/checkpoint-{last}.pth"
         for model, last in (("svfap", 7), ("maedfer", 6), ("videomae", 5))
