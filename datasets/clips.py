@@ -36,7 +36,7 @@ __all__ = [
 MAX_IN_A_ROW = 100
 
 
-class _TrainingClips(ClipSource):
+class TrainingClips(ClipSource):
     """Training: `clips_per_video` random clips of a video; the next row where it is unreadable."""
 
     def __init__(self, *, seed: int, clips_per_video: int, **source):
@@ -110,7 +110,7 @@ class _TrainingClips(ClipSource):
         raise NotImplementedError
 
 
-class PretrainClips(_TrainingClips):
+class PretrainClips(TrainingClips):
     """Random clips, cropped at several scales, with their masks.
 
     An item of key (epoch, index, copy) is a dict of `clip` (S, T, size, size, 3) uint8, `mask`
@@ -162,7 +162,7 @@ class PretrainClips(_TrainingClips):
         return {"clip": self.crop.apply(frames, box)[None], "mask": mask[None]}
 
 
-class FinetuneClips(_TrainingClips):
+class FinetuneClips(TrainingClips):
     """Random clips, resized to a square and RandAugmented, with draws for the device's part.
 
     An item of key (epoch, index, copy) is a dict of `clip` (S, T, size, size, 3) uint8, `label`

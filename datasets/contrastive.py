@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .annotations import Annotations
-from .clips import _TrainingClips
+from .clips import TrainingClips
 from .faces.swap import swapped_points
 from .landmarks import eye_and_mouth, landmarks_for
 from .lengths import Lengths
@@ -22,7 +22,7 @@ NOT_SWAPPED, SWAPPED, SWAP_FAILED = 0, 1, -1
 FaceSwap = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray | None]
 
 
-class ContrastiveClips(_TrainingClips):
+class ContrastiveClips(TrainingClips):
     """Views of one or two pairs of clips of each video, drawn anew in every epoch.
 
     An item of key (epoch, index, copy) is a dict of S = 2 * `rule.num_pairs` views, those of a

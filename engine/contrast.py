@@ -20,6 +20,7 @@ from datasets.contrastive import ContrastiveClips
 from datasets.faces.swap import swap_face
 from datasets.landmarks import find_landmarks
 from datasets.lengths import UNREADABLE, Lengths, read_lengths
+from datasets.loader import SampleKey
 from datasets.pair_views import ViewAugmentation
 from datasets.pairs import PairRule
 from datasets.splits import take_rows
@@ -28,7 +29,9 @@ from engine.config import MASKING_FLAGS
 from engine.contrastive import ContrastiveLoss
 from engine.distributed import Workers
 from engine.loop import Training
+from engine.plots import save_figure
 from engine.results import subjects_of
+from engine.visualize_views import views_figure
 from models.batch_norm import synchronise_batch_norm
 from models.descriptors import create_descriptor
 
@@ -165,7 +168,15 @@ class ContrastiveLearning:
     def draw(
         self, run: Training, annotations: Annotations, window: tuple | None, output_dir: Path
     ) -> None:
-        """Nothing beyond the curves."""
+        """Draw the views of the samples that were asked for, as training sees them."""
+        count = min(self.flags.visualize, len(annotations))
+        if not count:
+            return
+        rows = np.unique(np.linspace(0, len(annotations) - 1, count).round().astype(int))
+        dataset = self.dataset(annotations, window)
+        items = [dataset[SampleKey(run.position.epoch, row, 0)] for row in rows.tolist()]
+        figure = views_figure([item["clip"] for item in items], [annotations.ids[i] for i in rows])
+        save_figure(figure, output_dir / "views.png")
 
     def _describe_pairs(self) -> str:
         low, high = self.flags.time_interval

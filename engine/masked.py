@@ -13,7 +13,7 @@ from datasets import clips, rng
 from datasets.annotations import Annotations
 from datasets.masking import make_masking
 from engine import build, plan, reconstruct
-from engine.config import CONTRASTIVE_FLAGS
+from engine.config_contrastive import CONTRASTIVE_FLAGS
 from engine.distributed import Workers
 from engine.loop import Training
 from engine.objectives import MaskedReconstruction

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from engine.config import CONTRASTIVE_DEFAULTS
+from engine.config_contrastive import CONTRASTIVE_DEFAULTS
 
 Parser = argparse.ArgumentParser
 

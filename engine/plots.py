@@ -29,6 +29,7 @@ MAX_POINTS = 3000
 # A panel is drawn when the log has at least one of its keys.
 PANELS = (
     ("Loss", "loss", ("train_loss", "val_loss", "test_loss")),
+    ("Contrast", "fraction of views", ("train_accuracy", "train_face_swap_failed")),
     ("Validation recall", "fraction of videos", ("val_uar", "val_war")),
     ("Validation correlation", "correlation", ("val_ccc", "val_pcc")),
     ("Probe of frozen features", "UAR", ("probe_linear_uar", "probe_knn_uar")),
@@ -36,6 +37,8 @@ PANELS = (
 )
 NAMES = {
     "train_loss": "training",
+    "train_accuracy": "nearest is the partner",
+    "train_face_swap_failed": "face swaps that failed",
     "val_loss": "validation",
     "test_loss": "test",
     "val_uar": "UAR (mean per-class recall)",

@@ -85,6 +85,7 @@ def write_report(folder: str | Path, subjects_csv: str | Path | None = None) -> 
         report_videos.data_section(data, names, classes),
         _features(runs[0], artist) if is_run else "",
         _reconstructions(runs[0]),
+        _views(runs[0]),
         _facts(runs),
         _configuration(runs[0]),
     ]
@@ -301,6 +302,13 @@ def _reconstructions(run: Run) -> str:
     files = sorted((run.folder / "reconstructions").glob("*.png"))[:MAX_RECONSTRUCTIONS]
     shown = [html.photo(file, RECONSTRUCTION_PX, f"reconstruction {file.stem}") for file in files]
     return html.section("Reconstructions", html.figures(shown, "figures wide"))
+
+
+def _views(run: Run) -> str:
+    """What contrastive learning compares."""
+    files = [file for file in [run.folder / "views.png"] if file.exists()]
+    shown = [html.photo(file, RECONSTRUCTION_PX, "views of some videos") for file in files]
+    return html.section("Views that are compared", html.figures(shown, "figures wide"))
 
 
 def _facts(runs: Sequence[Run]) -> str:

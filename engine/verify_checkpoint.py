@@ -106,7 +106,7 @@ def _forward_twice(model: nn.Module, path: str) -> Tensor:
     size = (2, 3, model.num_frames, model.img_size, model.img_size)
     clip = torch.randn(size, generator=torch.Generator().manual_seed(0))
     inputs = (clip,)
-    if hasattr(model, "encoder"):
+    if hasattr(model, "mask_token"):
         inputs = (clip, _mask(model))
     first, second = model(*inputs), model(*inputs)
     if not first.isfinite().all():

@@ -92,7 +92,8 @@ class ImageEncoder(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """What timm exempts (position embeddings, class tokens)."""
         exempt = getattr(self.backbone, "no_weight_decay", set)()
-        return {_STEM + name for name in exempt}
+        there = {name for name, _ in self.backbone.named_parameters()}
+        return {_STEM + name for name in exempt if name in there}
 
     def layer_groups(self) -> list[list[str]]:
         """Parameter names by depth as timm groups them, then the head."""

@@ -3,6 +3,7 @@
 import json
 import signal
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -28,7 +29,8 @@ from tests.test_runs import (
 from tests.tiny_data import SIZE_PX, make_tiny_data
 
 RUN = ["--objective", "contrastive", "--warmup_epochs", "1", "--lr", "1e-2", "--num_workers", "0",
-       "--device", "cpu", "--no_report", "--seed", "3", "--epochs", "2"]  # fmt: skip
+       "--device", "cpu", "--no_report", "--seed", "3", "--epochs", "2",
+       "--visualize", "0"]  # fmt: skip
 IMAGES = [*RUN, "--model", "timm/test_resnet", "--input_size", "32", "--batch_size", "8"]
 CLIPS = [*RUN, "--model", "svfap_tiny_patch8_64", "--input_size", "32", "--num_frames", "8",
          "--stage_depths", "1", "1", "1", "--sampling_rate", "1", "--batch_size", "8"]  # fmt: skip
@@ -248,3 +250,11 @@ def test_backbone_goes_on_to_probe_and_finetuning(data, tmp_path):
         )
     )
     assert again["confusion_matrix"] == metrics["confusion_matrix"]
+
+
+def test_views_are_drawn_as_training_sees_them(data, tmp_path):
+    flags = [*IMAGES, *TIME, *HARD, *SWAP, "--max_steps", "1", "--no_save_ckpt"]
+    run(data, tmp_path / "run", *flags, "--visualize", "2")
+    picture = cv2.imread(str(tmp_path / "run" / "views.png"))
+    height, width = picture.shape[:2]
+    assert width > 1.5 * height and picture.std() > 10  # four views in two rows
