@@ -169,6 +169,6 @@ def _write_lines(picture: np.ndarray, lines: list[str], box: np.ndarray, colour:
     left = int(np.clip(box[0, 0], 0, max(0, width - 200 * font)))
     for number, text in enumerate(lines, start=1):
         place = (left + 2, int(top) + step * number)
-        for ink, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+        for ink, thickness in (((0, 0, 0), 2 if font < 0.7 else 4), ((255, 255, 255), 1)):
             cv2.putText(picture, text, place, FONT, font, ink, thickness, cv2.LINE_AA)
     cv2.rectangle(picture, (left, int(top) + 4), (left + 1, int(top) + needed), colour, -1)
