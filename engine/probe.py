@@ -73,7 +73,14 @@ def format_probe(content: dict, table_format: str = "md") -> str:
     """A table of feature x method."""
     shown = SHOWN[content["task"]]
     scale = 100 if content["task"] == "classification" else 1
-    header = ["feature", *(f"{method} {s.upper()}" for method in ("linear", "k-NN") for s in shown)]
+    header = [
+        "feature",
+        *(
+            f"{method} {s.upper().replace('_', ' ')}"
+            for method in ("linear", "k-NN")
+            for s in shown
+        ),
+    ]
     rows = [
         [name, *(f"{scale * found[method][s]:.{2 if scale > 1 else 3}f}"
                  for method in ("linear", "knn") for s in shown)]

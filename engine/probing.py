@@ -31,7 +31,7 @@ STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)  # C of logistic regression, 1 / alpha
 HELD_OUT = 0.2  # of the training part, to choose among them
 NEIGHBOURS = 20
 TEMPERATURE = 0.07  # of the vote, as in Wu et al. (arXiv 1805.01978)
-SHOWN = {"classification": ("uar", "war"), "regression": ("ccc", "pcc")}
+SHOWN = {"classification": ("uar", "war", "macro_f1"), "regression": ("ccc", "pcc", "rmse")}
 
 
 @dataclass(frozen=True, kw_only=True)

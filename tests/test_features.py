@@ -172,7 +172,7 @@ def test_the_command_probes_both_kinds_of_checkpoints(data, tmp_path, capsys, st
             "--", "--device", "cpu", "--num_workers", "0", "--sampling_rate", "2"]  # fmt: skip
     assert probe.main(argv) == 0
     shown = capsys.readouterr().out
-    assert "| feature | linear UAR | linear WAR | k-NN UAR | k-NN WAR |" in shown
+    assert "| feature | linear UAR | linear WAR | linear MACRO F1 | k-NN UAR | k-NN WAR |" in shown
     assert "6 training and 5 test videos, frozen encoder" in shown
     content = json.loads(out.read_text())
     assert list(content["features"]) == ["feature", "stage1", "stage2", "stage3"]

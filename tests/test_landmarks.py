@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from datasets.frame_rate import write_frame_rate
 from datasets.landmarks import (
     LandmarkError,
     Landmarks,
@@ -13,7 +14,9 @@ from datasets.landmarks import (
     read_landmarks,
     write_landmarks,
 )
-from tests.face_drawings import drawn_landmarks
+from preprocess import landmarks
+from preprocess.common import PreparationError
+from tests.face_drawings import BlobDetector, Scene, drawn_landmarks, write_frames
 
 FACE = drawn_landmarks(60, 50, 30)
 
@@ -142,3 +145,64 @@ def test_box_is_stretched_as_by_resize():
 def test_no_face_has_no_eyes():
     with pytest.raises(LandmarkError, match="NaN"):
         eye_and_mouth(np.zeros((9, 9, 3), np.uint8), np.full((68, 2), np.nan))
+
+
+# --- python -m preprocess.landmarks --------------------------------------------------------------
+
+
+@pytest.fixture
+def crops(tmp_path, monkeypatch):
+    """Two frame folders and a video: one face, then two, then none; and a CSV of them."""
+    monkeypatch.setattr(landmarks, "create_detector", BlobDetector)
+    landmarks._detector.cache_clear()
+    alone = Scene([dict.fromkeys(range(3), (150, 70, 40))], 3)
+    second = {1: (60, 80, 30)}
+    both = Scene([{0: (200, 80, 32), 1: (200, 80, 32)}, second], 3)
+    paths = [write_frames(tmp_path / "data/a/one", alone)]
+    paths.append(write_frames(tmp_path / "data/b/several", both))
+    (tmp_path / "clips.csv").write_text("".join(f"{path} 0\n" for path in paths))
+    write_frame_rate(tmp_path, 25 / 6)
+    yield tmp_path
+    landmarks._detector.cache_clear()
+
+
+def test_landmarks_of_crops_beside_the_frames(crops, caplog):
+    flags = [str(crops / "clips.csv"), "--num_workers", "0"]
+    with caplog.at_level("INFO"):
+        landmarks.main(flags)
+    found = landmarks_for(crops / "data/a/one")
+    assert found.has_face.all() and found.fps == 25 / 6
+    assert np.abs(found.points - drawn_landmarks(150, 70, 40)).max() < 4
+    assert landmarks_for(crops / "data/b/several").has_face.tolist() == [True, False, False]
+    assert "6 frames: 4 with one face, 1 with several, 1 with none" in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        landmarks.main(flags)
+    assert "2 videos (2 were done)" in caplog.text
+    (crops / "data/a/one/002.png").unlink()  # other frames: done again
+    landmarks.main(flags)
+    assert len(landmarks_for(crops / "data/a/one")) == 2
+
+
+def test_landmarks_of_crops_in_a_folder_of_their_own(crops):
+    out = crops / "points"
+    landmarks.main([str(crops / "clips.csv"), "--output_dir", str(out), "--num_workers", "0"])
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*.npz")) == [
+        "a/one.landmarks.npz", "b/several.landmarks.npz",
+    ]  # fmt: skip
+    assert landmarks_for(crops / "data/a/one") is None
+    assert len(landmarks_for(crops / "data/a/one", out)) == 3
+
+
+def test_faults_of_crops(crops):
+    csv = crops / "clips.csv"
+    with pytest.raises(PreparationError, match="--min_face 0: allowed"):
+        landmarks.main([str(csv), "--min_face", "0"])
+    (crops / "broken.mp4").write_bytes(b"no video")
+    csv.write_text(f"{crops / 'data/a/one'} 0\n{crops / 'broken.mp4'} 0\n")
+    with pytest.raises(PreparationError, match="1 of 2 videos could not be done"):
+        landmarks.main([str(csv), "--num_workers", "0"])
+    blank = write_frames(crops / "data/c/none", Scene([], 2))
+    csv.write_text(f"{blank} 0\n")
+    with pytest.raises(PreparationError, match="none of the 2 frames shows exactly one face"):
+        landmarks.main([str(csv), "--num_workers", "0"])
