@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import common, data, end_to_end, losses, scaling, train_step
+from benchmarks import common, data, encoders, end_to_end, losses, scaling, train_step
 
 
 def plan(flags: argparse.Namespace, folder: Path) -> list[tuple[str, object, list[str]]]:
@@ -31,6 +31,7 @@ def plan(flags: argparse.Namespace, folder: Path) -> list[tuple[str, object, lis
         ("train_step_tiny", train_step, tiny),
         ("train_step_videomae", train_step, ["--model", "videomae_base_patch16_160",
                                              "--stage", "pretrain", *quick]),
+        ("encoders", encoders, quick),
         ("end_to_end", end_to_end, ["--folder", str(folder), *timing]),
         ("scaling", scaling, quick),
         ("scaling_workers", scaling, ["--what", "workers", "processes", "--model",
@@ -40,6 +41,7 @@ def plan(flags: argparse.Namespace, folder: Path) -> list[tuple[str, object, lis
     if torch.cuda.is_available():
         compiled = ["--compile", "--no_baseline", *quick]
         rows.append(("train_step_compiled", train_step, compiled))
+        rows.append(("encoders_compiled", encoders, ["--compile", *quick]))
     return rows
 
 

@@ -22,6 +22,8 @@ MASK_RATIO = 0.9
 NUM_CLASSES = 7
 # Views of a test video: two segments and two crops, the crops alike, so two differ.
 VIEWS, DISTINCT_VIEWS = 4, 2
+# Cost of forward and backward in forward passes.
+TRAINING_PASSES = 3
 
 
 @dataclass
@@ -70,8 +72,10 @@ def uint8_clips(model: nn.Module, batch: int, seed: int = 0) -> torch.Tensor:
 
 
 def masks(model: nn.Module, batch: int, ratio: float, seed: int = 0) -> tuple[torch.Tensor, int]:
-    """Tube masks (B, N) bool and the number of visible tokens."""
-    tube = masking.make_masking("tube", model.grid, ratio)
+    """Masks of the model's recipe (B, N) bool, and the number of visible tokens."""
+    regions = getattr(model.encoder, "region_size", None)
+    kind = "part_window" if regions else "tube"
+    tube = masking.make_masking(kind, model.grid, ratio, part_win_size=regions)
     drawn = [tube(rng.generator(seed, 0, row, 0, "mask")) for row in range(batch)]
     return torch.from_numpy(np.stack(drawn)), tube.num_visible
 
@@ -79,7 +83,7 @@ def masks(model: nn.Module, batch: int, ratio: float, seed: int = 0) -> tuple[to
 def step_flop(model: nn.Module, stage: str, clips: int, num_visible: int | None) -> float:
     """Operations of a step by the formulas: forward, and twice that for backward."""
     forward = 2 * plan.clip_cost(model, num_visible=num_visible).multiply_adds
-    return clips * forward * (1 if stage == "evaluate" else 3)
+    return clips * forward * (1 if stage == "evaluate" else TRAINING_PASSES)
 
 
 def batch_of(
@@ -144,7 +148,12 @@ def our_work(
 
 
 def _pretraining_loss(wrapped, model, visible: int, precision: Precision, device) -> Callable:
-    objective = MaskedReconstruction(tubelet=model.tubelet, num_visible=visible)
+    motion = (
+        model.tubelet[0] if hasattr(model.encoder, "region_size") else None
+    )  # MAE-DFER's target
+    objective = MaskedReconstruction(
+        tubelet=model.tubelet, num_visible=visible, group_frames=motion
+    )
     return lambda batch: objective(wrapped, batch, device=device, autocast=precision.autocast)
 
 

@@ -8,8 +8,19 @@ import torch
 
 import models
 from benchmarks import all as all_benchmarks
-from benchmarks import baseline, common, data, end_to_end, losses, scaling, steps, train_step
+from benchmarks import (
+    baseline,
+    common,
+    data,
+    encoders,
+    end_to_end,
+    losses,
+    scaling,
+    steps,
+    train_step,
+)  # fmt: skip
 from datasets import transforms
+from engine import plan
 from engine.objectives import MaskedReconstruction
 from engine.precision import Precision
 
@@ -66,6 +77,35 @@ def test_train_step(tmp_path):
     assert row["tflops"] * row["ms_per_step"] * 1e9 == pytest.approx(
         steps.step_flop(model, "finetune", 1, None)
     )
+
+
+def test_encoders_side_by_side(tmp_path):
+    families = ("svfap", "maedfer", "videomae")
+    names = [f"{family}_tiny_patch8_64" for family in families]
+    argv = ["--models", *names, "--device", "cpu", "--threads", "1", "--batch_size", "1",
+            "--repeats", "1"]  # fmt: skip
+    rows = result(encoders, tmp_path, *argv)["rows"]
+    assert [(row["stage"], row["model"]) for row in rows] == [
+        (stage, name) for stage in ("pretrain", "finetune") for name in names
+    ]
+    for row in rows:
+        model = steps.make_model(row["model"], row["stage"])
+        count = sum(p.numel() for p in model.parameters())
+        assert row["parameters_m"] * 1e6 == pytest.approx(count)
+        assert row["clips_per_second"] > 0 and row["peak_gib"] > 0.05
+    cost = plan.clip_cost(steps.make_model(names[2], "finetune")).multiply_adds
+    assert rows[5]["multiply_adds_g"] == pytest.approx(cost / 1e9)
+
+
+def test_masks_of_the_benchmarks_suit_the_encoder():
+    model = steps.make_model("maedfer_tiny_patch8_64", "pretrain")
+    mask, visible = steps.masks(model, 3, 0.9)
+    model.encoder.check_mask(mask)
+    assert (~mask).sum(1).tolist() == [visible] * 3
+    published = encoders.build_parser().parse_args([]).models
+    assert {"svfap_base_patch16_160", "maedfer_base_patch16_160", "videomae_base_patch16_160"} <= {
+        *published
+    }
 
 
 def test_step_formulas():
