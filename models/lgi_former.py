@@ -126,9 +126,10 @@ class LGIBlock(nn.Module):
         region = torch.cat((norm(representatives).unsqueeze(2), by_region), dim=2)
         region = region.flatten(0, 1)  # (B*R, 1+S, D)
         mixed = attn(region, region).unflatten(0, (-1, num_regions))  # (B, R, 1+S, D)
-        keep = self.drop_path.draw(tokens)
-        representatives = representatives + scaled(mixed[:, :, 0], keep)
-        return representatives, tokens + scaled(mixed[:, :, 1:].flatten(1, 2), keep)
+        mixed = scaled(mixed, self.drop_path.draw(mixed))
+        # Added region by region: flattening the tokens' part of `mixed` first would copy it.
+        tokens = tokens.unflatten(1, (num_regions, -1)) + mixed[:, :, 1:]
+        return representatives + mixed[:, :, 0], tokens.flatten(1, 2)
 
     def _read_region(self, representatives: Tensor, tokens: Tensor) -> Tensor:
         """What each representative reads from its region's tokens; (B, R, D)."""

@@ -1,14 +1,17 @@
 """Patches, positions, attention, stochastic depth and initialisation against values by hand."""
 
 import math
+from collections import Counter
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import models
 from models import layers
 from models.encoder import EncoderOutput
+from models.lgi_former import LGIBlock
 from models.masked_autoencoder import fuse_stages
 from models.patches import (
     TubeletEmbedding,
@@ -197,3 +200,37 @@ def test_initial_values():
     limit = math.sqrt(6 / (128 + 512))
     weight = pretrain.encoder.blocks[0].mlp.fc1.weight
     assert 0.99 * limit < weight.abs().max().item() <= limit
+
+
+class Copies(TorchDispatchMode):
+    """Counts operations that write in place, and those that copy a whole sequence."""
+
+    def __init__(self, num_values: int):
+        super().__init__()
+        self.num_values, self.found = num_values, Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        name = func._schema.name
+        copies = any(word in name for word in ("clone", "copy", "cat"))
+        is_long = isinstance(output, torch.Tensor) and output.numel() >= self.num_values
+        if name.endswith("_") or (copies and is_long):
+            self.found[name] += 1
+        return output
+
+
+@pytest.mark.parametrize("drop_path_rate", [0.0, 0.2])
+def test_an_lgi_block_copies_the_sequence_once(drop_path_rate):
+    """Representatives join the normalised tokens for the first attention; nothing else is moved."""
+    options = dict.fromkeys(("attn_param_sharing_first_third", "attn_param_sharing_all",
+                             "no_second", "no_third"), False)  # fmt: skip
+    block = LGIBlock(
+        dim=32, num_heads=4, mlp_ratio=4.0, drop_path_rate=drop_path_rate, first_attn_type="self",
+        third_attn_type="cross", **options,
+    ).train()  # fmt: skip
+    tokens = torch.randn(2, 800, 32, requires_grad=True)
+    representatives = torch.randn(2, 8, 32, requires_grad=True)
+    with Copies(tokens.numel()) as copies:
+        block(representatives, tokens)
+    drawn = {"aten::bernoulli_": 4} if drop_path_rate else {}
+    assert copies.found == {"aten::cat": 1} | drawn
