@@ -58,14 +58,17 @@ def format_comparison(test: PairedTest, table_format: str = "md", notes: Sequenc
     """
     scale = 100 if "war" in test.first and table_format != "csv" else 1
     digits = 2 if scale == 100 else 6 if table_format == "csv" else 3
-    header = ["score", "A", "B", "A - B", "low", "high", "bootstrap p", "McNemar p"]
+    header = ["score", "A", "B", "A - B", "low", "high", "bootstrap p"]
+    with_mcnemar = test.mcnemar_p is not None
+    header += ["McNemar p"] * with_mcnemar
     rows = []
     for name, value in test.first.items():
         low, high = test.intervals[name]
         numbers = [value, test.second[name], value - test.second[name], low, high]
         shown = [f"{scale * number:.{digits}f}" for number in numbers]
-        mcnemar = test.mcnemar_p if name == "war" else None
-        rows.append([TITLES[name], *shown, _p(test.p_values[name]), _p(mcnemar)])
+        rows.append([TITLES[name], *shown, _p(test.p_values[name])])
+        if with_mcnemar:
+            rows[-1].append(_p(test.mcnemar_p if name == "war" else None))
     return render(header, rows, table_format, notes=[*_explain(test, scale), *notes])
 
 
@@ -104,8 +107,10 @@ def _origin(letter: str, source: str, results: Sequence[Result]) -> str:
     weights = " / ".join(dict.fromkeys(result.weights for result in results))
     split = " / ".join(dict.fromkeys(result.split for result in results))
     predictions: list[Predictions] = [r.predictions for r in results if r.predictions is not None]
-    num_videos = sum(map(len, predictions))
-    return f"{letter}: {source}; weights {weights}; split {split}; {num_videos} videos."
+    num_videos = sum(len(set(own.ids)) for own in predictions)
+    frames = sum(len(own) for own in predictions if own.frames is not None)
+    of_frames = f", {frames} frames" if frames else ""
+    return f"{letter}: {source}; weights {weights}; split {split}; {num_videos} videos{of_frames}."
 
 
 def _explain(test: PairedTest, scale: int) -> list[str]:
