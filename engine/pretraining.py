@@ -16,12 +16,12 @@ from datasets.annotations import Annotations, read_annotations
 from datasets.store import stores_of
 from engine import build, distributed, plan, reconstruct, rundir
 from engine.checkpoint import Position
-from engine.contrast import ContrastiveLearning
 from engine.log import EpochLog, set_up_logging
 from engine.loop import Training, train
-from engine.masked import MaskedAutoencoding
 from engine.optim import create_optimizer, parameter_settings
 from engine.precision import choose_precision, set_up_kernels
+from engine.pretext_contrastive import ContrastiveLearning
+from engine.pretext_masked import MaskedAutoencoding
 from engine.probing import PretrainingProbe
 from engine.report import write_report
 from engine.schedules import cosine_schedule, weight_decay_schedule

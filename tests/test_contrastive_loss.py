@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.contrastive import ContrastiveLoss, info_nce, relations
+from engine.contrastive_loss import ContrastiveLoss, info_nce, relations
 from tests.conftest import ROOT
 
 CPU = torch.device("cpu")

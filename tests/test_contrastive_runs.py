@@ -12,7 +12,7 @@ import models
 from datasets.landmarks import write_landmarks
 from engine import checkpoint
 from engine.config import finetuning_parser, pretraining_parser
-from engine.contrastive import ContrastiveLoss
+from engine.contrastive_loss import ContrastiveLoss
 from engine.finetuning import finetune
 from engine.parsing import parse_flags
 from engine.pretraining import pretrain

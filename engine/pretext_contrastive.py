@@ -1,7 +1,7 @@
 """Contrastive learning of expressions: what `run_pretrain.py` does with `--objective contrastive`.
 
 SSL-FER (arXiv 2210.03853): which frames are pairs is in `datasets.pairs`, what the views look like
-in `datasets.pair_views`, the loss in `engine.contrastive`.
+in `datasets.pair_views`, the loss in `engine.contrastive_loss`.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from datasets.pairs import PairRule
 from datasets.splits import take_rows
 from engine import build, plan
 from engine.config import MASKING_FLAGS
-from engine.contrastive import ContrastiveLoss
+from engine.contrastive_loss import ContrastiveLoss
 from engine.distributed import Workers
 from engine.loop import Training
 from engine.plots import save_figure
