@@ -39,6 +39,7 @@ import simplejpeg
 from tqdm import tqdm
 
 from datasets.rng import generator
+from preprocess.synthetic_identity import draw_scene
 from preprocess.synthetic_motion import AU_NAMES, EMOTIONS
 from preprocess.synthetic_plan import (
     FIRST_PRETRAIN_SUBJECT,
@@ -109,7 +110,7 @@ def write_labelled(output_dir: Path, settings: Settings, index: int) -> None:
     renderer = make_renderer(
         settings,
         subject=subject,
-        scene=labelled_scene(settings, index),
+        scene=labelled_scene(settings, subject=subject, index=index),
         emotion=emotion,
         index=index,
         stream="labelled clip",
@@ -137,7 +138,7 @@ def write_pretrain(output_dir: Path, settings: Settings, index: int) -> None:
     renderer = make_renderer(
         settings,
         subject=FIRST_PRETRAIN_SUBJECT + person,
-        scene=person * 10_000 + video,
+        scene=draw_scene(settings.seed, person * 10_000 + video, "pretraining clip"),
         emotion=str(rng.choice(EMOTIONS)),
         index=index,
         stream="pretraining clip",
@@ -260,7 +261,7 @@ def contact_sheet(settings: Settings, num_subjects: int = 6) -> np.ndarray:
             renderer = make_renderer(
                 settings,
                 subject=subject,
-                scene=index,
+                scene=labelled_scene(settings, subject=subject, index=index, stream="preview"),
                 emotion=emotion,
                 index=index,
                 stream="preview",
@@ -309,7 +310,12 @@ def get_parser() -> argparse.ArgumentParser:
     )
     add("--num_folds", type=int, default=default.num_folds, help="subject-independent folds")
     add("--size", type=int, default=default.size, help="side of the frames in pixels")
-    add("--scenes", choices=SCENES, default=default.scenes, help="a scene per clip or per person")
+    add(
+        "--scenes",
+        choices=SCENES,
+        default=default.scenes,
+        help="background and light: per clip, per person, or one for all",
+    )
     add("--min_frames", type=int, default=default.min_frames, help="shortest clip")
     add("--max_frames", type=int, default=default.max_frames, help="longest clip")
     add("--num_workers", type=int, default=_num_cores(), help="processes; 0 draws in this one")

@@ -1,17 +1,17 @@
 """What the synthetic data set consists of: its settings, and who shows what in which clip."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from datasets.rng import generator
-from preprocess.synthetic_identity import draw_identity, draw_scene
+from preprocess.synthetic_identity import LABORATORY, Scene, draw_identity, draw_scene
 from preprocess.synthetic_motion import EMOTIONS, draw_motion
 from preprocess.synthetic_render import ClipRenderer, Framing
 
 VERSION = 2  # raised whenever the same settings give other pictures
-SCENES = ("clip", "subject")
+SCENES = ("clip", "subject", "laboratory")
 FIRST_PRETRAIN_SUBJECT = 1_000_000
 
 
@@ -29,7 +29,9 @@ class Settings:
         min_frames: shortest clip.
         max_frames: longest clip.
         scenes: "clip": clothes, background, light and camera are drawn for each labelled clip, as
-            in films; "subject": for each person, as in recordings made in one session.
+            in films; "subject": for each person, as in recordings made in one session;
+            "laboratory": background, light and camera are the same for all, clothes are a
+            person's own, as in acted sets.
         seed: 0 or more.
 
     Raises:
@@ -61,7 +63,7 @@ class Settings:
         check(self.size >= 32 and self.size % 2 == 0, "size", "even numbers from 32")
         check(self.min_frames >= 8, "min_frames", "8 or more")
         check(self.max_frames >= self.min_frames, "max_frames", "--min_frames or more")
-        check(self.scenes in SCENES, "scenes", " or ".join(SCENES))
+        check(self.scenes in SCENES, "scenes", ", ".join(SCENES))
         check(self.seed >= 0, "seed", "0 or more")
 
 
@@ -76,9 +78,25 @@ def labelled_clip(settings: Settings, index: int) -> tuple[int, str]:
     return subject, EMOTIONS[rng.permutation(len(EMOTIONS))[turn % len(EMOTIONS)]]
 
 
-def labelled_scene(settings: Settings, index: int) -> int:
-    """Number of the scene of a labelled clip (0-based index)."""
-    return index if settings.scenes == "clip" else index % settings.num_identities
+def labelled_scene(
+    settings: Settings, *, subject: int, index: int, stream: str = "labelled clip"
+) -> Scene:
+    """Clothes, background, light and camera of a labelled clip.
+
+    Args:
+        settings: of the data set; `scenes` decides what clips share.
+        subject: who is drawn.
+        index: number of the clip, from 0.
+        stream: name of the random stream.
+
+    Returns:
+        The scene.
+    """
+    number = index if settings.scenes == "clip" else subject
+    scene = draw_scene(settings.seed, number, stream)
+    if settings.scenes != "laboratory":
+        return scene
+    return replace(LABORATORY, clothes=scene.clothes, collar=scene.collar)
 
 
 def subject_folds(settings: Settings) -> np.ndarray:
@@ -105,7 +123,7 @@ def make_renderer(
     settings: Settings,
     *,
     subject: int,
-    scene: int,
+    scene: Scene,
     emotion: str,
     index: int,
     stream: str,
@@ -126,7 +144,7 @@ def make_renderer(
     )
     return ClipRenderer(
         identity=identity,
-        scene=draw_scene(settings.seed, scene, stream),
+        scene=scene,
         motion=motion,
         framing=framing,
         size=settings.size,

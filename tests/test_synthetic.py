@@ -345,7 +345,7 @@ def test_landmarks_inside_the_frame(framing):
         renderer = make_renderer(
             settings,
             subject=index,
-            scene=index,
+            scene=draw_scene(0, index, "inside"),
             emotion=EMOTIONS[index % 7],
             index=index,
             stream="inside",
@@ -400,7 +400,7 @@ def test_colour_says_nothing_about_the_emotion():
         renderer = make_renderer(
             settings,
             subject=subject,
-            scene=index,
+            scene=draw_scene(0, index, "colour"),
             emotion=emotion,
             index=index,
             stream="colour",
@@ -420,12 +420,22 @@ def test_colour_says_nothing_about_the_emotion():
     assert np.mean(hits) < 0.25
 
 
-def test_scenes_are_drawn_per_clip_or_per_person():
-    films = Settings(num_identities=5, scenes="clip")
-    sessions = Settings(num_identities=5, scenes="subject")
-    assert [labelled_scene(films, index) for index in (0, 4, 5, 9)] == [0, 4, 5, 9]
-    assert [labelled_scene(sessions, index) for index in (0, 4, 5, 9)] == [0, 4, 0, 4]
-    for index in range(10):
-        assert labelled_clip(sessions, index)[0] == labelled_scene(sessions, index)
-    with pytest.raises(ValueError, match="--scenes is film; allowed: clip or subject"):
+def test_scenes_are_drawn_per_clip_per_person_or_once():
+    def scenes(kind):
+        settings = Settings(num_identities=5, scenes=kind)
+        return [labelled_scene(settings, subject=i % 5, index=i) for i in range(10)]
+
+    def same(first, second, part):
+        return np.array_equal(getattr(first, part), getattr(second, part))
+
+    films, sessions, laboratory = map(scenes, ("clip", "subject", "laboratory"))
+    for part in ("clothes", "background", "ambient", "gamma"):
+        assert not same(films[0], films[5], part)
+        assert same(sessions[0], sessions[5], part)
+        assert not same(sessions[0], sessions[1], part)
+    assert same(laboratory[0], laboratory[1], "ambient")
+    assert same(laboratory[0], laboratory[1], "background")
+    assert same(laboratory[0], laboratory[5], "clothes")
+    assert not same(laboratory[0], laboratory[1], "clothes")
+    with pytest.raises(ValueError, match="--scenes is film; allowed: clip, subject, laboratory"):
         Settings(scenes="film")
