@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from engine.contrastive_loss import ContrastiveLoss, info_nce, relations
+from models.descriptors import create_descriptor
 from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
@@ -271,3 +273,26 @@ def two_processes():
         if rank == 0:
             print("FACTS", *(facts / 2).tolist())
     dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_in_a_step_waits_for_values(mode):
+    """Tensors without values raise wherever the host would have to look at one."""
+    objective = ContrastiveLoss(
+        num_pairs=2, false_negatives=mode, cutmix=1.0,
+        descriptor=None if mode == "none" else create_descriptor("hog"),
+    )  # fmt: skip
+    batch = make_batch(2)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        shapes = {name: torch.empty(v.shape, dtype=v.dtype) for name, v in batch.items()}
+        for name in ("eyes", "mouth"):
+            shapes[name] = torch.empty(16, 64, 64, 3, dtype=torch.uint8)
+        shapes["swap"] = torch.empty(16, dtype=torch.int8)
+        weight = torch.empty(48, WIDTH, requires_grad=True)
+        loss, metrics = objective(
+            lambda clip: clip.flatten(1) @ weight, shapes, device=CPU, autocast=no_autocast,
+            draws=np.random.default_rng(0),
+        )  # fmt: skip
+        loss.backward()
+    assert loss.shape == () and set(metrics) == {"accuracy", "face_swap_failed"}
+    assert weight.grad.shape == weight.shape
