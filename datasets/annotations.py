@@ -103,7 +103,8 @@ class Annotations:
         ids: paths as written.
         paths: paths to open.
         labels: (n,) int64 class numbers (zeros for pre-training); (n, L) float32 in regression;
-            (n, H) int64 class numbers in multihead; of every frame in regression_frames.
+            (n, H) int64 class numbers in multihead; of every frame in regression_frames; float32
+            (n, 1 + L), class and numbers, in class_and_values.
     """
 
     path: str
@@ -135,9 +136,10 @@ def read_annotations(
         csv_path: the file.
         task: "pretrain" (labels are ignored and may be absent), "classification" (one whole
             number), "regression" (`num_labels` finite numbers), "multihead" (a whole number per
-            head) or "regression_frames" (an npz file with the labels of every frame).
+            head), "regression_frames" (an npz file with the labels of every frame) or
+            "class_and_values" (a whole number and `num_labels` - 1 finite numbers).
         num_classes: classification labels must be 0 .. num_classes - 1; None: 0 or more. In
-            multihead one number per head.
+            multihead and class_and_values one number per head.
         num_labels: numbers per line in regression; None takes the first line's count.
         names: arrays of the npz files, in the order of the dimensions; regression_frames only.
         data_root: folder of relative paths.

@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FILE_NAME = "classes.json"
-LABEL_TASKS = ("classification", "regression", "multihead", "regression_frames")
+LABEL_TASKS = (
+    *("classification", "regression", "multihead", "regression_frames"),
+    "class_and_values",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +24,14 @@ class LabelNames:
 
     Attributes:
         task: "classification" (one whole number per line), "regression" (one number per
-            dimension), "multihead" (one whole number per head) or "regression_frames" (an npz
-            file per line, with an array over frames for each dimension).
+            dimension), "multihead" (one whole number per head), "regression_frames" (an npz
+            file per line, with an array over frames for each dimension) or "class_and_values" (a
+            whole number for the one head, then one number per dimension).
         class_names: in label order; names of the dimensions in regression, where each frame has
-            its labels also those of the arrays; of the heads in multihead.
-        heads: class names of each head, by the names in `class_names`; multihead only.
+            its labels also those of the arrays; of the heads in multihead; of the head and then
+            of the dimensions in class_and_values.
+        heads: class names of each head, by the names in `class_names`; multihead and
+            class_and_values only.
         data_set: name of the data set, "custom" for one's own.
     """
 
@@ -36,10 +42,9 @@ class LabelNames:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """A name for each output of a model: in multihead <head>_<class>, else `class_names`."""
-        if not self.heads:
-            return self.class_names
-        return tuple(f"{head}_{name}" for head, names in self.heads.items() for name in names)
+        """A name for each output of a model: <head>_<class> of heads, then `class_names`."""
+        of_heads = [f"{head}_{name}" for head, names in self.heads.items() for name in names]
+        return (*of_heads, *(name for name in self.class_names if name not in self.heads))
 
     def __post_init__(self) -> None:
         if self.task not in LABEL_TASKS:
@@ -51,13 +56,15 @@ class LabelNames:
         repeated = {name for name in self.class_names if self.class_names.count(name) > 1}
         if repeated:
             raise ValueError(f"class names repeat: {', '.join(sorted(repeated))}")
-        if (self.task == "multihead") != bool(self.heads) or (
-            self.heads and tuple(self.heads) != self.class_names
-        ):
+        allowed = {"multihead": self.class_names, "class_and_values": self.class_names[:1]}
+        if tuple(self.heads) != allowed.get(self.task, ()):
             raise ValueError(
                 f"heads {list(self.heads)} with task {self.task!r} and names "
-                f"{list(self.class_names)}: multihead, and only it, needs one entry per name"
+                f"{list(self.class_names)}: multihead needs one entry per name, class_and_values "
+                "one for the first name, and no other task has heads"
             )
+        if self.task == "class_and_values" and len(self.class_names) < 2:
+            raise ValueError(f"names {list(self.class_names)}: no dimension besides the head")
         unclear = [
             f"{head}_{name} ({head}) and {other}_... ({other})"
             for head, names in self.heads.items()

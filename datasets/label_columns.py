@@ -12,6 +12,7 @@ COLUMNS = {
     "regression": None,
     "multihead": None,
     "regression_frames": 1,
+    "class_and_values": None,
 }
 TASKS = tuple(COLUMNS)
 
@@ -56,13 +57,21 @@ def parse_labels(
     Args:
         rows: line numbers and fields.
         task: one of `TASKS`; zeros stand for the labels of "pretrain" and "regression_frames".
-        num_classes: of classification; of each head in multihead.
+        num_classes: of classification; of each head in multihead and class_and_values.
         num_labels: numbers per line in regression.
+
+    Returns:
+        (n,) int64, (n, H) int64, or float32 (n, L) in regression and (n, 1 + L) in
+        class_and_values, with the class in front.
     """
     if task in ("pretrain", "regression_frames"):
         return np.zeros(len(rows), np.int64), []
     if task == "regression":
         return _numbers(rows, num_labels or 1)
+    if task == "class_and_values":
+        classes, wrong = parse_labels(rows, "multihead", num_classes, None)
+        values, not_numbers = _numbers([(n, f[1:]) for n, f in rows], (num_labels or 2) - 1)
+        return np.concatenate([classes.astype(np.float32), values], axis=1), wrong + not_numbers
     heads = [num_classes] if task == "classification" else list(num_classes)
     labels, problems = np.zeros((len(rows), len(heads)), np.int64), []
     for place, (number, fields) in enumerate(rows):

@@ -18,7 +18,13 @@ from engine.errors import UnreadableInEvaluationError
 from engine.features import StageRecorder, write_features
 from engine.log import Progress
 from engine.precision import Precision
-from engine.predictions import Predictions, score_names, write_metrics, write_predictions
+from engine.predictions import (
+    Predictions,
+    PredictionsWithValues,
+    score_names,
+    write_metrics,
+    write_predictions,
+)
 from engine.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -171,7 +177,7 @@ def write_results(
     chosen_on: str | None = None,
     feature_formats: Sequence[str] = ("npz",),
 ) -> dict:
-    """Compute metrics and write `metrics.json`, `pred.csv` and, if there, the features.
+    """Compute metrics and write `metrics.json`, `pred.csv` and, if there, values and features.
 
     Args:
         evaluated: scores, ids and labels.
@@ -193,6 +199,8 @@ def write_results(
     if note:
         metrics["notes"] = [*metrics.get("notes", []), note]
     write_predictions(output_dir / "pred.csv", predictions)
+    if isinstance(predictions, PredictionsWithValues):
+        write_predictions(output_dir / "values.csv", predictions.values)
     if evaluated.features is not None:
         write_features(
             output_dir,

@@ -183,8 +183,8 @@ def _validate(setting: Setting, run: Training, val_set: Annotations) -> dict:
         )
     score = line[f"val_{chosen}"]
     position = run.position
-    better = score < position.best if chosen in LOWER_IS_BETTER else None
-    if position.best is None or (score > position.best if better is None else better):
+    sign = -1 if chosen in LOWER_IS_BETTER else 1
+    if position.best is None or sign * score > sign * position.best:
         position.best, position.best_epoch = score, position.epoch
         run.save(checkpoint.BEST)
     logger.info("validation: %s", "  ".join(f"{k} {v:.4f}" for k, v in line.items()))

@@ -377,7 +377,8 @@ def _stated_names(content: dict) -> Sequence[str] | None:
     heads = content.get("heads")
     if not heads:
         return content.get("class_names")
-    return [f"{head}_{name}" for head, names in heads.items() for name in names]
+    of_heads = [f"{head}_{name}" for head, names in heads.items() for name in names]
+    return of_heads + [name for name in content.get("class_names") or () if name not in heads]
 
 
 def _checked_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from engine.prediction_rows import (
 __all__ = [
     "PredictionFileError",
     "Predictions",
+    "PredictionsWithValues",
     "from_scores",
     "read_metrics",
     "read_predictions",
@@ -140,6 +141,23 @@ class Predictions:
         if self.frames is None:
             return metrics
         return {**metrics, "num_videos": len(set(self.ids)), "num_frames": len(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionsWithValues(Predictions):
+    """A class per video and, besides, numbers; pred.csv holds the former, values.csv the latter.
+
+    Args:
+        values: the numbers, of the same videos.
+    """
+
+    values: Predictions
+
+    def metrics(self) -> dict:
+        """Those of the classes; `pcc`, `ccc`, `mae`, `rmse` (means) and `values` of the numbers."""
+        own, values = super().metrics(), self.values.metrics()
+        means = {name: values[name] for name in ("pcc", "ccc", "mae", "rmse")}
+        return own | means | {"values": values}
 
 
 def from_scores(

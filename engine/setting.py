@@ -43,11 +43,15 @@ class Setting:
             "classification": self.task.num_outputs,
             "multihead": [len(names) for names in (self.heads or {}).values()],
         }
+        classes["class_and_values"] = classes["multihead"]
+        columns = {
+            "regression": self.task.num_outputs, "class_and_values": len(self.task.names),
+        }  # fmt: skip
         return read_annotations(
             path,
             task=self.kind,
             num_classes=classes.get(self.kind),
-            num_labels=self.task.num_outputs if self.kind == "regression" else None,
+            num_labels=columns.get(self.kind),
             names=self.task.names,
             data_root=self.flags.data_root,
             check_paths=self.flags.check_paths,

@@ -59,8 +59,12 @@ class Regression:
     def training_loss(self, model, clip, label, draws) -> torch.Tensor:
         """The chosen loss over the batch."""
         values = (model(clip, per_frame=True) if self.frame_level else model(clip)).float()
+        return self.loss_of(values, label)
+
+    def loss_of(self, values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The chosen loss of predictions and targets of one shape (..., L)."""
         parts = {"mse": F.mse_loss, "ccc": ccc_loss}
-        return sum(parts[name](values, label) for name in self.loss_kind.split("+"))
+        return sum(parts[name](values, targets) for name in self.loss_kind.split("+"))
 
     def scores(self, outputs: torch.Tensor) -> torch.Tensor:
         """The outputs themselves."""

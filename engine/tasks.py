@@ -15,11 +15,13 @@ from torch import nn
 
 from datasets import transforms
 from engine.predictions import Predictions
+from engine.task_class_and_values import ClassAndValues, class_and_values
 from engine.task_classification import Classification, Multihead, classification, multihead
 from engine.task_regression import Regression, regression
 
 __all__ = [
     "TASKS",
+    "ClassAndValues",
     "Classification",
     "FinetuningLoss",
     "Multihead",
@@ -62,6 +64,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "multihead": multihead,
     "regression": regression,
     "regression_frames": partial(regression, frame_level=True),
+    "class_and_values": class_and_values,
 }
 
 
@@ -77,7 +80,7 @@ def create_task(
         kind: one of `TASKS`.
         flags: of fine-tuning: mixing, smoothing, loss.
         names: class, dimension or head names, in label order.
-        heads: class names of each head, for "multihead".
+        heads: class names of each head, for "multihead" and "class_and_values".
 
     Raises:
         ValueError: no such task, or flags that do not suit it.

@@ -1,4 +1,4 @@
-"""AffectNet: images with .npy annotations -> `{expression,valence_arousal}/{train,val,test}.csv`.
+"""AffectNet: images with .npy annotations -> `{expression,valence_arousal,both}/{train,test}.csv`.
 
 Layout below `--dataset_dir` (facts of the release with manual labels):
     train_set/images/N.jpg     train_set/annotations/N_exp.npy N_val.npy N_aro.npy (N_lnd.npy)
@@ -8,8 +8,8 @@ Expressions are 0..7: neutral happy sad surprise fear disgust anger contempt; 8 
 (uncertain) and 10 (no face) occur in larger releases, have no valence and arousal, and are not
 used. Valence and arousal lie in [-1, 1]. 287,651 training images; of the 4,000 validation images
 of the paper 3,999 are released. The test part was never released: as everywhere in the field the
-official validation part is test.csv. Two folders are written: expression/ (a class, 8 or, without
-contempt, 7) and valence_arousal/ (two numbers).
+official validation part is test.csv. Three folders are written: expression/ (a class, 8 or, without
+contempt, 7), valence_arousal/ (two numbers) and both/ (the class and the numbers, for one model).
 """
 
 import argparse
@@ -136,7 +136,7 @@ def published(num_classes: int, found: dict[str, int]) -> dict[str, int]:
 def write_targets(
     annotations: dict[str, list[Annotation]], found: Found, flags: argparse.Namespace
 ) -> None:
-    """Check and write both targets."""
+    """Check and write the targets."""
     chosen = {
         part: [a for a in some if a.expression < flags.num_classes]
         for part, some in annotations.items()
@@ -162,6 +162,21 @@ def write_targets(
     names = LabelNames(task="regression", class_names=DIMENSIONS, data_set=SPEC.name)
     spec = DatasetSpec(name=SPEC.name, task="regression", class_names=DIMENSIONS)
     prepare_parts(spec, Found(), values, own, published={}, names=names)
+    both = {
+        part: [
+            Clip(path=a.image, label=f"{a.expression} {a.valence:.6g} {a.arousal:.6g}")
+            for a in some
+        ]
+        for part, some in chosen.items()
+    }
+    own.output_dir = flags.output_dir / "both"
+    names = LabelNames(
+        task="class_and_values",
+        class_names=("expression", *DIMENSIONS),
+        heads={"expression": SPEC.class_names[: flags.num_classes]},
+        data_set=SPEC.name,
+    )
+    prepare_parts(spec, Found(), both, own, published={}, names=names)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -3,10 +3,10 @@
     python -m preprocess.synthetic_images --dataset_dir saved/data/synthetic
 
 reads what preprocess.synthetic has written and writes `expression/split0N/`,
-`valence_arousal/split0N/` (both with the folds of the clips, nobody is in both parts) and
-`identity/` (everybody is in both parts, with other clips; a class per person), each with train.csv,
-val.csv, test.csv and classes.json. A line is one frame and what is drawn in it. The frames of a
-clip are spread evenly over those whose expression is strong.
+`valence_arousal/split0N/`, `both/split0N/` (with the folds of the clips, nobody is in both parts)
+and `identity/` (everybody is in both parts, with other clips; a class per person), each with
+train.csv, val.csv, test.csv and classes.json. A line is one frame and what is drawn in it. The
+frames of a clip are spread evenly over those whose expression is strong.
 """
 
 import argparse
@@ -87,12 +87,18 @@ def read_frames(dataset_dir: Path, count: int, report: Path) -> dict[str, list[F
 
 
 def write_folds(frames: dict[str, list[Frame]], flags: argparse.Namespace, rename: dict) -> None:
-    """Write both targets of every fold."""
+    """Write the targets of every fold."""
     classes = get_spec("synthetic").class_names
     expression = LabelNames(task="classification", class_names=classes)
     affect = LabelNames(task="regression", class_names=DIMENSIONS)
+    both = LabelNames(
+        task="class_and_values",
+        class_names=("expression", *DIMENSIONS),
+        heads={"expression": classes},
+    )
     for fold in find_folds(flags.dataset_dir):
         parts: dict[str, dict[str, list[Clip]]] = {"expression": {}, "valence_arousal": {}}
+        parts["both"] = {}
         for part in ("train", "test"):
             path = flags.dataset_dir / LISTS.format(part=part, fold=fold)
             rows = [row for _, row in read_table(path, ("video_name", "label"))]
@@ -108,7 +114,12 @@ def write_folds(frames: dict[str, list[Frame]], flags: argparse.Namespace, renam
                 Clip(path=frame.path, label=frame.affect, subject=frame.subject)
                 for frame, _ in chosen
             ]
-        for target, names in (("expression", expression), ("valence_arousal", affect)):
+            parts["both"][part] = [
+                Clip(path=frame.path, label=f"{label} {frame.affect}", subject=frame.subject)
+                for frame, label in chosen
+            ]
+        targets = {"expression": expression, "valence_arousal": affect, "both": both}
+        for target, names in targets.items():
             folder = flags.output_dir / target / f"split{fold:02d}"
             write_parts(folder, **parts[target], names=names, flags=flags, rename=rename)
 

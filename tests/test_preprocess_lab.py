@@ -625,6 +625,17 @@ def test_affectnet_writes_classes_and_values(tmp_path):
     )
     np.testing.assert_allclose(values.labels[4], [0.2, -0.2])
     assert read_classes(tmp_path / "o/valence_arousal").class_names == ("valence", "arousal")
+    both = read_classes(tmp_path / "o/both")
+    assert both.task == "class_and_values"
+    expression, affect = (
+        dict(
+            row.split(" ", 1) for row in (tmp_path / f"o/{name}/test.csv").read_text().splitlines()
+        )
+        for name in ("expression", "valence_arousal")
+    )
+    for line in (tmp_path / "o/both/test.csv").read_text().splitlines():
+        path, label = line.split(" ", 1)
+        assert label == f"{expression[path]} {affect[path]}"
     run(affectnet, root, tmp_path / "o7", OTHER, "--num_classes", "7")
     assert {row[1] for row in rows(tmp_path / "o7/expression/train.csv")} == set("0123456")
     assert len(read_classes(tmp_path / "o7/expression").class_names) == 7

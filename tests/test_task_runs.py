@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.annotations import AnnotationError
 from datasets.classes import LabelNames, write_classes
 from engine import checkpoint
 from engine.config import finetuning_parser
@@ -15,6 +16,8 @@ from engine.parsing import parse_flags
 from engine.predict import PredictionOptions, Predictor
 from engine.predictions import read_predictions
 from engine.summarize import main as summarize
+from engine.task_regression import ccc_loss
+from engine.tasks import create_task
 from tests.tiny_data import FINETUNE_FLAGS, make_tiny_data
 
 PARTS = {"train": slice(0, 6), "val": slice(6, 8), "test": slice(5, 10)}
@@ -78,6 +81,79 @@ def test_regression(videos, tmp_path, capsys):
         run(fold, tmp_path / "mixed", "--mixup", "0.8")
     with pytest.raises(ValueError, match="is for regression .* --data_set DFEW is classification"):
         run(fold, tmp_path / "other", "--data_set", "DFEW")
+
+
+def test_a_class_and_values_by_one_model(videos, tmp_path, capsys):
+    labels = [f"{i % 2} {0.1 * i:.1f} {1 - 0.1 * i:.1f}" for i in range(10)]
+    names = LabelNames(
+        task="class_and_values",
+        class_names=("expression", "valence", "arousal"),
+        heads={"expression": ("right", "down")},
+    )
+    assert names.output_names == ("expression_right", "expression_down", "valence", "arousal")
+    fold = make_fold(tmp_path / "fold", videos, labels, names)
+    metrics = run(fold, tmp_path / "run", "--val_metric", "rmse")
+    assert "cross-entropy + mse loss; mixup and cutmix are off" in capsys.readouterr().out
+    classes = read_predictions(tmp_path / "run" / "pred.csv")
+    values = read_predictions(tmp_path / "run" / "values.csv")
+    assert classes.task == "classification" and list(classes.names) == ["right", "down"]
+    assert values.task == "regression" and list(values.names) == ["valence", "arousal"]
+    assert classes.labels.tolist() == [1, 0, 1, 0, 1]
+    np.testing.assert_allclose(classes.scores.sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(values.labels[:, 0], [0.5, 0.6, 0.7, 0.8, 0.9], atol=1e-6)
+    assert metrics["war"] == (classes.labels == classes.predicted).mean()
+    error = values.predicted - values.labels
+    assert metrics["rmse"] == pytest.approx(np.sqrt((error**2).mean(0)).mean(), abs=1e-5)
+    stored = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert stored["values"]["per_dimension"]["arousal"]["ccc"] == pytest.approx(
+        concordance(values.labels[:, 1], values.predicted[:, 1]), abs=1e-5
+    )
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    best = checkpoint.read(tmp_path / "run" / checkpoint.BEST)["position"]["best"]
+    assert best == min(json.loads(line)["val_rmse"] for line in lines)  # lower is better
+    assert {"val_uar", "val_ccc", "val_rmse"} <= last_line(tmp_path / "run").keys()
+    again = evaluate_again(fold, tmp_path / "run", tmp_path / "again", "--save_feature")
+    assert again["rmse"] == pytest.approx(metrics["rmse"], abs=1e-6)
+    assert np.load(tmp_path / "again" / "features.npz")["label"].shape == (5, 3)
+    summarize([str(tmp_path / "run")])
+    predictor = Predictor(
+        tmp_path / "run" / checkpoint.LAST, PredictionOptions(crop=False), device="cpu"
+    )
+    answers = predictor.predict(videos[0]).tracks[0].answers()
+    assert list(answers) == list(names.output_names)
+    assert answers["expression_right"] + answers["expression_down"] == pytest.approx(1)
+    with pytest.raises(ValueError, match="--mixup: mixing and smoothing"):
+        run(fold, tmp_path / "mixed", "--mixup", "0.8")
+    with pytest.raises(ValueError, match="would act on the class too"):
+        run(fold, tmp_path / "tanh", "--head_activation_func", "tanh")
+    (fold / "train.csv").write_text(f"{videos[0]} 2 0.1 0.2\n{videos[1]} 1 x 0.2\n")
+    with pytest.raises(AnnotationError) as caught:
+        run(fold, tmp_path / "wrong")
+    assert "label 2 is out of range; allowed are 0 to 1" in str(caught.value)
+    assert "label 'x' is not a finite number" in str(caught.value)
+
+
+def test_names_of_a_class_and_values():
+    heads = {"expression": ("a", "b")}
+    for names in (("valence", "expression"), ("expression",)):
+        with pytest.raises(ValueError, match="class_and_values|no dimension"):
+            LabelNames(task="class_and_values", class_names=names, heads=heads)
+    with pytest.raises(ValueError, match="no other task has heads"):
+        LabelNames(task="regression", class_names=("expression", "valence"), heads=heads)
+
+
+def test_loss_of_a_class_and_values_is_the_sum():
+    flags = parse_flags(finetuning_parser(), ["--regression_loss", "mse+ccc", "--smoothing", "0"])
+    task = create_task("class_and_values", flags, ["e", "v", "a"], {"e": ["x", "y", "z"]})
+    outputs = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    label = torch.tensor([[i % 3, 0.1 * i, -0.2 * i] for i in range(6)], dtype=torch.float32)
+    loss = task.training_loss(lambda clip: outputs, None, label, None)
+    of_class = torch.nn.functional.cross_entropy(outputs[:, :3], label[:, 0].long())
+    values, targets = outputs[:, 3:], label[:, 1:]
+    of_values = ((values - targets) ** 2).mean() + ccc_loss(values, targets)
+    assert loss.item() == pytest.approx((of_class + of_values).item(), rel=1e-6)
+    scores = task.scores(outputs).double().numpy()
+    assert task.loss(scores, label.numpy()) == pytest.approx(loss.item(), rel=1e-4)
 
 
 def test_several_heads_averaged_by_group(videos, tmp_path, capsys):

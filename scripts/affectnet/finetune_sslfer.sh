@@ -2,9 +2,9 @@
 # AffectNet, SSL-FER: fine-tuned from SSL-FER's weights; settings are ours.
 #
 #   bash scripts/affectnet/finetune_sslfer.sh [more flags of run_finetune.py]
-#   TARGET=valence_arousal bash scripts/affectnet/finetune_sslfer.sh
+#   TARGET=both bash scripts/affectnet/finetune_sslfer.sh
 #
-# Variables: TARGET (expression or valence_arousal) and those of scripts/sslfer.sh.
+# Variables: TARGET (expression, valence_arousal or both) and those of scripts/sslfer.sh.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../sslfer.sh"
 TARGET=${TARGET:-expression}
