@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from models.lgi_former import following_regions
 from models.registry import SIZES, default_config
 from models.weights import named_tensors
 
@@ -87,6 +88,8 @@ def _count(names: Mapping[str, Tensor], prefix: str) -> int:
 
 def _encoder_sizes(encoder: Mapping[str, Tensor], config: dict, flags: dict, source: str) -> dict:
     depth = _count(encoder, "blocks")
+    if "region_size" in config:
+        return {"depth": depth, **_regions(config, flags), **_ablations(encoder)}
     if "stage_depths" not in config:
         return {"depth": depth}
     stages = _count(encoder, "temporal_downsamples") + 1
@@ -100,6 +103,30 @@ def _encoder_sizes(encoder: Mapping[str, Tensor], config: dict, flags: dict, sou
         "stage_depths": _stage_depths(depth, plain, stages, flags, source),
         "num_bottleneck_tokens": tokens[0] if len(set(tokens)) == 1 else tokens,
         "temporal_kernel_size": encoder["temporal_downsamples.0.weight"].shape[2],
+    }
+
+
+def _regions(config: dict, flags: dict) -> dict:
+    """LGI-Former's regions and pooled tokens by the flags; else the former follow the clip size."""
+    given = flags.get("lg_region_size")
+    size = list(given) if given else following_regions(config, default_config(config["name"]))
+    pooled = flags.get("lg_classify_token_type") or config["pooled_tokens"]
+    return {"region_size": size, "pooled_tokens": pooled}
+
+
+def _ablations(encoder: Mapping[str, Tensor]) -> dict:
+    """Parts of an LGI block that names show; attention that is shared has the same weights."""
+    names = {name.removeprefix("blocks.0.") for name in encoder if name.startswith("blocks.0.")}
+
+    def has(part: str) -> bool:
+        return f"{part}.weight" in names
+
+    has_third = has("third_attn_norm0")
+    return {
+        "first_attn_type": "cross" if has("first_attn_norm1") else "self",
+        "third_attn_type": "self" if has_third and not has("third_attn_norm1") else "cross",
+        "no_second": not has("second_attn_norm0"),
+        "no_third": not has_third,
     }
 
 

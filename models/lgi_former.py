@@ -315,14 +315,41 @@ def _region_grid(grid: tuple[int, int, int], region_size: tuple[int, ...]) -> tu
     return tuple(size // part for size, part in zip(grid, region_size))
 
 
+def following_regions(config: Mapping, default: Mapping) -> list[int]:
+    """Region size for another clip size than the named model's.
+
+    As many regions side by side, in height and in width, as the named model has, and as long ones
+    in time as fit up to its own; where that does not come out even, the named model's size stays.
+
+    Args:
+        config: the model, with the clip size wanted.
+        default: the named model.
+
+    Returns:
+        (t, h, w) tokens of a region.
+    """
+    sizes = list(default["region_size"])
+    grid, named = _grid_of(config), _grid_of(default)
+    sizes[0] = math.gcd(sizes[0], grid[0])
+    for axis in (1, 2):
+        count = named[axis] // sizes[axis]
+        if grid[axis] % count == 0:
+            sizes[axis] = grid[axis] // count
+    return sizes
+
+
+def _grid_of(config: Mapping) -> tuple[int, int, int]:
+    """Token grid (t, h, w) of the model that a config describes."""
+    side = config["img_size"] // config["patch_size"]
+    return (config["num_frames"] // config["tubelet_size"], side, side)
+
+
 def _stated_grid(config: Mapping | None) -> tuple[int, int, int] | None:
     """Region grid of the model that a config describes; None if it does not say."""
     names = ("num_frames", "img_size", "patch_size", "tubelet_size", "region_size")
     if config is None or any(name not in config for name in names):
         return None
-    frames, pixels, patch, tubelet, regions = (config[name] for name in names)
-    grid = (frames // tubelet, pixels // patch, pixels // patch)
-    return _region_grid(grid, tuple(regions))
+    return _region_grid(_grid_of(config), tuple(config["region_size"]))
 
 
 def _likely_grid(num_regions: int, grid: tuple[int, int, int]) -> tuple[int, int, int] | None:

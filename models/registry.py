@@ -13,7 +13,7 @@ from models.contrastive import ContrastiveModel
 from models.encoder import Encoder
 from models.image import PREFIX as IMAGE_PREFIX
 from models.image import ImageClassifier, default_image_config, timm_name
-from models.lgi_former import LGIFormer, LGIFormerClassifier
+from models.lgi_former import LGIFormer, LGIFormerClassifier, following_regions
 from models.masked_autoencoder import MaskedAutoencoder
 from models.tpsbt import TPSBT, TPSBTClassifier
 from models.vit import ViT, ViTClassifier
@@ -191,7 +191,7 @@ def create_model(name: str, **overrides) -> nn.Module:
             head_activation keep_temporal_dim`; pre-training `decoder_embed_dim decoder_depth
             decoder_num_heads`; contrastive `projection_dim`; image backbones `img_size num_frames
             drop_path_rate`, and the head's in fine-tuning.
-            None means the default.
+            None means the default; that of `region_size` follows the clip size.
 
     Returns:
         The model; `create_model(**model.config)` builds the same one.
@@ -205,7 +205,10 @@ def create_model(name: str, **overrides) -> nn.Module:
         allowed = ", ".join(key for key in config if key != "name")
         raise ValueError(f"{config['name']} has no option {', '.join(unknown)}; it has: {allowed}.")
     given = {key: value for key, value in overrides.items() if value is not None}
+    default = copy.deepcopy(config)
     config.update({key: _plain(value) for key, value in given.items()})
+    if "region_size" in config and "region_size" not in given:
+        config["region_size"] = following_regions(config, default)
     model = _build(config)
     model.config = config
     return model

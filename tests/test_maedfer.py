@@ -237,8 +237,8 @@ def test_flags_of_another_encoder_are_refused():
                               "local_global")  # fmt: skip
     with pytest.raises(ValueError, match="has another encoder; choose a maedfer model"):
         build.create_model(flags)
-    flags = pretraining_flags("--model", RELEASED, "--input_size", 96)
-    with pytest.raises(ValueError, match=r"do not divide the token grid \(8, 6, 6\).*lg_region"):
+    flags = pretraining_flags("--model", RELEASED, "--input_size", 112)
+    with pytest.raises(ValueError, match=r"do not divide the token grid \(8, 7, 7\).*lg_region"):
         build.create_model(flags)
 
 
@@ -275,6 +275,30 @@ def test_weights_of_one_clip_size_load_into_another(family):
     shared = min(source.num_tokens, target.num_tokens)
     table = source.encoder.position_table[:shared]
     torch.testing.assert_close(target.position_table[:shared], table)
+
+
+@pytest.mark.parametrize(
+    ("argv", "regions", "visible"),
+    [
+        ([], [2, 5, 10], 80),
+        (["--num_frames", 8], [2, 5, 10], 40),
+        (["--num_frames", 10], [1, 5, 10], 50),  # five steps do not make pairs
+        (["--input_size", 96], [2, 3, 6], 32),
+        (["--input_size", 224, "--num_frames", 32], [2, 7, 14], 320),
+        (["--input_size", 96, "--lg_region_size", 4, 6, 6], [4, 6, 6], 32),
+    ],
+)
+def test_regions_and_masks_follow_the_clip_size(data, capsys, argv, regions, visible):
+    """Two regions above each other over the whole width, two steps long, as in the base size."""
+    flags = pretraining_flags("--model", RELEASED, "--encoder_depth", 1, *argv)
+    with torch.device("meta"):
+        config = build.create_model(flags).config
+    assert config["region_size"] == regions
+    command = ["--model", RELEASED, "--encoder_depth", 1, *argv, "--data_path",
+               data / "pretrain.csv", "--dry_run", "--device", "cpu"]  # fmt: skip
+    run_pretraining([str(word) for word in command])
+    tokens = flags.num_frames // 2 * (config["img_size"] // 16) ** 2
+    assert f"part_window, {visible} of {tokens} tokens visible" in capsys.readouterr().out
 
 
 def region_tokens(source_grid, target_sizes, *, stated):

@@ -88,6 +88,29 @@ def test_a_released_checkpoint_loads_with_the_released_flags(tmp_path, ablation)
     assert all(torch.equal(ours[name], theirs[name]) for name in report.loaded)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"first_attn_type": "cross"},
+        {"third_attn_type": "self", "no_second": True},
+        {"no_third": True, "pooled_tokens": "org"},
+        {"attn_param_sharing_all": True, "region_size": [4, 2, 4]},
+    ],
+)
+def test_ablations_are_read_off_a_checkpoint(options):
+    """Names show which parts there are; the rest comes from the flags in the file."""
+    model = small_model("maedfer_tiny_patch8_64", **options).eval()
+    flags = {"input_size": model.img_size, "lg_region_size": tuple(model.region_size),
+             "lg_classify_token_type": model.pooled_tokens}  # fmt: skip
+    content = {"model": model.state_dict(), "args": argparse.Namespace(**flags)}
+    config = models.guess_config(content) | {"num_heads": 2}
+    again = models.create_model(**config).eval()
+    models.load_weights(again, content)
+    clip = random_clip(model)
+    assert torch.equal(again(clip), model(clip))
+
+
 def test_validation_metrics_of_the_released_flags_parse():
     for metric in ("acc1", "war", "uar", "weighted_f1", "micro_f1", "macro_f1"):
         assert parse_flags(finetuning_parser(), ["--val_metric", metric]).val_metric == metric
