@@ -19,6 +19,7 @@ MODEL_FLAGS = {
     "num_frames": "num_frames",
     "patch_size": "patch_size",
     "tubelet_size": "tubelet_size",
+    "standardise_clip": "standardise_clip",
     "drop_path": "drop_path_rate",
     "stage_depths": "stage_depths",
     "temporal_kernel_size": "temporal_kernel_size",

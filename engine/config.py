@@ -55,6 +55,11 @@ def _add_model_flags(parser: Parser, *, default_model: str, drop_path: float) ->
     )
     group.add_argument("--tubelet_size", type=int, default=2, help="frames per tubelet")
     group.add_argument("--drop_path", type=float, default=drop_path, help="stochastic depth, 0..1")
+    group.add_argument(
+        "--standardise_clip",
+        action="store_true",
+        help="bring each clip to zero mean and unit variance per colour; not in the paper",
+    )
     tpsbt = parser.add_argument_group("TPSBT encoder (SVFAP)")
     tpsbt.add_argument(
         "--stage_depths", type=int, nargs=3, metavar="M", help="blocks per stage (default: model's)"

@@ -41,6 +41,8 @@ class Encoder(nn.Module):
         num_heads: attention heads; divides D.
         mlp_ratio: MLP width in units of D.
         drop_path_rate: stochastic depth of the last block, 0 <= rate < 1.
+        standardise_clip: whether each clip is brought to zero mean and unit variance per colour,
+            over the tubelets that are embedded; see `TubeletEmbedding`.
 
     Raises:
         ValueError: a size does not fit another one.
@@ -57,6 +59,7 @@ class Encoder(nn.Module):
         num_heads: int,
         mlp_ratio: float,
         drop_path_rate: float,
+        standardise_clip: bool = False,
     ):
         super().__init__()
         sizes = {
@@ -76,7 +79,9 @@ class Encoder(nn.Module):
         self.grid: Triple = token_grid((num_frames, img_size, img_size), self.tubelet)
         self.num_tokens = self.grid[0] * self.grid[1] * self.grid[2]
         self.grad_checkpointing = False
-        self.patch_embed = TubeletEmbedding(tubelet=self.tubelet, embed_dim=embed_dim)
+        self.patch_embed = TubeletEmbedding(
+            tubelet=self.tubelet, embed_dim=embed_dim, standardise=standardise_clip
+        )
         table = sinusoid_table(self.num_tokens, embed_dim)
         self.register_buffer("position_table", table, persistent=False)
 

@@ -135,15 +135,42 @@ def sinusoid_table(num_positions: int, dim: int) -> Tensor:
     return table.to(torch.get_default_device())
 
 
+def standardise_colours(tubelets: Tensor, *, num_colours: int) -> Tensor:
+    """Zero mean and unit variance per clip and colour over all given tubelets.
+
+    Args:
+        tubelets: (B, V, P), values ordered colour first.
+        num_colours: C.
+
+    Returns:
+        The same shape. The variance is raised by 0.0025 (in units of the input), so that a clip
+        of one colour stays finite.
+    """
+    values = tubelets.unflatten(-1, (num_colours, -1))  # (B, V, C, P/C)
+    variance, mean = torch.var_mean(values, dim=(1, 3), unbiased=False, keepdim=True)
+    return ((values - mean) * (variance + 0.0025).rsqrt()).flatten(2)
+
+
 class TubeletEmbedding(nn.Module):
     """Linear embedding of tubelets; given indices, of those tubelets only.
 
     The weight keeps the shape (D, C, frames, height_px, width_px) of the released 3-D convolution,
     but is applied as a matrix product, which is exact, cheaper and safe in bf16.
+
+    Args:
+        tubelet: (frames, height_px, width_px).
+        embed_dim: D.
+        num_colours: C.
+        standardise: bring each clip to zero mean and unit variance per colour before. Only the
+            embedded tubelets count, so that masked pixels keep having no influence. Takes skin
+            tone, light and contrast out of the input; not in the paper.
     """
 
-    def __init__(self, *, tubelet: Triple, embed_dim: int, num_colours: int = 3):
+    def __init__(
+        self, *, tubelet: Triple, embed_dim: int, num_colours: int = 3, standardise: bool = False
+    ):
         super().__init__()
+        self.standardise = standardise
         self.tubelet = tubelet
         self.proj = nn.Conv3d(num_colours, embed_dim, kernel_size=tubelet, stride=tubelet)
 
@@ -169,4 +196,6 @@ class TubeletEmbedding(nn.Module):
             sample = torch.arange(clip.shape[0], device=clip.device).unsqueeze(1)
             step, place = indices // (h * w), indices % (h * w)
             values = tubelets[sample, step, place // w, place % w].flatten(2)
+        if self.standardise:
+            values = standardise_colours(values, num_colours=clip.shape[1])
         return F.linear(values, self.proj.weight.flatten(1), self.proj.bias)

@@ -37,7 +37,7 @@ FAMILIES = {
 
 _CLIP_160 = {"img_size": 160, "patch_size": 16, "num_frames": 16, "tubelet_size": 2}
 _CLIP_64 = {"img_size": 64, "patch_size": 8, "num_frames": 16, "tubelet_size": 2}
-_COMMON = {"mlp_ratio": 4.0, "drop_path_rate": 0.0}
+_COMMON = {"mlp_ratio": 4.0, "drop_path_rate": 0.0, "standardise_clip": False}
 _PYRAMID = {"num_bottleneck_tokens": 8, "temporal_kernel_size": 2}
 _REGIONS = {
     "pooled_tokens": "region",
@@ -185,9 +185,9 @@ def create_model(name: str, **overrides) -> nn.Module:
     Args:
         name: as `default_config` takes it.
         overrides: sizes that differ from the named ones. All: `img_size patch_size tubelet_size
-            num_frames embed_dim num_heads mlp_ratio drop_path_rate`; TPSBT `stage_depths
-            num_bottleneck_tokens temporal_kernel_size`; ViT and LGI-Former `depth`; LGI-Former
-            `region_size pooled_tokens` and its ablations; fine-tuning `num_classes
+            num_frames embed_dim num_heads mlp_ratio drop_path_rate standardise_clip`; TPSBT
+            `stage_depths num_bottleneck_tokens temporal_kernel_size`; ViT and LGI-Former `depth`;
+            LGI-Former `region_size pooled_tokens` and its ablations; fine-tuning `num_classes
             head_activation keep_temporal_dim`; pre-training `decoder_embed_dim decoder_depth
             decoder_num_heads`; contrastive `projection_dim`; image backbones `img_size num_frames
             drop_path_rate`, and the head's in fine-tuning.

@@ -94,6 +94,8 @@ def load_weights(model: nn.Module, source: str | Path | Mapping, strict: bool = 
     model = getattr(model, "_orig_mod", model)
     model = getattr(model, "module", model)
     report = LoadReport(source=str(source) if named else "dict")
+    if strict:
+        _check_same_input(config, getattr(model, "config", {}))
     if hasattr(model, "own_names"):
         entries, given = model.own_names(entries), entries
         report.unused += [name for name in given if f"backbone.{name}" not in entries
@@ -109,6 +111,17 @@ def load_weights(model: nn.Module, source: str | Path | Mapping, strict: bool = 
         )
     model.load_state_dict(accepted, strict=False)
     return report
+
+
+def _check_same_input(theirs: Mapping | None, ours: Mapping) -> None:
+    """Raise ValueError if weights were trained on inputs prepared in another way."""
+    key = "standardise_clip"
+    if theirs and bool(theirs.get(key)) != bool(ours.get(key)):
+        raise ValueError(
+            f"these weights were trained with {key}={bool(theirs.get(key))}, the model has "
+            f"{bool(ours.get(key))}: build it with the same ({'add' if theirs.get(key) else 'drop'}"
+            f" the flag --{key}), or pass strict=False."
+        )
 
 
 def read_checkpoint(path: str | Path) -> dict:

@@ -100,9 +100,10 @@ def test_layer_groups_partition_the_parameters(name):
     assert model.no_weight_decay() <= set(grouped)
 
 
+@pytest.mark.parametrize("standardise", [False, True])
 @pytest.mark.parametrize("name", PRETRAIN_NAMES)
-def test_masked_pixels_have_no_influence(name):
-    model = small_model(name).eval()
+def test_masked_pixels_have_no_influence(name, standardise):
+    model = small_model(name, standardise_clip=standardise).eval()
     clip, other = random_clip(model, seed=1), random_clip(model, seed=2)
     mask = tube_mask(model, visible_per_step=4)
     t, h, w = model.grid
@@ -122,10 +123,11 @@ def test_trusted_count_changes_nothing(name):
     assert torch.equal(model(clip, mask), model(clip, mask, num_visible=4 * model.grid[0]))
 
 
+@pytest.mark.parametrize("standardise", [False, True])
 @pytest.mark.parametrize("name", PRETRAIN_NAMES)
-def test_all_visible_mask_equals_no_mask(name):
+def test_all_visible_mask_equals_no_mask(name, standardise):
     """Also across stages: the encoder hands on the same in pre-training and in fine-tuning."""
-    pretrained = small_model(name).double().eval()
+    pretrained = small_model(name, standardise_clip=standardise).double().eval()
     config = {k: v for k, v in pretrained.config.items() if not k.startswith("decoder_")}
     classifier = models.create_model(**config | {"name": name.removeprefix("pretrain_")})
     classifier = classifier.double().eval()

@@ -19,6 +19,7 @@ from models.patches import (
     patchify,
     sinusoid_table,
     split_mask,
+    standardise_colours,
     unpatchify,
 )
 from models.tpsbt import SpatialAttention, TemporalDownsample
@@ -234,3 +235,32 @@ def test_an_lgi_block_copies_the_sequence_once(drop_path_rate):
         block(representatives, tokens)
     drawn = {"aten::bernoulli_": 4} if drop_path_rate else {}
     assert copies.found == {"aten::cat": 1} | drawn
+
+
+def test_standardised_clip_has_zero_mean_and_unit_variance_per_colour():
+    tubelets = torch.stack([numbered_clip().view(2, 8, -1)[0], 5 + 2 * torch.randn(8, 72)])
+    values = standardise_colours(tubelets, num_colours=3).view(2, 8, 3, 24)
+    torch.testing.assert_close(values.mean((1, 3)), torch.zeros(2, 3), atol=1e-4, rtol=0)
+    variance = values.var((1, 3), unbiased=False)
+    torch.testing.assert_close(variance, torch.ones(2, 3), atol=2e-3, rtol=0)
+    grey = standardise_colours(torch.full((1, 2, 12), 0.3), num_colours=3)
+    assert torch.equal(grey, torch.zeros(1, 2, 12))
+
+
+def test_a_standardised_clip_hides_light_and_contrast():
+    model = small_model("svfap_tiny_patch8_64", standardise_clip=True).eval()
+    clip = torch.randn(2, 3, model.num_frames, model.img_size, model.img_size)
+    gain, offset = torch.tensor([0.7, 1.2, 2.0]), torch.tensor([0.3, -0.2, 1.0])
+    changed = clip * gain.view(3, 1, 1, 1) + offset.view(3, 1, 1, 1)
+    torch.testing.assert_close(model(changed), model(clip), atol=2e-2, rtol=0)
+    plain = small_model("svfap_tiny_patch8_64").eval()
+    assert (plain(changed) - plain(clip)).abs().max() > 0.1
+
+
+def test_weights_of_standardised_clips_need_a_model_that_standardises():
+    trained = small_model("pretrain_svfap_tiny_patch8_64", standardise_clip=True)
+    checkpoint = {"model": trained.state_dict(), "model_config": trained.config}
+    with pytest.raises(ValueError, match="standardise_clip=True, the model has False.*add"):
+        models.load_weights(small_model("svfap_tiny_patch8_64"), checkpoint)
+    fitting = small_model("svfap_tiny_patch8_64", standardise_clip=True)
+    assert models.load_weights(fitting, checkpoint).ok
