@@ -13,6 +13,7 @@ from engine.predictions import Predictions
 from engine.results import CARVED_FILE, LABELLED_FILE
 
 SPLITS = ("train", "val", "test")
+NUMBERS = ("multihead", "class_and_values")  # tasks whose labels are read as plain numbers
 MAX_PAIRS = 6
 MAX_EXAMPLES = 4
 THUMBNAIL_PX = 112
@@ -51,7 +52,7 @@ def read_data(
         try:
             found[name] = read_annotations(
                 path,
-                task="regression" if task == "multihead" else task,
+                task="regression" if task in NUMBERS else task,
                 names=resolved.get("class_names") or (),
                 data_root=flags.get("data_root"),
                 check_paths=False,

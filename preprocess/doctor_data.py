@@ -194,11 +194,12 @@ def _names_from_labels(paths: Sequence[Path]) -> LabelNames | None:
 
 def _read(path: Path, names: LabelNames | None, data_root: Path | None) -> Annotations:
     task = names.task if names else "pretrain"
+    columns = ("regression", "multihead", "class_and_values")  # read as plain numbers
     return read_annotations(
         path,
-        task="regression" if task == "multihead" else task,
+        task="regression" if task in columns else task,
         num_classes=len(names.class_names) if task == "classification" else None,
-        num_labels=len(names.class_names) if task in ("regression", "multihead") else None,
+        num_labels=len(names.class_names) if task in columns else None,
         names=names.class_names if names else (),
         data_root=data_root,
         check_paths=False,

@@ -40,6 +40,11 @@ def _cells(fold: Fold, split: Split) -> list[str]:
     if fold.task == "regression":
         labels = split.annotations.labels
         return [f"{m:.3g} +- {s:.2g}" for m, s in zip(labels.mean(0), labels.std(0), strict=True)]
+    if fold.task == "class_and_values":
+        values = split.annotations.labels[:, 1:]
+        classes = f"{len(np.unique(split.annotations.labels[:, 0]))} classes"
+        means = zip(values.mean(0), values.std(0), strict=True)
+        return [classes, *(f"{m:.3g} +- {s:.2g}" for m, s in means)]
     return []
 
 

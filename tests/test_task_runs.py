@@ -15,9 +15,11 @@ from engine.metrics import concordance
 from engine.parsing import parse_flags
 from engine.predict import PredictionOptions, Predictor
 from engine.predictions import read_predictions
+from engine.report import write_report
 from engine.summarize import main as summarize
 from engine.task_regression import ccc_loss
 from engine.tasks import create_task
+from preprocess import doctor
 from tests.tiny_data import FINETUNE_FLAGS, make_tiny_data
 
 PARTS = {"train": slice(0, 6), "val": slice(6, 8), "test": slice(5, 10)}
@@ -116,6 +118,11 @@ def test_a_class_and_values_by_one_model(videos, tmp_path, capsys):
     assert again["rmse"] == pytest.approx(metrics["rmse"], abs=1e-6)
     assert np.load(tmp_path / "again" / "features.npz")["label"].shape == (5, 3)
     summarize([str(tmp_path / "run")])
+    report = write_report(tmp_path / "run").read_text()
+    assert "right" in report and "Confusion matrix" in report
+    doctor.main([str(fold), "--output_dir", str(tmp_path / "doctor"), "--num_workers", "0",
+                 "--no_faces"])  # fmt: skip
+    assert "2 classes" in capsys.readouterr().out
     predictor = Predictor(
         tmp_path / "run" / checkpoint.LAST, PredictionOptions(crop=False), device="cpu"
     )
