@@ -52,8 +52,7 @@ for run in "$OUTPUT_DIR"/videos "$OUTPUT_DIR"/frames; do
   step "$run (A) and the constant prediction (B) on unseen people"
   interruptible "$PYTHON" -m engine.constant "$run"
   interruptible "$PYTHON" -m engine.compare "$run" "$run/constant" \
-    --subjects "$DATA_DIR/affect/subjects.csv" --output "$run/beside_constant.md"
-  cat "$run/beside_constant.md"
+    --subjects "$DATA_DIR/affect/subjects.csv"
   interruptible "$PYTHON" -m engine.summarize "$run" --subjects "$DATA_DIR/affect/subjects.csv"
 done
 printf '\nthis took %d min %d s\n' $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60))
