@@ -42,13 +42,14 @@ class ClipToAnswer(nn.Module):
         super().__init__()
         self.model = model
         self._scores = task.scores
+        self._options = {"per_frame": True} if model.keep_temporal_dim else {}
         self.register_buffer("mean", torch.tensor(transforms.IMAGENET_MEAN)[:, None, None, None])
         self.register_buffer("std", torch.tensor(transforms.IMAGENET_STD)[:, None, None, None])
 
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
-        """(B, T, H, W, 3) uint8 RGB to (B, num_outputs)."""
+        """(B, T, H, W, 3) uint8 RGB to (B, num_outputs), or per frame to (B, T, num_outputs)."""
         pixels = clip.permute(0, 4, 1, 2, 3).float() / 255
-        return self._scores(self.model((pixels - self.mean) / self.std))
+        return self._scores(self.model((pixels - self.mean) / self.std, **self._options))
 
 
 def example_clips(model: nn.Module, *, raw: bool, count: int, seed: int = 0) -> torch.Tensor:
@@ -187,20 +188,27 @@ def export(predictor: Predictor, path: Path, *, raw: bool = False, opset: int = 
 
 def describe(predictor: Predictor, *, raw: bool) -> dict:
     """What a user of the file must know."""
-    options = predictor.options
+    options, model = predictor.options, predictor.model
     return {
-        "model": predictor.model.config,
+        "model": model.config,
         "task": predictor.kind,
         "names": list(predictor.names),
         "input": "float32 (B, 3, T, H, W), ImageNet-normalised" if raw else
         "uint8 (B, T, H, W, 3), RGB",
-        "output": "logits or values" if raw else "probabilities or values",
+        "output": ("logits or values" if raw else "probabilities or values") + _each(model, raw),
         "sampling_rate": options.sampling_rate,
         "fps": options.fps,
         "crop_side_in_eye_distances": options.style.side,
         "crop_eye_height": options.style.eye_height,
         "crop_align": options.align,
     }  # fmt: skip
+
+
+def _each(model: nn.Module, raw: bool) -> str:
+    """What an output is about, if not about the clip."""
+    if not model.keep_temporal_dim:
+        return ""
+    return f", (B, {model.output_steps}, outputs): a time step each" if raw else ", a frame each"
 
 
 def build_parser() -> argparse.ArgumentParser:

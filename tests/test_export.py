@@ -54,6 +54,29 @@ def test_every_family_can_be_exported(name, tmp_path):
     assert difference <= export.TOLERANCE
 
 
+@pytest.mark.parametrize(("kind", "ending"), [("frames", ".onnx"), ("heads", ".pt2")])
+def test_models_of_frames_and_of_several_heads(kind, ending, tmp_path):
+    more = {"task": "regression_frames", "keep_temporal_dim": True}
+    if kind == "heads":
+        more = {"task": "multihead", "heads": {"mood": ["calm"], "face": ["glad", "sad"]}}
+    checkpoint = save_checkpoint(tmp_path / "a.pth", **more)
+    predictor = Predictor(checkpoint, PredictionOptions(crop=False), device="cpu", amp="off")
+    path = tmp_path / f"model{ending}"
+    assert export.export(predictor, path) <= export.TOLERANCE
+    clips = np.random.default_rng(0).integers(0, 255, (1, 16, 32, 32, 3), dtype=np.uint8)
+    if ending == ".onnx":
+        scores = export.run_onnx(path, clips)
+    else:
+        with torch.inference_mode():
+            scores = torch.export.load(path).module()(torch.from_numpy(clips)).numpy()
+    np.testing.assert_allclose(scores, predictor.scores(clips), atol=1e-5)
+    assert scores.shape == ((1, 16, 3) if kind == "frames" else (1, 3))
+    if kind == "heads":
+        np.testing.assert_allclose([scores[0, 0], scores[0, 1:].sum()], 1, atol=1e-6)
+    described = export.describe(predictor, raw=False)["output"]
+    assert described.endswith(", a frame each") == (kind == "frames")
+
+
 def test_wrong_outputs_are_noticed(predictor, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "write_onnx", lambda *arguments: None)
     monkeypatch.setattr(export, "run_onnx", lambda path, clip: np.zeros((3, 3), np.float32))
