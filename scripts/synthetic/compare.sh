@@ -9,17 +9,19 @@
 # cores. The same command again goes on where it stopped; finished runs are left alone, and other
 # settings need another OUTPUT_DIR. Set PYTHON, or make .venv with scripts/setup_env.sh first.
 set -euo pipefail
-NUM_PRETRAIN_VIDEOS=${NUM_PRETRAIN_VIDEOS:-400} # data and settings are those of the quick start
+# Data and training are those of the quick start, which were chosen with SVFAP.
+NUM_PRETRAIN_VIDEOS=${NUM_PRETRAIN_VIDEOS:-400}
 NUM_VIDEOS=${NUM_VIDEOS:-1120}
 NUM_IDENTITIES=${NUM_IDENTITIES:-160}
-SCENES=${SCENES:-subject}
-MASK_RATIO=${MASK_RATIO:-0.75}
+DATA_FLAGS=${DATA_FLAGS:---max_frames 32 --scenes subject}
+CLIP_FLAGS=${CLIP_FLAGS:---patch_size 16 --num_frames 8 --sampling_rate 4}
 PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-20} # of SVFAP; the others get as many as cost the same
-PRETRAIN_LR=${PRETRAIN_LR:-4.8e-2}
-PRETRAIN_BATCH=${PRETRAIN_BATCH:-8}    # videos, with four clips of each
+NUM_SAMPLES=${NUM_SAMPLES:-4}          # clips of each video in an epoch
+PRETRAIN_FLAGS=${PRETRAIN_FLAGS:---batch_size 8 --lr 4.8e-2 --opt_betas 0.9 0.95 --warmup_epochs 2}
+MASK_RATIO=${MASK_RATIO:-0.75}
 FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-45}
-FINETUNE_LR=${FINETUNE_LR:-8e-3}
-FINETUNE_BATCH=${FINETUNE_BATCH:-32}
+FINETUNE_FLAGS=${FINETUNE_FLAGS:---batch_size 32 --lr 8e-3 --layer_decay 1 --drop_path 0 --mixup 0 \
+  --cutmix 0 --aa none --reprob 0 --scale 0.8 1}
 FEW_PERCENT=${FEW_PERCENT:-10}         # of the labels: whole people
 FEW_EPOCHS=${FEW_EPOCHS:-180}          # on these; an epoch is that much shorter
 NUM_SEEDS=${NUM_SEEDS:-3}
@@ -42,31 +44,23 @@ people=$DATA_DIR/synthetic/dfew/annotation/subjects.csv
 
 step() { printf '\n== %s\n' "$*"; }
 
-# What differs between the models: encoder, and MAE-DFER's masks and target, as in the recipes.
-# Small clips as in the quick start.
-CLIP=(--patch_size 16 --num_frames 8 --sampling_rate 4)
+# Flags that decide what a clip costs. MAE-DFER's masks follow from its regions, these from the clip.
 pretrain_flags() {
-  echo "--model pretrain_$1_tiny_patch8_64 --mask_ratio $MASK_RATIO ${CLIP[*]}"
+  local flags="--model pretrain_$1_tiny_patch8_64 $CLIP_FLAGS --mask_ratio $MASK_RATIO"
   case $1 in
-    maedfer) echo "--lg_region_size 2 2 4 --use_frame_diff_as_target" ;;
+    maedfer) flags+=" --use_frame_diff_as_target" ;;
   esac
-}
-finetune_flags() {
-  echo "--model $1_tiny_patch8_64 ${CLIP[*]}"
-  case $1 in
-    maedfer) echo "--lg_region_size 2 2 4" ;;
-  esac
+  echo "$flags"
 }
 
 # pretrain MODEL NUMBER EPOCHS
 pretrain() {
   local run=$OUTPUT_DIR/pretrain/$1/seed$2
   if [[ -f $run/checkpoint-$(($3 - 1)).pth ]]; then return; fi
-  # shellcheck disable=SC2046
-  logged "$run" run_pretrain.py $(pretrain_flags "$1") --data_set voxceleb2 \
-    --data_path "$DATA_DIR/voxceleb2/info_clean.csv" --num_samples 4 \
-    --batch_size "$PRETRAIN_BATCH" --epochs "$3" --warmup_epochs 2 --lr "$PRETRAIN_LR" \
-    --opt_betas 0.9 0.95 --visualize 0 --seed "$2"
+  # shellcheck disable=SC2046,SC2086
+  logged "$run" run_pretrain.py $(pretrain_flags "$1") $PRETRAIN_FLAGS --data_set voxceleb2 \
+    --data_path "$DATA_DIR/voxceleb2/info_clean.csv" --num_samples "$NUM_SAMPLES" --epochs "$3" \
+    --visualize 0 --seed "$2"
 }
 
 # finetune SYSTEM MODEL CONDITION SEED EPOCHS_OF_PRETRAINING
@@ -80,13 +74,12 @@ finetune() {
   if [[ $1 != "$SCRATCH" ]]; then
     start=(--finetune "$OUTPUT_DIR/pretrain/$2/seed$(($4 % NUM_PRETRAINED))/checkpoint-$(($5 - 1)).pth")
   fi
-  # shellcheck disable=SC2046
-  logged "$run" run_finetune.py $(finetune_flags "$2") --data_set synthetic --nb_classes 7 \
-    --data_path "$DATA_DIR/dfew/org/split01" --subjects "$people" --label_fraction "$share" \
-    --batch_size "$FINETUNE_BATCH" --epochs "$epochs" --warmup_epochs $((epochs / 10)) \
-    --lr "$FINETUNE_LR" --layer_decay 1 --drop_path 0 --mixup 0 --cutmix 0 --aa none --reprob 0 \
-    --scale 0.8 1 --test_num_segment 2 --test_num_crop 2 --disable_eval_during_finetuning \
-    --seed "$4" ${start[@]+"${start[@]}"} || return
+  # shellcheck disable=SC2086
+  logged "$run" run_finetune.py --model "$2_tiny_patch8_64" $CLIP_FLAGS $FINETUNE_FLAGS \
+    --data_set synthetic --nb_classes 7 --data_path "$DATA_DIR/dfew/org/split01" \
+    --subjects "$people" --label_fraction "$share" --epochs "$epochs" \
+    --warmup_epochs $((epochs / 10)) --test_num_segment 2 --test_num_crop 2 \
+    --disable_eval_during_finetuning --seed "$4" ${start[@]+"${start[@]}"} || return
   if ((!KEEP_CHECKPOINTS)); then rm -f "$run"/checkpoint-*.pth; fi
 }
 
@@ -146,8 +139,8 @@ work_off() {
 
 settings() {
   local name
-  for name in NUM_PRETRAIN_VIDEOS NUM_VIDEOS NUM_IDENTITIES SCENES MASK_RATIO PRETRAIN_EPOCHS \
-    PRETRAIN_LR PRETRAIN_BATCH FINETUNE_EPOCHS FINETUNE_LR FINETUNE_BATCH FEW_PERCENT FEW_EPOCHS \
+  for name in NUM_PRETRAIN_VIDEOS NUM_VIDEOS NUM_IDENTITIES DATA_FLAGS CLIP_FLAGS PRETRAIN_EPOCHS \
+    NUM_SAMPLES PRETRAIN_FLAGS MASK_RATIO FINETUNE_EPOCHS FINETUNE_FLAGS FEW_PERCENT FEW_EPOCHS \
     NUM_PRETRAINED DATA_SEED; do
     echo "$name=${!name}"
   done
@@ -159,10 +152,10 @@ if ! settings | diff "$OUTPUT_DIR/settings.txt" - >&2; then
 fi
 
 step "draw videos of faces and list them, where they are not there yet"
+# shellcheck disable=SC2086
 interruptible "$PYTHON" -m preprocess.synthetic --output_dir "$DATA_DIR/synthetic" \
   --num_pretrain_videos "$NUM_PRETRAIN_VIDEOS" --num_labelled_videos "$NUM_VIDEOS" \
-  --num_identities "$NUM_IDENTITIES" --num_folds 5 --seed "$DATA_SEED" --max_frames 32 \
-  --scenes "$SCENES"
+  --num_identities "$NUM_IDENTITIES" --num_folds 5 --seed "$DATA_SEED" $DATA_FLAGS
 if [[ ! -f $DATA_DIR/voxceleb2/info_clean.csv ]]; then
   interruptible "$PYTHON" -m preprocess.voxceleb2 --dataset_dir "$DATA_DIR/synthetic/voxceleb2" \
     --output_dir "$DATA_DIR/voxceleb2" --allow_other_counts
@@ -174,9 +167,9 @@ fi
 
 step "epochs of equal cost"
 runs=()
-for model in "${MODELS[@]}"; do runs+=("$(pretrain_flags "$model" | tr '\n' ' ')"); done
+for model in "${MODELS[@]}"; do runs+=("$(pretrain_flags "$model")"); done
 counts=$("$PYTHON" -m engine.equal_cost --epochs "$PRETRAIN_EPOCHS" --format epochs \
-  --clips_per_epoch $((4 * NUM_PRETRAIN_VIDEOS)) --output "$OUTPUT_DIR/equal_cost.md" "${runs[@]}")
+  --clips_per_epoch $((NUM_SAMPLES * NUM_PRETRAIN_VIDEOS)) --output "$OUTPUT_DIR/equal_cost.md" "${runs[@]}")
 cat "$OUTPUT_DIR/equal_cost.md"
 
 first=() few=() all=()
@@ -200,5 +193,7 @@ run_jobs "${all[@]}" "${few[@]}"
 
 step "table and picture, in $OUTPUT_DIR"
 "$PYTHON" -m engine.side_by_side "$OUTPUT_DIR/runs" --systems "${MODELS[@]}" "$SCRATCH" \
-  --conditions "$FEW" "$ALL" --subjects "$people" --output_dir "$OUTPUT_DIR"
+  --conditions "$FEW" "$ALL" --subjects "$people" --output_dir "$OUTPUT_DIR" \
+  --note "Pre-training of equal cost: $OUTPUT_DIR/equal_cost.md. Rates and epochs were chosen with SVFAP." \
+  "Seeds differ in pre-training, initial weights, order, and which people are the labelled ones."
 printf 'this took %d min %d s\n' $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60))
