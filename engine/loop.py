@@ -99,6 +99,11 @@ class Training:
         """Videos per optimizer step, all processes together."""
         return self.flags.batch_size * self.flags.update_freq * self.workers.world_size
 
+    @property
+    def clips_per_video(self) -> int:
+        """Clips that a batch holds of each of its videos."""
+        return getattr(self.flags, "num_samples", None) or getattr(self.flags, "num_sample", 1)
+
     def save(self, name: str) -> None:
         """Write a checkpoint on the main process."""
         if not (self.output_dir and self.flags.save_ckpt and self.workers.is_main):
@@ -206,7 +211,7 @@ def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, stop_step:
         f"epoch {position.epoch + 1}/{run.flags.epochs}",
         total=stop_step,
         done=position.step,
-        clips_per_step=run.global_batch,
+        clips_per_step=run.global_batch * run.clips_per_video,
         enabled=run.workers.is_main,
     )
     batches = prefetched(run.loader, run.workers.device)

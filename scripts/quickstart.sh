@@ -8,7 +8,7 @@
 #
 # The same command again goes on where it stopped. How long it takes, as variables:
 set -euo pipefail
-NUM_PRETRAIN_VIDEOS=${NUM_PRETRAIN_VIDEOS:-400} # drawn without labels
+NUM_PRETRAIN_VIDEOS=${NUM_PRETRAIN_VIDEOS:-300} # drawn without labels
 NUM_VIDEOS=${NUM_VIDEOS:-1120}         # drawn with labels, four fifths of them for training
 NUM_IDENTITIES=${NUM_IDENTITIES:-160}  # people in these; those of the test part appear only there
 MASK_RATIO=${MASK_RATIO:-0.75}         # less than the paper's 0.9: there are only 4 x 4 patches
@@ -48,7 +48,15 @@ if [[ -n $videos && ! -d $videos ]]; then echo "error: no folder $videos" >&2; e
 bash scripts/setup_env.sh
 if [[ ${VENV:-.venv} != none ]]; then PYTHON=${VENV:-.venv}/bin/python; fi
 source scripts/common.sh
-GPUS=1 # one process; it uses a GPU if there is one
+# One process if there is a GPU; otherwise one per core, up to four, that load their own data.
+GPUS=$("$PYTHON" -c 'import os, torch
+cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+print(1 if torch.cuda.is_available() or cores < 2 else 4 if cores >= 4 else 2)')
+loading=()
+if ((GPUS > 1)); then
+  loading=(--num_workers 0)
+  export OMP_NUM_THREADS=1
+fi
 
 data=${output_dir:+$output_dir/data} runs=${output_dir:+$output_dir/runs}
 data=${data:-saved/data/quickstart} runs=${runs:-saved/model/quickstart}
@@ -56,16 +64,18 @@ started=$SECONDS
 
 step() { printf '\n== %s\n' "$*"; }
 
-# Small clips, so that minutes suffice: 8 frames of 64 px in patches of 16.
-clip=(--patch_size 16 --num_frames 8 --sampling_rate 4)
+# Small clips, so that minutes suffice: 8 frames of 64 px in patches of 16, without their own light
+# and contrast. Faces are drawn at half of VoxCeleb2's 224 px, hence half of its window.
+clip=(--patch_size 16 --num_frames 8 --sampling_rate 4 --standardise_clip)
+size=112 window=(0 16 80 80)
 
 # pretrain CSV RUN_DIR EPOCHS BATCH FLAGS...
 pretrain() {
   launch run_pretrain.py --model pretrain_svfap_tiny_patch8_64 --data_path "$1" \
-    "${clip[@]}" --mask_type tube --mask_ratio "$MASK_RATIO" --num_samples 4 --batch_size "$4" \
-    --epochs "$3" --warmup_epochs 2 --lr "$PRETRAIN_LR" --opt_betas 0.9 0.95 \
-    --save_ckpt_freq 1000 --seed "$SEED" --visualize "$NUM_PICTURES" \
-    --log_dir "$2" --output_dir "$2" "${@:5}"
+    "${clip[@]}" --mask_type tube --mask_ratio "$MASK_RATIO" --num_samples 4 \
+    --batch_size $(($4 / GPUS)) ${loading[@]+"${loading[@]}"} --epochs "$3" --warmup_epochs 2 \
+    --lr "$PRETRAIN_LR" --opt_betas 0.9 0.95 --save_ckpt_freq 1000 --seed "$SEED" \
+    --visualize "$NUM_PICTURES" --log_dir "$2" --output_dir "$2" "${@:5}"
 }
 
 # finetune RUN_DIR FLAGS...: fold 1 of the drawn faces. Augmentation is lighter and layers keep one
@@ -73,11 +83,11 @@ pretrain() {
 finetune() {
   if finished "$1"; then return; fi
   launch run_finetune.py --model svfap_tiny_patch8_64 --data_set synthetic --nb_classes 7 \
-    --data_path "$data/dfew/org/split01" "${clip[@]}" --batch_size "$FINETUNE_BATCH" \
-    --epochs "$FINETUNE_EPOCHS" --warmup_epochs 4 --lr "$FINETUNE_LR" --layer_decay 1 \
-    --drop_path 0 --mixup 0 --cutmix 0 --aa none --reprob 0 --scale 0.8 1 \
-    --test_num_segment 2 --test_num_crop 2 --save_ckpt_freq 1000 --seed "$SEED" \
-    --log_dir "$1" --output_dir "$1" "${@:2}"
+    --data_path "$data/dfew/org/split01" "${clip[@]}" --batch_size $((FINETUNE_BATCH / GPUS)) \
+    ${loading[@]+"${loading[@]}"} --epochs "$FINETUNE_EPOCHS" --warmup_epochs 4 \
+    --lr "$FINETUNE_LR" --layer_decay 1 --drop_path 0 --mixup 0 --cutmix 0 \
+    --aa none --reprob 0 --scale 0.8 1 --test_num_segment 2 --test_num_crop 2 \
+    --save_ckpt_freq 1000 --seed "$SEED" --log_dir "$1" --output_dir "$1" "${@:2}"
 }
 
 tell_where() {
@@ -107,7 +117,8 @@ fi
 step "draw $((NUM_PRETRAIN_VIDEOS + NUM_VIDEOS)) videos of faces"
 interruptible "$PYTHON" -m preprocess.synthetic --output_dir "$data/synthetic" \
   --num_pretrain_videos "$NUM_PRETRAIN_VIDEOS" --num_labelled_videos "$NUM_VIDEOS" \
-  --num_identities "$NUM_IDENTITIES" --num_folds 5 --seed "$SEED" --max_frames 32 --scenes subject
+  --num_identities "$NUM_IDENTITIES" --num_folds 5 --seed "$SEED" --max_frames 32 --scenes subject \
+  --size "$size"
 step "make the lists of videos"
 interruptible "$PYTHON" -m preprocess.voxceleb2 --dataset_dir "$data/synthetic/voxceleb2" \
   --output_dir "$data/voxceleb2" --allow_other_counts
@@ -116,7 +127,7 @@ interruptible "$PYTHON" -m preprocess.dfew --dataset_dir "$data/synthetic/dfew" 
 
 step "pre-train: reconstruct faces of which most is hidden"
 pretrain "$data/voxceleb2/info_clean.csv" "$runs/pretrain" "$PRETRAIN_EPOCHS" "$PRETRAIN_BATCH" \
-  --data_set voxceleb2
+  --face_window "${window[@]}"
 step "fine-tune what was pre-trained, and test it on people it has not seen"
 finetune "$runs/pretrained" --finetune "$runs/pretrain/checkpoint-last.pth"
 if ((COMPARE)); then
