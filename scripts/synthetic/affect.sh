@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Valence and arousal of drawn faces: a model of whole videos (regression) and a model of every frame,
-# trained from scratch and tested on people that training has not seen, beside the prediction that
-# never looks (the mean of the training labels).
+# Valence and arousal of drawn faces: a model of whole videos (regression), trained from scratch, and
+# a model of every frame, which starts from the former; both tested on people that no training has
+# seen, beside the prediction that never looks (the mean of the training labels).
 #
 #   bash scripts/synthetic/affect.sh
 #
@@ -11,9 +11,10 @@ set -euo pipefail
 NUM_VIDEOS=${NUM_VIDEOS:-1120}        # a fifth of them for the test
 NUM_IDENTITIES=${NUM_IDENTITIES:-160} # people; those of the test part appear only there
 SIZE_PX=${SIZE_PX:-112}
-EPOCHS=${EPOCHS:-24}
-BATCH=${BATCH:-16} # videos, with two clips of each
-LR=${LR:-1.6e-2}   # base rate: the peak is this x BATCH / 256
+EPOCHS=${EPOCHS:-48}
+FRAME_EPOCHS=${FRAME_EPOCHS:-12}
+BATCH=${BATCH:-32}
+LR=${LR:-8e-3} # base rate: the peak is this x BATCH / 256
 SEED=${SEED:-0}
 NUM_WORKERS=${NUM_WORKERS:-1}
 DATA_DIR=${DATA_DIR:-saved/data/synthetic_affect}
@@ -31,8 +32,8 @@ train() {
   if finished "$1"; then return; fi
   launch run_finetune.py --model svfap_tiny_patch8_64 --patch_size 64 \
     --data_path "$DATA_DIR/affect/$2/split01" --head_activation_func tanh \
-    --batch_size "$BATCH" --num_sample 2 --epochs "$EPOCHS" --warmup_epochs 1 --lr "$LR" \
-    --init_scale 2.5 --layer_decay 1 --drop_path 0 --aa none --reprob 0 --scale 0.8 1 \
+    --batch_size "$BATCH" --warmup_epochs 1 --lr "$LR" \
+    --layer_decay 1 --drop_path 0 --aa none --reprob 0 --scale 0.8 1 \
     --save_ckpt_freq 1000 --seed "$SEED" --num_workers "$NUM_WORKERS" \
     --log_dir "$1" --output_dir "$1" "${@:3}"
 }
@@ -44,9 +45,11 @@ interruptible "$PYTHON" -m preprocess.synthetic --output_dir "$DATA_DIR" --size 
 interruptible "$PYTHON" -m preprocess.synthetic_affect --dataset_dir "$DATA_DIR" --val_fraction 0.1
 
 step "a value per video"
-train "$OUTPUT_DIR/videos" videos --num_frames 8 --sampling_rate 4
+train "$OUTPUT_DIR/videos" videos --num_frames 8 --sampling_rate 4 --epochs "$EPOCHS" \
+  --init_scale 2.5
 step "a value per frame"
-train "$OUTPUT_DIR/frames" frames --num_frames 16 --sampling_rate 1 --regression_loss mse+ccc
+train "$OUTPUT_DIR/frames" frames --num_frames 16 --sampling_rate 1 \
+  --epochs "$FRAME_EPOCHS" --finetune "$OUTPUT_DIR/videos/checkpoint-last.pth"
 
 for run in "$OUTPUT_DIR"/videos "$OUTPUT_DIR"/frames; do
   step "$run (A) and the constant prediction (B) on unseen people"
