@@ -72,11 +72,11 @@ def _train_and_test(setting: Setting) -> dict | None:
     output_dir = rundir.open_run(flags, workers, facts)
     if output_dir and workers.is_main:
         parts.write_chosen(output_dir)
+    if not resume and flags.init_scale != models.HEAD_SCALE:
+        setting.model.head.weight.data.mul_(flags.init_scale / models.HEAD_SCALE)
     if flags.finetune and not resume:
         report = models.load_weights(setting.model, flags.finetune)
         logger.info("weights of %s\n%s", flags.finetune, report)
-    if not resume and flags.init_scale != models.HEAD_SCALE:
-        setting.model.head.weight.data.mul_(flags.init_scale / models.HEAD_SCALE)
     run = _training(setting, parts, steps, batch, output_dir)
     if resume:
         run.resume_from(resume)

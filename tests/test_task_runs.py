@@ -1,6 +1,7 @@
 """Whole runs of every task but classification on tiny videos, from CSVs to files read back."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -233,3 +234,21 @@ def test_labels_of_every_frame(videos, tmp_path):
         with pytest.raises(ValueError, match=text):
             run(fold, tmp_path / "no", *argv)
     assert torch.isfinite(torch.tensor(metrics["ccc"]))
+
+
+def test_a_head_that_was_loaded_keeps_its_scale(videos, tmp_path):
+    """`--init_scale` is about a new head; one that comes with the weights is left as it is."""
+    labels = [f"{0.1 * i:.1f}" for i in range(10)]
+    names = LabelNames(task="regression", class_names=("valence",))
+    fold = make_fold(tmp_path / "fold", videos, labels, names)
+    run(fold, tmp_path / "first", "--epochs", "1", "--init_scale", "1")
+    weights = str(tmp_path / "first" / checkpoint.LAST)
+    for scale in ("1", "0.001"):
+        out = tmp_path / scale
+        run(fold, out, "--finetune", weights, "--epochs", "1", "--lr", "0", "--min_lr", "0",
+            "--init_scale", scale)  # fmt: skip
+        heads = [
+            checkpoint.read(Path(p))["model"]["head.weight"]
+            for p in (weights, out / checkpoint.LAST)
+        ]
+        assert torch.equal(*heads)
