@@ -141,6 +141,7 @@ def two_processes():
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_norm_like_one_with_the_whole_batch():
     model = norms()
     outputs, gradient = step(model, images())
