@@ -24,7 +24,7 @@ from engine.predictions import write_text_atomically
 from engine.probe import run_probe
 from engine.tables import FORMATS, render
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("engine.probe_table")  # also where the module is __main__
 
 CHECKPOINT = "checkpoint-last.pth"
 CONFIDENCE = 0.95
@@ -150,11 +150,13 @@ def format_table(table: Mapping[str, Mapping[str, Cell]], table_format: str) -> 
         ]
         return render(header, rows, "csv")
     rows = [[recipe, *(str(cells[title]) for title in titles)] for recipe, cells in table.items()]
-    notes = [
-        f"mean over {' or '.join(map(str, seeds))} seeds ± half the width of its 95 % interval "
-        "(Student's t); linear probe of frozen features",
-    ]
-    return render(["recipe", *titles], rows, table_format, notes=notes)
+    note = "linear probe of frozen features; "
+    if seeds == [1]:
+        note += "one seed, so no interval"
+    else:
+        note += f"mean over {' or '.join(map(str, seeds))} seeds ± half its 95 % interval"
+        note += " (Student's t)"
+    return render(["recipe", *titles], rows, table_format, notes=[note])
 
 
 def _numbers(cell: Cell) -> list[str]:
