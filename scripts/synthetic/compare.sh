@@ -10,11 +10,12 @@
 # settings need another OUTPUT_DIR. Set PYTHON, or make .venv with scripts/setup_env.sh first.
 set -euo pipefail
 # Data and training are those of the quick start, which were chosen with SVFAP.
-NUM_PRETRAIN_VIDEOS=${NUM_PRETRAIN_VIDEOS:-400}
+NUM_PRETRAIN_VIDEOS=${NUM_PRETRAIN_VIDEOS:-300}
 NUM_VIDEOS=${NUM_VIDEOS:-1120}
 NUM_IDENTITIES=${NUM_IDENTITIES:-160}
-DATA_FLAGS=${DATA_FLAGS:---max_frames 32 --scenes subject}
-CLIP_FLAGS=${CLIP_FLAGS:---patch_size 16 --num_frames 8 --sampling_rate 4}
+DATA_FLAGS=${DATA_FLAGS:---max_frames 32 --scenes subject --size 112}
+FACE_WINDOW=${FACE_WINDOW:-0 16 80 80} # of clips for pre-training: half of VoxCeleb2's, as the size
+CLIP_FLAGS=${CLIP_FLAGS:---patch_size 16 --num_frames 8 --sampling_rate 4 --standardise_clip}
 PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-20} # of SVFAP; the others get as many as cost the same
 NUM_SAMPLES=${NUM_SAMPLES:-4}          # clips of each video in an epoch
 PRETRAIN_FLAGS=${PRETRAIN_FLAGS:---batch_size 8 --lr 4.8e-2 --opt_betas 0.9 0.95 --warmup_epochs 2}
@@ -58,9 +59,9 @@ pretrain() {
   local run=$OUTPUT_DIR/pretrain/$1/seed$2
   if [[ -f $run/checkpoint-$(($3 - 1)).pth ]]; then return; fi
   # shellcheck disable=SC2046,SC2086
-  logged "$run" run_pretrain.py $(pretrain_flags "$1") $PRETRAIN_FLAGS --data_set voxceleb2 \
-    --data_path "$DATA_DIR/voxceleb2/info_clean.csv" --num_samples "$NUM_SAMPLES" --epochs "$3" \
-    --visualize 0 --seed "$2"
+  logged "$run" run_pretrain.py $(pretrain_flags "$1") $PRETRAIN_FLAGS \
+    --data_path "$DATA_DIR/voxceleb2/info_clean.csv" --face_window $FACE_WINDOW \
+    --num_samples "$NUM_SAMPLES" --epochs "$3" --visualize 0 --seed "$2"
 }
 
 # finetune SYSTEM MODEL CONDITION SEED EPOCHS_OF_PRETRAINING
@@ -139,8 +140,8 @@ work_off() {
 
 settings() {
   local name
-  for name in NUM_PRETRAIN_VIDEOS NUM_VIDEOS NUM_IDENTITIES DATA_FLAGS CLIP_FLAGS PRETRAIN_EPOCHS \
-    NUM_SAMPLES PRETRAIN_FLAGS MASK_RATIO FINETUNE_EPOCHS FINETUNE_FLAGS FEW_PERCENT FEW_EPOCHS \
+  for name in NUM_PRETRAIN_VIDEOS NUM_VIDEOS NUM_IDENTITIES DATA_FLAGS FACE_WINDOW CLIP_FLAGS \
+    PRETRAIN_EPOCHS NUM_SAMPLES PRETRAIN_FLAGS MASK_RATIO FINETUNE_EPOCHS FINETUNE_FLAGS FEW_PERCENT FEW_EPOCHS \
     NUM_PRETRAINED DATA_SEED; do
     echo "$name=${!name}"
   done
