@@ -5,6 +5,7 @@ It knows batches, gradients, schedules, checkpoints and interruptions. What a lo
 """
 
 import argparse
+import inspect
 import logging
 import math
 import signal
@@ -30,6 +31,12 @@ from engine.prefetch import prefetched
 from engine.unreadable import UnreadableBudget
 
 logger = logging.getLogger(__name__)
+# what `broadcast_buffers` is called in newer versions of PyTorch
+_SYNC_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+    else "broadcast_buffers"
+)
 
 
 @dataclass
@@ -87,7 +94,7 @@ class Training:
                 self.model,
                 device_ids=[self.workers.device.index] if on_gpu else None,
                 gradient_as_bucket_view=True,
-                broadcast_buffers=False,
+                **{_SYNC_BUFFERS: False},
                 # the same operations in every step, unless some end without exchanging gradients
                 static_graph=self.flags.update_freq == 1,
             )
