@@ -9,18 +9,18 @@
 # cores. The same command again goes on where it stopped; finished runs are left alone, and other
 # settings need another OUTPUT_DIR. Set PYTHON, or make .venv with scripts/setup_env.sh first.
 set -euo pipefail
-# Data and training are those of the quick start, which were chosen with SVFAP.
+# Data and training are those of the quick start, which were chosen with SVFAP, but shorter.
 NUM_PRETRAIN_VIDEOS=${NUM_PRETRAIN_VIDEOS:-300}
 NUM_VIDEOS=${NUM_VIDEOS:-1120}
 NUM_IDENTITIES=${NUM_IDENTITIES:-160}
 DATA_FLAGS=${DATA_FLAGS:---max_frames 32 --scenes subject --size 112}
 FACE_WINDOW=${FACE_WINDOW:-0 16 80 80} # of clips for pre-training: half of VoxCeleb2's, as the size
 CLIP_FLAGS=${CLIP_FLAGS:---patch_size 16 --num_frames 8 --sampling_rate 4 --standardise_clip}
-PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-20} # of SVFAP; the others get as many as cost the same
+PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-30} # of SVFAP; the others get as many as cost the same
 NUM_SAMPLES=${NUM_SAMPLES:-4}          # clips of each video in an epoch
 PRETRAIN_FLAGS=${PRETRAIN_FLAGS:---batch_size 8 --lr 4.8e-2 --opt_betas 0.9 0.95 --warmup_epochs 2}
 MASK_RATIO=${MASK_RATIO:-0.75}
-FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-45}
+FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-30}
 FINETUNE_FLAGS=${FINETUNE_FLAGS:---batch_size 32 --lr 8e-3 --layer_decay 1 --drop_path 0 --mixup 0 \
   --cutmix 0 --aa none --reprob 0 --scale 0.8 1}
 FEW_PERCENT=${FEW_PERCENT:-10}         # of the labels: whole people
