@@ -310,7 +310,12 @@ def save_figure(figure: Figure, path: str | Path, dots_per_inch: int = DOTS_PER_
     # Type 42 embeds TrueType fonts, which journals ask for.
     try:
         with rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
-            figure.savefig(temporary, format=path.suffix[1:] or "png", dpi=dots_per_inch)
+            figure.savefig(
+                temporary,
+                format=path.suffix[1:] or "png",
+                dpi=dots_per_inch,
+                bbox_inches="tight",  # equal aspects can push labels over the edge
+            )
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
