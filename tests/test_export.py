@@ -58,7 +58,8 @@ def test_every_family_can_be_exported(name, tmp_path):
 def test_models_of_frames_and_of_several_heads(kind, ending, tmp_path):
     more = {"task": "regression_frames", "keep_temporal_dim": True}
     if kind == "heads":
-        more = {"task": "multihead", "heads": {"mood": ["calm"], "face": ["glad", "sad"]}}
+        heads = {"mood": ["calm"], "face": ["glad", "sad"]}
+        more = {"task": "multihead", "heads": heads, "class_names": list(heads)}
     checkpoint = save_checkpoint(tmp_path / "a.pth", **more)
     predictor = Predictor(checkpoint, PredictionOptions(crop=False), device="cpu", amp="off")
     path = tmp_path / f"model{ending}"

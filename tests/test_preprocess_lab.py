@@ -770,5 +770,5 @@ def test_classes_file_round_trip_and_errors(tmp_path):
         read_classes(tmp_path)
     with pytest.raises(ValueError, match="class names repeat: a"):
         LabelNames(task="classification", class_names=("a", "a"))
-    with pytest.raises(ValueError, match="multihead, and only it"):
+    with pytest.raises(ValueError, match="multihead needs one entry per name"):
         LabelNames(task="multihead", class_names=("a", "b"), heads={"a": ("x",)})
