@@ -20,11 +20,11 @@ PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-30} # of SVFAP; the others get as many as cos
 NUM_SAMPLES=${NUM_SAMPLES:-4}          # clips of each video in an epoch
 PRETRAIN_FLAGS=${PRETRAIN_FLAGS:---batch_size 8 --lr 4.8e-2 --opt_betas 0.9 0.95 --warmup_epochs 2}
 MASK_RATIO=${MASK_RATIO:-0.75}
-FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-30}
+FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-26}
 FINETUNE_FLAGS=${FINETUNE_FLAGS:---batch_size 32 --lr 8e-3 --layer_decay 1 --drop_path 0 --mixup 0 \
   --cutmix 0 --aa none --reprob 0 --scale 0.8 1}
 FEW_PERCENT=${FEW_PERCENT:-10}         # of the labels: whole people
-FEW_EPOCHS=${FEW_EPOCHS:-180}          # on these; an epoch is that much shorter
+FEW_EPOCHS=${FEW_EPOCHS:-150}          # on these; an epoch is that much shorter
 NUM_SEEDS=${NUM_SEEDS:-3}
 NUM_PRETRAINED=${NUM_PRETRAINED:-$NUM_SEEDS} # pre-trainings per model; seeds take turns with fewer
 DATA_SEED=${DATA_SEED:-0}              # of the drawn videos
