@@ -5,7 +5,7 @@ import json
 import logging
 from pathlib import Path
 
-from engine import checkpoint, config, parsing
+from engine import checkpoint, config_shared, parsing
 from engine.distributed import Workers
 from engine.log import run_facts
 
@@ -22,7 +22,7 @@ OPERATIONAL = {
     "test_num_segment", "test_num_crop", "val_metric", "disable_eval_during_finetuning",
     "model_key", "model_prefix", "short_side_size", "train_interpolation", "crop_pct", "average_by",
     "landmarks",
-    *config.OBSOLETE_FLAGS,
+    *config_shared.OBSOLETE_FLAGS,
 }  # fmt: skip
 
 

@@ -128,3 +128,21 @@ def _run(*command):
     return subprocess.run(
         [sys.executable, *command], capture_output=True, text=True, check=False, cwd=ROOT
     )
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--mask_rato", "0.5"], "unknown flag: --mask_rato, did you mean --mask_ratio?"),
+        (["--zzz", "--batchsize=3"],
+         "unknown flags: --zzz; --batchsize, did you mean --batch_size?"),
+        (["stray"], "unknown arguments: stray"),
+        (["--objective", "gan"], "invalid choice: 'gan'"),
+    ],
+)  # fmt: skip
+def test_wrong_flags_are_told_in_two_lines_with_the_nearest_right_one(argv, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse_flags(pretraining_parser(), argv)
+    lines = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2
+    assert len(lines) == 2 and message in lines[0] and "--help" in lines[1]

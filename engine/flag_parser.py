@@ -1,0 +1,70 @@
+"""An argument parser whose errors fit on a screen, and the kinds of values it reads."""
+
+import argparse
+import difflib
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """Parser of the two programs: full flag names only, defaults in the help, short errors."""
+
+    def __init__(self, prog: str, *, description: str):
+        """Take the program's name and what it does."""
+        super().__init__(
+            prog, description=description, formatter_class=_HelpFormatter, allow_abbrev=False
+        )
+
+    def parse_args(self, args=None, namespace=None) -> argparse.Namespace:
+        """Parse, and suggest flags that are spelt almost like unknown ones."""
+        namespace, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(self._describe_unknown(unknown))
+        return namespace
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2 and the message alone; usage would be sixty lines before it."""
+        self.exit(2, f"{self.prog}: error: {message}\n`{self.prog} --help` lists all flags\n")
+
+    def _describe_unknown(self, unknown: list[str]) -> str:
+        names = [text.split("=")[0] for text in unknown if text.startswith("--")]
+        if not names:
+            return f"unknown arguments: {' '.join(unknown)}"
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        parts = []
+        for name in names:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+            parts.append(f"{name}, did you mean {near[0]}?" if near else name)
+        return f"unknown {'flag' if len(names) == 1 else 'flags'}: {'; '.join(parts)}"
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, except where they say nothing."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        if action.default in (None, False, argparse.SUPPRESS) or action.nargs == 0:
+            return action.help or ""
+        return super()._get_help_string(action) or ""
+
+
+def add_switch(group, name: str, *, default: bool, text: str) -> None:
+    """Add the pair `--name` and `--no_name` to a group of flags."""
+    group.add_argument(f"--{name}", action="store_true", default=default, help=text)
+    group.add_argument(
+        f"--no_{name}", action="store_false", dest=name, default=default, help=f"not --{name}"
+    )
+
+
+def share(text: str) -> float:
+    """Read a number above 0 and at most 1."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} must be above 0 and at most 1")
+    return value
+
+
+def boolean(text: str) -> bool:
+    """Read true, 1, yes, false, 0 or no."""
+    values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.lower() not in values:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return values[text.lower()]
