@@ -56,6 +56,9 @@ def finetune(flags: argparse.Namespace) -> dict | None:
 
 def _train_and_test(setting: Setting) -> dict | None:
     flags, workers = setting.flags, setting.workers
+    resume = rundir.find_checkpoint(flags)
+    if not resume:
+        _initialise(setting)
     parts = selection.read_parts(setting)
     batch = build.global_batch(flags, workers.world_size)
     steps = build.steps_per_epoch(len(parts.train), batch)
@@ -63,7 +66,6 @@ def _train_and_test(setting: Setting) -> dict | None:
         logger.info("plan\n%s", plan.describe(_plan(setting, parts, batch, steps)))
     if flags.dry_run:
         return None
-    resume = rundir.find_checkpoint(flags)
     facts = {"model": setting.model.config, "global_batch": batch, "face_window": setting.window,
              "stores": stores_of(parts.train.paths),
              "task": setting.kind, "class_names": setting.task.names,
@@ -72,11 +74,6 @@ def _train_and_test(setting: Setting) -> dict | None:
     output_dir = rundir.open_run(flags, workers, facts)
     if output_dir and workers.is_main:
         parts.write_chosen(output_dir)
-    if not resume and flags.init_scale != models.HEAD_SCALE:
-        setting.model.head.weight.data.mul_(flags.init_scale / models.HEAD_SCALE)
-    if flags.finetune and not resume:
-        report = models.load_weights(setting.model, flags.finetune)
-        logger.info("weights of %s\n%s", flags.finetune, report)
     run = _training(setting, parts, steps, batch, output_dir)
     if resume:
         run.resume_from(resume)
@@ -95,6 +92,16 @@ def _train_and_test(setting: Setting) -> dict | None:
     finally:
         log.close()
     return _test(setting, run, parts, output_dir)
+
+
+def _initialise(setting: Setting) -> None:
+    """Give the model the weights of `--finetune`, if any, and its new head `--init_scale`."""
+    flags, model = setting.flags, setting.model
+    if flags.init_scale != models.HEAD_SCALE:
+        model.head.weight.data.mul_(flags.init_scale / models.HEAD_SCALE)
+    if flags.finetune:
+        report = models.load_weights(model, flags.finetune)
+        logger.info("weights of %s\n%s", flags.finetune, report)
 
 
 def _training(

@@ -197,6 +197,14 @@ def test_finetuning_writes_what_the_documentation_promises(data, tmp_path):
     assert ema_moved
 
 
+def test_missing_weights_stop_a_fine_tuning_before_it_leaves_anything_behind(data, tmp_path):
+    more = ["--finetune", str(tmp_path / "gone.pth")]
+    for flags in (more, [*more, "--dry_run"]):
+        with pytest.raises(FileNotFoundError, match=r"gone\.pth"):
+            run_finetuning(finetune_argv(data, tmp_path / "run", *flags))
+    assert not (tmp_path / "run").exists()
+
+
 def test_other_settings_in_the_same_output_dir_are_refused(data, tmp_path):
     run_pretraining(pretrain_argv(data, tmp_path / "run"))
     with pytest.raises(ValueError, match=r"--lr was 0.01, is 0.02"):
