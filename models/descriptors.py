@@ -77,10 +77,13 @@ class GradientOrientations(nn.Module):
         across = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
         down = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
         place = torch.atan2(down, across) % math.pi * (ORIENTATIONS / math.pi)  # 0..9
-        bins = torch.arange(ORIENTATIONS, device=image.device).view(1, -1, 1, 1)
-        distance = (place - bins).abs()
-        distance = torch.minimum(distance, ORIENTATIONS - distance)
-        votes = torch.hypot(across, down) * (1 - distance).clamp(min=0)  # (B, 9, H, W)
+        strength = torch.hypot(across, down)
+        lower = place.floor()
+        upper_vote = strength * (place - lower)
+        lower = lower.long() % ORIENTATIONS
+        votes = strength.new_zeros(len(grey), ORIENTATIONS, *grey.shape[-2:])
+        votes.scatter_(1, lower, strength - upper_vote)
+        votes.scatter_(1, (lower + 1) % ORIENTATIONS, upper_vote)
         cells = F.avg_pool2d(votes, CELL_PX)
         blocks = F.unfold(cells, BLOCK_CELLS)  # (B, 36, blocks)
         blocks = blocks / (blocks.norm(dim=1, keepdim=True) + 1e-3)
