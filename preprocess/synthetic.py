@@ -39,7 +39,6 @@ import simplejpeg
 from tqdm import tqdm
 
 from datasets.rng import generator
-from preprocess.synthetic_identity import draw_scene
 from preprocess.synthetic_motion import AU_NAMES, EMOTIONS
 from preprocess.synthetic_plan import (
     FIRST_PRETRAIN_SUBJECT,
@@ -138,7 +137,7 @@ def write_pretrain(output_dir: Path, settings: Settings, index: int) -> None:
     renderer = make_renderer(
         settings,
         subject=FIRST_PRETRAIN_SUBJECT + person,
-        scene=draw_scene(settings.seed, person * 10_000 + video, "pretraining clip"),
+        scene=person * 10_000 + video,
         emotion=str(rng.choice(EMOTIONS)),
         index=index,
         stream="pretraining clip",
@@ -261,7 +260,7 @@ def contact_sheet(settings: Settings, num_subjects: int = 6) -> np.ndarray:
             renderer = make_renderer(
                 settings,
                 subject=subject,
-                scene=labelled_scene(settings, subject=subject, index=index, stream="preview"),
+                scene=labelled_scene(settings, subject=subject, index=index),
                 emotion=emotion,
                 index=index,
                 stream="preview",
@@ -314,7 +313,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--scenes",
         choices=SCENES,
         default=default.scenes,
-        help="background and light: per clip, per person, or one for all",
+        help="a background, light and camera for each clip or for each person",
     )
     add("--min_frames", type=int, default=default.min_frames, help="shortest clip")
     add("--max_frames", type=int, default=default.max_frames, help="longest clip")

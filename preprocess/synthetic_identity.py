@@ -143,22 +143,6 @@ class Scene:
     saturation: float
 
 
-LABORATORY = Scene(
-    clothes=np.array((90.0, 95.0, 105.0)),
-    collar="crew",
-    background=np.full((3, 3), 128.0),
-    background_kind="gradient",
-    background_seed=0,
-    ambient=np.full(3, 0.62),
-    diffuse=np.full(3, 0.36),
-    gamma=1.0,
-    blur_px=0.0,
-    noise=1.5,
-    vignette=0.1,
-    saturation=1.0,
-)
-
-
 def _around(rng: np.random.Generator, mean: float, spread: float) -> float:
     """A normal draw cut off at two standard deviations."""
     return float(mean + spread * np.clip(rng.normal(), -2, 2))

@@ -1,17 +1,17 @@
 """What the synthetic data set consists of: its settings, and who shows what in which clip."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from datasets.rng import generator
-from preprocess.synthetic_identity import LABORATORY, Scene, draw_identity, draw_scene
+from preprocess.synthetic_identity import draw_identity, draw_scene
 from preprocess.synthetic_motion import EMOTIONS, draw_motion
 from preprocess.synthetic_render import ClipRenderer, Framing
 
 VERSION = 2  # raised whenever the same settings give other pictures
-SCENES = ("clip", "subject", "laboratory")
+SCENES = ("clip", "subject")
 FIRST_PRETRAIN_SUBJECT = 1_000_000
 
 
@@ -29,9 +29,7 @@ class Settings:
         min_frames: shortest clip.
         max_frames: longest clip.
         scenes: "clip": clothes, background, light and camera are drawn for each labelled clip, as
-            in films; "subject": for each person, as in recordings made in one session;
-            "laboratory": background, light and camera are the same for all, clothes are a
-            person's own, as in acted sets.
+            in films; "subject": for each person, as in recordings made in one session.
         seed: 0 or more.
 
     Raises:
@@ -78,25 +76,9 @@ def labelled_clip(settings: Settings, index: int) -> tuple[int, str]:
     return subject, EMOTIONS[rng.permutation(len(EMOTIONS))[turn % len(EMOTIONS)]]
 
 
-def labelled_scene(
-    settings: Settings, *, subject: int, index: int, stream: str = "labelled clip"
-) -> Scene:
-    """Clothes, background, light and camera of a labelled clip.
-
-    Args:
-        settings: of the data set; `scenes` decides what clips share.
-        subject: who is drawn.
-        index: number of the clip, from 0.
-        stream: name of the random stream.
-
-    Returns:
-        The scene.
-    """
-    number = index if settings.scenes == "clip" else subject
-    scene = draw_scene(settings.seed, number, stream)
-    if settings.scenes != "laboratory":
-        return scene
-    return replace(LABORATORY, clothes=scene.clothes, collar=scene.collar)
+def labelled_scene(settings: Settings, *, subject: int, index: int) -> int:
+    """Number of a labelled clip's scene, for `make_renderer`: its own or that of its subject."""
+    return index if settings.scenes == "clip" else subject
 
 
 def subject_folds(settings: Settings) -> np.ndarray:
@@ -123,7 +105,7 @@ def make_renderer(
     settings: Settings,
     *,
     subject: int,
-    scene: Scene,
+    scene: int,
     emotion: str,
     index: int,
     stream: str,
@@ -144,7 +126,7 @@ def make_renderer(
     )
     return ClipRenderer(
         identity=identity,
-        scene=scene,
+        scene=draw_scene(settings.seed, scene, stream),
         motion=motion,
         framing=framing,
         size=settings.size,
