@@ -10,6 +10,7 @@ from datasets.annotations import (
     write_annotations,
 )
 from datasets.catalog import SPECS, get_spec, spec_for_csv
+from datasets.classes import LabelNames, read_classes, write_classes
 
 
 def write(path, text):
@@ -177,3 +178,24 @@ def test_catalogue():
     assert spec_for_csv("saved/data/voxceleb2/info_clean.csv").name == "voxceleb2"
     assert spec_for_csv("saved/data/VoxCeleb2_dev.csv").name == "voxceleb2"
     assert spec_for_csv("saved/data/dfew/org/split01") is None
+
+
+def test_published_class_counts_add_up():
+    for spec in SPECS.values():
+        for part, counts in spec.class_counts.items():
+            assert sum(counts) == spec.counts[part], (spec.name, part)
+            assert len(counts) == spec.num_classes
+
+
+def test_classes_file_round_trip_and_errors(tmp_path):
+    names = LabelNames(task="regression", class_names=("valence", "arousal"), data_set="mine")
+    write_classes(tmp_path, names)
+    assert read_classes(tmp_path) == names
+    assert read_classes(tmp_path / "elsewhere") is None
+    (tmp_path / "classes.json").write_text('{"task": "guess", "class_names": ["a"]}')
+    with pytest.raises(ValueError, match=r"classes\.json: task 'guess': choose classification"):
+        read_classes(tmp_path)
+    with pytest.raises(ValueError, match="class names repeat: a"):
+        LabelNames(task="classification", class_names=("a", "a"))
+    with pytest.raises(ValueError, match="multihead needs one entry per name"):
+        LabelNames(task="multihead", class_names=("a", "b"), heads={"a": ("x",)})

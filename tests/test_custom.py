@@ -16,6 +16,7 @@ from datasets.classes import read_classes
 from preprocess import custom
 from tests.clips_drawn import pattern, write_video
 from tests.lab_trees import touch, write_image
+from tests.preparation import rows
 
 ROOT = Path(__file__).resolve().parent.parent
 PEOPLE = ("anna", "ben", "cleo", "dan", "eve")
@@ -44,10 +45,6 @@ def message(source: Path, out: Path, *more: str) -> str:
     with pytest.raises(ValueError) as caught:
         run(source, out, *more)
     return str(caught.value)
-
-
-def rows(path: Path) -> list[list[str]]:
-    return [line.split(" ") for line in path.read_text().splitlines()]
 
 
 def parts(folder: Path) -> dict[str, list[list[str]]]:

@@ -1,37 +1,21 @@
-import csv
+"""DFEW: what the official lists say, planted faults; white space, validation parts."""
+
 import logging
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from datasets.annotations import read_annotations
 from datasets.splits import carve_validation
-from preprocess import dfew, ferv39k, mafw, probe, videos, voxceleb2
+from preprocess import dfew
 from preprocess.common import PreparationError, check_counts, without_spaces
+from tests.preparation import lines_of, write_frames
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_FOLDS = 5
-
-
-def write_frames(folder: Path, suffix: str = ".jpg", num_frames: int = 2) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for index in range(num_frames):
-        cv2.imwrite(str(folder / f"{index + 1:05d}{suffix}"), np.full((8, 8, 3), 90, np.uint8))
-
-
-def write_video(path: Path, num_frames: int = 8) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, (32, 32))
-    for index in range(num_frames):
-        writer.write(np.full((32, 32, 3), 20 * index % 256, np.uint8))
-    writer.release()
 
 
 def write_dfew(root: Path, *, num_clips: int = 35, frames: bool = True) -> None:
@@ -58,10 +42,6 @@ def run_dfew(root: Path, out: Path, *more: str) -> None:
     dfew.main(["--dataset_dir", str(root), "--output_dir", str(out), "--allow_other_counts", *more])
 
 
-def rows_of(path: Path) -> list[str]:
-    return path.read_text().splitlines()
-
-
 @pytest.fixture(scope="module")
 def dfew_tree(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("dfew")
@@ -79,12 +59,12 @@ def test_dfew_writes_what_the_official_lists_say(dfew_tree, tmp_path):
     run_dfew(dfew_tree, tmp_path)
     frames = dfew_tree / "Clip" / "jpg_256"
     for fold in range(1, NUM_FOLDS + 1):
-        test = rows_of(tmp_path / f"split{fold:02d}" / "test.csv")
+        test = lines_of(tmp_path / f"split{fold:02d}" / "test.csv")
         assert test == [f"{frames}/{i + 1:05d} {i % 7}" for i in range(fold - 1, 35, 5)]
-        train = rows_of(tmp_path / f"split{fold:02d}" / "train.csv")
+        train = lines_of(tmp_path / f"split{fold:02d}" / "train.csv")
         assert len(train) == 28
         assert not set(train) & set(test)
-        assert rows_of(tmp_path / f"split{fold:02d}" / "val.csv") == test
+        assert lines_of(tmp_path / f"split{fold:02d}" / "val.csv") == test
     rows = read_annotations(
         tmp_path / "split01" / "train.csv", task="classification", num_classes=7
     )
@@ -102,11 +82,11 @@ def test_dfew_says_loudly_that_validation_is_the_test_part(dfew_tree, tmp_path, 
 def test_dfew_carves_a_stratified_validation_part(dfew_tree, tmp_path):
     for name in ("a", "b"):
         run_dfew(dfew_tree, tmp_path / name, "--folds", "2", "--val_fraction", "0.25")
-    parts = {p: rows_of(tmp_path / "a" / "split02" / f"{p}.csv") for p in ("train", "val", "test")}
+    parts = {p: lines_of(tmp_path / "a" / "split02" / f"{p}.csv") for p in ("train", "val", "test")}
     assert [len(rows) for rows in parts.values()] == [21, 7, 7]
     assert sorted(row.split()[1] for row in parts["val"]) == list("0123456")
     assert len({row for rows in parts.values() for row in rows}) == 35
-    assert rows_of(tmp_path / "b" / "split02" / "val.csv") == parts["val"]
+    assert lines_of(tmp_path / "b" / "split02" / "val.csv") == parts["val"]
 
 
 def test_dfew_keeps_subjects_together(dfew_copy, tmp_path):
@@ -117,7 +97,7 @@ def test_dfew_keeps_subjects_together(dfew_copy, tmp_path):
     run_dfew(dfew_copy, tmp_path / "out", "--folds", "1", "--val_fraction", "0.25")
     sides = {}
     for part in ("train", "val", "test"):
-        rows = rows_of(tmp_path / "out" / "split01" / f"{part}.csv")
+        rows = lines_of(tmp_path / "out" / "split01" / f"{part}.csv")
         sides[part] = {subjects[int(Path(row.split()[0]).name)] for row in rows}
     assert sides["test"] == {"s0"}
     assert len(sides["val"]) == 1
@@ -174,7 +154,7 @@ def test_dfew_names_every_planted_fault(dfew_copy, tmp_path):
     assert f"{train} line 3: video_name 'abc' is not a number" in text
     assert f"{train} line 4: more columns than the header" in text
     assert "3 problem(s)" in text
-    assert len(rows_of(tmp_path / "out" / "problems.txt")) == 3
+    assert len(lines_of(tmp_path / "out" / "problems.txt")) == 3
 
 
 def test_dfew_finds_videos_on_both_sides_and_tested_twice(dfew_copy, tmp_path):
@@ -266,200 +246,6 @@ def test_links_of_equal_names_differ_and_repeat(tmp_path):
     assert [link.resolve() for link in links] == targets
 
 
-# ---------------------------------------------------------------- FERV39k and MAFW
-
-
-def write_ferv39k(root: Path, test_label: str = "Happy") -> None:
-    lists = root / "4_setups" / "All_scenes"
-    lists.mkdir(parents=True)
-    clips = {"train": ["Action/Fear/0001 Fear", "Crime/Sad/0002 Sad"],
-             "test": [f"Action/Happy/0003 {test_label}"]}  # fmt: skip
-    for part, lines in clips.items():
-        (lists / f"{part}_All.csv").write_text("\n".join(lines) + "\n")
-        for line in lines:
-            write_frames(root / "2_ClipsforFaceCrop" / line.split()[0])
-
-
-def test_ferv39k(tmp_path):
-    write_ferv39k(tmp_path / "FERV39k")
-    argv = ["--dataset_dir", str(tmp_path / "FERV39k"), "--output_dir", str(tmp_path / "out")]
-    with pytest.raises(PreparationError) as caught:
-        ferv39k.main(argv)
-    assert "all_scenes train: found 2, published 31,088" in str(caught.value)
-    assert "all_scenes test: found 1, published 7,847" in str(caught.value)
-    ferv39k.main([*argv, "--allow_other_counts"])
-    frames = tmp_path / "FERV39k" / "2_ClipsforFaceCrop"
-    out = tmp_path / "out" / "all_scenes"
-    assert rows_of(out / "train.csv") == [
-        f"{frames}/Action/Fear/0001 6",
-        f"{frames}/Crime/Sad/0002 1",
-    ]
-    assert rows_of(out / "test.csv") == [f"{frames}/Action/Happy/0003 0"]
-
-
-def test_ferv39k_never_guesses_a_label(tmp_path):
-    write_ferv39k(tmp_path / "FERV39k", test_label="happiness")
-    with pytest.raises(PreparationError, match="line 1: label 'happiness' is none of Happy, Sad"):
-        ferv39k.main(["--dataset_dir", str(tmp_path / "FERV39k"),
-                      "--output_dir", str(tmp_path / "out"), "--allow_other_counts"])  # fmt: skip
-
-
-def write_mafw(root: Path) -> None:
-    labels = ["anger", "contempt", "disappointment", "surprise", "neutral"]
-    for fold in range(1, NUM_FOLDS + 1):
-        folder = root / "Train & Test Set" / "single" / "no_caption" / f"set_{fold}"
-        folder.mkdir(parents=True)
-        for part in ("train", "test"):
-            chosen = [i for i in range(10) if (i % NUM_FOLDS + 1 == fold) == (part == "test")]
-            lines = [f"{i + 1:05d}.mp4 {labels[i % 5]}" for i in chosen]
-            (folder / f"{part}.txt").write_text("\n".join(lines) + "\n")
-    for i in range(10):
-        write_frames(root / "data" / "frames" / f"{i + 1:05d}", ".png")
-
-
-def test_mafw(tmp_path):
-    write_mafw(tmp_path / "MAFW")
-    argv = ["--dataset_dir", str(tmp_path / "MAFW"), "--output_dir", str(tmp_path / "out")]
-    with pytest.raises(PreparationError, match="split03 in all: found 10, published 9,172"):
-        mafw.main(argv)
-    mafw.main([*argv, "--allow_other_counts"])
-    frames = tmp_path / "MAFW" / "data" / "frames"
-    expected = {1: 0, 2: 7, 3: 10, 4: 6, 5: 4}
-    for fold, label in expected.items():
-        test = rows_of(tmp_path / "out" / f"split{fold:02d}" / "test.csv")
-        assert test == [f"{frames}/{n:05d} {label}" for n in (fold, fold + 5)]
-
-
-def test_mafw_names_lines_that_are_not_name_and_label(tmp_path):
-    write_mafw(tmp_path / "MAFW")
-    path = tmp_path / "MAFW" / "Train & Test Set" / "single" / "no_caption" / "set_2" / "train.txt"
-    with path.open("a") as file:
-        file.write("00077.mp4 anger extra\n00078 anger\n")
-    with pytest.raises(PreparationError) as caught:
-        mafw.main(["--dataset_dir", str(tmp_path / "MAFW"), "--output_dir", str(tmp_path / "out"),
-                   "--allow_other_counts"])  # fmt: skip
-    assert "line 9: expected `NAME.mp4 label-name`, got '00077.mp4 anger extra'" in str(
-        caught.value
-    )
-    assert "line 10: expected `NAME.mp4 label-name`, got '00078 anger'" in str(caught.value)
-
-
-# ---------------------------------------------------------------- VoxCeleb2 and any videos
-
-
-@pytest.fixture(scope="module")
-def vox_tree(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("vox")
-    for name in ("id1/a/00002.mp4", "id1/a/00010.mp4", "id2/b/00001.mp4"):
-        write_video(root / "dev" / "mp4" / name)
-    (root / "dev" / "mp4" / "id2" / "b" / "00003.mp4").write_bytes(b"not a video" * 50)
-    return root
-
-
-@pytest.mark.parametrize("num_workers", ["0", "2"])
-def test_voxceleb2_lists_good_and_broken_clips(vox_tree, tmp_path, num_workers):
-    argv = ["--dataset_dir", str(vox_tree), "--output_dir", str(tmp_path)]
-    argv += ["--num_workers", num_workers]
-    with pytest.raises(PreparationError, match="dev clips: found 4, published 1,092,009"):
-        voxceleb2.main(argv)
-    voxceleb2.main([*argv, "--allow_other_counts"])
-    clips = vox_tree / "dev" / "mp4"
-    assert rows_of(tmp_path / "info_clean.csv") == [
-        f"{clips}/id1/a/00002.mp4 0",
-        f"{clips}/id1/a/00010.mp4 0",
-        f"{clips}/id2/b/00001.mp4 0",
-    ]
-    with (tmp_path / "broken.csv").open(newline="") as file:
-        broken = list(csv.DictReader(file))
-    assert [row["path"] for row in broken] == [f"{clips}/id2/b/00003.mp4"]
-    assert broken[0]["reason"]
-
-
-def test_probing_goes_on_where_it_stopped(vox_tree, tmp_path, monkeypatch):
-    clips = voxceleb2.find_clips(vox_tree)
-    journal = tmp_path / "probed.csv"
-    probe.probe_all(clips[:2], journal=journal, num_workers=0)
-    opened = []
-    real = probe.probe_video
-    monkeypatch.setattr(probe, "probe_video", lambda path: opened.append(path) or real(path))
-    probes = probe.probe_all(clips, journal=journal, num_workers=0)
-    assert opened == clips[2:]
-    assert [item.num_frames for item in probes] == [8, 8, 8, 0]
-    opened.clear()
-    with journal.open("a") as file:
-        file.write("half a li")  # killed while writing
-    assert probe.probe_all(clips, journal=journal, num_workers=0) == probes
-    assert opened == []
-
-
-def test_a_replaced_file_is_probed_again(tmp_path):
-    path = tmp_path / "v" / "a.mp4"
-    write_video(path, num_frames=4)
-    journal = tmp_path / "probed.csv"
-    assert probe.probe_all([str(path)], journal=journal, num_workers=0)[0].num_frames == 4
-    write_video(path, num_frames=9)
-    assert probe.probe_all([str(path)], journal=journal, num_workers=0)[0].num_frames == 9
-
-
-def test_no_probe_lists_everything(vox_tree, tmp_path):
-    argv = ["--dataset_dir", str(vox_tree), "--output_dir", str(tmp_path)]
-    voxceleb2.main([*argv, "--allow_other_counts", "--no_probe"])
-    assert len(rows_of(tmp_path / "info_clean.csv")) == 4
-    assert not (tmp_path / "broken.csv").exists()
-
-
-def test_videos_finds_files_and_frame_folders(tmp_path, caplog):
-    root = tmp_path / "footage"
-    write_video(root / "b.mp4")
-    write_video(root / "sub" / "with space.AVI".replace("AVI", "mp4"))
-    write_frames(root / "frames_10", ".png")
-    write_frames(root / "frames_9", ".jpg")
-    write_frames(root / "sub", ".jpg", num_frames=1)  # a thumbnail beside a video
-    (root / "notes.txt").write_text("no video")
-    (root / ".hidden").mkdir()
-    write_video(root / ".hidden" / "c.mp4")
-    out = tmp_path / "out"
-    with pytest.raises(PreparationError, match="white space"):
-        videos.main([str(root), "--output_dir", str(out)])
-    videos.main([str(root), "--output_dir", str(out), "--link_dir", str(tmp_path / "links"),
-                 "--num_workers", "0"])  # fmt: skip
-    rows = read_annotations(out / "info_clean.csv", task="pretrain")
-    assert list(rows.paths) == [
-        f"{root}/b.mp4",
-        f"{root}/frames_9",
-        f"{root}/frames_10",
-        f"{tmp_path}/links/footage__sub__with_space.mp4",
-    ]
-    assert "1 pictures beside videos left out" in caplog.text
-
-
-def test_videos_without_any_video(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such file or folder"):
-        videos.main([str(tmp_path / "nowhere"), "--output_dir", str(tmp_path)])
-    (tmp_path / "a").mkdir()
-    with pytest.raises(PreparationError, match=r"no videos in .*looked for"):
-        videos.main([str(tmp_path / "a"), "--output_dir", str(tmp_path)])
-    (tmp_path / "a" / "x.mp4").write_bytes(b"junk")
-    with pytest.raises(PreparationError, match="none of the 1 videos can be read"):
-        videos.main([str(tmp_path / "a"), "--output_dir", str(tmp_path), "--num_workers", "0"])
-    assert "x.mp4" in (tmp_path / "broken.csv").read_text()
-
-
-def test_videos_on_real_footage(real_videos, tmp_path):
-    videos.main([str(real_videos), "--output_dir", str(tmp_path), "--num_workers", "2"])
-    used = {Path(row.split()[0]).name for row in rows_of(tmp_path / "info_clean.csv")}
-    assert "broken_unopenable.mp4" not in used
-    assert {"broken_truncated.mkv", "talker_bbaf2n.mpg", "frames_woman_png"} <= used
-    with (tmp_path / "truncated.csv").open(newline="") as file:
-        damaged = {Path(row["path"]).name: row for row in csv.DictReader(file)}
-    assert damaged["broken_truncated.mkv"]["num_frames"] == "40"
-    with (tmp_path / "broken.csv").open(newline="") as file:
-        assert [Path(r["path"]).name for r in csv.DictReader(file)] == ["broken_unopenable.mp4"]
-
-
-# ---------------------------------------------------------------- validation part, command line
-
-
 def test_carving_by_subject_comes_close_to_the_share():
     rng = np.random.default_rng(0)
     subjects = [f"s{n}" for n in rng.integers(0, 40, 600)]
@@ -485,18 +271,3 @@ def test_command_line_tells_errors_without_traceback(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: no set_N.csv in ")
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
-def test_a_killed_probe_goes_on(tmp_path):
-    root = tmp_path / "v"
-    for index in range(60):
-        write_video(root / f"{index}.mp4", num_frames=100)
-    command = [sys.executable, "-m", "preprocess.videos", str(root)]
-    command += ["--output_dir", str(tmp_path / "out"), "--num_workers", "1"]
-    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
-    time.sleep(2)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    subprocess.run(command, cwd=ROOT, check=True)
-    assert len(rows_of(tmp_path / "out" / "info_clean.csv")) == 60

@@ -1,0 +1,45 @@
+"""Preparation commands of labelled data sets: running them, and reading what they wrote."""
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from preprocess.common import PreparationError
+
+OTHER = "--allow_other_counts"
+
+
+def run(command, root: Path, out: Path, *more: str) -> None:
+    command.main(["--dataset_dir", str(root), "--output_dir", str(out), *map(str, more)])
+
+
+def message(command, root: Path, out: Path, *more: str) -> str:
+    with pytest.raises(PreparationError) as caught:
+        run(command, root, out, *more)
+    return str(caught.value)
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def rows(path: Path) -> list[list[str]]:
+    return [line.split(" ") for line in lines_of(path)]
+
+
+def subjects_of(path: Path, subject) -> set[str]:
+    return {subject(Path(row[0])) for row in rows(path)}
+
+
+def table(path: Path) -> list[dict]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_frames(folder: Path, suffix: str = ".jpg", num_frames: int = 2) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(num_frames):
+        cv2.imwrite(str(folder / f"{index + 1:05d}{suffix}"), np.full((8, 8, 3), 90, np.uint8))
