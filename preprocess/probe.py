@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from datasets.annotations import write_annotations
+from datasets.frame_index import INDEX_FILE, KnownFrames, write_index
 from datasets.readers import UnreadableVideoError, open_video
 from preprocess.common import SHOWN_PROBLEMS, PreparationError, Progress
 
@@ -157,7 +158,7 @@ def _size(path: str) -> int:
 
 
 def write_results(output_dir: Path, probes: Sequence[Probe]) -> None:
-    """Write `info_clean.csv`, `broken.csv` and `truncated.csv`, and say what is in them.
+    """Write `info_clean.csv`, `broken.csv`, `truncated.csv` and, of files, `frame_index.npy`.
 
     Args:
         output_dir: where to; made if absent.
@@ -179,6 +180,13 @@ def write_results(output_dir: Path, probes: Sequence[Probe]) -> None:
     if not usable:
         raise PreparationError(f"none of the {len(probes)} videos can be read")
     write_clean(output_dir, [probe.path for probe in usable])
+    counted = [
+        (probe.path, KnownFrames(probe.size_bytes, probe.num_frames, probe.note or None))
+        for probe in usable
+        if probe.size_bytes  # frame folders have none, and need no counting
+    ]
+    if counted:
+        write_index(output_dir / INDEX_FILE, counted)
     logger.info(
         "%d usable videos, %d of them damaged (truncated.csv); %d broken (broken.csv)",
         len(usable), len(truncated), len(broken),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from datasets.annotations import read_annotations
+from datasets.frame_index import FrameIndex, KnownFrames
 from preprocess import probe, videos, voxceleb2
 from preprocess.common import PreparationError
 from tests.preparation import lines_of, table, write_frames
@@ -49,6 +50,10 @@ def test_voxceleb2_lists_good_and_broken_clips(vox_tree, tmp_path, num_workers):
         f"{clips}/id1/a/00010.mp4 0",
         f"{clips}/id2/b/00001.mp4 0",
     ]
+    index = FrameIndex.beside(tmp_path / "info_clean.csv")
+    size = (clips / "id1/a/00002.mp4").stat().st_size
+    assert len(index) == 3
+    assert index.get(f"{clips}/id1/a/00002.mp4") == KnownFrames(size, 8)
     broken = table(tmp_path / "broken.csv")
     assert [row["path"] for row in broken] == [f"{clips}/id2/b/00003.mp4"]
     assert broken[0]["reason"]
