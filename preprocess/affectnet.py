@@ -1,4 +1,4 @@
-"""AffectNet: images with .npy annotations -> `{expression,valence_arousal,both}/{train,test}.csv`.
+"""AffectNet: images with .npy annotations -> `{expression,valence_arousal,both}/*.csv`.
 
 Layout below `--dataset_dir` (facts of the release with manual labels):
     train_set/images/N.jpg     train_set/annotations/N_exp.npy N_val.npy N_aro.npy (N_lnd.npy)
@@ -23,15 +23,14 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.catalog import DatasetSpec, get_spec
-from datasets.classes import LabelNames
+from datasets.catalog import get_spec
+from preprocess.affect_targets import DIMENSIONS, affect_targets
 from preprocess.common import PreparationError, Progress, run_command
 from preprocess.images import count_parts, image_parser, prepare_parts, published_parts
 from preprocess.labelled import Clip, Found, clip_name, find_images
 
 SPEC = get_spec("AffectNet")
 SETS = {"train": "train_set", "test": "val_set"}
-DIMENSIONS = ("valence", "arousal")
 SUFFIXES = {"expression": "_exp.npy", "valence": "_val.npy", "arousal": "_aro.npy"}
 NOT_AN_EXPRESSION = (8, 9, 10)
 VALIDATION_SIZES = (3_999, 4_000)
@@ -137,46 +136,28 @@ def write_targets(
     annotations: dict[str, list[Annotation]], found: Found, flags: argparse.Namespace
 ) -> None:
     """Check and write the targets."""
-    chosen = {
-        part: [a for a in some if a.expression < flags.num_classes]
-        for part, some in annotations.items()
-    }
-    expression = {
-        part: [Clip(path=a.image, label=str(a.expression)) for a in some]
-        for part, some in chosen.items()
-    }
-    names = LabelNames(
-        task="classification",
-        class_names=SPEC.class_names[: flags.num_classes],
-        data_set=SPEC.name,
-    )
-    counts = published(flags.num_classes, count_parts(expression, SPEC))
-    own = copy.copy(flags)
-    own.output_dir = flags.output_dir / "expression"
-    prepare_parts(SPEC, found, expression, own, published=counts, names=names)
-    values = {
-        part: [Clip(path=a.image, label=f"{a.valence:.6g} {a.arousal:.6g}") for a in some]
-        for part, some in annotations.items()
-    }
-    own.output_dir = flags.output_dir / "valence_arousal"
-    names = LabelNames(task="regression", class_names=DIMENSIONS, data_set=SPEC.name)
-    spec = DatasetSpec(name=SPEC.name, task="regression", class_names=DIMENSIONS)
-    prepare_parts(spec, Found(), values, own, published={}, names=names)
-    both = {
-        part: [
-            Clip(path=a.image, label=f"{a.expression} {a.valence:.6g} {a.arousal:.6g}")
-            for a in some
-        ]
-        for part, some in chosen.items()
-    }
-    own.output_dir = flags.output_dir / "both"
-    names = LabelNames(
-        task="class_and_values",
-        class_names=("expression", *DIMENSIONS),
-        heads={"expression": SPEC.class_names[: flags.num_classes]},
-        data_set=SPEC.name,
-    )
-    prepare_parts(spec, Found(), both, own, published={}, names=names)
+    targets = affect_targets(SPEC.class_names[: flags.num_classes], SPEC.name)
+    for target, (names, line) in targets.items():
+        parts = {
+            part: [
+                Clip(
+                    path=a.image,
+                    label=line.format(
+                        expression=a.expression, affect=f"{a.valence:.6g} {a.arousal:.6g}"
+                    ),
+                )
+                for a in some
+                if a.expression < flags.num_classes or target == "valence_arousal"
+            ]
+            for part, some in annotations.items()
+        }
+        own = copy.copy(flags)
+        own.output_dir = flags.output_dir / target
+        counts = {}
+        if target == "expression":
+            counts = published(flags.num_classes, count_parts(parts, SPEC))
+        prepare_parts(SPEC, found, parts, own, published=counts, names=names)
+        found = Found()  # what is missing has been said
 
 
 def build_parser() -> argparse.ArgumentParser:

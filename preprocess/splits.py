@@ -55,8 +55,12 @@ def add_split_flags(parser: argparse.ArgumentParser, *, validation: bool = True)
         help="leave videos without frames out, named, instead of stopping",
     )
     add_link_flag(parser)
-    if not validation:
-        return
+    if validation:
+        add_validation_flags(parser)
+
+
+def add_validation_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of the validation part, for data sets without an official one."""
     parser.add_argument(
         "--val_fraction",
         type=float,

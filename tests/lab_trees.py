@@ -151,3 +151,35 @@ def write_rafdb(root: Path, counts=(14, 7)) -> None:
             lines.append(f"{part}_{n:05d}.jpg {n % 7 + 1}")
             write_image(root / "Image" / "aligned" / f"{part}_{n:05d}_aligned.jpg")
     touch(root / "EmoLabel" / "list_patition_label.txt", ("\n".join(lines) + "\n").encode())
+
+
+def write_drawn(root: Path) -> None:
+    """As preprocess.synthetic: 4 people, 2 clips of 10 frames each, 2 folds.
+
+    Clip n shows person n % 4 in class n % 2 and is tested in fold 1 + n % 2; its valence is n / 10
+    from the fifth frame on, its arousal minus half of that.
+    """
+    touch(root / "synthetic.json", b"{}")
+    labels = root / "dfew/annotation"
+    labels.mkdir(parents=True)
+    lists = root / "dfew/EmoLabel_DataSplit"
+    subjects, rng = ["video_name,subject"], np.random.default_rng(0)
+    for number in range(1, 9):
+        name = f"{number:05d}"
+        folder = root / "dfew/Clip/jpg_256" / name
+        folder.mkdir(parents=True)
+        for frame in range(1, 11):
+            image = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+            cv2.imwrite(str(folder / f"{frame:05d}.jpg"), image)
+        valence = np.full(10, 0.1 * number)
+        valence[:4] = 0  # weak
+        np.savez(labels / f"{name}.npz", valence=valence, arousal=-valence / 2)
+        subjects.append(f"{name},p{number % 4}")
+    (labels / "subjects.csv").write_text("\n".join(subjects) + "\n")
+    for part in ("train", "test"):
+        (lists / f"{part}(single-labeled)").mkdir(parents=True)
+        for fold in (1, 2):
+            inside = [n for n in range(1, 9) if (n % 2 == fold - 1) == (part == "test")]
+            text = "".join(f"{n},{1 + n % 2}\n" for n in inside)
+            path = lists / f"{part}(single-labeled)" / f"set_{fold}.csv"
+            path.write_text("video_name,label\n" + text)

@@ -1,19 +1,17 @@
-"""Pre-training recipes side by side: cells, tables, kept probes; frames of the drawn faces."""
+"""Pre-training recipes side by side: cells, tables, kept probes."""
 
 import csv
 import json
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
 import models
-from datasets.classes import read_classes
 from engine import probe_table
 from engine.probe_table import Cell, find_recipes, format_table, scores_of
 from preprocess import synthetic_images
-from preprocess.common import PreparationError
+from tests.lab_trees import write_drawn
 
 SIZES = {"img_size": 16, "num_frames": 2, "depth": 1, "embed_dim": 16, "num_heads": 2}
 
@@ -63,74 +61,10 @@ def test_recipes_are_found_and_ordered(tmp_path):
         find_recipes(tmp_path, ["a", "c"])
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    """Stands for a folder of preprocess.synthetic: 4 people, 2 clips each, 2 folds."""
-    root = tmp_path_factory.mktemp("drawn")
-    (root / "synthetic.json").write_text("{}")
-    labels = root / "dfew/annotation"
-    labels.mkdir(parents=True)
-    lists = root / "dfew/EmoLabel_DataSplit"
-    subjects, rng = ["video_name,subject"], np.random.default_rng(0)
-    for number in range(1, 9):
-        name = f"{number:05d}"
-        folder = root / "dfew/Clip/jpg_256" / name
-        folder.mkdir(parents=True)
-        for frame in range(1, 11):
-            image = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
-            cv2.imwrite(str(folder / f"{frame:05d}.jpg"), image)
-        valence = np.full(10, 0.1 * number)
-        valence[:4] = 0  # weak
-        np.savez(labels / f"{name}.npz", valence=valence, arousal=-valence / 2)
-        subjects.append(f"{name},p{number % 4}")
-    (labels / "subjects.csv").write_text("\n".join(subjects) + "\n")
-    for part in ("train", "test"):
-        (lists / f"{part}(single-labeled)").mkdir(parents=True)
-        for fold in (1, 2):
-            inside = [n for n in range(1, 9) if (n % 2 == fold - 1) == (part == "test")]
-            text = "".join(f"{n},{1 + n % 2}\n" for n in inside)
-            path = lists / f"{part}(single-labeled)" / f"set_{fold}.csv"
-            path.write_text("video_name,label\n" + text)
-    return root
-
-
-def lines(path) -> list[list[str]]:
-    return [line.split(" ") for line in path.read_text().splitlines()]
-
-
-def test_frames_of_drawn_faces(drawn, tmp_path):
-    flags = ["--dataset_dir", str(drawn), "--output_dir", str(tmp_path), "--frames_per_clip", "3"]
-    synthetic_images.main(flags)
-    test = lines(tmp_path / "expression/split01/test.csv")
-    assert [row[1] for row in test] == ["0"] * 12  # clips 2, 4, 6, 8, three frames each
-    assert [row[0][-9:-4] for row in test[:3]] == ["00005", "00007", "00010"]  # the strong ones
-    values = lines(tmp_path / "valence_arousal/split02/test.csv")
-    assert values[3][1:] == ["0.300000", "-0.150000"]
-    assert read_classes(tmp_path / "valence_arousal/split02").class_names == ("valence", "arousal")
-    train, test = (lines(tmp_path / f"identity/{part}.csv") for part in ("train", "test"))
-    clips = [{row[0].split("/")[-2] for row in rows} for rows in (train, test)]
-    assert clips == [{"00001", "00002", "00003", "00004"}, {"00005", "00006", "00007", "00008"}]
-    assert read_classes(tmp_path / "identity").class_names == ("p0", "p1", "p2", "p3")
-    assert {row[1] for row in train} == {row[1] for row in test} == set("0123")
-
-
-def test_strong_frames_are_spread():
-    values = np.zeros((20, 2))
-    values[5:15, 0] = -0.9
-    assert synthetic_images.strong_frames(values, 3).tolist() == [5, 9, 14]
-    assert synthetic_images.strong_frames(values[:7], 4).tolist() == [5, 6]
-
-
-def test_what_is_missing_is_named(drawn, tmp_path):
-    out = ["--output_dir", str(tmp_path / "out")]
-    with pytest.raises(PreparationError, match="is not a folder of .*preprocess.synthetic"):
-        synthetic_images.main(["--dataset_dir", str(tmp_path), *out])
-    frame = drawn / "dfew/Clip/jpg_256/00003/00004.jpg"
-    content = frame.read_bytes()
-    frame.unlink()
-    with pytest.raises(PreparationError, match="00003: 9 frames, 10 in"):
-        synthetic_images.main(["--dataset_dir", str(drawn), *out])
-    frame.write_bytes(content)
+@pytest.fixture
+def drawn(tmp_path):
+    write_drawn(tmp_path / "drawn")
+    return tmp_path / "drawn"
 
 
 def test_probes_are_kept_and_made_again_for_new_weights(drawn, tmp_path, capsys):

@@ -1,0 +1,114 @@
+"""What preprocess.synthetic has written, read again: labelled clips, annotations and folds."""
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from datasets.readers import IMAGE_SUFFIXES, natural_key
+from preprocess.affect_targets import DIMENSIONS
+from preprocess.common import PreparationError, Problems, add_link_flag, read_table
+from preprocess.folds import read_subjects
+from preprocess.splits import add_validation_flags
+
+FRAMES, LABELS = "dfew/Clip/jpg_256", "dfew/annotation"
+LISTS = "dfew/EmoLabel_DataSplit/{part}(single-labeled)/set_{fold}.csv"
+
+
+class DrawnClip(NamedTuple):
+    """A labelled clip.
+
+    Attributes:
+        folder: of its frames.
+        frames: T images in order.
+        annotation: the npz file.
+        values: (T, 2) valence and arousal.
+        subject: who is drawn.
+    """
+
+    folder: Path
+    frames: list[Path]
+    annotation: Path
+    values: np.ndarray
+    subject: str
+
+
+def lists_parser(command: str, description: str, *, folder: str) -> argparse.ArgumentParser:
+    """Parser of a command that lists the drawn faces; `parse_lists` completes its flags.
+
+    Args:
+        command: name below preprocess.
+        description: first line of the module's documentation.
+        folder: of the CSVs, below `--dataset_dir` unless `--output_dir` is given.
+    """
+    parser = argparse.ArgumentParser(f"preprocess.{command}", description=description)
+    parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--output_dir", type=Path, metavar="DIR", help=f"default: {folder} in --dataset_dir"
+    )
+    add_link_flag(parser)
+    add_validation_flags(parser)
+    return parser
+
+
+def read_folds(dataset_dir: Path) -> dict[int, dict[str, list[tuple[str, int]]]]:
+    """Name and class, from 0, of the clips of both parts ("train", "test") of every fold.
+
+    Raises:
+        PreparationError: the folder is not one of preprocess.synthetic.
+    """
+    pattern = LISTS.format(part="train", fold="[0-9]*")
+    numbers = sorted(int(path.stem.removeprefix("set_")) for path in dataset_dir.glob(pattern))
+    if not numbers or not (dataset_dir / "synthetic.json").is_file():
+        raise PreparationError(
+            f"{dataset_dir} is not a folder of `python -m preprocess.synthetic --output_dir ...`"
+        )
+    return {
+        fold: {
+            part: [
+                (f"{int(row['video_name']):05d}", int(row["label"]) - 1)
+                for _, row in read_table(
+                    dataset_dir / LISTS.format(part=part, fold=fold), ("video_name", "label")
+                )
+            ]
+            for part in ("train", "test")
+        }
+        for fold in numbers
+    }
+
+
+def read_clips(dataset_dir: Path, report: Path) -> dict[str, DrawnClip]:
+    """All labelled clips by name.
+
+    Args:
+        dataset_dir: of preprocess.synthetic.
+        report: gets the problems.
+
+    Raises:
+        PreparationError: frames or annotations are missing, or do not belong together.
+    """
+    subjects = read_subjects(None, dataset_dir / LABELS / "subjects.csv")
+    clips, problems = {}, Problems()
+    for name, subject in subjects.items():
+        folder, annotation = dataset_dir / FRAMES / name, dataset_dir / LABELS / f"{name}.npz"
+        if not folder.is_dir() or not annotation.is_file():
+            problems.add(
+                f"{name}: {folder} or {annotation} is missing; draw the data set to its end"
+            )
+            continue
+        with np.load(annotation, allow_pickle=False) as content:
+            values = np.stack([content[dimension] for dimension in DIMENSIONS], axis=1)
+        frames = [path for path in folder.iterdir() if path.suffix in IMAGE_SUFFIXES]
+        frames.sort(key=lambda path: natural_key(path.name))
+        if len(frames) != len(values):
+            problems.add(f"{folder}: {len(frames)} frames, {len(values)} in {annotation}")
+            continue
+        clips[name] = DrawnClip(folder, frames, annotation, values, subject)
+    problems.raise_if_any(str(dataset_dir), report=report)
+    return clips
+
+
+def text_of(values: np.ndarray) -> str:
+    """Valence and arousal (2,) as in a CSV."""
+    return " ".join(f"{value:.6f}" for value in values)
