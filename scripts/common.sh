@@ -14,6 +14,8 @@ fi
 EXIT_INTERRUPTED=75 # a run that was told to stop has saved; the same command goes on
 NUM_SIGNALS=0
 
+step() { printf '\n== %s\n' "$*"; }
+
 fail() {
   printf 'error: %s\n' "$*" >&2
   exit 1

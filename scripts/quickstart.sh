@@ -62,8 +62,6 @@ data=${output_dir:+$output_dir/data} runs=${output_dir:+$output_dir/runs}
 data=${data:-saved/data/quickstart} runs=${runs:-saved/model/quickstart}
 started=$SECONDS
 
-step() { printf '\n== %s\n' "$*"; }
-
 # Small clips, so that minutes suffice: 8 frames of 64 px in patches of 16, without their own light
 # and contrast. Faces are drawn at half of VoxCeleb2's 224 px, hence half of its window.
 clip=(--patch_size 16 --num_frames 8 --sampling_rate 4 --standardise_clip)

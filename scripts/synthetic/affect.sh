@@ -24,8 +24,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 GPUS=${GPUS:-1}
 started=$SECONDS
 
-step() { printf '\n== %s\n' "$*"; }
-
 # train RUN_DIR LABELS FLAGS...: a tiny SVFAP on fold 1; LABELS are those of "videos" or "frames".
 # A patch is a whole frame, and crops hardly differ: with small patches or usual crops so short a
 # training from scratch stays at the mean.

@@ -35,6 +35,7 @@ OUTPUT_DIR=${OUTPUT_DIR:-saved/model/synthetic/compare}
 KEEP_CHECKPOINTS=${KEEP_CHECKPOINTS:-0} # 1: also those of fine-tuned models
 
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
+source scripts/synthetic/jobs.sh
 GPUS=${GPUS:-1}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 started=$SECONDS
@@ -43,7 +44,11 @@ SCRATCH=svfap_from_scratch
 FEW=${FEW_PERCENT}_percent_of_labels ALL=100_percent_of_labels
 people=$DATA_DIR/synthetic/dfew/annotation/subjects.csv
 
-step() { printf '\n== %s\n' "$*"; }
+# train RUN_DIR run_*.py FLAGS...
+train() {
+  logged "$1" launch "${@:2}" --save_ckpt_freq 1000 --num_workers "$NUM_WORKERS" --no_report \
+    --log_dir "$1" --output_dir "$1"
+}
 
 # Flags that decide what a clip costs. MAE-DFER's masks follow from its regions, these from the clip.
 pretrain_flags() {
@@ -59,7 +64,7 @@ pretrain() {
   local run=$OUTPUT_DIR/pretrain/$1/seed$2
   if [[ -f $run/checkpoint-$(($3 - 1)).pth ]]; then return; fi
   # shellcheck disable=SC2046,SC2086
-  logged "$run" run_pretrain.py $(pretrain_flags "$1") $PRETRAIN_FLAGS \
+  train "$run" run_pretrain.py $(pretrain_flags "$1") $PRETRAIN_FLAGS \
     --data_path "$DATA_DIR/voxceleb2/info_clean.csv" --face_window $FACE_WINDOW \
     --num_samples "$NUM_SAMPLES" --epochs "$3" --visualize 0 --seed "$2"
 }
@@ -76,66 +81,12 @@ finetune() {
     start=(--finetune "$OUTPUT_DIR/pretrain/$2/seed$(($4 % NUM_PRETRAINED))/checkpoint-$(($5 - 1)).pth")
   fi
   # shellcheck disable=SC2086
-  logged "$run" run_finetune.py --model "$2_tiny_patch8_64" $CLIP_FLAGS $FINETUNE_FLAGS \
+  train "$run" run_finetune.py --model "$2_tiny_patch8_64" $CLIP_FLAGS $FINETUNE_FLAGS \
     --data_set synthetic --nb_classes 7 --data_path "$DATA_DIR/dfew/org/split01" \
     --subjects "$people" --label_fraction "$share" --epochs "$epochs" \
     --warmup_epochs $((epochs / 10)) --test_num_segment 2 --test_num_crop 2 \
     --disable_eval_during_finetuning --seed "$4" ${start[@]+"${start[@]}"} || return
   if ((!KEEP_CHECKPOINTS)); then rm -f "$run"/checkpoint-*.pth; fi
-}
-
-# logged RUN_DIR COMMAND...: its output goes to RUN_DIR/output.log
-logged() {
-  mkdir -p "$1"
-  echo "$(date +%H:%M:%S) $1"
-  launch "${@:2}" --save_ckpt_freq 1000 --num_workers "$NUM_WORKERS" --no_report \
-    --log_dir "$1" --output_dir "$1" >>"$1/output.log" 2>&1 || {
-    local status=$?
-    if ((status != EXIT_INTERRUPTED)); then
-      echo "error: $1 failed with status $status; the end of $1/output.log:" >&2
-      tail -n 5 "$1/output.log" >&2
-    fi
-    return "$status"
-  }
-}
-
-# run_jobs JOB...: JOBS of them at a time, each a line of words; stops all when one fails.
-run_jobs() {
-  local claims lanes=() lane status=0 code seen
-  claims=$(mktemp -d)
-  for ((lane = 0; lane < JOBS; lane++)); do
-    work_off "$claims" "$@" &
-    lanes+=($!)
-  done
-  NUM_SIGNALS=0
-  trap 'NUM_SIGNALS=$((NUM_SIGNALS + 1)); touch "$claims/stop"; kill -TERM "${lanes[@]}" 2>/dev/null || true' TERM INT
-  for lane in "${lanes[@]}"; do
-    while true; do
-      seen=$NUM_SIGNALS code=0
-      wait "$lane" || code=$?
-      if ((NUM_SIGNALS == seen)); then break; fi
-    done
-    if ((code && (status == 0 || status == EXIT_INTERRUPTED))); then status=$code; fi
-  done
-  trap - TERM INT
-  rm -rf "$claims"
-  if ((status)); then exit "$status"; fi
-}
-
-# work_off CLAIMS JOB...: one lane; takes the jobs that no other lane has taken.
-work_off() {
-  local number=0 job
-  for job in "${@:2}"; do
-    number=$((number + 1))
-    if [[ -e $1/stop ]]; then return "$EXIT_INTERRUPTED"; fi
-    if ! mkdir "$1/$number" 2>/dev/null; then continue; fi
-    # shellcheck disable=SC2086
-    $job || {
-      local status=$?
-      touch "$1/stop"
-      return "$status"
-    }
-  done
 }
 
 settings() {

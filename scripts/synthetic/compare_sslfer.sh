@@ -22,14 +22,14 @@ NUM_PEOPLE=${NUM_PEOPLE:-80}    # in the labelled clips
 LABELLED_FRAMES=${LABELLED_FRAMES:-24 32}
 JOBS=${JOBS:-2}
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
+source scripts/synthetic/jobs.sh
+GPUS=${GPUS:-1}
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 data=$OUTPUT_DIR/data
 read -r min_frames max_frames <<<"$NUM_FRAMES"
 read -r min_labelled max_labelled <<<"$LABELLED_FRAMES"
 window=(0 14 69 69) # of frames of 96 px: what VoxCeleb2's window is of 224
-
-step() { printf '\n== %s (%d min)\n' "$*" $((SECONDS / 60)); }
 
 step "draw faces"
 interruptible "$PYTHON" -m preprocess.synthetic --output_dir "$data/clips" --size 96 \
@@ -64,8 +64,8 @@ row_flags() {
   esac
 }
 
-# train_one ROW SEED FLAGS...: STEPS steps, whatever an epoch is: with hard negatives a clip gives
-# two pairs, so that an epoch has twice as many steps.
+# train_one ROW SEED: STEPS steps, whatever an epoch is: with hard negatives a clip gives two pairs,
+# so that an epoch has twice as many steps.
 train_one() {
   local flags run=$OUTPUT_DIR/runs/$1/seed$2 steps=$STEPS videos=$BATCH
   if [[ -e $run/finished ]]; then return; fi
@@ -73,26 +73,22 @@ train_one() {
   if [[ $1 == untrained ]]; then flags=(--lr 0 --weight_decay 0) steps=1; fi
   if [[ " ${flags[*]-} " == *" --hard_negatives "* ]]; then videos=$((BATCH / 2)); fi
   local epoch=$(((NUM_CLIPS + videos - 1) / videos))
-  mkdir -p "$run"
-  "$PYTHON" run_pretrain.py --objective contrastive --model "$MODEL" --input_size "$SIZE" \
+  logged "$run" launch run_pretrain.py --objective contrastive --model "$MODEL" --input_size "$SIZE" \
     --data_path "$data/packed/info_clean.csv" --landmarks "$data/clips/voxceleb2/annotation" \
     --face_window "${window[@]}" --batch_size "$BATCH" --lr "$LR" \
     --epochs $(((steps + epoch - 1) / epoch)) --max_steps "$steps" \
     --warmup_epochs 0 --warmup_steps $((steps / 20 + 1)) \
     --seed "$2" --num_workers 0 --no_report --save_ckpt_freq 100000 --print_freq 50 \
-    --output_dir "$run" ${flags[@]+"${flags[@]}"} "${@:3}" >"$run/out.txt" 2>&1 ||
-    fail "$1, seed $2: see $run/out.txt"
+    --output_dir "$run" ${flags[@]+"${flags[@]}"} ${MORE[@]+"${MORE[@]}"} || return
   touch "$run/finished"
 }
 
 step "pre-train: $(wc -w <<<"$ROWS") rows x $(wc -w <<<"$SEEDS") seeds, $STEPS steps each"
+MORE=("$@") runs=()
 for seed in $SEEDS; do
-  for row in $ROWS; do
-    while (($(jobs -rp | wc -l) >= JOBS)); do wait -n; done
-    train_one "$row" "$seed" "$@" &
-  done
+  for row in $ROWS; do runs+=("train_one $row $seed"); done
 done
-for job in $(jobs -p); do wait "$job"; done
+run_jobs "${runs[@]}"
 
 step "probe the frozen encoders"
 read -ra rows <<<"$ROWS"
