@@ -87,8 +87,13 @@ def create_model(flags: argparse.Namespace, **more: object) -> nn.Module:
 
 
 def global_batch(flags: argparse.Namespace, world_size: int) -> int:
-    """Clips per optimizer step, all processes together."""
+    """Videos (or pairs of views) per optimizer step, all processes together."""
     return flags.batch_size * flags.update_freq * world_size
+
+
+def clips_per_video(flags: argparse.Namespace) -> int:
+    """Clips that a batch holds of each of its videos: `--num_samples`, or `--num_sample`."""
+    return getattr(flags, "num_samples", None) or getattr(flags, "num_sample", 1)
 
 
 def peak_rates(flags: argparse.Namespace, batch: int) -> tuple[float, float, float]:

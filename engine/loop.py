@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from datasets import rng
-from engine import checkpoint
+from engine import build, checkpoint
 from engine.checkpoint import Position
 from engine.distributed import Workers
 from engine.errors import StoppedBySignalError
@@ -105,11 +105,6 @@ class Training:
     def global_batch(self) -> int:
         """Videos per optimizer step, all processes together."""
         return self.flags.batch_size * self.flags.update_freq * self.workers.world_size
-
-    @property
-    def clips_per_video(self) -> int:
-        """Clips that a batch holds of each of its videos."""
-        return getattr(self.flags, "num_samples", None) or getattr(self.flags, "num_sample", 1)
 
     def save(self, name: str) -> None:
         """Write a checkpoint on the main process."""
@@ -218,7 +213,7 @@ def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, stop_step:
         f"epoch {position.epoch + 1}/{run.flags.epochs}",
         total=stop_step,
         done=position.step,
-        clips_per_step=run.global_batch * run.clips_per_video,
+        clips_per_step=run.global_batch * build.clips_per_video(run.flags),
         enabled=run.workers.is_main,
     )
     batches = prefetched(run.loader, run.workers.device)

@@ -9,6 +9,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
+from engine import build
+
 logger = logging.getLogger(__name__)
 
 
@@ -89,9 +91,16 @@ def model_rows(
     model: nn.Module, cost: Cost, flags, precision, batch: int, *, views: int = 1
 ) -> dict[str, object]:
     """Lines of the plan that both stages share; the model sees each sample in `views` clips."""
+    per_video = build.clips_per_video(flags)
+    clips = flags.batch_size * per_video * views
+    whole = f"{batch} clips"
+    if views > 1:
+        whole = f"{batch} samples of {views} views"
+    elif per_video > 1:
+        whole = f"{batch} videos of {per_video} clips"
     memory = training_memory_gib(
         cost,
-        batch_size=flags.batch_size * views,
+        batch_size=clips,
         half=precision.dtype is not None,
         averaged=bool(getattr(flags, "model_ema", False)),
     )
@@ -101,7 +110,6 @@ def model_rows(
         f"{flags.sampling_rate}. frame; {model.num_tokens} tokens",
         "forward pass": f"{cost.multiply_adds / 1e9:.2f} G multiply-adds per clip",
         "precision": str(precision),
-        "global batch": f"{batch} clips" if views == 1 else f"{batch} samples of {views} views",
-        "expected memory": f"{memory:.1f} GiB per process for {flags.batch_size * views} clips "
-        "(estimate)",
+        "global batch": whole,
+        "expected memory": f"{memory:.1f} GiB per process for {clips} clips (estimate)",
     }

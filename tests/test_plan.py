@@ -1,0 +1,40 @@
+"""Lines of `--dry_run` that both stages share, with a cost that is easy to multiply."""
+
+from argparse import Namespace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from engine import plan
+from engine.precision import Precision
+
+COST = plan.Cost(parameters=10**6, multiply_adds=10**9, activation_bytes=2**30)
+MODEL = SimpleNamespace(num_frames=16, img_size=160, num_tokens=800)
+
+
+def rows(views=1, half=False, **flags):
+    flags = Namespace(model="some", batch_size=2, sampling_rate=4, **flags)
+    precision = Precision("cpu", torch.bfloat16 if half else None)
+    return plan.model_rows(MODEL, COST, flags, precision, 6, views=views)
+
+
+@pytest.mark.parametrize(
+    ("options", "clips", "batch"),
+    [
+        ({"num_samples": 1}, 2, "6 clips"),
+        ({"num_samples": 4}, 8, "6 videos of 4 clips"),
+        ({"num_sample": 3, "model_ema": False}, 6, "6 videos of 3 clips"),
+        ({"num_samples": 1, "views": 2}, 4, "6 samples of 2 views"),
+    ],
+)
+def test_memory_is_of_all_clips_of_a_batch(options, clips, batch):
+    found = rows(**options)
+    # 1 GiB of activations per clip; 4 copies of a million numbers are 0.015 GiB
+    assert found["expected memory"] == f"{clips}.0 GiB per process for {clips} clips (estimate)"
+    assert found["global batch"] == batch
+
+
+def test_autocast_halves_activations():
+    found = rows(half=True, num_samples=4)
+    assert found["expected memory"] == "4.0 GiB per process for 8 clips (estimate)"
