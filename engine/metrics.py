@@ -145,8 +145,8 @@ def regression_metrics(
             f"targets of shape {targets.shape} and predictions of shape {values.shape}: "
             "both must be (videos, dimensions) with at least one video."
         )
-    _require_finite(targets, "targets")
-    _require_finite(values, "predictions")
+    require_finite(targets, "targets")
+    require_finite(values, "predictions")
     names = _check_names(names, targets.shape[1])
     notes: list[str] = []
     per_dimension = {
@@ -204,8 +204,8 @@ def _check_classification(
         )
     if not len(labels):
         raise ValueError("no videos to evaluate: labels and scores are empty.")
-    _require_finite(labels, "labels")
-    _require_finite(scores, "scores")
+    require_finite(labels, "labels")
+    require_finite(scores, "scores")
     predicted = scores.argmax(axis=1) if scores.ndim == 2 else scores
     if scores.ndim == 2:
         num_classes = scores.shape[1]
@@ -240,7 +240,8 @@ def _as_columns(values: np.ndarray) -> np.ndarray:
     return values[:, None] if values.ndim == 1 else values
 
 
-def _require_finite(values: np.ndarray, what: str) -> None:
+def require_finite(values: np.ndarray, what: str) -> None:
+    """Raise ValueError if there is a NaN or infinity in any row of (n, ...)."""
     finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if not finite.all():
         rows = np.flatnonzero(~finite)

@@ -17,7 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.metrics import classification_metrics, multihead_metrics, regression_metrics
+from engine.metrics import (
+    classification_metrics,
+    multihead_metrics,
+    regression_metrics,
+    require_finite,
+)
 from engine.prediction_rows import (
     PredictionFileError,
     read_header,
@@ -181,8 +186,12 @@ def from_scores(
 
     Returns:
         Predictions, of a regression where the labels have two dimensions and there are no heads.
+
+    Raises:
+        ValueError: a NaN or infinite score, from which no class should be taken.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    require_finite(scores, "scores")
     if heads:
         ends = np.cumsum([len(classes) for classes in heads.values()])
         blocks = np.split(scores, ends[:-1], axis=1)

@@ -117,6 +117,17 @@ def test_videos_count_once():
         Predictions(ids=["a"], labels=np.zeros(2, int), predicted=np.zeros(2, int))
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("labels", "heads"),
+    [([0, 1], None), ([[0.1, 0.2], [0.3, 0.4]], None), ([[0], [1]], {"mood": ("low", "high")})],
+)
+def test_scores_that_are_not_finite_give_no_predictions(labels, heads, bad):
+    scores = np.array([[0.4, 0.6], [bad, 0.5]])
+    with pytest.raises(ValueError, match=r"scores hold NaN or infinity for 1 of 2 .* rows: \[1\]"):
+        from_scores(["a", "b"], labels, scores, heads=heads)
+
+
 def test_metrics_file(tmp_path):
     predictions = from_scores(["a", "b", "c"], [0, 1, 1], np.eye(3)[[0, 1, 0]])
     write_metrics(tmp_path / "m.json", predictions.metrics(), weights="last", split="test")
