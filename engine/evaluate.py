@@ -199,15 +199,17 @@ def write_results(
     if note:
         metrics["notes"] = [*metrics.get("notes", []), note]
     write_predictions(output_dir / "pred.csv", predictions)
+    names = list(score_names(predictions))
     if isinstance(predictions, PredictionsWithValues):
         write_predictions(output_dir / "values.csv", predictions.values)
+        names += score_names(predictions.values)
     if evaluated.features is not None:
         write_features(
             output_dir,
             ids=evaluated.ids,
             labels=evaluated.labels,
             scores=evaluated.scores,
-            names=score_names(predictions),
+            names=names,
             label_names=task.names,
             features=evaluated.features,
             formats=feature_formats,

@@ -5,7 +5,6 @@
 >>> print(predictor.predict("talk.mp4").tracks[0].answers())
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -182,7 +181,8 @@ class Predictor:
         names = class_names or _stated_names(content) or (spec and spec.class_names)
         self.names = _checked_names(names, self.model.config["num_classes"])
         self.kind = _kind(content, flags, spec)
-        self.task = _task(self.kind, flags, self.names, content.get("heads"))
+        heads = content.get("heads")
+        self.task = _task(self.kind, flags, content["class_names"] if heads else self.names, heads)
         self.options = sliding_options(self.model, options, flags, spec)
         self._detector: FaceDetector | None = create_detector() if options.crop else None
         self.model.to(self.device).eval()
@@ -397,4 +397,4 @@ def _task(kind: str, flags: dict, names: Sequence[str], heads: dict | None) -> T
     defaults = finetuning_parser().parse_args([])
     for name, value in flags.items():
         setattr(defaults, name, value)
-    return create_task(kind, argparse.Namespace(**vars(defaults)), list(names), heads)
+    return create_task(kind, defaults, list(names), heads)

@@ -117,7 +117,9 @@ def test_a_class_and_values_by_one_model(videos, tmp_path, capsys):
     assert {"val_uar", "val_ccc", "val_rmse"} <= last_line(tmp_path / "run").keys()
     again = evaluate_again(fold, tmp_path / "run", tmp_path / "again", "--save_feature")
     assert again["rmse"] == pytest.approx(metrics["rmse"], abs=1e-6)
-    assert np.load(tmp_path / "again" / "features.npz")["label"].shape == (5, 3)
+    features = np.load(tmp_path / "again" / "features.npz")
+    assert features["label"].shape == (5, 3) and features["score"].shape == (5, 4)
+    assert features["name"].tolist() == ["right", "down", "valence", "arousal"]
     summarize([str(tmp_path / "run")])
     report = write_report(tmp_path / "run").read_text()
     assert "right" in report and "Confusion matrix" in report
@@ -129,6 +131,7 @@ def test_a_class_and_values_by_one_model(videos, tmp_path, capsys):
     )
     answers = predictor.predict(videos[0]).tracks[0].answers()
     assert list(answers) == list(names.output_names)
+    assert predictor.task.num_outputs == 4 and predictor.task.names == list(names.class_names)
     assert answers["expression_right"] + answers["expression_down"] == pytest.approx(1)
     with pytest.raises(ValueError, match="--mixup: mixing and smoothing"):
         run(fold, tmp_path / "mixed", "--mixup", "0.8")
