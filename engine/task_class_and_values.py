@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from engine.predictions import Predictions, PredictionsWithValues, from_scores
 from engine.task_classification import Classification
-from engine.task_regression import Regression, regression
+from engine.task_regression import MIXING_FLAGS, Regression, regression
 
 
 @dataclass
@@ -101,12 +101,10 @@ def class_and_values(
             f"--head_activation_func {flags.head_activation_func}: would act on the class too; "
             "leave it out"
         )
-    (head, classes), smoothing = next(iter(heads.items())), flags.smoothing
-    without = argparse.Namespace(**vars(flags))
-    without.smoothing = 0.0  # allowed here, for the class
+    [(head, classes)] = heads.items()
     dimensions = [name for name in names if name not in heads]
     return ClassAndValues(
         head=head,
-        classifier=Classification(names=list(classes), smoothing=smoothing),
-        regressor=regression(without, dimensions, None),
+        classifier=Classification(names=list(classes), smoothing=flags.smoothing),
+        regressor=regression(flags, dimensions, None, refused=MIXING_FLAGS),
     )

@@ -12,7 +12,7 @@ from engine.metrics import concordance
 from engine.predictions import Predictions, from_scores
 
 LOSSES = ("mse", "ccc", "mse+ccc")
-MIXING_FLAGS = ("mixup", "cutmix", "cutmix_minmax", "smoothing")
+MIXING_FLAGS = ("mixup", "cutmix", "cutmix_minmax")
 
 
 def ccc_loss(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -90,14 +90,22 @@ def regression(
     heads: Mapping[str, Sequence[str]] | None,
     *,
     frame_level: bool = False,
+    refused: Sequence[str] = (*MIXING_FLAGS, "smoothing"),
 ) -> Regression:
     """The task of `classes.json` with "regression" or, with `frame_level`, "regression_frames".
+
+    Args:
+        flags: of fine-tuning.
+        names: dimensions.
+        heads: unused, as every task is built with them.
+        frame_level: labels are of frames.
+        refused: flags that must not be given, or be off.
 
     Raises:
         ValueError: flags ask for mixing of clips, or the CCC loss gets single clips.
     """
     explicit = getattr(flags, "explicit", ())
-    asked = [f"--{name}" for name in MIXING_FLAGS if name in explicit and getattr(flags, name)]
+    asked = [f"--{name}" for name in refused if name in explicit and getattr(flags, name)]
     if asked:
         raise ValueError(
             f"{', '.join(asked)}: mixing and smoothing are for class labels, this is a regression "
