@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ from engine.predictions import (
 from engine.tasks import Task
 
 logger = logging.getLogger(__name__)
+
+REPORT_SECONDS = 30  # between two lines on how far an evaluation is
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,33 @@ def evaluate(
     """
     model.eval()
     sums: dict[int, list] = {}
+    recorder = StageRecorder(model)
+    for batch in watched(loader, workers, title):
+        clip = batch["clip"].to(workers.device, non_blocking=True)
+        with precision.autocast(), recorder if with_features else nullcontext():
+            pixels = transforms.normalize(transforms.to_float(clip))
+            features = model.forward_features(pixels)
+            scores = task.scores(model.head_activation(model.head(features)))
+        kept = recorder.take(features) if with_features else None
+        _add_views(sums, batch, scores.cpu().double().numpy(), kept)
+    return _pool(sums, annotations, workers, recorder if with_features else None)
+
+
+def watched(loader: torch.utils.data.DataLoader, workers: Workers, title: str) -> Iterator[dict]:
+    """The batches of an evaluation; shows how far it is and says what is wrong with videos.
+
+    Args:
+        loader: batches of this process's videos.
+        workers: processes and device.
+        title: what the progress shows.
+
+    Yields:
+        The batches, also those with unreadable videos.
+
+    Raises:
+        UnreadableInEvaluationError: at the end, on every process; lists every video that could not
+            be read.
+    """
     unreadable: list[tuple[str, str]] = []
     progress = Progress(
         title,
@@ -90,35 +119,21 @@ def evaluate(
         clips_per_step=(loader.batch_size or 1) * workers.world_size,
         enabled=workers.is_main,
     )
-    recorder = StageRecorder(model)
     last_report = begun = time.monotonic()
     for batch in loader:
         progress.step(time.monotonic() - begun)
-        note_problems(batch["notes"], unreadable)
-        clip = batch["clip"].to(workers.device, non_blocking=True)
-        with precision.autocast(), recorder if with_features else nullcontext():
-            pixels = transforms.normalize(transforms.to_float(clip))
-            features = model.forward_features(pixels)
-            scores = task.scores(model.head_activation(model.head(features)))
-        kept = [scores.cpu().double().numpy()]
-        kept.append(recorder.take(features) if with_features else None)
-        _add_views(sums, batch, *kept)
+        for note in batch["notes"]:
+            if note.status == "unreadable":
+                unreadable.append((note.path, note.reason))
+            else:
+                logger.warning("%s video %s: %s", note.status, note.path, note.reason)
+        yield batch
         begun = time.monotonic()
-        if begun - last_report > 30 or progress.bar:
+        if begun - last_report > REPORT_SECONDS or progress.bar:
             progress.report(workers.device)
             last_report = begun
     progress.close()
-    raise_unreadable(unreadable, workers)
-    return _pool(sums, annotations, workers, recorder if with_features else None)
-
-
-def note_problems(notes: list, unreadable: list[tuple[str, str]]) -> None:
-    """Collect unreadable videos; say what else is wrong with the videos of a batch."""
-    for note in notes:
-        if note.status == "unreadable":
-            unreadable.append((note.path, note.reason))
-        else:
-            logger.warning("%s video %s: %s", note.status, note.path, note.reason)
+    _refuse_unreadable(unreadable, workers)
 
 
 def _add_views(sums: dict, batch: dict, scores: np.ndarray, features: np.ndarray | None) -> None:
@@ -132,7 +147,7 @@ def _add_views(sums: dict, batch: dict, scores: np.ndarray, features: np.ndarray
             total[2] = total[2] + weight * features[row]
 
 
-def raise_unreadable(unreadable: list[tuple[str, str]], workers: Workers) -> None:
+def _refuse_unreadable(unreadable: list[tuple[str, str]], workers: Workers) -> None:
     """Raise UnreadableInEvaluationError on every process if any had unreadable videos."""
     bad = sorted({item for part in workers.gather(unreadable) for item in part})
     if bad:
@@ -143,21 +158,26 @@ def raise_unreadable(unreadable: list[tuple[str, str]], workers: Workers) -> Non
         )
 
 
-def _pool(
-    sums: dict, annotations: Annotations, workers: Workers, recorder: StageRecorder | None
-) -> Evaluated:
-    """Put all processes' videos into the order of the annotation file."""
-    num_videos = len(annotations)
-    pooled: dict[int, list] = {}
-    for part in workers.gather(sums):
+def gathered(own: dict[int, object], num_videos: int, workers: Workers) -> list:
+    """What every process found out about its videos, in the order of the annotation file."""
+    pooled: dict[int, object] = {}
+    for part in workers.gather(own):
         twice = pooled.keys() & part.keys()
         assert not twice, f"videos evaluated by two processes: {sorted(twice)[:5]}"
         pooled |= part
     assert sorted(pooled) == list(range(num_videos)), "a video was not evaluated exactly once"
-    scores = np.stack([pooled[i][0] / pooled[i][1] for i in range(num_videos)])
+    return [pooled[index] for index in range(num_videos)]
+
+
+def _pool(
+    sums: dict, annotations: Annotations, workers: Workers, recorder: StageRecorder | None
+) -> Evaluated:
+    """Weighted means of all videos' views."""
+    pooled = gathered(sums, len(annotations), workers)
+    scores = np.stack([total / weight for total, weight, _ in pooled])
     features = None
     if recorder:
-        features = np.stack([pooled[i][2] / pooled[i][1] for i in range(num_videos)])
+        features = np.stack([total / weight for _, weight, total in pooled])
         # A process without videos has seen no features and does not know their widths.
         recorder.widths = next(filter(None, workers.gather(recorder.widths)))
         features = recorder.split(features)

@@ -1,8 +1,5 @@
 """Evaluation of every frame: windows slide over whole videos, metrics pool all frames."""
 
-import time
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import nn
@@ -10,22 +7,9 @@ from torch import nn
 from datasets import transforms
 from datasets.annotations import Annotations
 from engine.distributed import Workers
-from engine.evaluate import Evaluated, note_problems, raise_unreadable
-from engine.log import Progress
+from engine.evaluate import Evaluated, gathered, watched
 from engine.precision import Precision
 from engine.tasks import Task
-
-
-@dataclass
-class _Track:
-    """Sums of a video's predictions at the frames that windows have shown."""
-
-    sums: np.ndarray  # (T, L)
-    counts: np.ndarray  # (T,)
-
-    def values(self) -> np.ndarray:
-        """(T, L): the mean where a frame was shown, linear in between, constant outside."""
-        return interpolate_shown(self.sums, self.counts)
 
 
 def interpolate_shown(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -74,58 +58,38 @@ def evaluate_frames(
         UnreadableInEvaluationError: lists every video that could not be read.
     """
     model.eval()
-    tracks: dict[int, _Track] = {}
-    unreadable: list[tuple[str, str]] = []
-    progress = Progress(
-        title,
-        total=len(loader),
-        done=0,
-        clips_per_step=(loader.batch_size or 1) * workers.world_size,
-        enabled=workers.is_main,
-    )
-    begun = time.monotonic()
-    for batch in loader:
-        progress.step(time.monotonic() - begun)
-        note_problems(batch["notes"], unreadable)
-        if len(batch["clip"]):
-            clip = batch["clip"].to(workers.device, non_blocking=True)
-            with precision.autocast():
-                pixels = transforms.normalize(transforms.to_float(clip))
-                scores = task.scores(model(pixels, per_frame=True))
-            _add_windows(tracks, batch, scores.cpu().double().numpy())
-        begun = time.monotonic()
-        if progress.bar:
-            progress.report(workers.device)
-    progress.close()
-    raise_unreadable(unreadable, workers)
+    tracks: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # sums (T, L) and counts (T,)
+    for batch in watched(loader, workers, title):
+        if not len(batch["clip"]):
+            continue
+        clip = batch["clip"].to(workers.device, non_blocking=True)
+        with precision.autocast():
+            pixels = transforms.normalize(transforms.to_float(clip))
+            scores = task.scores(model(pixels, per_frame=True))
+        _add_windows(tracks, batch, scores.cpu().double().numpy())
     return _pool(tracks, annotations, workers)
 
 
-def _add_windows(tracks: dict[int, _Track], batch: dict, scores: np.ndarray) -> None:
+def _add_windows(tracks: dict, batch: dict, scores: np.ndarray) -> None:
     """Add each window's scores (v, T, L) to its video's frames."""
     frames, counts = batch["frames"].numpy(), batch["num_frames"].tolist()
     for row, (index, length) in enumerate(zip(batch["index"].tolist(), counts, strict=True)):
         if index not in tracks:
-            tracks[index] = _Track(np.zeros((length, scores.shape[2])), np.zeros(length))
-        np.add.at(tracks[index].sums, frames[row], scores[row])
-        np.add.at(tracks[index].counts, frames[row], 1)
+            tracks[index] = np.zeros((length, scores.shape[2])), np.zeros(length)
+        sums, shown = tracks[index]
+        np.add.at(sums, frames[row], scores[row])
+        np.add.at(shown, frames[row], 1)
 
 
-def _pool(tracks: dict[int, _Track], annotations: Annotations, workers: Workers) -> Evaluated:
-    """Put all processes' videos into the order of the annotation file."""
-    values: dict[int, np.ndarray] = {}
-    own = {index: track.values() for index, track in tracks.items()}
-    for part in workers.gather(own):
-        assert not values.keys() & part.keys(), "a video was evaluated by two processes"
-        values |= part
-    order = range(len(annotations))
-    assert sorted(values) == list(order), "a video was not evaluated exactly once"
-    lengths = [len(values[index]) for index in order]
-    ids = list(annotations.ids)
+def _pool(tracks: dict, annotations: Annotations, workers: Workers) -> Evaluated:
+    """Predictions of all videos' frames."""
+    own = {index: interpolate_shown(*track) for index, track in tracks.items()}
+    values = gathered(own, len(annotations), workers)
+    lengths = [len(frames) for frames in values]
     return Evaluated(
-        ids=[ids[index] for index in order for _ in range(lengths[index])],
-        labels=np.concatenate([annotations.labels[i][: lengths[i]] for i in order]),
-        scores=np.concatenate([values[index] for index in order]),
+        ids=[name for name, length in zip(annotations.ids, lengths) for _ in range(length)],
+        labels=np.concatenate([annotations.labels[i][:n] for i, n in enumerate(lengths)]),
+        scores=np.concatenate(values),
         features=None,
         frames=np.concatenate([np.arange(length) for length in lengths]),
     )
