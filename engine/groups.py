@@ -1,6 +1,5 @@
 """Averaging the predictions of clips that belong together, such as AVCAffe's task videos."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.evaluate import Evaluated
+from engine.results import read_table
 
 GROUPS_FILE = "groups.csv"
 MAX_LISTED = 5
@@ -33,19 +33,7 @@ def read_groups(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
             f"--average_by groups needs {path} with columns path and group; preprocess writes it "
             "for data sets whose videos are cut into clips"
         )
-    table: dict[str, str] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = list(reader.fieldnames or [])
-        if not {"path", "group"} <= set(columns):
-            raise ValueError(f"{path} has columns {columns}; needed: path and group")
-        for row in reader:
-            clip, group = (row["path"] or "").strip(), (row["group"] or "").strip()
-            if not group or table.setdefault(clip, group) != group:
-                raise ValueError(
-                    f"{path} line {reader.line_num}: {clip!r} needs one group, not "
-                    f"{table.get(clip)!r} and {group!r}"
-                )
+    table = read_table(path, ("path",), "group")
     unknown = [clip for clip in ids if clip not in table]
     if unknown:
         raise ValueError(
@@ -71,7 +59,7 @@ def average_by_group(evaluated: Evaluated, groups: Sequence[str]) -> Evaluated:
     names = list(dict.fromkeys(groups))
     place = {name: number for number, name in enumerate(names)}
     rows = np.array([place[group] for group in groups])
-    first = np.array([groups.index(name) for name in names])
+    _, first = np.unique(rows, return_index=True)
     labels = evaluated.labels[first]
     differ = (evaluated.labels != labels[rows]).reshape(len(rows), -1).any(axis=1)
     if differ.any():

@@ -30,7 +30,7 @@ from engine.contrastive_loss import ContrastiveLoss
 from engine.distributed import Workers
 from engine.loop import Training
 from engine.plots import save_figure
-from engine.results import subjects_of
+from engine.results import SUBJECTS_FILE, subjects_of
 from engine.visualize_views import views_figure
 from models.batch_norm import synchronise_batch_norm
 from models.descriptors import create_descriptor
@@ -38,7 +38,6 @@ from models.descriptors import create_descriptor
 logger = logging.getLogger(__name__)
 
 IMAGE_SIZE = 112  # pixels, SSL-FER
-SUBJECTS_FILE = "subjects.csv"
 LEFT_OUT_FILE = "left_out.csv"
 # Folders of VoxCeleb1 and 2: id10001, id00012.
 IDENTITY = re.compile(r"(?:^|[\\/])(id\d{5})(?=[\\/])")

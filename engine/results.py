@@ -11,6 +11,7 @@ import numpy as np
 from engine.predictions import Predictions, read_metrics, read_predictions
 
 UNKNOWN = "not stated"
+SUBJECTS_FILE = "subjects.csv"  # beside annotation files
 # What a run keeps of its training part: rows carved for validation, rows it trained on.
 CARVED_FILE = "validation.csv"
 LABELLED_FILE = "training.csv"
@@ -126,23 +127,7 @@ def subjects_of(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
     path = Path(csv_path)
     if not path.is_file():
         raise FileNotFoundError(f"no subjects file {path}")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        column = next((name for name in SUBJECT_KEYS if name in columns), None)
-        if column is None or "subject" not in columns:
-            raise ValueError(
-                f"{path} has columns {list(columns)}; needed: video_name (or "
-                f"{', '.join(SUBJECT_KEYS[1:])}) and subject."
-            )
-        table: dict[str, str] = {}
-        for row in reader:
-            name, subject = (row[column] or "").strip(), (row["subject"] or "").strip()
-            if table.setdefault(name, subject) != subject or not subject:
-                raise ValueError(
-                    f"{path} line {reader.line_num}: {name!r} needs one subject, not "
-                    f"{table[name]!r} and {subject!r}."
-                )
+    table = read_table(path, SUBJECT_KEYS, "subject")
     plain = {name.lstrip("0"): subject for name, subject in table.items()}
     found = [_subject(video, table, plain) for video in ids]
     unknown = [video for video, subject in zip(ids, found) if subject is None]
@@ -152,6 +137,40 @@ def subjects_of(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
             f"{_some(unknown)}. Its names look like {_some(list(table))}."
         )
     return found
+
+
+def read_table(path: Path, keys: Sequence[str], value: str) -> dict[str, str]:
+    """Two columns of a CSV with a header, such as the subject of each video.
+
+    Args:
+        path: of the file.
+        keys: names that the first column may have, in the order in which they are looked for.
+        value: name of the second.
+
+    Returns:
+        key -> value.
+
+    Raises:
+        ValueError: missing columns, or a key without a value or with two.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        columns = list(reader.fieldnames or [])
+        key = next((name for name in keys if name in columns), None)
+        if key is None or value not in columns:
+            raise ValueError(
+                f"{path} has columns {columns}; needed: {' or '.join(keys)} and {value}"
+            )
+        table: dict[str, str] = {}
+        for row in reader:
+            name, own = (row[key] or "").strip(), (row[value] or "").strip()
+            if not own or table.setdefault(name, own) != own:
+                given = dict.fromkeys([table.get(name, ""), own])
+                raise ValueError(
+                    f"{path} line {reader.line_num}: {name!r} needs one {value}, not "
+                    f"{' and '.join(map(repr, given))}"
+                )
+    return table
 
 
 def align(first: Predictions, second: Predictions) -> tuple[Predictions, Predictions]:

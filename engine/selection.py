@@ -14,13 +14,12 @@ import numpy as np
 from datasets.annotations import Annotations
 from datasets.splits import carve_validation, choose_share, take_rows
 from engine.predictions import write_text_atomically
-from engine.results import CARVED_FILE, LABELLED_FILE, subjects_of
+from engine.results import CARVED_FILE, LABELLED_FILE, SUBJECTS_FILE, subjects_of
 from engine.setting import Setting
 
 logger = logging.getLogger(__name__)
 
 TEST_PART = "the test part"
-SUBJECTS_FILE = "subjects.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
