@@ -1,13 +1,13 @@
 """Finding the results of evaluations: run directories, `pred.csv` and `metrics.json` files."""
 
 import csv
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from datasets.readers import natural_key
 from engine.predictions import Predictions, read_metrics, read_predictions
 
 UNKNOWN = "not stated"
@@ -229,7 +229,8 @@ def _files(source: Path) -> list[Path]:
     own = _result_file(source)
     if own:
         return [own]
-    folders = sorted((p for p in source.iterdir() if p.is_dir()), key=_natural)
+    folders = [path for path in source.iterdir() if path.is_dir()]
+    folders.sort(key=lambda path: natural_key(path.name))
     found = [file for file in map(_result_file, folders) if file]
     if not found:
         raise FileNotFoundError(
@@ -289,10 +290,6 @@ def _names(files: Sequence[Path]) -> list[str]:
     standard = ("pred.csv", "metrics.json")
     short = [f.resolve().parent.name if f.name in standard else f.stem for f in files]
     return short if len(set(short)) == len(short) else [str(file) for file in files]
-
-
-def _natural(path: Path) -> list:
-    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", path.name)]
 
 
 def _require_disjoint(results: Sequence[Result]) -> None:

@@ -6,7 +6,6 @@ seeds and videos (or subjects), the same for all systems, so that differences ar
 """
 
 import argparse
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.readers import natural_key
 from engine.intervals import CONFIDENCE, NUM_RESAMPLES, percentiles, resampled_metrics, two_sided_p
 from engine.plots import LINE_STYLES, MARKERS, OKABE_ITO, new_figure, save_figure
 from engine.predictions import Predictions, write_text_atomically
 from engine.results import Result, align, find_results, subjects_of
 from engine.summarize import TITLES
 from engine.tables import render
-
-logger = logging.getLogger("engine.side_by_side")
 
 SYSTEM_NAMES = {"svfap": "SVFAP", "maedfer": "MAE-DFER", "videomae": "VideoMAE"}
 FILE_STEM = "side_by_side"
@@ -93,7 +91,7 @@ def read_runs(
     """
     folder = Path(folder)
     found: dict[tuple[str, str], dict[str, Result]] = {}
-    for path in sorted(folder.glob("*/*/*/pred.csv"), key=_natural):
+    for path in sorted(folder.glob("*/*/*/pred.csv"), key=lambda p: natural_key(str(p))):
         system, condition, seed = path.parts[-4:-1]
         if (not systems or system in systems) and (not conditions or condition in conditions):
             [found.setdefault((system, condition), {})[seed]] = find_results([path.parent])
@@ -104,7 +102,7 @@ def read_runs(
             + (f" of {', '.join(sorted(missing))}" if missing else "")
         )
 
-    order = systems or sorted({system for system, _ in found}, key=_natural)
+    order = systems or sorted({system for system, _ in found}, key=natural_key)
     return {cell: found[cell] for cell in sorted(found, key=lambda c: order.index(c[0]))}
 
 
@@ -145,11 +143,11 @@ def compare_systems(
         scores[cell], drawn[cell] = _score(predictions[part], resampled[part], draws)
     return SideBySide(
         systems=tuple(dict.fromkeys(system for system, _ in runs)),
-        conditions=tuple(sorted({condition for _, condition in runs}, key=_natural)),
+        conditions=tuple(sorted({condition for _, condition in runs}, key=natural_key)),
         seeds=tuple(seeds),
         scores=scores,
         differences=_differences(scores, drawn),
-        chance=None if predictions[0].task == "regression" else _chance(predictions[0]),
+        chance=_chance(predictions[0]),
         notes=tuple(_notes(runs, seeds, predictions[0], subjects, num_resamples)),
     )
 
@@ -241,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--systems", nargs="+", default=[], metavar="NAME", help="in this order")
     parser.add_argument("--conditions", nargs="+", default=[], metavar="NAME", help="only these")
     parser.add_argument("--subjects", metavar="CSV", help="the bootstrap draws subjects")
-    parser.add_argument("--output_dir", type=Path, metavar="DIR", help="default: the first DIR")
+    parser.add_argument("--output_dir", type=Path, metavar="DIR", help="default: DIR")
     parser.add_argument("--note", nargs="+", default=[], metavar="TEXT", help="below the table")
     parser.add_argument("--num_resamples", type=int, default=NUM_RESAMPLES, help="default 10000")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap, default 0")
@@ -308,7 +306,7 @@ def _score(
 def _differences(scores: dict, drawn: dict) -> dict[tuple[str, str, str], Difference]:
     """Every system against every later one, condition by condition."""
     systems = list(dict.fromkeys(system for system, _ in scores))
-    conditions = sorted({condition for _, condition in scores}, key=_natural)
+    conditions = sorted({condition for _, condition in scores}, key=natural_key)
     found = {}
     for condition in conditions:
         for first, second in combinations(systems, 2):
@@ -324,8 +322,12 @@ def _differences(scores: dict, drawn: dict) -> dict[tuple[str, str, str], Differ
     return found
 
 
-def _chance(predictions: Predictions) -> float:
-    return 1 / len(predictions.names or np.unique(predictions.labels))
+def _chance(predictions: Predictions) -> float | None:
+    """UAR of guessing, of several heads the mean; None in regression."""
+    if predictions.task == "regression":
+        return None
+    heads = (predictions.heads or {"": predictions.names or np.unique(predictions.labels)}).values()
+    return float(np.mean([1 / len(classes) for classes in heads]))
 
 
 def _headline(result: SideBySide) -> list[str]:
@@ -370,15 +372,11 @@ def _notes(runs, seeds, predictions: Predictions, subjects, num_resamples: int) 
             f"{what.capitalize()}: {different[0]}." if len(different) == 1
             else f"Caution: the runs differ in their {what}: {', '.join(different)}."
         )  # fmt: skip
-    left_out = sorted({seed for cell in runs.values() for seed in cell} - set(seeds), key=_natural)
+    left_out = {seed for cell in runs.values() for seed in cell} - set(seeds)
     if left_out:
-        notes.append(f"Caution: not evaluated everywhere and left out: {', '.join(left_out)}.")
+        listed = ", ".join(sorted(left_out, key=natural_key))
+        notes.append(f"Caution: not evaluated everywhere and left out: {listed}.")
     return notes
-
-
-def _natural(path: str | Path) -> list:
-    parts = re.split(r"(\d+)", str(path))
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
 
 
 if __name__ == "__main__":

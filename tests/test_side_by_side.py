@@ -193,6 +193,18 @@ def test_what_is_missing_is_said(runs, tmp_path):
         compare_systems(read_runs(runs), num_resamples=10)
 
 
+def test_chance_of_several_heads_is_the_mean_of_theirs(tmp_path):
+    heads = {"arousal": ("low", "high"), "valence": ("bad", "so-so", "fine", "good")}
+    scores = np.array([[0.9, 0.1, 0.1, 0.2, 0.3, 0.4], [0.1, 0.9, 0.4, 0.3, 0.2, 0.1]])
+    run = tmp_path / "svfap" / "all" / "seed0"
+    run.mkdir(parents=True)
+    write_predictions(
+        run / "pred.csv", from_scores(["a", "b"], [[0, 3], [1, 0]], scores, heads=heads)
+    )
+    result = compare_systems(read_runs(tmp_path), num_resamples=10)
+    assert result.chance == (1 / 2 + 1 / 4) / 2
+
+
 def test_names_in_words():
     assert title("maedfer") == "MAE-DFER" and title("svfap_from_scratch") == "SVFAP from scratch"
     assert title("10_percent_of_labels") == "10 % of labels"
