@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from engine.metrics import HEADLINE_METRICS
 from engine.predictions import Predictions
@@ -294,6 +294,14 @@ def percentiles(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[flo
     tail = (1 - confidence) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def half_width(values: Sequence[float], confidence: float = CONFIDENCE) -> float | None:
+    """Half the interval of the mean of independent values by Student's t; None of a single one."""
+    if len(values) < 2:
+        return None
+    error = np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(t.ppf((1 + confidence) / 2, len(values) - 1) * error)
 
 
 def two_sided_p(differences: np.ndarray) -> float:

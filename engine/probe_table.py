@@ -17,6 +17,7 @@ import numpy as np
 
 from engine.config import finetuning_parser
 from engine.errors import is_for_user
+from engine.intervals import half_width
 from engine.log import set_up_logging
 from engine.parsing import parse_flags
 from engine.plots import MARKERS, OKABE_ITO, new_figure, save_figure
@@ -27,7 +28,6 @@ from engine.tables import FORMATS, render
 logger = logging.getLogger("engine.probe_table")  # also where the module is __main__
 
 CHECKPOINT = "checkpoint-last.pth"
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,8 @@ class Cell:
     @classmethod
     def of(cls, values: Sequence[float]) -> "Cell":
         """Mean and interval of some seeds' scores."""
-        from scipy.stats import t
-
         values = tuple(map(float, values))
-        width = None
-        if len(values) > 1:
-            error = np.std(values, ddof=1) / np.sqrt(len(values))
-            width = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * error)
-        return cls(values, float(np.mean(values)), width)
+        return cls(values, float(np.mean(values)), half_width(values))
 
     def __str__(self) -> str:
         return f"{self.mean:.3f}" + ("" if self.half_width is None else f" ± {self.half_width:.3f}")

@@ -23,6 +23,7 @@ from datasets.readers import open_video
 from datasets.source import cut_window
 from engine import distributed
 from engine.errors import is_for_user
+from engine.intervals import half_width
 from engine.log import Progress, set_up_logging
 from engine.predictions import write_text_atomically
 from engine.probing import frozen_encoder, set_weights
@@ -30,7 +31,6 @@ from models.weights import named_tensors
 
 HEADER = ["fold", "image_a", "image_b", "same"]
 TRAINING_FOLD = "train"  # chooses thresholds and is not scored
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,6 @@ def verify(similarity: np.ndarray, pairs: Pairs) -> dict:
         accuracy (mean over folds), half_width of its 95 % interval (Student's t; None with one
         fold), per_fold (fold -> accuracy and threshold), auc, num_pairs.
     """
-    from scipy.stats import t
     from sklearn.metrics import roc_auc_score
 
     names = np.array(pairs.folds)
@@ -121,14 +120,10 @@ def verify(similarity: np.ndarray, pairs: Pairs) -> dict:
         right = (similarity[own] > threshold) == pairs.same[own]
         per_fold[name] = {"accuracy": float(right.mean()), "threshold": threshold}
     accuracies = [fold["accuracy"] for fold in per_fold.values()]
-    width = None
-    if len(scored) > 1:
-        error = np.std(accuracies, ddof=1) / np.sqrt(len(scored))
-        width = float(t.ppf((1 + CONFIDENCE) / 2, len(scored) - 1) * error)
     inside = np.isin(names, scored)
     return {
         "accuracy": float(np.mean(accuracies)),
-        "half_width": width,
+        "half_width": half_width(accuracies),
         "auc": float(roc_auc_score(pairs.same[inside], similarity[inside])),
         "num_pairs": int(inside.sum()),
         "per_fold": per_fold,
