@@ -10,27 +10,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import models
 from engine import distributed
 from engine.config import finetuning_parser
 from engine.errors import is_for_user
 from engine.log import set_up_logging
 from engine.parsing import parse_flags
 from engine.predictions import write_text_atomically
-from engine.probing import (
-    NEIGHBOURS,
-    SHOWN,
-    extract,
-    frozen_setting,
-    probe,
-    set_weights,
-)
+from engine.probing import NEIGHBOURS, SHOWN, extract, frozen_setting, load_frozen, probe
 from engine.selection import training_subjects
 from engine.tables import render
-from models.weights import named_tensors
 
 
-def run_probe(checkpoint: str | Path, flags: argparse.Namespace, *, neighbours: int) -> dict:
+def run_probe(
+    checkpoint: str | Path, flags: argparse.Namespace, *, neighbours: int = NEIGHBOURS
+) -> dict:
     """Probe a file of weights.
 
     Args:
@@ -45,10 +38,8 @@ def run_probe(checkpoint: str | Path, flags: argparse.Namespace, *, neighbours: 
         ValueError: weights or data that cannot be used.
     """
     workers = distributed.start(flags.device)
-    content = models.read_checkpoint(checkpoint)
-    config = models.guess_config(content, str(checkpoint))
-    setting = frozen_setting(flags, workers, config)
-    set_weights(setting.model, named_tensors(content, str(checkpoint)), str(checkpoint))
+    model, name = load_frozen(checkpoint)
+    setting = frozen_setting(flags, workers, model)
     parts = setting.read("train"), setting.read("test", flags.eval_data_path)
     subjects = training_subjects(flags, parts[0])
     train = extract(setting, parts[0], middle=True, title="training part")
@@ -58,7 +49,7 @@ def run_probe(checkpoint: str | Path, flags: argparse.Namespace, *, neighbours: 
     )
     return {
         "checkpoint": str(checkpoint),
-        "model": config["name"],
+        "model": name,
         "data_path": flags.data_path,
         "task": setting.kind,
         "class_names": list(setting.task.names),
@@ -69,25 +60,18 @@ def run_probe(checkpoint: str | Path, flags: argparse.Namespace, *, neighbours: 
     }
 
 
-def format_probe(content: dict, table_format: str = "md") -> str:
-    """A table of feature x method."""
-    shown = SHOWN[content["task"]]
-    scale = 100 if content["task"] == "classification" else 1
-    header = [
-        "feature",
-        *(
-            f"{method} {s.upper().replace('_', ' ')}"
-            for method in ("linear", "k-NN")
-            for s in shown
-        ),
-    ]
+def format_probe(content: dict) -> str:
+    """A table of feature x method, in Markdown."""
+    scale, digits = (100, 2) if content["task"] == "classification" else (1, 3)
+    columns = [(method, s) for method in ("linear", "knn") for s in SHOWN[content["task"]]]
+    titles = {"linear": "linear", "knn": "k-NN"}
+    header = [f"{titles[method]} {s.upper().replace('_', ' ')}" for method, s in columns]
     rows = [
-        [name, *(f"{scale * found[method][s]:.{2 if scale > 1 else 3}f}"
-                 for method in ("linear", "knn") for s in shown)]
+        [name, *(f"{scale * found[method][s]:.{digits}f}" for method, s in columns)]
         for name, found in content["features"].items()
-    ]  # fmt: skip
+    ]
     note = f"{content['num_train']} training and {content['num_test']} test videos, frozen encoder"
-    return render(header, rows, table_format, notes=[note])
+    return render(["feature", *header], rows, "md", notes=[note])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

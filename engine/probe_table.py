@@ -93,7 +93,7 @@ def probed(checkpoint: Path, name: str, folder: str, more: Sequence[str]) -> dic
         if content.get("of") == key:
             return content
     flags = parse_flags(finetuning_parser(), ["--data_path", folder, *more])
-    content = run_probe(checkpoint, flags, neighbours=20) | {"of": key}
+    content = run_probe(checkpoint, flags) | {"of": key}
     write_text_atomically(kept, json.dumps(content, indent=2) + "\n")
     return content
 

@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor, nn
@@ -20,10 +21,12 @@ from engine import build
 from engine.config import finetuning_parser
 from engine.distributed import Workers
 from engine.evaluate import evaluate
-from engine.metrics import classification_metrics, regression_metrics
+from engine.features import POOLED
+from engine.metrics import classification_metrics, regression_metrics, require_finite
 from engine.parsing import parse_flags
 from engine.selection import training_subjects
 from engine.setting import Setting, settle
+from models.weights import named_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -57,24 +60,40 @@ def frozen_encoder(config: Mapping) -> nn.Module:
     return models.create_model(**(sizes | fixed))
 
 
-def set_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def set_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Take the encoder's weights from a state dict; heads are left out.
 
     Raises:
         ValueError: they do not fit.
     """
     kept = {name: value for name, value in state.items() if not name.startswith("head.")}
-    report = models.load_weights(model, kept)
-    logger.debug("%s: %s", source, report)
+    models.load_weights(model, kept)
 
 
-def frozen_setting(flags: argparse.Namespace, workers: Workers, config: Mapping) -> Setting:
+def load_frozen(checkpoint: str | Path) -> tuple[nn.Module, str]:
+    """The encoder of a checkpoint, and the name of the model that the checkpoint holds.
+
+    Args:
+        checkpoint: pre-trained or fine-tuned weights, ours or released.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: weights that cannot be used.
+    """
+    content = models.read_checkpoint(checkpoint)
+    config = models.guess_config(content, str(checkpoint))
+    model = frozen_encoder(config)
+    set_weights(model, named_tensors(content, str(checkpoint)))
+    return model, config["name"]
+
+
+def frozen_setting(flags: argparse.Namespace, workers: Workers, model: nn.Module) -> Setting:
     """Data set and encoder; without a flag, frames are as far apart as in the data set's recipe.
 
     Args:
         flags: of run_finetune.py.
         workers: processes and device.
-        config: of the model whose encoder is probed.
+        model: that is probed (`frozen_encoder`).
 
     Raises:
         ValueError: labels that are not classes or numbers per video, or contradicting flags.
@@ -82,13 +101,15 @@ def frozen_setting(flags: argparse.Namespace, workers: Workers, config: Mapping)
     spec = build.resolve_spec(flags)
     if spec and "sampling_rate" not in flags.explicit:
         flags.sampling_rate = spec.sampling_rate
-    setting = settle(flags, workers, model=frozen_encoder(config))
+    setting = settle(flags, workers, model=model)
     if setting.kind not in SHOWN:
         raise ValueError(f"a probe needs {' or '.join(SHOWN)} labels, not {setting.kind}.")
     return setting
 
 
-def extract(setting: Setting, annotations: Annotations, *, middle: bool, title: str) -> Frozen:
+def extract(
+    setting: Setting, annotations: Annotations, *, middle: bool, title: str, stages: bool = True
+) -> Frozen:
     """Features of all videos of a part.
 
     Args:
@@ -96,6 +117,11 @@ def extract(setting: Setting, annotations: Annotations, *, middle: bool, title: 
         annotations: the part.
         middle: the one middle clip of each video; else the mean over the test protocol's views.
         title: what the progress shows.
+        stages: also the features of every stage, not only the pooled one.
+
+    Raises:
+        ValueError: a feature is not finite.
+        UnreadableInEvaluationError: lists every video that could not be read.
     """
     evaluated = evaluate(
         setting.model,
@@ -107,7 +133,10 @@ def extract(setting: Setting, annotations: Annotations, *, middle: bool, title: 
         title=title,
         with_features=True,
     )
-    return Frozen(features=evaluated.features, labels=annotations.labels)
+    features = evaluated.features if stages else {POOLED: evaluated.features[POOLED]}
+    for name, values in features.items():
+        require_finite(values, f"features {name!r}")
+    return Frozen(features=features, labels=annotations.labels)
 
 
 class _Unscored:
@@ -254,7 +283,7 @@ def flat(results: Mapping[str, Mapping[str, dict]], kind: str) -> dict[str, floa
     """Scores of the pooled feature for a log line: probe_linear_uar, probe_knn_war, ..."""
     return {
         f"probe_{method}_{score}": metrics[score]
-        for method, metrics in results["feature"].items()
+        for method, metrics in results[POOLED].items()
         for score in SHOWN[kind]
     }
 
@@ -279,7 +308,7 @@ class PretrainingProbe:
         own = parse_flags(finetuning_parser(), arguments)
         own.check_paths = flags.check_paths
         self.every, self.seed = flags.probe_every, flags.seed
-        self.setting = frozen_setting(own, workers, config)
+        self.setting = frozen_setting(own, workers, frozen_encoder(config))
         self.parts = [self.setting.read("train"), self.setting.read("test")]
         self.subjects = training_subjects(own, self.parts[0])
 
@@ -287,9 +316,9 @@ class PretrainingProbe:
         """Scores after 0-based `epoch`, empty where none are due; called on all processes."""
         if (epoch + 1) % self.every:
             return {}
-        set_weights(self.setting.model, state, f"epoch {epoch}")
+        set_weights(self.setting.model, state)
         train, test = (
-            extract(self.setting, part, middle=True, title=f"probe, {name}")
+            extract(self.setting, part, middle=True, title=f"probe, {name}", stages=False)
             for name, part in zip(("training", "test"), self.parts)
         )
         if not self.setting.workers.is_main:

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import nn
 
-import models
 from datasets import transforms
 from datasets.readers import open_video
 from datasets.source import cut_window
@@ -25,9 +24,9 @@ from engine import distributed
 from engine.errors import is_for_user
 from engine.intervals import half_width
 from engine.log import Progress, set_up_logging
+from engine.metrics import require_finite
 from engine.predictions import write_text_atomically
-from engine.probing import frozen_encoder, set_weights
-from models.weights import named_tensors
+from engine.probing import load_frozen
 
 HEADER = ["fold", "image_a", "image_b", "same"]
 TRAINING_FOLD = "train"  # chooses thresholds and is not scored
@@ -53,7 +52,7 @@ def read_pairs(path: str | Path) -> Pairs:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not such a table, or fewer than two folds.
+        ValueError: not such a table, fewer than two folds, or pairs of one kind only.
     """
     path = Path(path)
     if not path.is_file():
@@ -75,6 +74,8 @@ def read_pairs(path: str | Path) -> Pairs:
     )
     if len(set(pairs.folds)) < 2:
         raise ValueError(f"{path}: one fold only; the threshold needs others to be chosen on")
+    if len(set(pairs.same.tolist())) < 2:
+        raise ValueError(f"{path}: same is the same everywhere; pairs of both kinds are needed")
     return pairs
 
 
@@ -166,6 +167,10 @@ def features_of(
         window: (top, left, height, width) in pixels that is used of each image; None: all.
         batch_size: images at a time.
         num_workers: loading processes.
+
+    Raises:
+        ValueError: a feature is not finite.
+        UnreadableVideoError: an image cannot be read.
     """
     model.to(device).eval()
     loader = torch.utils.data.DataLoader(
@@ -179,7 +184,9 @@ def features_of(
         found.append(nn.functional.normalize(feature.flatten(1), dim=1).cpu().numpy())
         progress.step(0.0)
     progress.close()
-    return np.concatenate(found)
+    features = np.concatenate(found)
+    require_finite(features, "features")
+    return features
 
 
 def run(checkpoint: str, pairs_file: str, **options) -> dict:
@@ -187,19 +194,26 @@ def run(checkpoint: str, pairs_file: str, **options) -> dict:
 
     Returns:
         The result of `verify`, with checkpoint, model and pairs.
+
+    Raises:
+        FileNotFoundError: no such checkpoint, pairs or images.
+        ValueError: weights or pairs that cannot be used.
     """
     pairs = read_pairs(pairs_file)
     workers = distributed.start(options.pop("device", "auto"))
-    content = models.read_checkpoint(checkpoint)
-    config = models.guess_config(content, checkpoint)
-    model = frozen_encoder(config)
-    set_weights(model, named_tensors(content, checkpoint), checkpoint)
+    model, name = load_frozen(checkpoint)
     paths = sorted({image for pair in pairs.images for image in pair})
+    absent = [path for path in paths if not Path(path).exists()]
+    if absent:
+        raise FileNotFoundError(
+            f"{len(absent)} of {len(paths)} images of {pairs_file} are not there, such as "
+            f"{absent[0]}; run preprocess.lfw again where they are now"
+        )
     features = features_of(model, paths, device=workers.device, **options)
     place = {path: number for number, path in enumerate(paths)}
     first, second = (features[[place[pair[side]] for pair in pairs.images]] for side in range(2))
     result = verify((first * second).sum(1).astype(np.float64), pairs)
-    return result | {"checkpoint": checkpoint, "model": config["name"], "pairs": pairs_file}
+    return result | {"checkpoint": checkpoint, "model": name, "pairs": pairs_file}
 
 
 def build_parser() -> argparse.ArgumentParser:

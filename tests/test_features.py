@@ -1,15 +1,17 @@
 """Features in files, and probes of frozen encoders."""
 
 import json
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
 
 import models
-from engine import checkpoint, probe
+from engine import checkpoint, probe, probing
 from engine.features import StageRecorder, read_features, write_features
-from engine.probing import Frozen, linear_probe, nearest_neighbours
+from engine.probing import Frozen, extract, linear_probe, nearest_neighbours
 from engine.probing import probe as probe_features
 from tests.model_cases import FINETUNE_NAMES, PRETRAIN_NAMES, random_clip, small_model, tube_mask
 from tests.test_runs import (
@@ -151,6 +153,14 @@ def test_probes_of_numbers():
     )["feature"]
     assert results["linear"]["ccc"] > 0.99 and results["linear"]["strength"] >= 1
     assert 0.5 < results["knn"]["pcc"] < results["linear"]["pcc"]
+
+
+def test_features_that_are_not_finite_are_no_features(monkeypatch):
+    broken = SimpleNamespace(features={"feature": np.array([[0.5], [np.nan]]), "stage1": None})
+    monkeypatch.setattr(probing, "evaluate", lambda *_, **__: broken)
+    setting = MagicMock()
+    with pytest.raises(ValueError, match="features 'feature' hold NaN or infinity for 1 of 2"):
+        extract(setting, SimpleNamespace(labels=np.zeros(2)), middle=True, title="", stages=False)
 
 
 def test_one_class_and_few_videos_do_not_stop_a_probe():

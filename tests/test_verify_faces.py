@@ -86,6 +86,9 @@ def test_command(people, checkpoint, capsys):
     assert "does not fit its frames of 32 x 32" in capsys.readouterr().err
     assert verify_faces.main([str(checkpoint), "--pairs", "none.csv"]) == 1
     assert "preprocess.lfw" in capsys.readouterr().err
+    (people / "0_0.png").unlink()
+    assert verify_faces.main(flags) == 1
+    assert "1 of 12 images of" in capsys.readouterr().err
 
 
 def test_features_are_those_of_the_model(people, checkpoint):
@@ -108,6 +111,7 @@ def test_wrong_tables(tmp_path):
         ("a,b\n", "header"),
         ("fold,image_a,image_b,same\n1,a,b,2\n", "line 2"),
         ("fold,image_a,image_b,same\n1,a,b,1\n", "one fold only"),
+        ("fold,image_a,image_b,same\n1,a,b,1\n2,a,b,1\n", "pairs of both kinds"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
