@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from datasets import transforms
 from datasets.contrastive import SWAP_FAILED, SWAPPED
 from datasets.mixing import cutmix_box
-from engine.distributed import gather_rows
+from engine.distributed import gather_rows, process_rank
 
 FALSE_NEGATIVES = ("none", "remove", "promote")
 
@@ -156,8 +156,8 @@ class ContrastiveLoss:
 
         Returns:
             The loss, and `accuracy`: the share of views whose partner is more similar than every
-            negative; with face swaps also
-            `face_swap_failed`, their share that could not be made.
+            negative; with face swaps also `face_swap_failed`, the share of those drawn that could
+            not be made.
         """
         with torch.no_grad():
             pixels = transforms.to_float(batch["clip"].to(device, non_blocking=True))
@@ -167,7 +167,7 @@ class ContrastiveLoss:
         own = F.normalize(projected.float(), dim=1)  # (R, D)
         logits = own @ gather_rows(own).T / self.temperature  # (R, C)
         videos = gather_rows(batch["index"].to(device, non_blocking=True))
-        first = _rank() * len(own)
+        first = process_rank() * len(own)
         known = relations(videos, num_pairs=self.num_pairs, first=first, count=len(own))
         positives = self.targets(known, mix, first=first)
         alike = self.descriptions(batch, device) if self.descriptor else None
@@ -271,8 +271,3 @@ class ContrastiveLoss:
             failed, swapped = ((swap == what).sum() for what in (SWAP_FAILED, SWAPPED))
             metrics["face_swap_failed"] = failed / (failed + swapped).clamp(min=1)
         return metrics
-
-
-def _rank() -> int:
-    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_rank() if ready else 0

@@ -77,8 +77,17 @@ def start(device: str = "auto") -> Workers:
 
 def stop() -> None:
     """Leave the process group."""
-    if dist.is_available() and dist.is_initialized():
+    if _has_group():
         dist.destroy_process_group()
+
+
+def process_rank() -> int:
+    """Number of this process in its group; 0 where there is none."""
+    return dist.get_rank() if _has_group() else 0
+
+
+def _has_group() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 def _choose_device(name: str, local_rank: int) -> torch.device:
@@ -138,6 +147,6 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
     Returns:
         (processes * R, ...); `rows` itself in a single process.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not _has_group():
         return rows
     return _GatherRows.apply(rows)
