@@ -98,9 +98,6 @@ def write_features(
     Raises:
         ValueError: an unknown format, or parquet without pyarrow.
     """
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        raise ValueError(f"feature format {unknown}: choose among {', '.join(FORMATS)}")
     check_formats(formats)
     written = []
     for suffix in formats:
@@ -120,7 +117,10 @@ def write_features(
 
 
 def check_formats(formats: Sequence[str]) -> None:
-    """Raise ValueError where a format lacks its library; for the start of a run."""
+    """Raise ValueError where a format is unknown or lacks its library; for the start of a run."""
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise ValueError(f"feature format {unknown}: choose among {', '.join(FORMATS)}")
     if "parquet" not in formats:
         return
     try:

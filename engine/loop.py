@@ -359,4 +359,4 @@ def _save_epoch(run: Training, epoch: int, *, is_last: bool) -> None:
     if is_last or (epoch + 1) % run.flags.save_ckpt_freq == 0:
         run.save(f"checkpoint-{epoch}.pth")
     if run.workers.is_main:
-        logger.info("%s after %s", f"epoch {epoch + 1} done", duration(run.position.seconds))
+        logger.info("epoch %d done after %s", epoch + 1, duration(run.position.seconds))

@@ -306,8 +306,10 @@ def _reconstructions(run: Run) -> str:
 
 def _views(run: Run) -> str:
     """What contrastive learning compares."""
-    files = [file for file in [run.folder / "views.png"] if file.exists()]
-    shown = [html.photo(file, RECONSTRUCTION_PX, "views of some videos") for file in files]
+    path = run.folder / "views.png"
+    if not path.is_file():
+        return ""
+    shown = [html.photo(path, RECONSTRUCTION_PX, "views of some videos")]
     return html.section("Views that are compared", html.figures(shown, "figures wide"))
 
 
