@@ -1,7 +1,8 @@
 """`python -m engine.constant RUN...`: what a prediction that never looks at a video would score.
 
 Writes `RUN/constant/pred.csv` and `metrics.json` for the test videos of a run: the mean of the
-training labels in a regression, the most frequent class in a classification. Then
+training labels in a regression, the most frequent class in a classification (where a run has a
+class and values: both, the values in `values.csv`). Then
 `python -m engine.compare RUN RUN/constant` says whether the run is better than that.
 """
 
@@ -14,9 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.predictions import Predictions, write_metrics, write_predictions
+from engine.predictions import (
+    Predictions,
+    PredictionsWithValues,
+    read_predictions,
+    write_metrics,
+    write_predictions,
+)
 from engine.report_videos import read_data
-from engine.results import Result, find_results
+from engine.results import find_results
 
 FOLDER = "constant"
 MEAN = "none (mean of the training labels)"
@@ -60,7 +67,7 @@ def write_constant(run: str | Path) -> Path:
         run: an evaluated run directory, whose CSVs are still where they were.
 
     Returns:
-        The folder with `pred.csv` and `metrics.json`.
+        The folder with `pred.csv`, `metrics.json` and, with a class and values, `values.csv`.
 
     Raises:
         FileNotFoundError: no evaluation, or no training labels any more.
@@ -70,16 +77,23 @@ def write_constant(run: str | Path) -> Path:
     if not (run / "pred.csv").is_file():
         raise FileNotFoundError(f"{run} has no pred.csv; evaluate it first")
     [result] = find_results([run])
-    constant = constant_prediction(result.predictions, _training_labels(run, result))
+    labels = _training_labels(run)
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
+    if (run / "values.csv").is_file():  # the training labels are the class, then the values
+        values = constant_prediction(read_predictions(run / "values.csv"), labels[:, 1:])
+        write_predictions(folder / "values.csv", values)
+        of_class = constant_prediction(result.predictions, labels[:, 0])
+        constant = PredictionsWithValues(**vars(of_class), values=values)
+    else:
+        constant = constant_prediction(result.predictions, labels)
     write_predictions(folder / "pred.csv", constant)
     weights = MEAN if constant.task == "regression" else FREQUENT
     write_metrics(folder / "metrics.json", constant.metrics(), weights=weights, split=result.split)
     return folder
 
 
-def _training_labels(run: Path, result: Result) -> np.ndarray:
+def _training_labels(run: Path) -> np.ndarray:
     config = run / "config.json"
     content = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
     data = read_data(content.get("flags", {}), content.get("resolved", {}))

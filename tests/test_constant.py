@@ -75,6 +75,21 @@ def test_classification_and_heads(tmp_path):
     assert constant.predicted.tolist() == [[1, 0]] * 4
 
 
+def test_a_class_and_values(tmp_path):
+    predictions = from_scores(IDS, [0, 1, 1, 1], np.eye(2)[[0, 1, 0, 1]], ["a", "b"])
+    names = ["emotion", "valence"]
+    rows = ["1 0.2", "1 0.4", "0 0.6"]
+    run = write_run(tmp_path, "class_and_values", names, rows, predictions)
+    labels = np.array([[0.0], [0.5], [1.0], [0.5]])
+    write_predictions(run / "values.csv", from_scores(IDS, labels, labels, ["valence"]))
+    folder = write_constant(run)
+    assert read_predictions(folder / "pred.csv", ["a", "b"]).predicted.tolist() == [1] * 4
+    np.testing.assert_allclose(read_predictions(folder / "values.csv").predicted, 0.4)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["war"] == 0.75 and metrics["ccc"] == 0
+    assert metrics["mae"] == pytest.approx((0.4 + 0.1 + 0.6 + 0.1) / 4)
+
+
 def test_what_is_missing_is_said(tmp_path, capsys):
     names = ["valence"]
     predictions = from_scores(IDS, np.ones((4, 1)), np.ones((4, 1)), names)
