@@ -19,6 +19,7 @@ from pathlib import Path
 
 from engine.errors import STOPPED_STATUS
 from engine.log import set_up_logging
+from engine.programs import split_arguments
 from engine.report import write_report
 from engine.results import find_results
 from engine.summarize import crossval_table, format_summary
@@ -284,15 +285,6 @@ def write_table(folds: Sequence[Fold], output_dir: Path, subjects: str | None) -
     return format_summary(summary, "md")
 
 
-def _split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """This command's arguments and, after `--`, those of run_finetune.py."""
-    arguments = list(arguments)
-    if "--" not in arguments:
-        return arguments, []
-    place = arguments.index("--")
-    return arguments[:place], arguments[place + 1 :]
-
-
 def _own_flags(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m engine.crossval",
@@ -320,7 +312,7 @@ def _own_flags(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring. Returns the exit status."""
-    own, passed_on = _split_arguments(sys.argv[1:] if arguments is None else arguments)
+    own, passed_on = split_arguments(arguments)
     flags = _own_flags(own)
     set_up_logging(is_main=True)
     output_dir = Path(flags.output_dir)

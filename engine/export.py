@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 from datasets import transforms
-from engine.errors import is_for_user
 from engine.log import set_up_logging
 from engine.predict import PredictionOptions, Predictor
+from engine.programs import tells_user
 from engine.tasks import Task
 
 logger = logging.getLogger("engine.export")  # also when it runs as the program
@@ -225,27 +225,22 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@tells_user(ImportError)
 def main(argv: Sequence[str] | None = None) -> int:
     """Export from the command line; returns the exit status."""
     flags = build_parser().parse_args(argv)
     set_up_logging(True)
-    try:
-        predictor = Predictor(
-            flags.checkpoint,
-            PredictionOptions(crop=False),
-            device="cpu",
-            amp="off",
-            averaged=flags.averaged,
-            model_name=flags.model,
-            data_set=flags.data_set,
-            class_names=flags.class_names,
-        )
-        difference = export(predictor, flags.output, raw=flags.raw, opset=flags.opset)
-    except Exception as error:
-        if not (is_for_user(error) or isinstance(error, ImportError)):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    predictor = Predictor(
+        flags.checkpoint,
+        PredictionOptions(crop=False),
+        device="cpu",
+        amp="off",
+        averaged=flags.averaged,
+        model_name=flags.model,
+        data_set=flags.data_set,
+        class_names=flags.class_names,
+    )
+    difference = export(predictor, flags.output, raw=flags.raw, opset=flags.opset)
     logger.info(
         "wrote %s (%.1f MB); largest difference from the model %.1e of its largest output",
         flags.output, flags.output.stat().st_size / 1e6, difference,

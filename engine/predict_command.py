@@ -13,8 +13,8 @@ from datasets.faces.crops import ALIGNMENTS
 from datasets.listing import NamedVideo, apart_from, list_videos, stamp_of
 from datasets.readers import BACKENDS
 from engine import build
-from engine.errors import is_for_user
 from engine.log import set_up_logging
+from engine.programs import tells_user
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser  # fmt: skip
 
 
+@tells_user(ImportError)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `run_predict.py`.
 
@@ -98,11 +99,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         return 130
-    except Exception as error:
-        if not (is_for_user(error) or isinstance(error, ImportError)):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
 
 
 def predict(flags: argparse.Namespace) -> int:

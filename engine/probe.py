@@ -12,11 +12,11 @@ from pathlib import Path
 
 from engine import distributed
 from engine.config import finetuning_parser
-from engine.errors import is_for_user
 from engine.log import set_up_logging
 from engine.parsing import parse_flags
 from engine.predictions import write_text_atomically
 from engine.probing import NEIGHBOURS, SHOWN, extract, frozen_setting, load_frozen, probe
+from engine.programs import split_arguments, tells_user
 from engine.selection import training_subjects
 from engine.tables import render
 
@@ -74,10 +74,10 @@ def format_probe(content: dict) -> str:
     return render(["feature", *header], rows, "md", notes=[note])
 
 
+@tells_user()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring. Returns the exit status."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    place = arguments.index("--") if "--" in arguments else len(arguments)
+    arguments, passed_on = split_arguments(arguments)
     parser = argparse.ArgumentParser(
         prog="python -m engine.probe",
         description="Linear probe and k-NN on frozen features of a checkpoint.",
@@ -89,22 +89,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--nb_classes", type=int, help="where nothing else says it")
     parser.add_argument("--neighbours", type=int, default=NEIGHBOURS, help="k, default 20")
     parser.add_argument("--output", metavar="FILE", help="write all metrics as JSON")
-    own = parser.parse_args(arguments[:place])
+    own = parser.parse_args(arguments)
     if own.neighbours < 1:
         parser.error(f"--neighbours {own.neighbours}: must be at least 1")
-    passed_on = ["--data_path", own.data_path, *arguments[place + 1 :]]
+    passed_on = ["--data_path", own.data_path, *passed_on]
     for name in ("data_set", "nb_classes"):
         value = getattr(own, name)
         passed_on += [f"--{name}", str(value)] if value is not None else []
     set_up_logging(is_main=True)
-    try:
-        flags = parse_flags(finetuning_parser(), passed_on)
-        content = run_probe(own.checkpoint, flags, neighbours=own.neighbours)
-    except Exception as error:
-        if not is_for_user(error):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    flags = parse_flags(finetuning_parser(), passed_on)
+    content = run_probe(own.checkpoint, flags, neighbours=own.neighbours)
     if own.output:
         write_text_atomically(own.output, json.dumps(content, indent=2) + "\n")
     print(format_probe(content), end="")

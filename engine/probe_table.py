@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from engine.config import finetuning_parser
-from engine.errors import is_for_user
 from engine.intervals import half_width
 from engine.log import set_up_logging
 from engine.parsing import parse_flags
 from engine.plots import MARKERS, OKABE_ITO, new_figure, save_figure
 from engine.predictions import write_text_atomically
 from engine.probe import run_probe
+from engine.programs import tells_user
+from engine.summarize import emit
 from engine.tables import FORMATS, render
 
 logger = logging.getLogger("engine.probe_table")  # also where the module is __main__
@@ -194,29 +195,19 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@tells_user()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring. Returns the exit status."""
     set_up_logging(is_main=True)
     own, more = build_parser().parse_known_args(arguments)
-    try:
-        probes = dict(text.split("=", 1) for text in own.probe if "=" in text)
-        if len(probes) != len(own.probe):
-            raise ValueError(f"--probe {' '.join(own.probe)}: give NAME=DIR, names once")
-        table = collect(find_recipes(own.runs, own.recipes), probes, more)
-        text = format_table(table, own.format)
-        if own.output:
-            own.output.parent.mkdir(parents=True, exist_ok=True)
-            write_text_atomically(own.output, text)
-        else:
-            sys.stdout.write(text)
-        if own.picture:
-            own.picture.parent.mkdir(parents=True, exist_ok=True)
-            draw(table, own.picture)
-    except Exception as error:
-        if not is_for_user(error):
-            raise
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+    probes = dict(text.split("=", 1) for text in own.probe if "=" in text)
+    if len(probes) != len(own.probe):
+        raise ValueError(f"--probe {' '.join(own.probe)}: give NAME=DIR, names once")
+    table = collect(find_recipes(own.runs, own.recipes), probes, more)
+    emit(format_table(table, own.format), own.output)
+    if own.picture:
+        own.picture.parent.mkdir(parents=True, exist_ok=True)
+        draw(table, own.picture)
     return 0
 
 

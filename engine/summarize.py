@@ -200,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     emit(text, flags.output)
 
 
-def emit(text: str, output: str | None) -> None:
+def emit(text: str, output: str | Path | None) -> None:
     """Print a text, or write it to a file whose folder is made where needed."""
     if output is None:
         print(text, end="")  # noqa: T201 - this is a command

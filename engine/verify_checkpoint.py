@@ -21,8 +21,8 @@ from datasets.catalog import get_spec
 from datasets.masking import make_masking
 from datasets.rng import generator
 from engine.config import finetuning_parser
-from engine.errors import is_for_user
 from engine.parsing import parse_flags
+from engine.programs import split_arguments, tells_user
 from models.guess import guess_config
 from models.released import ReleasedFile, released_at
 from models.transfer import file_sha256
@@ -252,19 +252,13 @@ def _run(flags: argparse.Namespace, passed_on: Sequence[str]) -> bool:
     return holds
 
 
+@tells_user()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring. Returns the exit status."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    place = arguments.index("--") if "--" in arguments else len(arguments)
-    flags = _parser().parse_args(arguments[:place])
+    own, passed_on = split_arguments(arguments)
+    flags = _parser().parse_args(own)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        return 0 if _run(flags, arguments[place + 1 :]) else 1
-    except Exception as error:
-        if not is_for_user(error):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return 0 if _run(flags, passed_on) else 1
 
 
 if __name__ == "__main__":

@@ -21,12 +21,12 @@ from datasets import transforms
 from datasets.readers import open_video
 from datasets.source import cut_window
 from engine import distributed
-from engine.errors import is_for_user
 from engine.intervals import half_width
 from engine.log import Progress, set_up_logging
 from engine.metrics import require_finite
 from engine.predictions import write_text_atomically
 from engine.probing import load_frozen
+from engine.programs import tells_user
 
 HEADER = ["fold", "image_a", "image_b", "same"]
 TRAINING_FOLD = "train"  # chooses thresholds and is not scored
@@ -233,24 +233,19 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@tells_user()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring. Returns the exit status."""
     flags = build_parser().parse_args(arguments)
     set_up_logging(is_main=True)
-    try:
-        result = run(
-            flags.checkpoint,
-            flags.pairs,
-            device=flags.device,
-            window=tuple(flags.face_window) if flags.face_window else None,
-            batch_size=flags.batch_size,
-            num_workers=flags.num_workers,
-        )
-    except Exception as error:
-        if not is_for_user(error):
-            raise
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+    result = run(
+        flags.checkpoint,
+        flags.pairs,
+        device=flags.device,
+        window=tuple(flags.face_window) if flags.face_window else None,
+        batch_size=flags.batch_size,
+        num_workers=flags.num_workers,
+    )
     if flags.output:
         Path(flags.output).parent.mkdir(parents=True, exist_ok=True)
         write_text_atomically(flags.output, json.dumps(result, indent=2) + "\n")
