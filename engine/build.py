@@ -58,7 +58,8 @@ def _encoder_overrides(flags: argparse.Namespace) -> dict:
     Raises:
         ValueError: the named model has another encoder.
     """
-    name = models.default_config(flags.model)["name"]
+    sizes = models.default_config(flags.model)
+    name = sizes["name"]
     local_global = "maedfer" in name
     if flags.attn_type is None or (flags.attn_type == "local_global") == local_global:
         return {}
@@ -67,7 +68,6 @@ def _encoder_overrides(flags: argparse.Namespace) -> dict:
             f"--attn_type {flags.attn_type}: {name} has another encoder; choose "
             f"{'a videomae' if local_global else 'a maedfer'} model, or leave --attn_type out"
         )
-    sizes = models.default_config(flags.model)
     return {"name": name.replace("maedfer", "videomae")} | {
         key: sizes[key] for key in ("embed_dim", "num_heads")
     }

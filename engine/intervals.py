@@ -70,7 +70,7 @@ def bootstrap_intervals(
     Returns:
         Metric -> (low, high). Classification: uar, war, weighted_f1, micro_f1, macro_f1 and
         recall_<class index> of every class with videos; of several heads the means of the first
-        five; regression: pcc, ccc, mae, accuracy.
+        five; regression: pcc, ccc, mae, accuracy, rmse.
 
     Raises:
         ValueError: subjects do not match the videos, or numbers out of range.

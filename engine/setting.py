@@ -39,11 +39,12 @@ class Setting:
         path = Path(folder or self.flags.data_path) / f"{split}.csv"
         if not path.exists() and split == "val":
             return None
+        of_heads = [len(names) for names in (self.heads or {}).values()]
         classes = {
             "classification": self.task.num_outputs,
-            "multihead": [len(names) for names in (self.heads or {}).values()],
+            "multihead": of_heads,
+            "class_and_values": of_heads,
         }
-        classes["class_and_values"] = classes["multihead"]
         columns = {
             "regression": self.task.num_outputs, "class_and_values": len(self.task.names),
         }  # fmt: skip
