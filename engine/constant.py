@@ -96,7 +96,7 @@ def write_constant(run: str | Path) -> Path:
 def _training_labels(run: Path) -> np.ndarray:
     config = run / "config.json"
     content = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    data = read_data(content.get("flags", {}), content.get("resolved", {}))
+    data = read_data(content.get("flags", {}), content.get("resolved", {}), run)
     if "train" not in data:
         raise FileNotFoundError(
             f"the training labels of {run} are not at --data_path of its config.json any more"

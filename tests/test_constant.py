@@ -44,6 +44,9 @@ def test_regression(tmp_path, capsys):
     assert metrics["weights"] == "none (mean of the training labels)"
     compare([str(run), str(run / "constant")])
     assert "| MAE     | 0.100 | 0.425 |" in capsys.readouterr().out
+    (run / "training.csv").write_text("y/1 0.4 -0.4\n")  # of --label_fraction
+    constant = read_predictions(write_constant(run) / "pred.csv")
+    np.testing.assert_allclose(constant.predicted, np.tile([0.4, -0.4], (4, 1)))
 
 
 def test_frames(tmp_path):
