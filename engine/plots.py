@@ -287,6 +287,11 @@ def agreement_figure(labels: np.ndarray, values: np.ndarray, name: str) -> Figur
     return figure
 
 
+def spread(total: int, count: int) -> list[int]:
+    """Up to `count` numbers of 0 .. total - 1, evenly far apart, the ends among them."""
+    return np.unique(np.linspace(0, total - 1, count).round().astype(int)).tolist()
+
+
 def new_figure(width_inches: float, height_inches: float) -> Figure:
     """Empty figure in the house style: constrained layout, white, no pyplot.
 

@@ -29,7 +29,7 @@ from engine.config import MASKING_FLAGS
 from engine.contrastive_loss import ContrastiveLoss
 from engine.distributed import Workers
 from engine.loop import Training
-from engine.plots import save_figure
+from engine.plots import save_figure, spread
 from engine.results import SUBJECTS_FILE, subjects_of
 from engine.visualize_views import views_figure
 from models.batch_norm import synchronise_batch_norm
@@ -168,14 +168,14 @@ class ContrastiveLearning:
         self, run: Training, annotations: Annotations, window: tuple | None, output_dir: Path
     ) -> None:
         """Draw the views of the samples that were asked for, as training sees them."""
-        count = min(self.flags.visualize, len(annotations))
-        if not count:
+        rows = spread(len(annotations), self.flags.visualize)
+        if not rows:
             return
-        rows = np.unique(np.linspace(0, len(annotations) - 1, count).round().astype(int))
         dataset = self.dataset(annotations, window)
-        items = [dataset[SampleKey(run.position.epoch, row, 0)] for row in rows.tolist()]
-        figure = views_figure([item["clip"] for item in items], [annotations.ids[i] for i in rows])
-        save_figure(figure, output_dir / "views.png")
+        items = [dataset[SampleKey(run.position.epoch, row, 0)] for row in rows]
+        # An unreadable video is passed over, so the row used may be another than was asked for.
+        names = [annotations.ids[int(item["index"][0])] for item in items]
+        save_figure(views_figure([item["clip"] for item in items], names), output_dir / "views.png")
 
     def _describe_pairs(self) -> str:
         low, high = self.flags.time_interval

@@ -4,12 +4,11 @@ import argparse
 import logging
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from datasets import clips, rng, transforms
 from engine.objectives import MaskedReconstruction
-from engine.plots import plot_curves, save_figure
+from engine.plots import plot_curves, save_figure, spread
 from engine.precision import Precision
 from engine.visualize import reconstruction_figure
 
@@ -66,9 +65,8 @@ def draw_reconstructions(
         face_window=window,
         backend=flags.reader,
     )
-    chosen = np.unique(np.linspace(0, len(annotations) - 1, flags.visualize).round().astype(int))
     written = []
-    for index in chosen.tolist():
+    for index in spread(len(annotations), flags.visualize):
         batch = clips.collate([views[index]])
         if any(note.status == "unreadable" for note in batch["notes"]):
             logger.warning("no picture of %s: it cannot be read", annotations.ids[index])

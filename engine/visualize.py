@@ -21,6 +21,7 @@ from engine.objectives import (
     tubelet_statistics,
     undo_motion,
 )
+from engine.plots import spread
 from models.patches import patchify, unpatchify
 
 MASK_GREY = 0.5
@@ -150,7 +151,7 @@ def reconstruction_figure(
         normalised=normalised,
         group_frames=group_frames,
     )
-    steps = np.unique(np.linspace(0, len(clip) - 1, num_steps).round().astype(int))
+    steps = spread(len(clip), num_steps)
     unit = "in normalised units" if normalised else "of pixels in [0, 1]"
     text = [
         f"MSE on the masked tubelets only, {unit}: {result.masked_mse:.4f}",

@@ -13,6 +13,7 @@ from engine.plots import (
     plot_confusion_matrix,
     plot_curves,
     read_log,
+    spread,
 )
 
 NAMES = ["happy", "sad", "neutral"]
@@ -21,6 +22,11 @@ NAMES = ["happy", "sad", "neutral"]
 def write_log(path, records, tail=""):
     path.write_text("".join(json.dumps(record) + "\n" for record in records) + tail)
     return path
+
+
+def test_numbers_spread_evenly():
+    assert spread(10, 4) == [0, 3, 6, 9] and spread(10, 1) == [0]
+    assert spread(3, 8) == [0, 1, 2] and spread(1, 4) == [0] and spread(5, 0) == []
 
 
 def test_pretraining_curves(tmp_path):
