@@ -81,8 +81,8 @@ class Setting:
         else:
             dataset = clips.EvalViews(
                 **source,
-                num_segments=1 if middle else self.flags.test_num_segment,
-                num_crops=1 if middle else self.flags.test_num_crop,
+                num_segments=self.flags.test_num_segment,
+                num_crops=self.flags.test_num_crop,
                 middle=middle,
             )
         return clips.make_loader(
