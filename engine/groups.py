@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from engine.evaluate import Evaluated
-from engine.results import read_table
+from engine.results import MAX_LISTED, read_table
 
 GROUPS_FILE = "groups.csv"
-MAX_LISTED = 5
 
 
 def read_groups(csv_path: str | Path, ids: Sequence[str]) -> list[str]:

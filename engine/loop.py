@@ -335,12 +335,13 @@ def _close_epoch(run: Training, facts: dict, *, finished: bool) -> dict:
     """The epoch's line for the log; moves the position to the next epoch."""
     position = run.position
     step = position.epoch * run.steps_per_epoch + position.step
+    norms = [norm for norm in position.grad_norms if math.isfinite(norm)]  # fp16 skips the others
     line = {
         "train_loss": float(np.mean(position.losses)),
         **{f"train_{name}": float(np.mean(values)) for name, values in position.metrics.items()},
         "train_lr": float(run.rates[step - 1]),
         "train_weight_decay": float(run.weight_decays[step - 1]),
-        "train_grad_norm": float(np.mean(position.grad_norms)),
+        "train_grad_norm": float(np.mean(norms)) if norms else None,
         "clips_per_second": facts["clips_per_second"],
         "data_wait": facts["data_wait"],
         "memory_gib": memory_gib(run.workers.device),

@@ -6,15 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from engine import checkpoint
+from engine import checkpoint, distributed
 from engine.config import finetuning_parser, pretraining_parser
 from engine.errors import TooManyUnreadableError, UnreadableInEvaluationError
 from engine.finetuning import finetune
+from engine.loop import _close_epoch
 from engine.parsing import parse_flags
 from engine.pretraining import pretrain
 from tests.conftest import ROOT
@@ -247,6 +249,19 @@ def broken_copy(data, folder, *, broken):
     for name, part in (("train", rows[:6]), ("val", rows[6:8]), ("test", rows[:5])):
         (folder / "fold" / f"{name}.csv").write_text("\n".join(part) + "\n")
     return folder
+
+
+def test_steps_that_fp16_skips_do_not_count_in_the_norm():
+    position = checkpoint.Position(step=3, losses=[1.0, 2.0, 3.0], grad_norms=[np.inf, 2.0, 4.0])
+    run = SimpleNamespace(
+        position=position, steps_per_epoch=3, rates=np.ones(3), weight_decays=np.ones(3),
+        workers=distributed.start("cpu"), budget=SimpleNamespace(num_skipped=0),
+    )  # fmt: skip
+    facts = {"clips_per_second": 1.0, "data_wait": 0.0}
+    line = _close_epoch(run, facts, finished=True)
+    assert line["train_grad_norm"] == 3.0 and line["train_loss"] == 2.0
+    assert (position.epoch, position.step, position.grad_norms) == (1, 0, [])
+    json.dumps(line, allow_nan=False)
 
 
 def test_unreadable_videos_are_named_and_the_budget_holds(data, tmp_path):
