@@ -9,7 +9,6 @@ Items carry a leading axis (clips or views of one video) and are joined by `coll
 import numpy as np
 import torch
 
-from .annotations import Annotations
 from .loader import EpochSampler, SampleKey, collate, make_loader
 from .masking import Masking
 from .randaugment import RandAugment
@@ -37,9 +36,18 @@ MAX_IN_A_ROW = 100
 
 
 class TrainingClips(ClipSource):
-    """Training: `clips_per_video` random clips of a video; the next row where it is unreadable."""
+    """Training: random clips of a video; the next row where it is unreadable.
 
-    def __init__(self, *, seed: int, clips_per_video: int, **source):
+    Args:
+        seed: the run's `--seed`.
+        clips_per_video: S, clips from each decoded video (1 in the published recipes).
+        source: those of `ClipSource`.
+
+    Raises:
+        ValueError: `clips_per_video` is below 1.
+    """
+
+    def __init__(self, *, seed: int, clips_per_video: int = 1, **source):
         super().__init__(**source)
         if clips_per_video < 1:
             raise ValueError(f"clips_per_video is {clips_per_video}: it must be 1 or more")
@@ -117,44 +125,16 @@ class PretrainClips(TrainingClips):
     (S, N) bool with True = hidden, `index` (S,) the rows used, `notes`; S is `clips_per_video`.
 
     Args:
-        annotations: the videos.
-        clip_frames: T, frames of a clip.
-        stride: distance in frames of neighbouring frames of a clip.
-        size: side of the square clips in pixels.
         masking: draws masks of the model's token grid.
-        seed: the run's `--seed`.
-        face_window: (top, left, height, width) in pixels of the used part of a frame; None: all.
-        backend: video reader, see `open_video`.
-        clips_per_video: S, clips from each decoded video (1 in the published recipe).
+        options: those of `TrainingClips` and `ClipSource`.
     """
 
     _draw_frames = staticmethod(draw_pretrain_clip)
 
-    def __init__(
-        self,
-        *,
-        annotations: Annotations,
-        clip_frames: int,
-        stride: int,
-        size: int,
-        masking: Masking,
-        seed: int,
-        face_window: tuple[int, int, int, int] | None = None,
-        backend: str = "auto",
-        clips_per_video: int = 1,
-    ):
-        super().__init__(
-            annotations=annotations,
-            clip_frames=clip_frames,
-            stride=stride,
-            size=size,
-            face_window=face_window,
-            backend=backend,
-            seed=seed,
-            clips_per_video=clips_per_video,
-        )
+    def __init__(self, *, masking: Masking, **options):
+        super().__init__(**options)
         self.masking = masking
-        self.crop = MultiScaleCrop(size)
+        self.crop = MultiScaleCrop(self.size)
 
     def _augment(self, frames: np.ndarray, key: SampleKey, clip: int) -> dict:
         box = self.crop.draw(self._generator(key, clip, "crop"), *frames.shape[1:3])
@@ -170,19 +150,12 @@ class FinetuneClips(TrainingClips):
     rows used, `notes`; S is `clips_per_video`.
 
     Args:
-        annotations: the videos.
-        clip_frames: T, frames of a clip.
-        stride: distance in frames of neighbouring frames of a clip.
-        size: side of the square clips in pixels.
-        seed: the run's `--seed`.
         randaugment: operations on the frames; None for none.
         scale: area of the random resized crop as a share of the frame.
         ratio: its height / width.
         flip: probability of mirroring.
         erase_prob: probability of random erasing.
-        face_window: (top, left, height, width) in pixels of the used part of a frame; None: all.
-        backend: video reader, see `open_video`.
-        clips_per_video: S, clips from each decoded video.
+        options: those of `TrainingClips` and `ClipSource`.
     """
 
     _draw_frames = staticmethod(draw_train_clip)
@@ -190,30 +163,14 @@ class FinetuneClips(TrainingClips):
     def __init__(
         self,
         *,
-        annotations: Annotations,
-        clip_frames: int,
-        stride: int,
-        size: int,
-        seed: int,
         randaugment: RandAugment | None = None,
         scale: tuple[float, float] = (0.08, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         flip: float = 0.5,
         erase_prob: float = 0.25,
-        face_window: tuple[int, int, int, int] | None = None,
-        backend: str = "auto",
-        clips_per_video: int = 1,
+        **options,
     ):
-        super().__init__(
-            annotations=annotations,
-            clip_frames=clip_frames,
-            stride=stride,
-            size=size,
-            face_window=face_window,
-            backend=backend,
-            seed=seed,
-            clips_per_video=clips_per_video,
-        )
+        super().__init__(**options)
         self.randaugment = randaugment
         self.draw_options = {
             "crop_scale": scale,

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .annotations import Annotations
 from .clips import TrainingClips
 from .faces.swap import swapped_points
 from .landmarks import eye_and_mouth, landmarks_for
@@ -32,50 +31,32 @@ class ContrastiveClips(TrainingClips):
     `NOT_SWAPPED`, `SWAPPED`, `SWAP_FAILED`.
 
     Args:
-        annotations: the videos, none shorter than `rule` needs.
-        clip_frames: T, frames of a clip, 1 for image encoders.
-        stride: distance in frames of neighbouring frames of a clip.
         rule: which frames make pairs.
         lengths: of the videos; None where the rule does not need time.
         augmentation: makes views.
-        seed: the run's `--seed`.
         describe: cut out eyes and mouth.
         face_swap: probability that a positive gets another head.
         swap: does it; needed with `face_swap`.
         persons: (n,) who is in which video; needed with `face_swap`.
         landmarks_root: see `landmarks_for`.
-        face_window: (top, left, height, width) in pixels of the used part of a frame; None: all.
-        backend: video reader, see `open_video`.
+        options: those of `TrainingClips` and `ClipSource`, except `size` and `clips_per_video`; no
+            video shorter than `rule` needs, clips of one frame for image encoders.
     """
 
     def __init__(
         self,
         *,
-        annotations: Annotations,
-        clip_frames: int,
-        stride: int,
         rule: PairRule,
         lengths: Lengths | None,
         augmentation: ViewAugmentation,
-        seed: int,
         describe: bool = False,
         face_swap: float = 0.0,
         swap: FaceSwap | None = None,
         persons: np.ndarray | None = None,
         landmarks_root: str | None = None,
-        face_window: tuple[int, int, int, int] | None = None,
-        backend: str = "auto",
+        **options,
     ):
-        super().__init__(
-            annotations=annotations,
-            clip_frames=clip_frames,
-            stride=stride,
-            size=augmentation.size,
-            face_window=face_window,
-            backend=backend,
-            seed=seed,
-            clips_per_video=2 * rule.num_pairs,
-        )
+        super().__init__(size=augmentation.size, clips_per_video=2 * rule.num_pairs, **options)
         self.rule, self.lengths, self.augmentation = rule, lengths, augmentation
         self.describe, self.face_swap, self.swap, self.persons = describe, face_swap, swap, persons
         self.landmarks_root = landmarks_root

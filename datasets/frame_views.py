@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from .annotations import Annotations
 from .frame_labels import FrameLabels
 from .readers import UnreadableVideoError
 from .source import ClipSource, VideoNote
@@ -21,15 +20,10 @@ class FrameViews(ClipSource):
     turns out to be shorter than its labels may leave v = 0 to its last items.
 
     Args:
-        annotations: the videos, with labels of every frame.
-        clip_frames: T, frames of a clip.
-        stride: distance in frames of neighbouring frames of a clip.
-        size: side of the square clips in pixels.
         window_stride: frames between the starts of neighbouring windows.
-        face_window: (top, left, height, width) in pixels of the used part of a frame; None: all.
-        backend: video reader, see `open_video`.
         rank: this process; it has the rows rank, rank + world_size, ...
         world_size: number of processes.
+        source: those of `ClipSource`, with labels of every frame.
 
     Raises:
         ValueError: frames have no labels, or window_stride is below 1.
@@ -38,35 +32,24 @@ class FrameViews(ClipSource):
     def __init__(
         self,
         *,
-        annotations: Annotations,
-        clip_frames: int,
-        stride: int,
-        size: int,
         window_stride: int,
-        face_window: tuple[int, int, int, int] | None = None,
-        backend: str = "auto",
         rank: int = 0,
         world_size: int = 1,
+        **source,
     ):
-        super().__init__(
-            annotations=annotations,
-            clip_frames=clip_frames,
-            stride=stride,
-            size=size,
-            face_window=face_window,
-            backend=backend,
-        )
-        if not isinstance(annotations.labels, FrameLabels):
-            raise ValueError(f"{annotations.path} has labels per video, not per frame")
+        super().__init__(**source)
+        labels = self.annotations.labels
+        if not isinstance(labels, FrameLabels):
+            raise ValueError(
+                f"{self.annotations.path} has labels per video, not per frame: take EvalViews"
+            )
         if window_stride < 1:
             raise ValueError(f"window_stride is {window_stride}: it must be 1 or more")
         self.window_stride = window_stride
         self.items = [
             (row, start)
-            for row in range(rank, len(annotations), world_size)
-            for start in range(
-                0, len(self._windows(int(annotations.labels.lengths[row]))), WINDOWS_PER_ITEM
-            )
+            for row in range(rank, len(labels), world_size)
+            for start in range(0, len(self._windows(int(labels.lengths[row]))), WINDOWS_PER_ITEM)
         ]
 
     def __len__(self) -> int:
@@ -74,8 +57,7 @@ class FrameViews(ClipSource):
 
     def __getitem__(self, item: int) -> dict:
         index, start = self.items[item]
-        chosen = np.zeros((1, self.clip_frames), np.int64)
-        num_frames = 0
+        chosen, num_frames = np.zeros((0, self.clip_frames), np.int64), 0
 
         def choose(count: int) -> np.ndarray:
             nonlocal chosen, num_frames
@@ -89,7 +71,7 @@ class FrameViews(ClipSource):
             notes = notes if start == 0 else []
         except UnreadableVideoError as error:
             notes = [VideoNote(error.path, "unreadable", error.reason)]
-            chosen = np.zeros((0, self.clip_frames), np.int64)
+            chosen = chosen[:0]
             clips = np.zeros((0, self.clip_frames, self.size, self.size, 3), np.uint8)
         return {
             "clip": clips,

@@ -79,9 +79,15 @@ def window_to_cut(
 
 
 class ClipSource(Dataset):
-    """What all three datasets share: where the frames come from.
+    """What all datasets share: where the frames come from.
 
-    Arguments are explained at the datasets of `clips` and `views`.
+    Args:
+        annotations: the videos.
+        clip_frames: T, frames of a clip.
+        stride: distance in frames of neighbouring frames of a clip.
+        size: side of the square clips in pixels.
+        face_window: (top, left, height, width) in pixels of the used part of a frame; None: all.
+        backend: video reader, see `open_video`.
     """
 
     def __init__(
@@ -91,8 +97,8 @@ class ClipSource(Dataset):
         clip_frames: int,
         stride: int,
         size: int,
-        face_window: tuple[int, int, int, int] | None,
-        backend: str,
+        face_window: tuple[int, int, int, int] | None = None,
+        backend: str = "auto",
     ):
         self.annotations = annotations
         self.clip_frames = clip_frames

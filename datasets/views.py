@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from .annotations import Annotations
 from .readers import UnreadableVideoError
 from .sampling import distinct_views, eval_view_indices, middle_clip_indices
 from .source import ClipSource, VideoNote
@@ -20,49 +19,32 @@ class EvalViews(ClipSource):
     (v,) float32 adding up to num_segments * num_crops, `index` (v,) the row, `notes`.
 
     Args:
-        annotations: the videos.
-        clip_frames: T, frames of a clip.
-        stride: distance in frames of neighbouring frames of a clip.
-        size: side of the square clips in pixels.
         num_segments: uniform clips per video.
         num_crops: crops per clip of the protocol that is reproduced.
         middle: the one middle clip instead (validation).
-        face_window: (top, left, height, width) in pixels of the used part of a frame; None: all.
-        backend: video reader, see `open_video`.
         rank: this process; it has the rows rank, rank + world_size, ...
         world_size: number of processes.
+        source: those of `ClipSource`.
     """
 
     def __init__(
         self,
         *,
-        annotations: Annotations,
-        clip_frames: int,
-        stride: int,
-        size: int,
         num_segments: int = 2,
         num_crops: int = 2,
         middle: bool = False,
-        face_window: tuple[int, int, int, int] | None = None,
-        backend: str = "auto",
         rank: int = 0,
         world_size: int = 1,
+        **source,
     ):
-        super().__init__(
-            annotations=annotations,
-            clip_frames=clip_frames,
-            stride=stride,
-            size=size,
-            face_window=face_window,
-            backend=backend,
-        )
+        super().__init__(**source)
         for name, value in (("num_segments", num_segments), ("num_crops", num_crops)):
             if value < 1:
                 raise ValueError(f"{name} is {value}: it must be 1 or more")
         self.num_segments = 1 if middle else num_segments
         self.num_crops = 1 if middle else num_crops
         self.middle = middle
-        self.rows = range(rank, len(annotations), world_size)
+        self.rows = range(rank, len(self.annotations), world_size)
 
     def __len__(self) -> int:
         return len(self.rows)
