@@ -19,10 +19,11 @@ import torch
 from benchmarks import baseline, common, sample_data
 from datasets.annotations import Annotations, read_annotations
 from datasets.clips import FinetuneClips, PretrainClips, SampleKey, collate
+from datasets.hashing import hash_keys
 from datasets.masking import make_masking
 from datasets.memory import keep_freed_memory
 from datasets.randaugment import RandAugment
-from datasets.store import FORMAT, FORMAT_VERSION, TABLES, VIDEO, ClipStore, hash_key, stores_of
+from datasets.store import FORMAT, FORMAT_VERSION, TABLES, VIDEO, ClipStore, stores_of
 from preprocess import pack
 
 SIZE, FRAMES, STRIDE = 160, 16, 4
@@ -191,7 +192,7 @@ def write_synthetic_index(folder: Path, *, num_videos: int, frames_per_video: in
     videos["first_frame"] = numbers * frames_per_video
     videos["num_frames"] = frames_per_video
     videos["key_end"] = (numbers + 1) * len(keys[0])
-    hashes = np.fromiter(map(hash_key, keys), np.uint64, num_videos)
+    hashes = hash_keys(keys)
     order = np.argsort(hashes)
     ends = np.tile(np.arange(1, frames_per_video + 1) * 10, num_videos)
     tables = {

@@ -6,13 +6,14 @@ read. Probing (`preprocess.voxceleb2`, `preprocess.videos`) writes what it found
 annotation file; without that, each loader process remembers what it counted.
 """
 
-import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from .hashing import hash_key
 
 INDEX_FILE = "frame_index.npy"
 RECORD = np.dtype(
@@ -69,7 +70,7 @@ class FrameIndex:
         """What is known of a video; None if nothing."""
         if path in self._added or self._records is None:
             return self._added.get(path)
-        wanted = _hash(path)
+        wanted = np.uint64(hash_key(path))
         place = int(np.searchsorted(self._hashes, wanted))
         if place == len(self._hashes) or self._hashes[place] != wanted:
             return None
@@ -91,7 +92,7 @@ def write_index(file: str | os.PathLike, videos: Iterable[tuple[str, KnownFrames
     """
     records = np.array(
         [
-            (_hash(path), known.size_bytes, known.num_frames, (known.problem or "").encode()[:100])
+            (hash_key(path), known.size_bytes, known.num_frames, (known.problem or "").encode())
             for path, known in videos
         ],
         RECORD,
@@ -99,8 +100,3 @@ def write_index(file: str | os.PathLike, videos: Iterable[tuple[str, KnownFrames
     temporary = f"{os.fspath(file)}.tmp.npy"
     np.save(temporary, records[np.argsort(records["hash"])])
     os.replace(temporary, file)
-
-
-def _hash(path: str) -> np.uint64:
-    digest = hashlib.blake2b(os.fsencode(path), digest_size=8).digest()
-    return np.uint64(int.from_bytes(digest, "little"))

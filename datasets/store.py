@@ -15,7 +15,6 @@ shards read by position, so opening a store of a million videos takes millisecon
 share the tables, and file descriptors may be inherited or opened afresh (fork and spawn).
 """
 
-import hashlib
 import json
 import os
 from collections import OrderedDict
@@ -25,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .hashing import hash_keys
 from .images import decode_into
 from .reader_base import FrameReader, UnreadableVideoError
 
@@ -69,12 +69,6 @@ def split_store_path(path: str) -> tuple[str, str] | None:
 def shard_path(folder: str | os.PathLike, shard: int) -> str:
     """File of a shard."""
     return os.path.join(folder, "shards", f"{shard:05d}.bin")
-
-
-def hash_key(key: str) -> int:
-    """64-bit hash by which a video is found."""
-    digest = hashlib.blake2b(os.fsencode(key), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
 
 
 def read_manifest(path: str | os.PathLike) -> dict:
@@ -149,7 +143,7 @@ class ClipStore:
 
     def rows(self, keys: Sequence[str]) -> np.ndarray:
         """Rows of named videos, (n,) int64; -1 where there is none of that name."""
-        hashes = np.fromiter(map(hash_key, keys), np.uint64, len(keys))
+        hashes = hash_keys(keys)
         places = np.searchsorted(self._hashes, hashes)
         rows = np.full(len(keys), -1, np.int64)
         for number, (key, place, wanted) in enumerate(zip(keys, places.tolist(), hashes)):
@@ -163,7 +157,7 @@ class ClipStore:
 
     def has(self, keys: Sequence[str]) -> np.ndarray:
         """Whether there are videos of these names, (n,) bool; compares 64-bit hashes only."""
-        hashes = np.fromiter(map(hash_key, keys), np.uint64, len(keys))
+        hashes = hash_keys(keys)
         places = np.searchsorted(self._hashes, hashes).clip(max=len(self._hashes) - 1)
         return self._hashes[places] == hashes
 

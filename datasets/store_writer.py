@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .hashing import hash_keys
 from .store import (
     FORMAT,
     FORMAT_VERSION,
@@ -24,7 +25,6 @@ from .store import (
     VIDEO,
     ClipStore,
     StoreError,
-    hash_key,
     shard_path,
 )
 
@@ -262,7 +262,7 @@ class StoreWriter:
         keys = [os.fsdecode(data[a:b]) for a, b in zip([0, *ends], ends)]
         if len(set(keys)) < len(keys):
             raise StoreError(f"{self.folder}: two videos have the same name")
-        hashes = np.fromiter(map(hash_key, keys), np.uint64, len(keys))
+        hashes = hash_keys(keys)
         order = np.argsort(hashes, kind="stable")
         for name, values in (("hashes.bin", hashes[order]), ("rows.bin", order)):
             with open(self.folder / name, "wb") as file:
