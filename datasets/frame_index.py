@@ -36,7 +36,9 @@ class KnownFrames(NamedTuple):
 
 
 class FrameIndex:
-    """Known numbers of frames by path; on disk (memory-mapped), and what is added in memory.
+    """Known numbers of frames; on disk (memory-mapped), and what is added in memory.
+
+    Videos are named as in the annotation file, which holds wherever the data lie.
 
     Args:
         file: what `write_index` wrote; None or an absent file: nothing is known yet.
@@ -66,11 +68,11 @@ class FrameIndex:
         self.__init__(state["file"])
         self._added = state["added"]
 
-    def get(self, path: str) -> KnownFrames | None:
+    def get(self, name: str) -> KnownFrames | None:
         """What is known of a video; None if nothing."""
-        if path in self._added or self._records is None:
-            return self._added.get(path)
-        wanted = np.uint64(hash_key(path))
+        if name in self._added or self._records is None:
+            return self._added.get(name)
+        wanted = np.uint64(hash_key(name))
         place = int(np.searchsorted(self._hashes, wanted))
         if place == len(self._hashes) or self._hashes[place] != wanted:
             return None
@@ -78,9 +80,9 @@ class FrameIndex:
         problem = record["problem"].decode(errors="replace") or None
         return KnownFrames(int(record["size_bytes"]), int(record["num_frames"]), problem)
 
-    def add(self, path: str, known: KnownFrames) -> None:
+    def add(self, name: str, known: KnownFrames) -> None:
         """Remember a video in this process."""
-        self._added[path] = known
+        self._added[name] = known
 
 
 def write_index(file: str | os.PathLike, videos: Iterable[tuple[str, KnownFrames]]) -> None:
@@ -88,12 +90,12 @@ def write_index(file: str | os.PathLike, videos: Iterable[tuple[str, KnownFrames
 
     Args:
         file: the index, normally `INDEX_FILE` beside an annotation file.
-        videos: (path as in the annotation file, what is known).
+        videos: (name, what is known).
     """
     records = np.array(
         [
-            (hash_key(path), known.size_bytes, known.num_frames, (known.problem or "").encode())
-            for path, known in videos
+            (hash_key(name), known.size_bytes, known.num_frames, (known.problem or "").encode())
+            for name, known in videos
         ],
         RECORD,
     )

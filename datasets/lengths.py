@@ -58,15 +58,15 @@ def read_lengths(
     frame_rate = frame_rate or read_frame_rate(annotations.path)
 
     def length(row: int) -> tuple[int, float]:
-        path = annotations.paths[row]
+        path, known = annotations.paths[row], index.get(annotations.ids[row])
         try:
-            with open_video(path, backend=backend, known=index.get(path)) as video:
+            with open_video(path, backend=backend, known=known) as video:
                 num_frames, rate = video.num_frames, video.fps
         except UnreadableVideoError:
             return UNREADABLE, float("nan")
         if rate is None:
-            known = landmarks_for(path, landmarks_root)
-            rate = (known.fps if known else None) or frame_rate
+            landmarks = landmarks_for(path, landmarks_root)
+            rate = (landmarks.fps if landmarks else None) or frame_rate
         if not rate:
             raise ValueError(
                 f"{path}: frames in a folder, and neither a landmark file nor frame_rate.json "

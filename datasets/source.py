@@ -115,10 +115,10 @@ class ClipSource(Dataset):
 
         Where frames have labels of their own, only those with a label are offered to `choose`.
         """
-        path = self.annotations.paths[index]
+        path, name = self.annotations.paths[index], self.annotations.ids[index]
         labels = self.annotations.labels
         limit = labels.lengths[index] if isinstance(labels, FrameLabels) else None
-        known = self.frame_index.get(path)
+        known = self.frame_index.get(name)
         with open_video(path, backend=self.backend, known=known) as video:
 
             def choose_labelled(num_frames: int) -> np.ndarray:
@@ -126,7 +126,7 @@ class ClipSource(Dataset):
 
             indices, frames = video.read_chosen(choose_labelled)
             if video.counted:
-                self.frame_index.add(path, video.counted)
+                self.frame_index.add(name, video.counted)
             window = window_to_cut(self.face_window, video)
             notes = _notes(video, limit)
         return indices, cut_window(frames, window, path), notes

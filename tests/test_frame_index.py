@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from datasets.annotations import read_annotations
 from datasets.clips import EvalViews
 from datasets.frame_index import INDEX_FILE, FrameIndex, KnownFrames, write_index
+from datasets.lengths import read_lengths
 from datasets.readers import open_video
 from datasets.readers_pyav import PyAVReader
+from preprocess.probe import Probe, probe_video, write_results
 from tests.video_files import write_video
 
 
@@ -67,6 +70,23 @@ def test_datasets_remember_and_use_what_is_beside_the_csv(irregular, tmp_path):
     write_index(tmp_path / INDEX_FILE, [(path, known), ("other.mp4", KnownFrames(5, 6, "bad"))])
     counted.clear()
     np.testing.assert_array_equal(views()[0]["clip"], first)
+    assert counted == []
+
+
+def test_probing_writes_the_index_wherever_the_data_lie(irregular, tmp_path):
+    path, counted = irregular
+    out = tmp_path / "lists"
+    write_results(out, [probe_video(path), Probe("bad.mp4", 5, 0, "no frame decodes")])
+    index = FrameIndex.beside(out / "info_clean.csv")
+    assert len(index) == 1 and index.get(path) == KnownFrames(Path(path).stat().st_size, 20)
+    counted.clear()
+    (out / "info_clean.csv").write_text("v.mkv 0\n")
+    write_index(out / INDEX_FILE, [("v.mkv", index.get(path))])
+    annotations = read_annotations(
+        out / "info_clean.csv", task="pretrain", data_root=Path(path).parent
+    )
+    EvalViews(annotations=annotations, clip_frames=4, stride=2, size=16)[0]
+    assert read_lengths(annotations).num_frames.tolist() == [20]
     assert counted == []
 
 
