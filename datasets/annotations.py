@@ -4,7 +4,6 @@ Everything is checked on reading, and all problems of a file are reported togeth
 """
 
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .files import replacing
 from .frame_labels import FrameLabels, read_frame_labels
 from .label_columns import TASKS, malformed_lines, parse_labels
 from .store import paths_exist
@@ -276,17 +276,9 @@ def write_annotations(csv_path: str | os.PathLike, rows: Iterable[Sequence]) -> 
         lines.append(" ".join([path, *map(str, labels)]))
     if not lines:
         raise ValueError(f"{csv_path}: there are no rows to write")
-    target = Path(csv_path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=target.name, suffix=".tmp", dir=target.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write("\n".join(lines) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    text = ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+    with replacing(csv_path) as temporary, temporary.open("wb") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     return len(lines)

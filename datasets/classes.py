@@ -6,14 +6,18 @@ as those of the catalogue.
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .files import replacing
+
 FILE_NAME = "classes.json"
 LABEL_TASKS = (
-    *("classification", "regression", "multihead", "regression_frames"),
+    "classification",
+    "regression",
+    "multihead",
+    "regression_frames",
     "class_and_values",
 )
 
@@ -85,15 +89,11 @@ def write_classes(folder: str | os.PathLike, names: LabelNames) -> Path:
     }
     if names.heads:
         content["heads"] = {head: list(classes) for head, classes in names.heads.items()}
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=FILE_NAME, suffix=".tmp", dir=folder)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, ensure_ascii=False)
-        file.write("\n")
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, folder / FILE_NAME)
-    return folder / FILE_NAME
+    path = Path(folder) / FILE_NAME
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
 
 
 def read_classes(folder: str | os.PathLike) -> LabelNames | None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .files import replacing
 from .hashing import hash_key
 
 INDEX_FILE = "frame_index.npy"
@@ -99,6 +100,5 @@ def write_index(file: str | os.PathLike, videos: Iterable[tuple[str, KnownFrames
         ],
         RECORD,
     )
-    temporary = f"{os.fspath(file)}.tmp.npy"
-    np.save(temporary, records[np.argsort(records["hash"])])
-    os.replace(temporary, file)
+    with replacing(file) as temporary, temporary.open("wb") as index:
+        np.save(index, records[np.argsort(records["hash"])])

@@ -1,10 +1,11 @@
 """Labels of every frame: one npz file per video, with an array over frames for each dimension."""
 
-import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+
+from .files import read_arrays
 
 THREADS = 16
 
@@ -71,18 +72,13 @@ def read_frame_labels(
 def _read(path: str, names: Sequence[str]) -> np.ndarray | str:
     """(T, L) labels, or why there are none."""
     try:
-        with np.load(path, allow_pickle=False) as content:
-            missing = [name for name in names if name not in content.files]
-            if missing:
-                return (
-                    f"{path} holds the arrays {', '.join(content.files)}, not "
-                    f"{', '.join(missing)}; classes.json names the arrays"
-                )
-            columns = [content[name] for name in names]
+        columns = list(read_arrays(path, names).values())
     except FileNotFoundError:
         return f"label file does not exist: {path}"
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
-        return f"label file {path} is not an npz file of plain arrays ({error})"
+    except LookupError as error:
+        return f"label file {error}; classes.json names the arrays"
+    except ValueError as error:
+        return f"label file {error}"
     shapes = {name: column.shape for name, column in zip(names, columns)}
     if len(set(shapes.values())) > 1 or columns[0].ndim != 1 or not len(columns[0]):
         return f"label file {path}: arrays must be of shape (frames,), equally long; got {shapes}"

@@ -5,14 +5,16 @@ import math
 import os
 from pathlib import Path
 
+from .files import replacing
+
 FILE_NAME = "frame_rate.json"
 
 
 def write_frame_rate(folder: str | os.PathLike, fps: float) -> Path:
     """Record the rate of all frame folders in the annotation files of a folder."""
     path = Path(folder) / FILE_NAME
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"frames_per_second": fps}) + "\n", encoding="utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps({"frames_per_second": fps}) + "\n", encoding="utf-8")
     return path
 
 

@@ -6,7 +6,6 @@ frames, the centre of the first pixel being (0, 0), NaN where a frame shows no f
 """
 
 import os
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from .files import read_arrays, replacing
 from .listing import VIDEO_SUFFIXES
 from .store import split_store_path
 
@@ -54,10 +54,10 @@ class Landmarks:
             raise LandmarkError(
                 f"{where}landmarks of shape {points.shape}; expected (frames, {NUM_POINTS}, 2)"
             )
-        finite = np.isfinite(points).all((1, 2))
-        if np.isinf(points).any() or not np.isnan(points[~finite]).all():
+        partial = ~np.isfinite(points).all((1, 2)) & ~np.isnan(points).all((1, 2))
+        if partial.any():
             raise LandmarkError(
-                f"{where}frame {int(np.flatnonzero(~finite)[0])} has some landmarks that are not "
+                f"{where}frame {int(np.flatnonzero(partial)[0])} has some landmarks that are not "
                 "finite; a frame has all of them, or only NaN (no face)"
             )
         if self.fps is not None and not (np.isfinite(self.fps) and self.fps > 0):
@@ -94,20 +94,15 @@ def read_landmarks(path: str | os.PathLike) -> Landmarks:
     """
     path = os.fspath(path)
     try:
-        with np.load(path, allow_pickle=False) as content:
-            if "landmarks" not in content.files:
-                raise LandmarkError(
-                    f"{path} holds the arrays {', '.join(content.files)}, not 'landmarks'"
-                )
-            points = content["landmarks"]
-            fps = float(content["fps"]) if "fps" in content.files else np.nan
-    except LandmarkError:
-        raise
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile, AttributeError) as error:
-        raise LandmarkError(f"{path} is not an npz file of plain arrays ({error})") from error
+        arrays = read_arrays(path, ["landmarks"], optional=["fps"])
+    except (OSError, LookupError, ValueError) as error:
+        raise LandmarkError(str(error)) from error
+    points, fps = arrays["landmarks"], arrays.get("fps", np.array(np.nan))
     if not np.issubdtype(points.dtype, np.floating):
         raise LandmarkError(f"{path}: landmarks are {points.dtype}; expected floats")
-    return Landmarks(points, None if np.isnan(fps) else fps, path)
+    if fps.size != 1 or not np.issubdtype(fps.dtype, np.number):
+        raise LandmarkError(f"{path}: fps is {fps}; expected one number, NaN if unknown")
+    return Landmarks(points, None if np.isnan(fps).all() else float(fps.item()), path)
 
 
 def write_landmarks(path: str | os.PathLike, points: np.ndarray, fps: float | None = None) -> None:
@@ -119,13 +114,9 @@ def write_landmarks(path: str | os.PathLike, points: np.ndarray, fps: float | No
         fps: frames per second, None if unknown.
     """
     checked = Landmarks(points, fps)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        known = np.nan if fps is None else fps
-        np.savez_compressed(file, landmarks=checked.points, fps=np.array(known))
-    os.replace(partial, path)
+    known = np.array(np.nan if fps is None else fps)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, landmarks=checked.points, fps=known)
 
 
 def landmarks_for(

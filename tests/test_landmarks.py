@@ -94,7 +94,7 @@ def test_wrong_files(tmp_path):
     with pytest.raises(LandmarkError, match="landmarks.npz is not an npz file"):
         landmarks_for(tmp_path)
     np.savez(tmp_path / "landmarks.npz", points=several(2))
-    with pytest.raises(LandmarkError, match="holds the arrays points, not 'landmarks'"):
+    with pytest.raises(LandmarkError, match="holds the arrays points, not landmarks"):
         landmarks_for(tmp_path)
     np.savez(tmp_path / "landmarks.npz", landmarks=np.array([{}], object))
     with pytest.raises(LandmarkError, match="not an npz file of plain arrays"):
@@ -106,9 +106,13 @@ def test_wrong_files(tmp_path):
     with pytest.raises(LandmarkError, match="int64; expected floats"):
         read_landmarks(tmp_path / "landmarks.npz")
     half = several(3)
+    half[0] = np.nan  # no face: allowed
     half[1, 3] = np.nan
     with pytest.raises(LandmarkError, match="frame 1 has some landmarks that are not finite"):
         Landmarks(half)
+    np.savez(tmp_path / "landmarks.npz", landmarks=several(2), fps=np.array([1.0, 2.0]))
+    with pytest.raises(LandmarkError, match="expected one number"):
+        read_landmarks(tmp_path / "landmarks.npz")
     with pytest.raises(LandmarkError, match="fps is -1"):
         Landmarks(several(1), -1.0)
     with pytest.raises(LandmarkError, match="3 rows for the 5 frames of clip"):
