@@ -6,13 +6,13 @@ import numpy as np
 
 from .clips import TrainingClips
 from .faces.swap import swapped_points
-from .landmarks import eye_and_mouth, landmarks_for
+from .landmarks import PART_SIZE, Landmarks, eye_and_mouth, landmarks_for
 from .lengths import Lengths
 from .loader import SampleKey
 from .pair_views import ViewAugmentation
 from .pairs import PairRule
-from .readers import UnreadableVideoError, open_video
-from .store import split_store_path
+from .readers import UnreadableVideoError
+from .store import open_store, split_store_path
 
 DONOR_TRIES = 8
 NOT_SWAPPED, SWAPPED, SWAP_FAILED = 0, 1, -1
@@ -66,10 +66,15 @@ class ContrastiveClips(TrainingClips):
         """Frames where the clips of a sample start: (num_pairs, 2), anchor first.
 
         Raises:
-            UnreadableVideoError: the video is shorter than was found before training.
+            UnreadableVideoError: the video is shorter than was found before training, or could not
+                be opened then.
         """
         rate = self.lengths.rates[index] if self.lengths is not None else 1.0
-        if self.rule.needs_time and not num_frames >= self.rule.shortest(rate):
+        if np.isnan(rate):
+            raise UnreadableVideoError(
+                self.annotations.paths[index], "could not be opened before training"
+            )
+        if self.rule.needs_time and num_frames < self.rule.shortest(rate):
             raise UnreadableVideoError(
                 self.annotations.paths[index], f"too short for pairs: {num_frames} frames"
             )
@@ -120,29 +125,27 @@ class ContrastiveClips(TrainingClips):
             return None
         if num_frames is not None:
             known.check_length(num_frames, path)
-        last = len(known.points) - 1
+        return self._in_window(known, indices, path)
+
+    def _in_window(self, known: Landmarks, indices: np.ndarray, path: str) -> np.ndarray:
+        """Landmarks of frames (...,) in pixels of what is cut out of them, (..., 68, 2)."""
+        last = len(known) - 1
         points = known.points[np.minimum(indices, last)].astype(np.float64)
         points[indices > last] = np.nan
-        window = self._window(path)
+        packed = split_store_path(path)
+        window = (open_store(packed[0]).window if packed else None) or self.face_window
         if window is not None:
             points -= np.array([window[1], window[0]])
         return points
 
-    def _window(self, path: str) -> tuple[int, int, int, int] | None:
-        """What is cut out of a video's frames, by this run or before by a packed store."""
-        if not split_store_path(path):
-            return self.face_window
-        with open_video(path) as video:
-            return video.window or self.face_window
-
     def _descriptions(self, views: np.ndarray, points: np.ndarray | None) -> dict:
         """Eyes and mouth of the middle frames of views (S, T, H, W, 3)."""
         middle = views.shape[1] // 2
+        blank = np.zeros((PART_SIZE, PART_SIZE, 3), np.uint8)
         patches, described = [], []
         for i, view in enumerate(views):
             seen = points is not None and np.isfinite(points[i, middle]).all()
             described.append(seen)
-            blank = np.zeros((64, 64, 3), np.uint8)
             patches.append(
                 eye_and_mouth(view[middle], points[i, middle]) if seen else (blank, blank)
             )
@@ -183,14 +186,15 @@ class ContrastiveClips(TrainingClips):
         rows = np.flatnonzero(self.persons != self.persons[index])
         for _ in range(DONOR_TRIES if len(rows) else 0):
             row = int(rows[rng.integers(len(rows))])
-            known = landmarks_for(self.annotations.paths[row], self.landmarks_root)
-            seen = [] if known is None else np.flatnonzero(np.isfinite(known.points).all((1, 2)))
+            path = self.annotations.paths[row]
+            known = landmarks_for(path, self.landmarks_root)
+            seen = [] if known is None else np.flatnonzero(known.has_face)
             if not len(seen):
                 continue
             frame = np.array([seen[rng.integers(len(seen))]])
             try:
-                _, image, _ = self.read_frames(row, lambda count, frame=frame: frame % count)
+                shown, image, _ = self.read_frames(row, lambda count, frame=frame: frame % count)
             except UnreadableVideoError:
                 continue
-            return image[0], self._points(row, frame)[0]
+            return image[0], self._in_window(known, shown, path)[0]
         return None

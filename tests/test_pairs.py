@@ -373,3 +373,29 @@ def test_video_that_became_too_short_is_passed_over(folders):
     dataset.lengths.rates[0] = 60.0
     item = dataset[(0, 0, 0)]
     assert item["index"].tolist() == [1] * 4 and "too short" in item["notes"][0].reason
+
+
+def test_video_that_could_not_be_opened_before_training_is_passed_over(folders):
+    lengths = read_lengths(folders)
+    dataset = make_dataset(folders)
+    dataset.lengths = Lengths(num_frames=lengths.num_frames, rates=lengths.rates.copy())
+    dataset.lengths.rates[0] = np.nan
+    item = dataset[(0, 0, 0)]
+    assert item["index"].tolist() == [1] * 4
+    assert item["notes"][0].reason == "could not be opened before training"
+
+
+def test_landmarks_of_donors_are_of_the_frame_that_is_taken(folders):
+    """Even where a donor has fewer frames than landmarks."""
+    for donor in (1, 3):
+        points = face_points() + np.arange(300)[:, None, None]
+        write_landmarks(f"{folders.paths[donor]}/landmarks.npz", points, PAPER_RATE)
+
+    def check(image, points, donor, donor_points):
+        np.testing.assert_allclose(donor_points, face_points() + donor[0, 0, 0] // 5, rtol=1e-6)
+        return donor
+
+    persons = np.array([0, 1, 0, 1, 0])
+    dataset = make_dataset(folders, face_swap=1.0, swap=check, persons=persons)
+    states = [dataset[(epoch, 2, 0)]["swap"][1::2] for epoch in range(8)]
+    assert (np.concatenate(states) == SWAPPED).sum() > 8
