@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from .faces.geometry import EYES, MOUTH
 from .files import read_arrays, replacing
 from .listing import VIDEO_SUFFIXES
 from .store import split_store_path
@@ -23,9 +24,8 @@ SUFFIX = ".landmarks.npz"  # of a video or image: clip.mp4 -> clip.landmarks.npz
 ANNOTATION = "annotation"  # the folder of drawn data sets with a file per clip
 DEPTH = 6  # folders above a video in which ANNOTATION is looked for
 
-EYES, MOUTH = slice(36, 48), slice(48, 68)
 BORDER_PX = 10  # more of the eyes' box, above and below
-PART_SIZE = 64
+PART_SIZE = 64  # side of what is described, in pixels
 
 
 class LandmarkError(ValueError):
@@ -178,38 +178,32 @@ def _below(root: Path, parts: tuple[str, ...]) -> Iterator[Path]:
         yield place / FILE_NAME
 
 
-def eye_and_mouth(
-    image: np.ndarray, points: np.ndarray, *, border_px: float = BORDER_PX, size: int = PART_SIZE
-) -> tuple[np.ndarray, np.ndarray]:
+def eye_and_mouth(image: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Boxes of both eyes and of the mouth, what false negatives are told by (SSL-FER Sec. 3.3).
 
     Args:
         image: (H, W, 3) uint8.
         points: (68, 2) pixels.
-        border_px: more of the eyes' box, above and below.
-        size: of the results; boxes are stretched to squares.
 
     Returns:
-        Eyes and mouth, (size, size, 3) uint8 each; what lies outside the image repeats its border.
+        Eyes and mouth, (PART_SIZE, PART_SIZE, 3) uint8 each, stretched to squares; what lies
+        outside the image repeats its border.
 
     Raises:
         LandmarkError: NaN landmarks.
     """
     if not np.isfinite(points).all():
         raise LandmarkError("landmarks are NaN: this frame shows no face")
-    return (
-        _stretched(image, points[EYES], border_px, size),
-        _stretched(image, points[MOUTH], 0.0, size),
-    )
+    return _stretched(image, points[EYES], BORDER_PX), _stretched(image, points[MOUTH], 0)
 
 
-def _stretched(image: np.ndarray, points: np.ndarray, border_px: float, size: int) -> np.ndarray:
+def _stretched(image: np.ndarray, points: np.ndarray, border_px: int) -> np.ndarray:
     """The upright box around some points, borders above and below added, as a square."""
     left, top = points.min(0) - (0.5, 0.5 + border_px)
     right, bottom = points.max(0) + (0.5, 0.5 + border_px)
-    across, down = size / max(right - left, 1.0), size / max(bottom - top, 1.0)
+    across, down = PART_SIZE / max(right - left, 1.0), PART_SIZE / max(bottom - top, 1.0)
     matrix = np.array([[across, 0, -across * left - 0.5], [0, down, -down * top - 0.5]])
     return cv2.warpAffine(
-        np.ascontiguousarray(image), matrix, (size, size),
+        np.ascontiguousarray(image), matrix, (PART_SIZE, PART_SIZE),
         flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip

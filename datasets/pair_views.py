@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 
 from . import frame_ops
+from .faces.geometry import LEFT_EYE, MOUTH, RIGHT_EYE
 from .transforms import resize_square
 
-# Landmarks (of 68) of the parts that can be covered: mouth, right eye, left eye.
-PARTS = (slice(48, 68), slice(36, 42), slice(42, 48))
+# Landmarks of the parts that can be covered.
+PARTS = (MOUTH, LEFT_EYE, RIGHT_EYE)
 MARGIN = 10 / 128  # around a part, in units of the frame's side
 UNCROPPED = 128 / 112  # side of what crops are taken from, in units of the crop's
 JITTER = (0.4, 0.4, 0.4, 0.2)  # brightness, contrast, saturation, hue

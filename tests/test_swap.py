@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from datasets.faces.geometry import transform
-from datasets.faces.swap import INNER, alignment, swap_face, swap_faces, swapped_points
+from datasets.faces.swap import INNER, alignment, swap_face, swapped_points
 from datasets.landmarks import write_landmarks
 from preprocess import swap_grid
 from preprocess.common import PreparationError
@@ -133,16 +133,6 @@ def test_inputs_are_left_alone_and_sizes_may_differ():
     assert result.shape == large.shape
     np.testing.assert_array_equal(image, before[0])
     np.testing.assert_array_equal(large, before[1])
-
-
-def test_batch_counts_what_was_done():
-    (image, points), (donor, donor_points) = drawn(), drawn(54, 44, 23)
-    results, done = swap_faces(
-        [image, image], [points, nothing(points)], [donor, donor], [donor_points, donor_points]
-    )
-    assert done.tolist() == [True, False]
-    np.testing.assert_array_equal(results[0], swap_face(image, points, donor, donor_points))
-    np.testing.assert_array_equal(results[1], image)
 
 
 def test_grid_of_swapped_pairs(tmp_path, caplog):

@@ -7,8 +7,9 @@ in radians, positive when the head turns clockwise in the picture.
 
 import numpy as np
 
-JAW = slice(0, 17)
-LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
+# Ranges of the 68 points; left and right are the viewer's.
+JAW, BROWS, NOSE = slice(0, 17), slice(17, 27), slice(27, 36)
+LEFT_EYE, RIGHT_EYE, EYES, MOUTH = slice(36, 42), slice(42, 48), slice(36, 48), slice(48, 68)
 LEFT_MOUTH, RIGHT_MOUTH = 48, 54
 # Eyes to mouth corners, in distances between the eyes; median over frontal faces.
 EYES_TO_MOUTH = 1.1

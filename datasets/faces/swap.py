@@ -11,15 +11,11 @@ face, and where the ratio would exceed `MAX_GAIN` the rest is added; a frontal a
 which the one does not fit on the other, are not swapped.
 """
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 
-from .geometry import LEFT_EYE, RIGHT_EYE, transform
+from .geometry import BROWS, EYES, JAW, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE, transform
 
-BROWS, NOSE, MOUTH = slice(17, 27), slice(27, 36), slice(48, 68)
-EYES = slice(36, 48)
 # What both faces are aligned by, and the groups whose convex hulls make the mask.
 INNER = np.r_[BROWS, EYES, NOSE, MOUTH]
 HULLS = (np.r_[BROWS, EYES], np.r_[NOSE, MOUTH])
@@ -76,23 +72,6 @@ def swap_face(
     return result
 
 
-def swap_faces(
-    images: Sequence[np.ndarray],
-    points: Sequence[np.ndarray],
-    donors: Sequence[np.ndarray],
-    donor_points: Sequence[np.ndarray],
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Swap pair by pair.
-
-    Returns:
-        The swapped images, where it cannot be done the image itself; and (B,) bool, which were
-        swapped.
-    """
-    swapped = [swap_face(*pair) for pair in zip(images, points, donors, donor_points, strict=True)]
-    done = np.array([result is not None for result in swapped])
-    return [i if r is None else r for i, r in zip(images, swapped)], done
-
-
 def swapped_points(points: np.ndarray, donor_points: np.ndarray) -> np.ndarray | None:
     """Landmarks of what `swap_face` makes: the donor's jaw, all else moved there.
 
@@ -107,7 +86,7 @@ def swapped_points(points: np.ndarray, donor_points: np.ndarray) -> np.ndarray |
     if matrix is None:
         return None
     moved = transform(matrix, np.asarray(points, np.float64))
-    moved[:17] = donor_points[:17]
+    moved[JAW] = donor_points[JAW]
     return moved
 
 
