@@ -15,8 +15,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from models.links import direct_link
+from models.part_file import PartFile
 from models.released import RELEASED, ReleasedFile, find_released
-from models.transfer import DownloadError, PartFile, Patience, fetch, file_sha256
+from models.transfer import DownloadError, Patience, fetch, file_sha256
 from models.wholeness import check_whole
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,6 @@
 """Fetching one large file over HTTP: resumed, retried, checked; nothing half-done is left over.
 
-A file grows as `<name>.part`, with what is known of its source in `<name>.part.json`, and gets its
-name only when it is complete.
+A file grows as `<name>.part` (`models.part_file`) and gets its name only when it is complete.
 """
 
 import email.utils
@@ -9,10 +8,8 @@ import errno
 import hashlib
 import http.client
 import http.cookiejar
-import json
 import logging
 import math
-import os
 import re
 import shutil
 import ssl
@@ -20,10 +17,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from models.links import confirmation_link, describe_page, direct_link, looks_like_page
+from models.part_file import PartFile, Source
 from models.wholeness import check_whole
 
 logger = logging.getLogger(__name__)
@@ -68,54 +66,6 @@ class Patience:
     first_wait_seconds: float = 1.0
     longest_wait_seconds: float = 300.0
     sleep: Callable[[float], None] = time.sleep
-
-
-@dataclass
-class _Source:
-    """What is known about the bytes in a .part file."""
-
-    url: str
-    validator: str | None = None
-    total: int | None = None
-
-
-class PartFile:
-    """A download under way: its bytes and where they come from."""
-
-    def __init__(self, target: Path):
-        self.target = target
-        self.path = target.with_name(f"{target.name}.part")
-        self.facts = target.with_name(f"{target.name}.part.json")
-
-    @property
-    def size(self) -> int:
-        """Bytes so far."""
-        return self.path.stat().st_size if self.path.exists() else 0
-
-    def source(self, url: str) -> _Source | None:
-        """What is known of the bytes so far; None where they are of another address."""
-        try:
-            source = _Source(**json.loads(self.facts.read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
-        return source if source.url == url and self.size else None
-
-    def begin(self, source: _Source, *, keep: bool) -> None:
-        """Note the source; unless `keep`, throw the bytes away."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if not keep:
-            self.path.write_bytes(b"")
-        self.facts.write_text(json.dumps(asdict(source)))
-
-    def discard(self) -> None:
-        """Remove everything."""
-        self.path.unlink(missing_ok=True)
-        self.facts.unlink(missing_ok=True)
-
-    def finish(self) -> None:
-        """Give the file its name."""
-        os.replace(self.path, self.target)
-        self.facts.unlink(missing_ok=True)
 
 
 def fetch(
@@ -256,7 +206,7 @@ def _behind_page(opener: "_Opener", url: str, address: str, page: bytes, headers
     )
 
 
-def _source_of(response: http.client.HTTPResponse, url: str) -> _Source:
+def _source_of(response: http.client.HTTPResponse, url: str) -> Source:
     """Size and identity that a response states for the whole file."""
     etag = response.headers.get("ETag", "")
     validator = (
@@ -265,15 +215,15 @@ def _source_of(response: http.client.HTTPResponse, url: str) -> _Source:
     total = response.headers.get("Content-Length")
     if response.status == 206:
         total = response.headers.get("Content-Range", "").rpartition("/")[2]
-    return _Source(url, validator, int(total) if total and total.isdecimal() else None)
+    return Source(url, validator, int(total) if total and total.isdecimal() else None)
 
 
 def _receive(
     response: http.client.HTTPResponse,
     start: bytes,
     part: PartFile,
-    source: _Source,
-    known: _Source | None,
+    source: Source,
+    known: Source | None,
     progress: Callable,
 ) -> None:
     """Append a response's body to the part file.
@@ -302,7 +252,7 @@ def _receive(
         )
 
 
-def _continues(response, part: PartFile, source: _Source, known: _Source | None) -> bool:
+def _continues(response, part: PartFile, source: Source, known: Source | None) -> bool:
     begin = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     if known is None or begin is None or int(begin.group(1)) != part.size:
         return False
@@ -310,7 +260,7 @@ def _continues(response, part: PartFile, source: _Source, known: _Source | None)
     return same and (known.total is None or known.total == source.total)
 
 
-def _require_space(part: PartFile, source: _Source) -> None:
+def _require_space(part: PartFile, source: Source) -> None:
     if source.total is None:
         return
     free, needed = shutil.disk_usage(part.path.parent).free, source.total - part.size
