@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.image import feature_dim, without_classifier
 from models.weights import named_tensors, read_checkpoint
 
 HOG = "hog"
@@ -142,12 +143,12 @@ def create_descriptor(name: str, weights: str | Path | None = None) -> Descripto
     if not weights:
         raise ValueError(
             f"descriptor {name!r} needs weights, an untrained network describes nothing: give a "
-            f"file (for ResNet-18 trained on ImageNet, that of timm or torchvision), or choose "
+            "file (for ResNet-18 trained on ImageNet, that of timm or torchvision), or choose "
             f"{HOG!r}, which needs none"
         )
     backbone = timm.create_model(name, pretrained=False, num_classes=0)
     _load(backbone, Path(weights), name)
-    return Descriptor(ImageBackbone(backbone), backbone.num_features)
+    return Descriptor(ImageBackbone(backbone), feature_dim(backbone))
 
 
 def _hog_length(size: int) -> int:
@@ -158,11 +159,8 @@ def _hog_length(size: int) -> int:
 def _load(backbone: nn.Module, weights: Path, name: str) -> None:
     """Set the weights of a backbone; a classifier in the file is left out."""
     entries = named_tensors(read_checkpoint(weights), str(weights))
-    classifiers = backbone.pretrained_cfg.get("classifier") or ()
-    heads = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
-    entries = {k: v for k, v in entries.items() if not k.startswith(tuple(f"{h}." for h in heads))}
     try:
-        backbone.load_state_dict(entries)
+        backbone.load_state_dict(without_classifier(backbone, entries))
     except RuntimeError as error:
         first = " ".join(str(error).split("\n")[1:3]).strip()
         raise ValueError(

@@ -103,13 +103,7 @@ class Encoder(nn.Module):
         Raises:
             ValueError: the clip's shape is not the one the model was built for.
         """
-        expected = (3, self.num_frames, self.img_size, self.img_size)
-        if tuple(clip.shape[1:]) != expected:
-            raise ValueError(
-                f"clip has shape {tuple(clip.shape)}; this model takes (B, 3, frames, height, "
-                f"width) = (B, {', '.join(map(str, expected))}). Change the clip, or build the "
-                "model with other num_frames or img_size."
-            )
+        check_clip(clip, num_frames=self.num_frames, img_size=self.img_size)
         positions = self.position_table if indices is None else self.position_table[indices]
         tokens = self.patch_embed(clip, indices)
         return tokens + positions.to(tokens.dtype)
@@ -177,6 +171,17 @@ def layer_groups(model: nn.Module, ordered: list[str]) -> list[list[str]]:
         owners = (i for i, prefix in enumerate(ordered) if name.startswith(prefix + "."))
         groups[next(owners, len(ordered))].append(name)
     return groups
+
+
+def check_clip(clip: Tensor, *, num_frames: int, img_size: int) -> None:
+    """Raise ValueError unless clips are (B, 3, num_frames, img_size, img_size)."""
+    expected = (3, num_frames, img_size, img_size)
+    if tuple(clip.shape[1:]) != expected:
+        raise ValueError(
+            f"clip has shape {tuple(clip.shape)}; this model takes (B, 3, frames, height, "
+            f"width) = (B, {', '.join(map(str, expected))}). Change the clip, or build the "
+            "model with other num_frames or img_size."
+        )
 
 
 def check_positive(**sizes: int) -> None:

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from models.classifier import Classifier
-from models.encoder import EncoderOutput, check_positive, check_rates
+from models.encoder import EncoderOutput, check_clip, check_positive, check_rates
 
 PREFIX = "timm/"
 _STEM = "backbone."
@@ -52,9 +52,7 @@ class ImageEncoder(nn.Module):
                 "size or leave the option out."
             ) from error
         self.img_size, self.num_frames = img_size, num_frames
-        self.embed_dim = self.backbone.num_features
-        if hidden := getattr(self.backbone, "head_hidden_size", None):
-            self.embed_dim = hidden  # VGG and its like have layers between pooling and classifier
+        self.embed_dim = feature_dim(self.backbone)
         self.drop_path_rate = drop_path_rate
         self.tubelet = (1, img_size, img_size)
         self.grid = (num_frames, 1, 1)
@@ -71,13 +69,7 @@ class ImageEncoder(nn.Module):
         Raises:
             ValueError: the clip's shape is not the one the model was built for.
         """
-        expected = (3, self.num_frames, self.img_size, self.img_size)
-        if tuple(clip.shape[1:]) != expected:
-            raise ValueError(
-                f"clip has shape {tuple(clip.shape)}; this model takes (B, 3, frames, height, "
-                f"width) = (B, {', '.join(map(str, expected))}). Change the clip, or build the "
-                "model with other num_frames or img_size."
-            )
+        check_clip(clip, num_frames=self.num_frames, img_size=self.img_size)
         features = self.backbone(rearrange(clip, "b c t h w -> (b t) c h w"))
         return rearrange(features, "(b t) d -> b t d", t=self.num_frames)
 
@@ -104,24 +96,22 @@ class ImageEncoder(nn.Module):
         inside = {name for names in by_depth for name in names}
         return [*by_depth, [name for name, _ in self.named_parameters() if name not in inside]]
 
-    def own_names(self, entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def own_names(self, entries: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         """Entries of a plain timm or torchvision file under this model's names.
 
         Args:
             entries: of a checkpoint.
 
         Returns:
-            The same tensors; classifiers left out. Entries of this class unchanged.
+            The same tensors without those of a classifier, and the names left out. Entries of this
+            class unchanged.
         """
         inside = set(self.backbone.state_dict())
         if any(name.startswith(_STEM) for name in entries) or not inside & set(entries):
-            return dict(entries)
-        classifiers = tuple(f"{name}." for name in ("fc", "head", "classifier"))
-        return {
-            _STEM + name: value
-            for name, value in entries.items()
-            if name in inside or not name.startswith(classifiers)
-        }
+            return dict(entries), []
+        kept = without_classifier(self.backbone, entries)
+        left_out = [name for name in entries if name not in kept]
+        return {_STEM + name: value for name, value in kept.items()}, left_out
 
     def resized(self, name: str, values: Tensor, source: Mapping | None = None) -> Tensor | None:
         """Position embeddings of another frame size, interpolated; None: cannot."""
@@ -148,6 +138,25 @@ class ImageClassifier(Classifier, ImageEncoder):
     def layer_groups(self) -> list[list[str]]:
         """See `ImageEncoder.layer_groups`."""
         return ImageEncoder.layer_groups(self)
+
+
+def feature_dim(backbone: nn.Module) -> int:
+    """Width of what a timm backbone without classifier returns."""
+    # VGG and its like have layers between pooling and classifier
+    return getattr(backbone, "head_hidden_size", None) or backbone.num_features
+
+
+def without_classifier(backbone: nn.Module, entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Entries of a timm or torchvision file but those of the classifier.
+
+    Args:
+        backbone: a timm model without classifier.
+        entries: by the names of that file.
+    """
+    stated = backbone.pretrained_cfg.get("classifier") or ("fc", "head", "classifier")
+    heads = tuple(f"{name}." for name in ([stated] if isinstance(stated, str) else stated))
+    inside = backbone.state_dict()
+    return {k: v for k, v in entries.items() if k in inside or not k.startswith(heads)}
 
 
 def timm_name(name: str) -> str | None:

@@ -32,8 +32,8 @@ class LoadReport:
         mismatched: (name, shape in the source, shape in the model).
         new: parameters that keep their fresh values as expected: a new head and, after
             pre-training, its norm.
-        unused: names of a pre-training source that fine-tuning has no use for (decoder, mask
-            token, the encoder's last norm).
+        unused: names of a source that the model has no use for: decoder, mask token and the
+            encoder's last norm of pre-training, the classifier of an image backbone.
         resized: parameters interpolated from another clip size.
     """
 
@@ -97,9 +97,7 @@ def load_weights(model: nn.Module, source: str | Path | Mapping, strict: bool = 
     if strict:
         _check_same_input(config, getattr(model, "config", {}))
     if hasattr(model, "own_names"):
-        entries, given = model.own_names(entries), entries
-        report.unused += [name for name in given if f"backbone.{name}" not in entries
-                          and name not in entries]  # fmt: skip
+        entries, report.unused = model.own_names(entries)
     from_pretraining = _take_encoder(entries, model, report)
     accepted = _match(entries, model, report, from_pretraining, config)
     if strict and not report.ok:
