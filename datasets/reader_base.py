@@ -39,7 +39,8 @@ class FrameReader(ABC):
         problem: None, or a sentence such as "truncated: 40 of about 78 frames decode".
         window: (top, left, height, width) in pixels of the part of the original frames that
             these are; None where nothing was cut off (only packed stores cut).
-        counted: number of frames found by decoding the whole file, worth remembering; else None.
+        counted: number of frames found by decoding the whole file, worth remembering; None where
+            that was not necessary.
     """
 
     path: str

@@ -45,8 +45,8 @@ def open_video(
             ("DIR/manifest.json#KEY", see `datasets.store`).
         backend: what decodes video files: "pyav" (what "auto" takes), "decord" or "torchcodec".
             Folders and images are always read with simplejpeg and OpenCV.
-        known: number of frames counted earlier (`FrameReader.counted`), which the pyav reader
-            need not count again.
+        known: number of frames counted earlier (`FrameReader.counted`), which need not be counted
+            again.
 
     Returns:
         A reader; use it as a context manager.
@@ -67,9 +67,7 @@ def open_video(
         raise UnreadableVideoError(path, "no such file or folder")
     if path.lower().endswith(IMAGE_SUFFIXES):
         return FrameFolderReader(os.path.dirname(path), [os.path.basename(path)], name=path)
-    if backend in ("auto", "pyav"):
-        return PyAVReader(path, known)
-    return BACKENDS[backend](path)
+    return BACKENDS["pyav" if backend == "auto" else backend](path, known)
 
 
 def natural_key(name: str) -> tuple[list, str]:
@@ -142,10 +140,10 @@ class _DelegatingReader(FrameReader):
 
     library: str
 
-    def __init__(self, path: str):
-        with PyAVReader(path) as survey:
+    def __init__(self, path: str, known: KnownFrames | None = None):
+        with PyAVReader(path, known) as survey:
             self.path, self.num_frames = survey.path, survey.num_frames
-            self.fps, self.problem = survey.fps, survey.problem
+            self.fps, self.problem, self.counted = survey.fps, survey.problem, survey.counted
         try:
             self._decoder, count = self._make_decoder()
         except UnreadableVideoError:
@@ -230,7 +228,7 @@ class TorchCodecReader(_DelegatingReader):
 def _optional(name: str, reader: type) -> type:
     """Reader class that says how to install its package where it is missing."""
 
-    def open_with(path: str) -> FrameReader:
+    def open_with(path: str, known: KnownFrames | None = None) -> FrameReader:
         try:
             __import__(name)
         except (ImportError, RuntimeError, OSError) as error:
@@ -238,7 +236,7 @@ def _optional(name: str, reader: type) -> type:
                 f"the {name} video reader cannot be loaded ({error}): "
                 f"install it (pip install {name}) or use the pyav reader"
             ) from error
-        return reader(path)
+        return reader(path, known)
 
     return open_with
 

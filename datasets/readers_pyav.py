@@ -78,11 +78,7 @@ class PyAVReader(FrameReader):
 
     Args:
         path: any file FFmpeg reads.
-        known: result of an earlier count, see `counted`.
-
-    Attributes:
-        counted: what decoding the whole file to count its frames gave; None where that was not
-            necessary.
+        known: result of an earlier count, see `FrameReader.counted`.
 
     Raises:
         UnreadableVideoError: not a video, no video stream, or no frame decodes.
