@@ -28,6 +28,8 @@ def synchronise_batch_norm(model: nn.Module, *, on_cuda: bool) -> nn.Module:
     for layer in model.modules():
         if type(layer) in _PLAIN:
             layer.__class__ = GlobalBatchNorm
+        elif isinstance(layer, _PLAIN) and hasattr(layer, "act"):
+            layer.__class__ = GlobalBatchNormAct
     return model
 
 
@@ -58,6 +60,14 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
+
+
+class GlobalBatchNormAct(GlobalBatchNorm):
+    """The same for timm's batch norm with an activation (`BatchNormAct2d`)."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Normalise and activate (B, C, ...)."""
+        return self.act(self.drop(super().forward(values)))
 
 
 class _Sum(torch.autograd.Function):

@@ -1,5 +1,6 @@
 """Image backbones of timm and contrastive models: what the model contract asks of them."""
 
+import copy
 import json
 import os
 import subprocess
@@ -139,6 +140,23 @@ def two_processes():
         "state": {name: value.flatten().tolist() for name, value in model.state_dict().items()},
     }))  # fmt: skip
     dist.destroy_process_group()
+
+
+def test_norms_with_activations_are_shared_too(tmp_path):
+    """timm's BatchNormAct2d; over one process they are what they were."""
+    torch.manual_seed(1)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), timm.layers.BatchNormAct2d(4))
+    shared = synchronise_batch_norm(copy.deepcopy(model), on_cuda=False)
+    assert isinstance(shared[1], GlobalBatchNorm)
+    store = f"file://{tmp_path / 'store'}"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    try:
+        for one, other in zip(step(shared, images()), step(model, images())):
+            torch.testing.assert_close(one, other)
+        torch.testing.assert_close(shared.state_dict(), model.state_dict())
+        torch.testing.assert_close(shared.eval()(images()), model.eval()(images()))
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
