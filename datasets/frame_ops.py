@@ -2,8 +2,9 @@
 
 All take and return C-contiguous uint8 (T, H, W, 3) RGB and leave their input as it is. Statistics
 (histograms, mean brightness) are per frame, as if PIL had worked frame by frame. All are bit-equal
-to PIL except the geometric ones: PIL cuts fractions off, so a sum that is a whole number up to
-rounding errors may come out 1 smaller or larger (about one value in 1,000).
+to PIL except `hue` and `blur`, which it has in no such form, and the geometric ones: PIL cuts
+fractions off, so a sum that is a whole number up to rounding errors may come out 1 smaller or
+larger (about one value in 1,000).
 """
 
 import math

@@ -106,7 +106,7 @@ def _numbers(rows: Rows, num_labels: int) -> tuple[np.ndarray, Problems]:
 
 
 def _class_problem(text: str, num_classes: int | None) -> str | None:
-    if not (text.isascii() and text.lstrip("-").isdigit()):
+    if not (text.isascii() and text.removeprefix("-").isdigit()):
         return f"label {text!r} is not a whole number; classes are numbered from 0"
     if int(text) < 0 or (num_classes is not None and int(text) >= num_classes):
         allowed = "0 or more" if num_classes is None else f"0 to {num_classes - 1}"

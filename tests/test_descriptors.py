@@ -66,6 +66,15 @@ def test_backbone_with_weights_from_a_file(tmp_path):
     assert not describe.train().part.backbone.training
 
 
+def test_backbones_with_layers_before_their_classifier(tmp_path):
+    """MobileNetV3 widens its pooled features (288) for the classifier (1024)."""
+    trained = timm.create_model("mobilenetv3_small_050", pretrained=False, num_classes=3)
+    torch.save(trained.state_dict(), tmp_path / "trained.pth")
+    describe = create_descriptor("mobilenetv3_small_050", tmp_path / "trained.pth")
+    parts = torch.rand(2, 1, 3, 64, 64)
+    assert describe(*parts).shape == (1, describe.dim) == (1, 2 * 1024)
+
+
 def test_errors_say_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="needs weights.*'hog'"):
         create_descriptor("resnet18")

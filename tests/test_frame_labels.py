@@ -80,7 +80,7 @@ def test_labels_of_several_heads(tmp_path):
     )
     assert annotations.labels.dtype == np.int64
     assert annotations.labels.tolist() == [[0, 4], [2, 1]]
-    (tmp_path / "a.csv").write_text("x 3 4\ny 2\nz 0 one\n")
+    (tmp_path / "a.csv").write_text("x 3 4\ny 2\nz 0 one\nv 0 --1\n")
     with pytest.raises(AnnotationError) as caught:
         read_annotations(
             tmp_path / "a.csv", task="multihead", num_classes=(3, 5), check_paths=False
@@ -89,6 +89,7 @@ def test_labels_of_several_heads(tmp_path):
     assert "line 1: label 3 is out of range; allowed are 0 to 2" in text
     assert "line 2: expected 'path' and 2 labels" in text
     assert "line 3: label 'one' is not a whole number" in text
+    assert "line 4: label '--1' is not a whole number" in text
 
 
 def test_names_of_outputs(tmp_path):
