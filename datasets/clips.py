@@ -1,10 +1,14 @@
-"""Datasets of clips: pre-training and fine-tuning here, evaluation in `views`.
+"""Datasets of clips: masked pre-training and fine-tuning.
+
+Evaluation is in `views` and `frame_views`, contrastive pre-training in `contrastive`.
 
 Clips stay uint8 (T, H, W, 3) until they are on the device. Every random choice of a training
 sample is keyed by (seed, epoch, index, copy), so it depends on neither workers nor history.
 
 Items carry a leading axis (clips or views of one video) and are joined by `collate`.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -46,6 +50,9 @@ class TrainingClips(ClipSource):
     Raises:
         ValueError: `clips_per_video` is below 1.
     """
+
+    # (generator, frames of the video, T, stride) -> (T,) frames of a clip
+    _draw_frames: Callable[[np.random.Generator, int, int, int], np.ndarray]
 
     def __init__(self, *, seed: int, clips_per_video: int = 1, **source):
         super().__init__(**source)
@@ -106,8 +113,6 @@ class TrainingClips(ClipSource):
         sample["index"] = np.full(self.clips_per_video, index, np.int64)
         sample["notes"] = notes
         return sample
-
-    _draw_frames: staticmethod
 
     def _labels(self, index: int, indices: np.ndarray) -> dict:
         """What training needs of the labels of a video's clips, (S, T) frames."""

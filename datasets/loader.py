@@ -197,7 +197,7 @@ def make_loader(
     batches do not depend on their number.
 
     Args:
-        dataset: one of `datasets.clips`.
+        dataset: a `ClipSource`, or anything whose items `collate` takes.
         sampler: decides batches; reachable as `loader.batch_sampler`.
         batch_size: videos per batch, in order, where there is no sampler.
         num_workers: worker processes; 0 decodes in this process.
