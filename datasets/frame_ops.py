@@ -80,11 +80,11 @@ def hue(frames: np.ndarray, shift: float) -> np.ndarray:
     return cv2.cvtColor(values, cv2.COLOR_HSV2RGB_FULL).reshape(frames.shape)
 
 
-def blur(frames: np.ndarray, sigma: float, *, kernel: int = 3) -> np.ndarray:
-    """Gaussian blur of `sigma` pixels over a window of `kernel` pixels; no match in PIL."""
+def blur(frames: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian blur of `sigma` pixels over a window of 3 x 3; no match in PIL."""
     blurred = np.empty_like(frames, order="C")
     for out, frame in zip(blurred, frames):
-        cv2.GaussianBlur(np.ascontiguousarray(frame), (kernel, kernel), sigma, dst=out)
+        cv2.GaussianBlur(np.ascontiguousarray(frame), (3, 3), sigma, dst=out)
     return blurred
 
 

@@ -19,7 +19,7 @@ def decode_image(data: bytes) -> np.ndarray | None:
         try:
             return simplejpeg.decode_jpeg(data, colorspace="RGB")
         except ValueError:
-            if simplejpeg_can(data):
+            if _simplejpeg_can(data):
                 return None  # cut off or damaged
     if data[:8] == PNG_SIGNATURE and PNG_END not in data[-64:]:
         return None
@@ -54,7 +54,7 @@ def decode_into(frame: np.ndarray, data: bytes | memoryview) -> bool:
     return True
 
 
-def simplejpeg_can(data: bytes) -> bool:
+def _simplejpeg_can(data: bytes) -> bool:
     """Whether simplejpeg decodes this kind of JPEG at all (it has no CMYK)."""
     try:
         colours = simplejpeg.decode_jpeg_header(data, strict=False)[2]

@@ -117,14 +117,12 @@ class ClipSource(Dataset):
         """
         path, name = self.annotations.paths[index], self.annotations.ids[index]
         labels = self.annotations.labels
-        limit = labels.lengths[index] if isinstance(labels, FrameLabels) else None
+        limit = int(labels.lengths[index]) if isinstance(labels, FrameLabels) else None
         known = self.frame_index.get(name)
         with open_video(path, backend=self.backend, known=known) as video:
-
-            def choose_labelled(num_frames: int) -> np.ndarray:
-                return choose(num_frames if limit is None else min(num_frames, int(limit)))
-
-            indices, frames = video.read_chosen(choose_labelled)
+            indices, frames = video.read_chosen(
+                lambda count: choose(count if limit is None else min(count, limit))
+            )
             if video.counted:
                 self.frame_index.add(name, video.counted)
             window = window_to_cut(self.face_window, video)
