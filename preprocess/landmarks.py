@@ -29,6 +29,7 @@ from datasets.landmarks import (
     NUM_POINTS,
     SUFFIX,
     LandmarkError,
+    Landmarks,
     read_landmarks,
     write_landmarks,
 )
@@ -117,7 +118,7 @@ def process(
     return Done(path, len(counts), int((counts == 1).sum()), int((counts > 1).sum()))
 
 
-def _kept(target: Path, num_frames: int):
+def _kept(target: Path, num_frames: int) -> Landmarks | None:
     """Landmarks that are there and belong to the video, else None."""
     try:
         kept = read_landmarks(target) if target.is_file() else None

@@ -109,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("csv", type=Path, metavar="CSV", help="annotation file of clips with landmarks")
     add("--output", type=Path, required=True, metavar="FILE.png")
     add("--data_root", metavar="DIR", help="prefix of relative paths in the CSV")
-    add("--landmarks_root", metavar="DIR", help="landmark files, if not beside the frames")
+    add("--landmarks", metavar="DIR", help="root of landmark files, if not beside the frames")
     add("--num_pairs", type=int, default=12)
     add("--columns", type=int, default=2, help="pairs in a row")
     add("--size", type=int, default=112, help="side of the faces in pixels")
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     faces, without = [], 0
     for index in order.tolist():
         rng = generator(flags.seed, 0, index, 0, "swap grid")
-        face = draw_face(rows.paths[index], rng, flags.landmarks_root)
+        face = draw_face(rows.paths[index], rng, flags.landmarks)
         without += face is None
         faces += [resized(face, flags.size)] if face else []
         if len(faces) == flags.num_pairs:
@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if len(faces) < 2:
         raise PreparationError(
             f"{flags.csv}: {len(faces)} of {len(rows)} clips have landmarks, two are needed; "
-            "`python -m preprocess.faces --landmarks` writes them, --landmarks_root names a folder"
+            "`python -m preprocess.landmarks CSV` writes them, --landmarks names a folder of them"
         )
     triples, milliseconds = swap_pairs(faces)
     failed = sum(not triple[2].any() for triple in triples)

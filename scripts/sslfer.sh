@@ -6,7 +6,8 @@
 #   LANDMARKS    pre-training: root of landmark files, if not beside the frames
 #   DESCRIPTOR DESCRIPTOR_WEIGHTS   MaskFN: resnet18 (default) and its ImageNet weights, or hog
 #   DATA_DIR     evaluation: folder of the CSVs
-#   ROW          evaluation: the recipe to evaluate (default all); PRETRAINED: other weights, or none
+#   ROW          evaluation: the recipe to evaluate (default all)
+#   PRETRAINED   evaluation: other weights; fine-tuning: or none
 #   OUTPUT_DIR   where the runs go
 #   BATCH_SIZE UPDATE_FREQ NUM_WORKERS   pairs per process; batches per step; loader processes
 # Pairs are contrasted within BATCH_SIZE x GPUS; accumulated batches are not (docs/contrastive.md).
@@ -68,14 +69,11 @@ sslfer_pretrain() {
     "${@:2}"
 }
 
-# sslfer_weights: sets `start` to the pre-trained weights, empty for none
+# sslfer_weights: sets `start` to the pre-trained weights, ROW to its default
 sslfer_weights() {
-  start=${PRETRAINED:-saved/model/pretraining/voxceleb1/sslfer_${ROW:=all}/checkpoint-last.pth}
-  if [[ $start == none ]]; then
-    start='' ROW=scratch
-  else
-    need_file "$start" "pre-train first (scripts/voxceleb1), or set PRETRAINED to a file or to none"
-  fi
+  ROW=${ROW:-all}
+  start=${PRETRAINED:-saved/model/pretraining/voxceleb1/sslfer_$ROW/checkpoint-last.pth}
+  need_file "$start" "pre-train first (scripts/voxceleb1), or set PRETRAINED to a file"
 }
 
 # sslfer_probe DATASET DATA_DIR COMMAND FLAGS...: a linear probe and k-NN on frozen features
@@ -86,17 +84,17 @@ sslfer_probe() {
   local out=${OUTPUT_DIR:-saved/model/probes/$1}
   mkdir -p "$out"
   interruptible "$PYTHON" -m engine.probe "$start" --data_path "$2" \
-    --output "$out/sslfer_${ROW:-all}.json" -- --batch_size "${BATCH_SIZE:-256}" \
+    --output "$out/sslfer_$ROW.json" -- --batch_size "${BATCH_SIZE:-256}" \
     --num_workers "${NUM_WORKERS:-16}" "${@:4}"
 }
 
 # sslfer_finetune DATASET DATA_DIR COMMAND FLAGS...: the published evaluation code does not exist;
 # these settings are ours
 sslfer_finetune() {
-  local start
-  sslfer_weights
+  local start=
+  if [[ ${PRETRAINED:-} == none ]]; then ROW=scratch; else sslfer_weights; fi
   need_file "$2/train.csv" "make it: $3"
-  local run_dir=${OUTPUT_DIR:-saved/model/finetuning/$1/sslfer_${ROW:-all}}
+  local run_dir=${OUTPUT_DIR:-saved/model/finetuning/$1/sslfer_$ROW}
   if finished "$run_dir"; then return; fi
   launch run_finetune.py \
     "${SSLFER_MODEL[@]}" \

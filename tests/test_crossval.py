@@ -140,7 +140,8 @@ def quick_runs(tmp_path, monkeypatch):
         "time.sleep(0.5)\n"
         "if out.name in os.environ.get('FAIL', ''):\n"
         "    sys.exit('error: it went wrong')\n"
-        "note = [begun, time.time(), os.environ.get('CUDA_VISIBLE_DEVICES')]\n"
+        "devices = os.environ.get('CUDA_VISIBLE_DEVICES')\n"
+        "note = [begun, time.time(), devices, os.getppid()]\n"
         "with open(out / 'noted.jsonl', 'a') as file:\n"
         "    file.write(json.dumps(note) + '\\n')\n"
         "(out / 'metrics.json').write_text('{}')\n"
@@ -151,7 +152,7 @@ def quick_runs(tmp_path, monkeypatch):
 
 
 def noted(out: Path) -> dict[str, list]:
-    """Begin, end and devices of each fold; each ran exactly once."""
+    """Begin, end, devices and command of each fold; each ran exactly once."""
     return {
         path.parent.name: json.loads(path.read_text()) for path in sorted(out.glob("*/noted.jsonl"))
     }
@@ -162,11 +163,11 @@ def test_jobs_run_at_the_same_time_on_their_own_devices(data, tmp_path, quick_ru
     assert crossval.main(arguments(data, tmp_path / "runs", *own)) == 0
     assert capsys.readouterr().out.endswith("\ntable of 5\n")
     runs = noted(tmp_path / "runs")
-    assert len(runs) == 5 and {devices for _, _, devices in runs.values()} == {"0", "1"}
-    for begin, _, _ in runs.values():
+    assert len(runs) == 5 and {run[2] for run in runs.values()} == {"0", "1"}
+    for begin, *_ in runs.values():
         at_once = [other for other in runs.values() if other[0] <= begin < other[1]]
         assert len(at_once) <= 2
-        assert len({devices for _, _, devices in at_once}) == len(at_once)
+        assert len({run[2] for run in at_once}) == len(at_once)
     assert runs["split02"][0] < runs["split01"][1]
 
 
@@ -179,8 +180,8 @@ def test_two_commands_divide_the_folds(data, tmp_path, quick_runs):
         command.join(60)
         assert command.exitcode == 0
     assert sorted(noted(out)) == [f"split{fold:02d}" for fold in range(1, 6)]
-    begins = sorted(begin for begin, _, _ in noted(out).values())
-    assert begins[1] - begins[0] < 0.5  # one did not wait for the other
+    owners = {run[3] for run in noted(out).values()}
+    assert owners == {command.pid for command in commands}  # neither waited for the other
 
 
 def test_a_fold_that_fails_ends_the_command_and_is_shown(

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -307,16 +308,19 @@ def test_documented_commands_exist_and_parse(path):
         programs = [word for word in words if re.fullmatch(r"run_(pretrain|finetune)\.py", word)]
         if programs:
             parse(words[words.index(programs[0]) :])
-        if "-m" in words and words[words.index("-m") + 1].startswith("preprocess."):
-            check_preparation(words[words.index("-m") + 1], words[words.index("-m") + 2 :])
+        if "-m" in words:
+            check_module(*words[words.index("-m") + 1 :])
+        if "run_predict.py" in words:
+            check_module("engine.predict_command", *words[words.index("run_predict.py") + 1 :])
 
 
-def check_preparation(module: str, arguments: list[str]) -> None:
-    from importlib import import_module
-
-    module = import_module(module)
-    make_parser = getattr(module, "build_parser", None) or module.get_parser
-    make_parser().parse_args(arguments)
+def check_module(name: str, *arguments: str) -> None:
+    """It can be imported, and its parser, where it has one, takes the arguments."""
+    module = import_module(name)
+    makers = [getattr(module, maker, None) for maker in ("build_parser", "get_parser")]
+    assert any(makers) or not name.startswith("preprocess."), name
+    for make_parser in filter(None, makers):
+        make_parser().parse_args(arguments)
 
 
 def test_documents_link_to_what_exists():

@@ -236,7 +236,6 @@ def test_labels_of_every_frame(videos, tmp_path):
                        (["--save_feature"], "not for labels of frames")):  # fmt: skip
         with pytest.raises(ValueError, match=text):
             run(fold, tmp_path / "no", *argv)
-    assert torch.isfinite(torch.tensor(metrics["ccc"]))
 
 
 def test_a_head_that_was_loaded_keeps_its_scale(videos, tmp_path):

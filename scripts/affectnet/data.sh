@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # AffectNet: single images, a clip is the image repeated; the recipe is that of DFEW. TARGET is
-# expression or valence_arousal; class names and task come from classes.json beside the CSVs.
+# expression, valence_arousal or both; class names and task come from classes.json beside the CSVs.
 set -euo pipefail
 FOLDS= # one split
 TARGET=${TARGET:-expression}
