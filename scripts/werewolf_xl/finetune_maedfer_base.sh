@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fine-tune MAE-DFER on Werewolf-XL (MAE-DFER Sec. 4): 100 epochs, 4 GPUs x 24 clips.
+# Fine-tune MAE-DFER on Werewolf-XL (settings of MAE-DFER Sec. 4): 100 epochs, 4 GPUs x 24 clips.
 #
 #   bash scripts/werewolf_xl/finetune_maedfer_base.sh [more flags of run_finetune.py]
 #
