@@ -1,9 +1,5 @@
 """InfoNCE, MaskFN and CutMix against loops, in one process and over two."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from engine.contrastive_loss import ContrastiveLoss, info_nce, relations
 from models.descriptors import create_descriptor
-from tests.conftest import ROOT
+from tests.processes import outputs_of_two
 
 CPU = torch.device("cpu")
 TEMPERATURE = 0.3
@@ -226,16 +222,7 @@ def test_wrong_settings_say_what_is_allowed(setting, text):
 
 
 def test_two_processes_have_the_loss_and_gradient_of_one():
-    code = "from tests.test_contrastive_loss import two_processes; two_processes()"
-    port = str(20000 + (os.getpid() + 77) % 20000)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1",
-                   "MASTER_PORT": port, "WORLD_SIZE": "2"}  # fmt: skip
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True,
-                         stdout=subprocess.PIPE, env=environment | {"RANK": str(rank)})
-        for rank in (0, 1)
-    ]  # fmt: skip
-    output = [process.communicate(timeout=120)[0] for process in processes][0]
+    output = outputs_of_two("test_contrastive_loss")[0]
     lines = [line.split()[1:] for line in output.splitlines() if line.startswith("FACTS")]
     assert len(lines) == len(CASES)
     for (mode, num_pairs), values in zip(CASES, lines):

@@ -2,9 +2,6 @@
 
 import copy
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import timm
@@ -12,7 +9,7 @@ import torch
 
 import models
 from models.batch_norm import GlobalBatchNorm, synchronise_batch_norm
-from tests.conftest import ROOT
+from tests.processes import outputs_of_two
 
 SMALL = [("timm/test_resnet", 32), ("timm/test_vit", 48), ("timm/test_convnext", 64)]
 
@@ -163,15 +160,7 @@ def test_norms_with_activations_are_shared_too(tmp_path):
 def test_two_processes_norm_like_one_with_the_whole_batch():
     model = norms()
     outputs, gradient = step(model, images())
-    code = "from tests.test_models_images import two_processes; two_processes()"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1",
-                   "MASTER_PORT": str(20000 + (os.getpid() + 177) % 20000), "WORLD_SIZE": "2"}  # fmt: skip # noqa: E501
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True,
-                         stdout=subprocess.PIPE, env=environment | {"RANK": str(rank)})
-        for rank in (0, 1)
-    ]  # fmt: skip
-    found = [json.loads(p.communicate(timeout=120)[0].splitlines()[-1]) for p in processes]
+    found = [json.loads(out.splitlines()[-1]) for out in outputs_of_two("test_models_images")]
     together = torch.tensor(found[0]["outputs"] + found[1]["outputs"]).view(6, 5)
     torch.testing.assert_close(together, outputs.detach(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(torch.tensor(found[0]["gradient"]), gradient, rtol=1e-4, atol=1e-6)

@@ -283,14 +283,14 @@ def test_a_failing_run_stops_the_others(stub):
 
 
 def test_the_script_hands_signals_on(stub, tmp_path):
-    waiting = tmp_path / "waiting"
     process = subprocess.Popen(
-        ["bash", str(ROOT / SCRIPT)], env=stub.environment(STUB_WAIT=str(waiting)),
+        ["bash", str(ROOT / SCRIPT)], env=stub.environment(STUB_WAIT=str(tmp_path / "waiting")),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
-    while not waiting.exists():
+    while not (stub.log.exists() and len(stub.runs()) == 2):  # both lanes
+        assert process.poll() is None, process.stdout.read()
         time.sleep(0.05)
-    time.sleep(1)  # both lanes wait
+    time.sleep(1)  # until both have a handler
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=25)
     assert process.returncode == 75, output

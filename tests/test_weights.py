@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 
 import models
+from tests.hostile import Hostile
 from tests.model_cases import random_clip, small_model
 
 
@@ -127,14 +128,6 @@ def test_released_maedfer_names_and_other_clip_sizes():
     expected = torch.tensor([0, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6])
     torch.testing.assert_close(column[:, 0], expected)
     torch.testing.assert_close(column[:, 1], expected + 1)
-
-
-class Hostile:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (open, (str(self.path), "w"))
 
 
 @pytest.mark.parametrize(
