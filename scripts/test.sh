@@ -3,12 +3,13 @@
 #
 #   bash scripts/test.sh [flags of pytest]
 #
-# Variables: those of scripts/setup_env.sh, TEST_PROCESSES (default 2). Tests marked `slow` are left out; for them:
+# Variables: those of scripts/setup_env.sh, TEST_PROCESSES (default 2). Tests marked `slow` are left
+# out; for them:
 #   .venv/bin/python -m pytest -m slow
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-bash scripts/setup_env.sh test faces onnx
+bash scripts/setup_env.sh test faces onnx parquet
 if [[ ${VENV:-.venv} != none ]]; then export PYTHON=$PWD/${VENV:-.venv}/bin/python; fi
 source scripts/common.sh
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # several test processes share the cores
