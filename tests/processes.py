@@ -21,4 +21,4 @@ def outputs_of_two(module: str) -> list[str]:
                          stdout=subprocess.PIPE, env=environment | {"RANK": str(rank)})
         for rank in (0, 1)
     ]  # fmt: skip
-    return [process.communicate(timeout=240)[0] for process in processes]
+    return [process.communicate(timeout=600)[0] for process in processes]
