@@ -47,7 +47,13 @@ def plan(flags: argparse.Namespace, folder: Path) -> list[tuple[str, object, lis
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m benchmarks.all`."""
-    parser = common.benchmark_parser("all", __doc__, repeats=1)
+    parser = argparse.ArgumentParser(
+        "benchmarks.all",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--clock", choices=common.CLOCKS, default="auto", help="see the others")
+    parser.add_argument("--threads", type=int, help="of PyTorch (default: its own)")
     parser.add_argument("--output_dir", type=Path, required=True, metavar="DIR")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="some of them")
     parser.add_argument("--list", action="store_true", help="show what would run")
@@ -55,11 +61,20 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one benchmark after the other; one that fails does not stop the others."""
+    """Run one benchmark after the other; one that fails does not stop the others.
+
+    Raises:
+        ValueError: `--only` names a benchmark that is not there.
+    """
     flags = build_parser().parse_args(argv)
+    planned = plan(flags, flags.output_dir / "sample_data")
+    names = [name for name, _, _ in planned]
+    unknown = [name for name in flags.only or [] if name not in names]
+    if unknown:
+        raise ValueError(f"--only {' '.join(unknown)}: choose among {', '.join(names)}")
     flags.output_dir.mkdir(parents=True, exist_ok=True)
     failed = []
-    for name, module, arguments in plan(flags, flags.output_dir / "sample_data"):
+    for name, module, arguments in planned:
         if flags.only and name not in flags.only:
             continue
         print(f"\n== {name}: python -m {module.__name__} {' '.join(arguments)}", flush=True)

@@ -202,14 +202,23 @@ def _commit() -> str:
     return result.stdout.strip() or "unknown"
 
 
-def benchmark_parser(name: str, description: str, *, repeats: int) -> argparse.ArgumentParser:
-    """Parser with the flags of all benchmarks."""
+def benchmark_parser(
+    name: str, description: str, *, repeats: int | None = None
+) -> argparse.ArgumentParser:
+    """Parser with the flags of all benchmarks.
+
+    Args:
+        name: of the module.
+        description: its docstring.
+        repeats: default of `--repeats`; None: the benchmark repeats nothing and has no such flag.
+    """
     parser = argparse.ArgumentParser(
         f"benchmarks.{name}",
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--repeats", type=int, default=repeats, help="repetitions that count")
+    if repeats is not None:
+        parser.add_argument("--repeats", type=int, default=repeats, help="repetitions that count")
     parser.add_argument("--threads", type=int, default=None, help="of PyTorch (default: its own)")
     parser.add_argument(
         "--clock",
@@ -228,7 +237,7 @@ def begin(flags: argparse.Namespace) -> None:
     Raises:
         ValueError: fewer than one repetition.
     """
-    if flags.repeats < 1:
+    if "repeats" in flags and flags.repeats < 1:
         raise ValueError(f"--repeats {flags.repeats}: it must be 1 or more")
     if flags.threads:
         torch.set_num_threads(flags.threads)
@@ -251,18 +260,20 @@ def report(
     Returns:
         What is written to `--output`.
     """
-    clock = getattr(flags, "clock", "wall")
+    machine = machine_facts(device)
     content = {
         "benchmark": name,
-        "clock": clock,
-        "machine": machine_facts(device),
+        "clock": flags.clock,
+        "machine": machine,
         **facts,
         "rows": list(rows),
     }
-    print(f"\n{name}, {clock} time, {content['machine']['cpu']}, {content['machine']['threads']} "
-          f"threads, load {content['machine']['load_average']}")  # fmt: skip
+    print(
+        f"\n{name}, {flags.clock} time, {machine['cpu']}, {machine['threads']} threads, "
+        f"load {machine['load_average']}"
+    )
     print(markdown(rows))
-    if getattr(flags, "output", None):
+    if flags.output:
         flags.output.parent.mkdir(parents=True, exist_ok=True)
         flags.output.write_text(json.dumps(content, indent=1) + "\n")
     return content

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 import torch
 
 from benchmarks import common, steps
-from engine import distributed
-from engine.precision import set_up_kernels
 
 MODELS = (
     *("svfap_base_patch16_160", "maedfer_base_patch16_160", "videomae_base_patch16_160"),
@@ -59,12 +57,9 @@ def measure(name: str, stage: str, flags: argparse.Namespace, device: torch.devi
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m benchmarks.encoders`."""
-    parser = common.benchmark_parser("encoders", __doc__, repeats=5)
+    parser = steps.step_parser("encoders", __doc__, repeats=5)
     parser.add_argument("--models", nargs="+", default=list(MODELS), help="sizes, no pretrain_")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
-    parser.add_argument("--batch_size", type=int, help="clips")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--amp", choices=("auto", "bf16", "fp16", "off"), default="auto")
     parser.add_argument("--compile", action="store_true", help="torch.compile the models")
     return parser
 
@@ -72,9 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> dict:
     """Measure and report."""
     flags = build_parser().parse_args(argv)
-    common.begin(flags)
-    device = distributed.start(flags.device).device
-    set_up_kernels(device)
+    device = steps.begin(flags)
     rows = []
     for stage in flags.stages:
         for name in flags.models:

@@ -19,8 +19,6 @@ from benchmarks import baseline, common, data, sample_data, steps
 from datasets.annotations import Annotations, read_annotations
 from datasets.clips import EpochSampler, PretrainClips, make_loader
 from datasets.masking import make_masking
-from engine import distributed
-from engine.precision import set_up_kernels
 from engine.prefetch import prefetched
 
 CPU_BATCH, CUDA_BATCH = 4, 128
@@ -42,7 +40,10 @@ class BaselineClips(Dataset):
 
 
 def our_batches(
-    annotations: Annotations, model: torch.nn.Module, flags: argparse.Namespace, device
+    annotations: Annotations,
+    model: torch.nn.Module,
+    flags: argparse.Namespace,
+    device: torch.device,
 ) -> Iterator[dict]:
     """Endless batches of our loader, on the device."""
     dataset = PretrainClips(
@@ -109,16 +110,13 @@ def measure_case(
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m benchmarks.end_to_end`."""
-    parser = common.benchmark_parser("end_to_end", __doc__, repeats=1)
+    parser = steps.step_parser("end_to_end", __doc__)
     parser.add_argument("--model", default="svfap_base_patch16_160", help="size")
-    parser.add_argument("--batch_size", type=int, help="clips")
     parser.add_argument("--steps", type=int, default=5, help="steps that count")
     parser.add_argument("--num_workers", type=int, default=1, help="loader processes")
     parser.add_argument("--num_videos", type=int, default=6)
     parser.add_argument("--video_frames", type=int, default=sample_data.VIDEO_FRAMES)
     parser.add_argument("--folder", type=Path, help="keeps sample videos (default: temporary)")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--amp", choices=("auto", "bf16", "fp16", "off"), default="auto")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--no_baseline", action="store_false", dest="baseline")
     return parser
@@ -127,9 +125,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> dict:
     """Measure and report."""
     flags = build_parser().parse_args(argv)
-    common.begin(flags)
-    device = distributed.start(flags.device).device
-    set_up_kernels(device)
+    device = steps.begin(flags)
+    flags.clock = "wall"  # waiting takes no CPU time
     flags.batch_size = flags.batch_size or (CUDA_BATCH if device.type == "cuda" else CPU_BATCH)
     rows = []
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,7 +1,7 @@
 """The same losses, faster: ours and the baseline's training from the same weights and batches.
 
-Trains both for a number of steps on sample clips (drawn faces or noise) and reports how far apart
-the losses are; where ours runs in bfloat16 they may differ by its rounding, nothing else.
+Trains both for a number of steps on sample clips (moving textures) and reports how far apart the
+losses are; where ours runs in bfloat16 they may differ by its rounding, nothing else.
 """
 
 import argparse
@@ -11,8 +11,6 @@ import torch
 
 from benchmarks import common, sample_data, steps
 from datasets import transforms
-from engine import distributed
-from engine.precision import set_up_kernels
 
 
 def batches(work: steps.Work, count: int, num_clips: int) -> list[dict]:
@@ -35,22 +33,18 @@ def batches(work: steps.Work, count: int, num_clips: int) -> list[dict]:
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m benchmarks.losses`."""
-    parser = common.benchmark_parser("losses", __doc__, repeats=1)
+    parser = steps.step_parser("losses", __doc__)
+    parser.set_defaults(batch_size=4)
     parser.add_argument("--model", default="svfap_small_patch16_160", help="size")
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--batch_size", type=int, default=4, help="clips")
     parser.add_argument("--num_clips", type=int, default=32, help="different clips")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--amp", choices=("auto", "bf16", "fp16", "off"), default="auto")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> dict:
     """Train both and report."""
     flags = build_parser().parse_args(argv)
-    common.begin(flags)
-    device = distributed.start(flags.device).device
-    set_up_kernels(device)
+    device = steps.begin(flags)
     options = {"batch": flags.batch_size, "device": device}
     ours = steps.our_work(flags.model, "pretrain", amp=flags.amp, **options)
     plain = steps.baseline_work(flags.model, "pretrain", **options)

@@ -17,11 +17,8 @@ import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks import common, data, sample_data, steps
-from datasets.annotations import read_annotations
 from datasets.clips import EpochSampler, PretrainClips, make_loader
 from datasets.masking import make_masking
-from engine import distributed
-from engine.precision import set_up_kernels
 
 # What is varied -> values, as options of `steps.our_work`.
 VARIED = {
@@ -43,9 +40,8 @@ CPU_BATCH, CUDA_BATCH = 2, 128
 
 def vary(what: str, flags: argparse.Namespace, device: torch.device) -> Iterator[dict]:
     """A row per value of one thing."""
-    batch = flags.batch_size or (CUDA_BATCH if device.type == "cuda" else CPU_BATCH)
     for change in VARIED[what]:
-        options = {"name": flags.model, "batch": batch} | change
+        options = {"name": flags.model, "batch": flags.batch_size} | change
         work = steps.our_work(stage=flags.stage, device=device, amp=flags.amp, **options)
         timing = common.measure(work.run, repeats=flags.repeats, device=device)
         seconds = timing.median(flags.clock)
@@ -62,10 +58,9 @@ def vary(what: str, flags: argparse.Namespace, device: torch.device) -> Iterator
 def vary_workers(flags: argparse.Namespace, folder: Path) -> Iterator[dict]:
     """Clips per second of the loader alone, reading a packed store."""
     mp4, _ = sample_data.make(folder, num_videos=4, num_folders=0, video_frames=flags.video_frames)
-    data.packed(mp4, folder / "store", "--encoding", "jpeg")
-    annotations = read_annotations(folder / "store" / mp4.name, task="pretrain")
+    stored = data.packed(mp4, folder / "store", "--encoding", "jpeg")
     dataset = PretrainClips(
-        annotations=annotations, clip_frames=16, stride=4, size=160, seed=0,
+        annotations=stored, clip_frames=16, stride=4, size=160, seed=0,
         masking=make_masking("tube", (8, 10, 10), 0.9),
     )  # fmt: skip
     batches = 8 * flags.repeats
@@ -89,25 +84,24 @@ def vary_workers(flags: argparse.Namespace, folder: Path) -> Iterator[dict]:
 
 def vary_processes(flags: argparse.Namespace, device: torch.device) -> Iterator[dict]:
     """Training in several processes of this machine, the batch of each kept the same."""
-    batch = flags.batch_size or (CUDA_BATCH if device.type == "cuda" else CPU_BATCH)
     for count in COUNTS["processes"]:
         if device.type == "cuda" and count > torch.cuda.device_count():
             continue
         with TemporaryDirectory() as folder:
-            arguments = (count, batch, flags, device.type, folder)
+            arguments = (count, flags, device.type, folder)
             mp.spawn(_process, args=arguments, nprocs=count)
             seconds = float(Path(folder, "seconds").read_text())
         yield {
             "varied": "processes",
             "value": count,
-            "ms_per_clip": 1000 * seconds / (batch * count),
+            "ms_per_clip": 1000 * seconds / (flags.batch_size * count),
             "spread": None,
             "gflop_per_clip": 0.0,
             "tflops": 0.0,
         }
 
 
-def _process(rank: int, count: int, batch: int, flags, device_type: str, folder: str) -> None:
+def _process(rank: int, count: int, flags, device_type: str, folder: str) -> None:
     """One process of `vary_processes`; wall time, since processes wait for each other."""
     torch.set_num_threads(max(1, (flags.threads or torch.get_num_threads()) // count))
     device = torch.device(device_type, rank if device_type == "cuda" else None)
@@ -123,7 +117,7 @@ def _process(rank: int, count: int, batch: int, flags, device_type: str, folder:
         static_graph=True,
     )
     work = steps.our_work(
-        flags.model, flags.stage, batch=batch, device=device, amp=flags.amp,
+        flags.model, flags.stage, batch=flags.batch_size, device=device, amp=flags.amp,
         wrap=wrap if count > 1 else None,
     )  # fmt: skip
     timing = common.measure(work.run, repeats=flags.repeats, device=device)
@@ -134,15 +128,12 @@ def _process(rank: int, count: int, batch: int, flags, device_type: str, folder:
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m benchmarks.scaling`."""
-    parser = common.benchmark_parser("scaling", __doc__, repeats=3)
+    parser = steps.step_parser("scaling", __doc__, repeats=3)
     parser.add_argument(
         "--what", choices=(*VARIED, *COUNTS), nargs="+", default=list(VARIED), help="is varied"
     )
     parser.add_argument("--model", default="svfap_base_patch16_160", help="size")
     parser.add_argument("--stage", choices=steps.STAGES, default="pretrain")
-    parser.add_argument("--batch_size", type=int, help="clips")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--amp", choices=("auto", "bf16", "fp16", "off"), default="auto")
     parser.add_argument("--video_frames", type=int, default=sample_data.VIDEO_FRAMES)
     return parser
 
@@ -150,9 +141,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> dict:
     """Measure and report."""
     flags = build_parser().parse_args(argv)
-    common.begin(flags)
-    device = distributed.start(flags.device).device
-    set_up_kernels(device)
+    device = steps.begin(flags)
+    flags.batch_size = flags.batch_size or (CUDA_BATCH if device.type == "cuda" else CPU_BATCH)
     rows = []
     for what in flags.what:
         if what == "workers":

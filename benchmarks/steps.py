@@ -1,5 +1,6 @@
 """The steps that are timed: what a run does with a batch, ours and the baseline's."""
 
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -9,12 +10,12 @@ import torch
 from torch import nn
 
 import models
-from benchmarks import baseline
+from benchmarks import baseline, common
 from datasets import masking, rng, transforms
 from datasets.mixing import Mixer
-from engine import config, optim, parsing, plan
+from engine import config, distributed, optim, parsing, plan
 from engine.objectives import MaskedReconstruction
-from engine.precision import Precision, choose_precision
+from engine.precision import Precision, choose_precision, set_up_kernels
 from engine.tasks import Classification, FinetuningLoss
 
 STAGES = ("pretrain", "finetune", "evaluate")
@@ -49,6 +50,25 @@ class Work:
     def run(self) -> torch.Tensor:
         """One step on the batch in memory."""
         return self.of(self.batch)
+
+
+def step_parser(
+    name: str, description: str, *, repeats: int | None = None
+) -> argparse.ArgumentParser:
+    """`common.benchmark_parser` with the flags of benchmarks that run steps."""
+    parser = common.benchmark_parser(name, description, repeats=repeats)
+    parser.add_argument("--batch_size", type=int, help="clips; videos in evaluation")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--amp", choices=("auto", "bf16", "fp16", "off"), default="auto")
+    return parser
+
+
+def begin(flags: argparse.Namespace) -> torch.device:
+    """Apply the flags of `step_parser`; the device to run on."""
+    common.begin(flags)
+    device = distributed.start(flags.device).device
+    set_up_kernels(device)
+    return device
 
 
 def model_name(name: str, stage: str) -> str:
@@ -148,9 +168,8 @@ def our_work(
 
 
 def _pretraining_loss(wrapped, model, visible: int, precision: Precision, device) -> Callable:
-    motion = (
-        model.tubelet[0] if hasattr(model.encoder, "region_size") else None
-    )  # MAE-DFER's target
+    # MAE-DFER's target: frames of a tubelet as differences to its first
+    motion = model.tubelet[0] if hasattr(model.encoder, "region_size") else None
     objective = MaskedReconstruction(
         tubelet=model.tubelet, num_visible=visible, group_frames=motion
     )
@@ -175,8 +194,8 @@ def _evaluate(model: nn.Module, precision: Precision, device, batch: dict) -> to
 def _training(
     model: nn.Module, loss_of: Callable[[dict], torch.Tensor], precision: Precision, stage: str
 ) -> Callable[[dict], torch.Tensor]:
-    parser = getattr(config, "pretraining_parser" if stage == "pretrain" else "finetuning_parser")()
-    flags = parsing.parse_flags(parser, [])
+    make_parser = config.pretraining_parser if stage == "pretrain" else config.finetuning_parser
+    flags = parsing.parse_flags(make_parser(), [])
     layer_decay = getattr(flags, "layer_decay", None)
     settings = optim.parameter_settings(model, weight_decay=0.05, layer_decay=layer_decay)
     optimizer = optim.create_optimizer(model, flags, settings)

@@ -12,15 +12,13 @@ from collections.abc import Sequence
 import torch
 
 from benchmarks import common, steps
-from engine import distributed
-from engine.precision import set_up_kernels
 
 CPU_BATCH = {"pretrain": 8, "finetune": 2, "evaluate": 1}
 CUDA_BATCH = {"pretrain": 128, "finetune": 64, "evaluate": 64}
 
 
 def measure_stage(
-    name: str, stage: str, flags: argparse.Namespace, device: torch.device, **overrides: object
+    name: str, stage: str, flags: argparse.Namespace, device: torch.device
 ) -> list[dict]:
     """Rows of the baseline (unless left out) and of ours, measured in turns.
 
@@ -29,17 +27,15 @@ def measure_stage(
         stage: one of `steps.STAGES`.
         flags: of `build_parser`.
         device: where it runs.
-        overrides: of `models.create_model`.
     """
     sizes = CUDA_BATCH if device.type == "cuda" else CPU_BATCH
     batch = flags.batch_size or sizes[stage]
     made = {}
     if flags.baseline:
-        made["baseline"] = steps.baseline_work(name, stage, batch=batch, device=device, **overrides)
+        made["baseline"] = steps.baseline_work(name, stage, batch=batch, device=device)
     made["ours"] = steps.our_work(
-        name, stage, batch=batch, device=device, amp=flags.amp, compile_model=flags.compile,
-        **overrides,
-    )  # fmt: skip
+        name, stage, batch=batch, device=device, amp=flags.amp, compile_model=flags.compile
+    )
     timings = common.alternate(
         {variant: step.run for variant, step in made.items()}, repeats=flags.repeats, device=device
     )
@@ -82,20 +78,12 @@ def add_ceilings(rows: list[dict], flags: argparse.Namespace, device: torch.devi
     return ceilings
 
 
-def add_step_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags that say what is run and where."""
-    parser.add_argument("--model", default="svfap_base_patch16_160", help="size, without pretrain_")
-    parser.add_argument("--batch_size", type=int, help="clips; videos in evaluation")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--amp", choices=("auto", "bf16", "fp16", "off"), default="auto")
-    parser.add_argument("--compile", action="store_true", help="torch.compile ours")
-    parser.add_argument("--no_baseline", action="store_false", dest="baseline", help="ours only")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m benchmarks.train_step`."""
-    parser = common.benchmark_parser("train_step", __doc__, repeats=5)
-    add_step_flags(parser)
+    parser = steps.step_parser("train_step", __doc__, repeats=5)
+    parser.add_argument("--model", default="svfap_base_patch16_160", help="size, without pretrain_")
+    parser.add_argument("--compile", action="store_true", help="torch.compile ours")
+    parser.add_argument("--no_baseline", action="store_false", dest="baseline", help="ours only")
     parser.add_argument(
         "--stage", choices=(*steps.STAGES, "all"), default="all", help="what to time"
     )
@@ -105,9 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> dict:
     """Measure and report."""
     flags = build_parser().parse_args(argv)
-    common.begin(flags)
-    device = distributed.start(flags.device).device
-    set_up_kernels(device)
+    device = steps.begin(flags)
     flags.baseline &= not flags.model.startswith("maedfer")  # no baseline of LGI-Former
     stages = steps.STAGES if flags.stage == "all" else (flags.stage,)
     rows = []

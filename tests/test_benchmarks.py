@@ -170,6 +170,8 @@ def test_the_list_of_all(tmp_path, capsys):
         all_benchmarks.build_parser().parse_args(["--output_dir", "d"]), tmp_path
     ):
         module.build_parser().parse_args(arguments)
+    with pytest.raises(ValueError, match="--only train: choose among data, index, train_step"):
+        all_benchmarks.main(["--output_dir", str(tmp_path), "--only", "data", "train"])
 
 
 def test_tables():
