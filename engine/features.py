@@ -4,13 +4,14 @@ Names: `feature` is the pooled and normalised feature that the head sees; `stage
 the mean over the tokens of each encoder stage (TPSBT has three, ViT and LGI-Former one).
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from datasets.files import replacing
 
 FORMATS = ("npz", "parquet")
 POOLED = "feature"
@@ -102,16 +103,12 @@ def write_features(
     written = []
     for suffix in formats:
         path = folder / f"features.{suffix}"
-        temporary = folder / f".features.{os.getpid()}.{suffix}"
-        try:
+        with replacing(path) as temporary:
             if suffix == "npz":
                 _write_npz(temporary, ids, labels, scores, names, features)
             else:
                 columns = label_names or names
                 _write_parquet(temporary, ids, labels, scores, names, columns, features)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
         written.append(path)
     return written
 

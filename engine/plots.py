@@ -7,7 +7,6 @@ line styles and printed numbers carry the same information in black and white.
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from datasets.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -307,23 +308,18 @@ def save_figure(figure: Figure, path: str | Path, dots_per_inch: int = DOTS_PER_
 
     Args:
         figure: what to write.
-        path: .png, .pdf or .svg; its folder must exist.
+        path: .png, .pdf or .svg; its folder is made if necessary.
         dots_per_inch: resolution of pixel formats.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # Type 42 embeds TrueType fonts, which journals ask for.
-    try:
-        with rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
-            figure.savefig(
-                temporary,
-                format=path.suffix[1:] or "png",
-                dpi=dots_per_inch,
-                bbox_inches="tight",  # equal aspects can push labels over the edge
-            )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    fonts = rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"})
+    with replacing(path) as temporary, fonts:
+        figure.savefig(
+            temporary,
+            format=Path(path).suffix[1:] or "png",
+            dpi=dots_per_inch,
+            bbox_inches="tight",  # equal aspects can push labels over the edge
+        )
 
 
 def _draw_panel(axis: Axes, records: Sequence[dict], keys: Sequence[str]) -> None:

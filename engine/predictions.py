@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.files import replacing
 from engine.metrics import (
     classification_metrics,
     multihead_metrics,
@@ -336,19 +337,13 @@ def write_text_atomically(path: str | Path, text: str) -> None:
     """Write a text file so that a reader sees the old content or the new, never a part.
 
     Args:
-        path: file to write; its folder must exist.
+        path: file to write; its folder is made if necessary.
         text: whole content, written as UTF-8.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _number(value: float) -> str:
