@@ -8,10 +8,12 @@ sample is keyed by (seed, epoch, index, copy), so it depends on neither workers 
 Items carry a leading axis (clips or views of one video) and are joined by `collate`.
 """
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from .loader import EpochSampler, SampleKey, collate, make_loader
 from .masking import Masking
@@ -29,6 +31,7 @@ __all__ = [
     "FinetuneClips",
     "PretrainClips",
     "SampleKey",
+    "SwitchedByEpoch",
     "VideoNote",
     "collate",
     "cut_window",
@@ -141,10 +144,39 @@ class PretrainClips(TrainingClips):
         self.masking = masking
         self.crop = MultiScaleCrop(self.size)
 
+    def of_length(self, clip_frames: int, masking: Masking) -> "PretrainClips":
+        """Clips of another number of frames from the same videos; what is known of them is shared.
+
+        Args:
+            clip_frames: T.
+            masking: of the token grid of that length.
+        """
+        other = copy.copy(self)
+        other.clip_frames, other.masking = clip_frames, masking
+        return other
+
     def _augment(self, frames: np.ndarray, key: SampleKey, clip: int) -> dict:
         box = self.crop.draw(self._generator(key, clip, "crop"), *frames.shape[1:3])
         mask = self.masking(self._generator(key, clip, "mask"))
         return {"clip": self.crop.apply(frames, box)[None], "mask": mask[None]}
+
+
+class SwitchedByEpoch(Dataset):
+    """Takes the samples of each epoch from one of several datasets of the same videos.
+
+    Args:
+        parts: the datasets by name.
+        names: which of them an epoch takes, one name per epoch.
+    """
+
+    def __init__(self, parts: Mapping[int, Dataset], names: Sequence[int]):
+        self.parts, self.names = dict(parts), list(names)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.parts.values())))
+
+    def __getitem__(self, key: SampleKey | tuple[int, int, int]) -> dict:
+        return self.parts[self.names[SampleKey(*key).epoch]][key]
 
 
 class FinetuneClips(TrainingClips):

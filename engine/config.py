@@ -24,7 +24,8 @@ VALIDATION_METRICS = (
 MASKING_FLAGS = (
     "mask_type", "mask_ratio", "part_win_size", "part_apply_symmetry", "decoder_mask_share",
     "decoder_depth", "lg_restore_order", "normlize_target", "use_frame_diff_as_target",
-    "target_diff_weight", "frame_diff_group_size", "num_samples",
+    "target_diff_weight", "frame_diff_group_size", "num_samples", "short_clip_frames",
+    "short_clip_epochs",
 )  # fmt: skip
 
 
@@ -71,6 +72,17 @@ def pretraining_parser() -> Parser:
         default=1.0,
         metavar="SHARE",
         help="share of the masked tokens that is decoded; below 1 changes the recipe, for speed",
+    )
+    group.add_argument(
+        "--short_clip_frames",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="progressive clip length: frames per clip in the first epochs, one number for each "
+        "phase of --short_clip_epochs; --num_frames after these; changes the recipe, for speed",
+    )
+    group.add_argument(
+        "--short_clip_epochs", type=int, nargs="+", metavar="N", help="epochs of each such phase"
     )
     group.add_argument(
         "--normlize_target",

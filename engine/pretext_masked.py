@@ -1,4 +1,8 @@
-"""Masked autoencoding: what `run_pretrain.py` does with `--objective mae`."""
+"""Masked autoencoding: what `run_pretrain.py` does with `--objective mae`.
+
+With progressive clip length there are masks and an objective for each length, and the model takes
+the length of the batch that comes.
+"""
 
 import argparse
 import logging
@@ -7,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 import models
 from datasets import clips, rng
 from datasets.annotations import Annotations
 from datasets.masking import make_masking
 from engine import build, plan, reconstruct
+from engine.clip_length import clip_phases, frames_by_epoch
 from engine.config_contrastive import CONTRASTIVE_FLAGS
 from engine.distributed import Workers
 from engine.loop import Training
@@ -45,15 +51,22 @@ class MaskedAutoencoding:
             )
         self.masking = _masking(flags, self.model)
         self.objective = _objective(flags, self.model, self.masking)
+        self.phases = clip_phases(flags, self.model)
+        self.by_length = {flags.num_frames: (self.masking, self.objective)}
+        for phase in self.phases[:-1]:
+            self.model.set_num_frames(phase.frames)
+            masking = _masking(flags, self.model)
+            self.by_length[phase.frames] = masking, _objective(flags, self.model, masking)
+        self.model.set_num_frames(flags.num_frames)
 
     def choose_rows(self, annotations: Annotations) -> Annotations:
         """All videos are used."""
         return annotations
 
-    def dataset(self, annotations: Annotations, window: tuple | None) -> clips.PretrainClips:
+    def dataset(self, annotations: Annotations, window: tuple | None) -> Dataset:
         """Clips and their masks."""
         flags = self.flags
-        return clips.PretrainClips(
+        full = clips.PretrainClips(
             annotations=annotations,
             clip_frames=flags.num_frames,
             stride=flags.sampling_rate,
@@ -64,13 +77,24 @@ class MaskedAutoencoding:
             backend=flags.reader,
             clips_per_video=flags.num_samples,
         )
+        if len(self.phases) == 1:
+            return full
+        parts = {
+            frames: full.of_length(frames, masking)
+            for frames, (masking, _) in self.by_length.items()
+        }
+        return clips.SwitchedByEpoch(parts, frames_by_epoch(self.phases))
 
     def loss(
         self, model: Callable, batch: dict, draws: np.random.Generator, *, autocast: Callable
     ) -> torch.Tensor:
-        """Reconstruction error of a batch."""
-        device = self.workers.device
-        return self.objective(model, batch, device=device, autocast=autocast, draws=draws)
+        """Reconstruction error of a batch, whose clips may have any length of the phases."""
+        frames = batch["clip"].shape[1]
+        if frames != self.model.num_frames:
+            logger.info("clips have %d frames from here on", frames)
+            self.model.set_num_frames(frames)
+        _, objective = self.by_length[frames]
+        return objective(model, batch, device=self.workers.device, autocast=autocast, draws=draws)
 
     def cost(self) -> plan.Cost:
         """What one clip costs."""
@@ -79,13 +103,34 @@ class MaskedAutoencoding:
     def plan_rows(self) -> dict[str, str]:
         """Lines of the plan."""
         visible, tokens = self.masking.num_visible, self.model.num_tokens
-        return {"masking": f"{self.flags.mask_type}, {visible} of {tokens} tokens visible"}
+        rows = {"masking": f"{self.flags.mask_type}, {visible} of {tokens} tokens visible"}
+        if len(self.phases) > 1:
+            rows["clip length"] = self._describe_phases()
+        return rows
+
+    def _describe_phases(self) -> str:
+        """What the clips of each phase are and cost, and what that makes of the run's cost."""
+        parts, total, full = [], 0, self.cost().multiply_adds
+        for phase in self.phases:
+            self.model.set_num_frames(phase.frames)
+            masking, _ = self.by_length[phase.frames]
+            cost = plan.clip_cost(self.model, num_visible=masking.num_visible).multiply_adds
+            total += cost * phase.num_epochs
+            parts.append(
+                f"{phase.frames} frames in epochs {phase.first_epoch + 1} to "
+                f"{phase.first_epoch + phase.num_epochs} ({masking.num_visible} of "
+                f"{masking.num_tokens} tokens visible, {cost / 1e9:.2f} G multiply-adds)"
+            )
+        share = total / (full * self.flags.epochs)
+        parts.append(f"{share:.0%} of the multiply-adds of a run without shorter clips")
+        return "; ".join(parts)
 
     def draw(
         self, run: Training, annotations: Annotations, window: tuple | None, output_dir: Path
     ) -> None:
-        """Draw the reconstructions that were asked for."""
+        """Draw the reconstructions that were asked for, of clips of `--num_frames`."""
         if self.flags.visualize:
+            self.model.set_num_frames(self.flags.num_frames)
             reconstruct.draw_reconstructions(
                 run.model,
                 self.objective,

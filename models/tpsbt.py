@@ -73,7 +73,7 @@ class TPSBT(Encoder):
         self.num_bottleneck_tokens = _per_stage(num_bottleneck_tokens, num_later)
         check_positive(temporal_kernel_size=temporal_kernel_size)
         self.temporal_kernel_size = temporal_kernel_size
-        self.stage_steps = self._checked_steps()
+        self._check_steps()
         self.blocks = nn.ModuleList(self._make_blocks())
         dim, kernel = self.embed_dim, temporal_kernel_size
         self.temporal_downsamples = nn.ModuleList(
@@ -83,6 +83,17 @@ class TPSBT(Encoder):
             SpatialAttention(dim=dim, num_bottleneck_tokens=k) if k else nn.Identity()
             for k in self.num_bottleneck_tokens
         )
+
+    @property
+    def frame_multiple(self) -> int:
+        """Every later stage merges all time steps."""
+        return self.tubelet[0] * self.temporal_kernel_size ** (len(self.stage_depths) - 1)
+
+    @property
+    def stage_steps(self) -> list[int]:
+        """Time steps of each stage."""
+        stages = range(len(self.stage_depths))
+        return [self.grid[0] // self.temporal_kernel_size**stage for stage in stages]
 
     @property
     def summary_steps(self) -> int:
@@ -155,17 +166,16 @@ class TPSBT(Encoder):
             kinds += [CrossSelfBlock if num_tokens else Block] * depth
         return [kind(**options, drop_path_rate=rate) for kind, rate in zip(kinds, rates)]
 
-    def _checked_steps(self) -> list[int]:
-        """Time steps of each stage."""
+    def _check_steps(self) -> None:
+        """Raise ValueError unless the later stages can merge all time steps."""
         num_later, kernel = len(self.stage_depths) - 1, self.temporal_kernel_size
-        if self.grid[0] % kernel**num_later:
-            multiple = self.tubelet[0] * kernel**num_later
+        if self.num_frames % self.frame_multiple:
             raise ValueError(
                 f"num_frames = {self.num_frames} gives {self.grid[0]} time steps, which cannot be "
                 f"merged {num_later} times by temporal_kernel_size = {kernel}; num_frames must be "
-                f"a multiple of {multiple} (tubelet_size * temporal_kernel_size ** {num_later})."
+                f"a multiple of {self.frame_multiple} "
+                f"(tubelet_size * temporal_kernel_size ** {num_later})."
             )
-        return [self.grid[0] // kernel**stage for stage in range(num_later + 1)]
 
 
 class TPSBTClassifier(Classifier, TPSBT):
