@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from engine import config, parsing
-from engine.errors import STOPPED_STATUS, StoppedBySignalError, is_for_user
+from engine.errors import STOPPED_STATUS, StoppedBySignalError
+from engine.programs import tells_user
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ def run_command(stage: str, argv: Sequence[str] | None = None) -> None:
     sys.exit(_run(stage, flags))
 
 
+@tells_user()
 def _run(stage: str, flags) -> int:
     # Imported late, so that --help and wrong flags answer at once.
     from engine import distributed
@@ -42,11 +44,6 @@ def _run(stage: str, flags) -> int:
     except StoppedBySignalError as stopped:
         logger.warning("stopped by %s after saving; the same command goes on from here", stopped)
         return STOPPED_STATUS
-    except Exception as error:
-        if not is_for_user(error):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     finally:
         distributed.stop()
     return 0

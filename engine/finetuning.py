@@ -236,8 +236,7 @@ def _report(setting: Setting, model, annotations, split, weights, chosen_on, out
             feature_formats=setting.flags.feature_format,
         )  # fmt: skip
         plots.plot_confusion_matrices(metrics, output_dir)
-        if (output_dir / "log.jsonl").exists():
-            plots.plot_curves(output_dir / "log.jsonl", output_dir / "curves.png")
+        plots.plot_training(output_dir)
         if setting.flags.report:
             write_report(output_dir)
     if setting.workers.is_main:
@@ -271,11 +270,13 @@ def _weights_to_evaluate(flags: argparse.Namespace) -> str:
 
 def _evaluate_only(setting: Setting, path: str, content: dict) -> dict:
     flags = setting.flags
-    if flags.test_weights == "ema":
-        if not content.get("model_ema"):
-            raise ValueError(f"--test_weights ema: {path} holds no averaged weights")
-        content = {"model": content["model_ema"]}
-    report = models.load_weights(setting.model, content)
+    is_best = Path(path).name == checkpoint.BEST
+    average = content.get("model_ema")
+    if flags.test_weights == "ema" and not average:
+        raise ValueError(f"--test_weights ema: {path} holds no averaged weights")
+    # The best are chosen by the averaged weights' scores where there are any.
+    averaged = average and (is_best or flags.test_weights == "ema")
+    report = models.load_weights(setting.model, {"model": average} if averaged else content)
     logger.info("weights of %s\n%s", path, report)
     annotations = setting.read(flags.eval_split, flags.eval_data_path)
     if annotations is None:
@@ -283,7 +284,7 @@ def _evaluate_only(setting: Setting, path: str, content: dict) -> dict:
     output_dir = Path(flags.output_dir) if flags.output_dir else None
     if output_dir and setting.workers.is_main:
         output_dir.mkdir(parents=True, exist_ok=True)
-    chosen_on = content.get("chosen_on") if Path(path).name == checkpoint.BEST else None
+    chosen_on = content.get("chosen_on") if is_best else None
     return _report(
         setting, setting.model, annotations, flags.eval_split, path, chosen_on, output_dir
     )

@@ -83,6 +83,12 @@ def read_log(log_jsonl: str | Path) -> list[dict]:
     return [records[epoch] for epoch in sorted(records)]
 
 
+def plot_training(run_dir: Path) -> None:
+    """Draw `curves.png` of a run directory from its `log.jsonl`, if it has one."""
+    if (run_dir / "log.jsonl").exists():
+        plot_curves(run_dir / "log.jsonl", run_dir / "curves.png")
+
+
 def plot_curves(log_jsonl: str | Path, out_png: str | Path) -> None:
     """Draw loss, validation scores and learning rate over the epochs.
 

@@ -14,11 +14,12 @@ from torch.utils.data import Dataset
 from datasets import clips
 from datasets.annotations import Annotations, read_annotations
 from datasets.store import stores_of
-from engine import build, distributed, plan, reconstruct, rundir
+from engine import build, distributed, plan, rundir
 from engine.checkpoint import Position
 from engine.log import EpochLog, set_up_logging
 from engine.loop import Training, train
 from engine.optim import create_optimizer, parameter_settings
+from engine.plots import plot_training
 from engine.precision import choose_precision, set_up_kernels
 from engine.pretext_contrastive import ContrastiveLearning
 from engine.pretext_masked import MaskedAutoencoding
@@ -82,6 +83,8 @@ def pretrain(flags: argparse.Namespace) -> None:
     build.require(flags, "data_path", *(["probe_path"] if flags.probe_every else []))
     pretext = PRETEXTS[flags.objective](flags, workers)
     model = pretext.model
+    resume = rundir.find_checkpoint(flags)
+    probing = PretrainingProbe(flags, workers, model.config) if flags.probe_every else None
     annotations = pretext.choose_rows(
         read_annotations(
             flags.data_path,
@@ -98,7 +101,6 @@ def pretrain(flags: argparse.Namespace) -> None:
     logger.info("plan\n%s", plan.describe(rows))
     if flags.dry_run:
         return
-    resume = rundir.find_checkpoint(flags)
     facts = {"model": model.config, "global_batch": batch, "face_window": window}
     output_dir = rundir.open_run(flags, workers, facts | {"stores": stores_of(annotations.paths)})
     model.to(workers.device)
@@ -111,7 +113,6 @@ def pretrain(flags: argparse.Namespace) -> None:
     log = EpochLog(
         output_dir if workers.is_main else None, flags.log_dir if workers.is_main else None
     )
-    probing = PretrainingProbe(flags, workers, model.config) if flags.probe_every else None
 
     def after_epoch(epoch: int) -> dict:
         return probing(epoch, model.state_dict()) if probing else {}
@@ -208,7 +209,7 @@ def _finish(flags, run: Training, pretext: Pretext, annotations, window, output_
     """Draw the curves and what else was asked for."""
     if not (output_dir and run.workers.is_main):
         return
-    reconstruct.plot_training(output_dir)
+    plot_training(output_dir)
     pretext.draw(run, annotations, window, output_dir)
     if flags.report:
         write_report(output_dir)

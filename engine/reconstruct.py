@@ -8,17 +8,11 @@ import torch
 
 from datasets import clips, rng, transforms
 from engine.objectives import MaskedReconstruction
-from engine.plots import plot_curves, save_figure, spread
+from engine.plots import save_figure, spread
 from engine.precision import Precision
 from engine.visualize import reconstruction_figure
 
 logger = logging.getLogger(__name__)
-
-
-def plot_training(output_dir: Path) -> None:
-    """Draw `curves.png` from `log.jsonl`, if there is one."""
-    if (output_dir / "log.jsonl").exists():
-        plot_curves(output_dir / "log.jsonl", output_dir / "curves.png")
 
 
 @torch.inference_mode()

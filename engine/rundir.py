@@ -5,6 +5,7 @@ import json
 import logging
 from pathlib import Path
 
+from datasets.files import replacing
 from engine import checkpoint, config_shared, parsing
 from engine.distributed import Workers
 from engine.log import run_facts
@@ -44,10 +45,8 @@ def open_run(flags: argparse.Namespace, workers: Workers, facts: dict) -> Path |
     if workers.is_main:
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint.remove_leftovers(folder)
-        path = folder / "config.json"
-        temporary = path.with_suffix(".tmp")
-        parsing.save_flags(flags, temporary, {"resolved": facts, **run_facts()})
-        temporary.replace(path)
+        with replacing(folder / "config.json") as temporary:
+            parsing.save_flags(flags, temporary, {"resolved": facts, **run_facts()})
     workers.barrier()
     return folder
 

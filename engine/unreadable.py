@@ -5,6 +5,7 @@ import logging
 import math
 from pathlib import Path
 
+from datasets.files import replacing
 from engine.distributed import Workers
 from engine.errors import TooManyUnreadableError
 
@@ -70,9 +71,7 @@ class UnreadableBudget:
             )
 
     def _write(self) -> None:
-        temporary = self.path.with_suffix(".tmp")
-        with open(temporary, "w", newline="") as file:
+        with replacing(self.path) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["path", "status", "reason"])
             writer.writerows((path, *rest) for path, rest in sorted(self.known.items()))
-        temporary.replace(self.path)

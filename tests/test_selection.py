@@ -239,3 +239,16 @@ def test_balanced_runs_learn_from_other_draws_or_another_loss(data, tmp_path):
         [line] = log_lines(tmp_path / how)
         losses.add(line["train_loss"])
     assert np.isfinite(list(losses)).all() and len(losses) == 3
+
+
+def test_the_best_averaged_weights_are_tested_alike_at_the_end_and_by_themselves(data, tmp_path):
+    fold = make_fold(data, tmp_path / "fold", val="train")
+    flags = ["--test_weights", "best", "--model_ema", "--model_ema_decay", "0.9", "--val_metric",
+             "loss"]  # fmt: skip
+    run_finetuning(argv(fold, tmp_path / "run", *flags))
+    best = tmp_path / "run" / "checkpoint-best.pth"
+    run_finetuning(argv(fold, tmp_path / "again", "--eval", "--resume", str(best)))
+    first, again = ((tmp_path / name / "pred.csv").read_text() for name in ("run", "again"))
+    content = checkpoint.read(best)
+    assert any(not torch.equal(content["model_ema"][k], v) for k, v in content["model"].items())
+    assert first == again
