@@ -10,7 +10,7 @@ set -euo pipefail
 OUTPUT_DIR=${OUTPUT_DIR:-saved/model/synthetic/compare_sslfer}
 SEEDS=${SEEDS:-0 1 2}
 ROWS=${ROWS:-untrained simclr timeaug timeaug_hardneg timeaug_faceswap timeaug_maskfn all}
-STEPS=${STEPS:-500}             # optimizer steps of each run
+STEPS=${STEPS:-400}             # optimizer steps of each run
 BATCH=${BATCH:-64}              # pairs per step
 MODEL=${MODEL:-timm/test_resnet} # 0.4 M weights
 SIZE=${SIZE:-48}                # pixels
