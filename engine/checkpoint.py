@@ -4,6 +4,7 @@ import logging
 import os
 import random
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def remove_leftovers(folder: Path) -> None:
 
 def pack(
     *,
+    whole_state: Callable[[Mapping], Mapping],
     model,
     optimizer,
     scaler,
@@ -77,15 +79,16 @@ def pack(
     """Everything a run needs to go on, and everything evaluation needs to know.
 
     Only tensors, numbers, strings and containers of them, so that `torch.load` can read it with
-    `weights_only=True`.
+    `weights_only=True`. `whole_state` turns a state dict, which may be this process's part, into
+    what is written.
     """
     return {
         "format": FORMAT,
-        "model": model.state_dict(),
+        "model": whole_state(model.state_dict()),
         "model_config": model.config,
-        "model_ema": average.module.state_dict() if average else None,
+        "model_ema": whole_state(average.module.state_dict()) if average else None,
         "num_averaged": int(average.n_averaged) if average else 0,
-        "optimizer": optimizer.state_dict(),
+        "optimizer": whole_state(optimizer.state_dict()),
         "scaler": scaler.state_dict() if scaler else None,
         "epoch": position.epoch,
         "position": asdict(position),
@@ -124,13 +127,13 @@ def read(path: Path, *, map_location="cpu") -> dict:
     return content
 
 
-def restore(content: dict, *, model, optimizer, scaler, average) -> Position:
+def restore(content: dict, *, parallel, model, optimizer, scaler, average) -> Position:
     """Put a checkpoint's state into live objects; returns where the run stands."""
-    model.load_state_dict(content["model"])
-    optimizer.load_state_dict(content["optimizer"])
+    parallel.load_model(model, content["model"])
+    parallel.load_optimizer(optimizer, content["optimizer"])
     if scaler and content["scaler"]:
         scaler.load_state_dict(content["scaler"])
     if average and content["model_ema"]:
-        average.module.load_state_dict(content["model_ema"])
+        parallel.load_model(average.module, content["model_ema"])
         average.n_averaged.fill_(content["num_averaged"])
     return Position(**content["position"])

@@ -164,6 +164,11 @@ def add_run_flags(parser: Parser) -> None:
     )
     group.add_argument("--compile", action="store_true", help="torch.compile the model")
     group.add_argument(
+        "--shard",
+        action="store_true",
+        help="spread weights, gradients and optimizer over the processes (FSDP2), to save memory",
+    )
+    group.add_argument(
         "--use_checkpoint", action="store_true", help="recompute activations to save memory"
     )
     group.add_argument(

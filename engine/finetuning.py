@@ -14,7 +14,8 @@ from engine.evaluate import write_results
 from engine.features import check_formats
 from engine.log import EpochLog, set_up_logging
 from engine.loop import Training, train
-from engine.optim import create_average, create_optimizer, parameter_settings
+from engine.optim import create_optimizer, parameter_settings
+from engine.parallel import check_sharding, distribute
 from engine.precision import set_up_kernels
 from engine.report import write_report
 from engine.schedules import cosine_schedule, weight_decay_schedule
@@ -56,6 +57,7 @@ def finetune(flags: argparse.Namespace) -> dict | None:
 
 def _train_and_test(setting: Setting) -> dict | None:
     flags, workers = setting.flags, setting.workers
+    check_sharding(flags, workers, setting.precision)
     resume = rundir.find_checkpoint(flags)
     if not resume:
         _initialise(setting)
@@ -78,7 +80,7 @@ def _train_and_test(setting: Setting) -> dict | None:
     if resume:
         run.resume_from(resume)
     if flags.compile:
-        setting.model.compile()
+        run.parallel.compile()
     is_main = workers.is_main
     log = EpochLog(output_dir if is_main else None, flags.log_dir if is_main else None)
 
@@ -139,6 +141,7 @@ def _training(
         pin_memory=flags.pin_mem and workers.device.type == "cuda",
     )
     peak, final, first = build.peak_rates(flags, batch)
+    parallel = distribute(model, flags, workers)
     settings = parameter_settings(
         model, weight_decay=flags.weight_decay, layer_decay=flags.layer_decay
     )
@@ -146,6 +149,7 @@ def _training(
         flags=flags,
         workers=workers,
         model=model,
+        parallel=parallel,
         optimizer=create_optimizer(model, flags, settings),
         loader=loader,
         loss_of=FinetuningLoss(
@@ -164,7 +168,7 @@ def _training(
             num_videos=len(train_set), share=flags.max_unreadable,
             output_dir=output_dir, workers=workers,
         ),
-        average=create_average(model, flags.model_ema_decay) if flags.model_ema else None,
+        average=parallel.create_average(flags.model_ema_decay) if flags.model_ema else None,
         class_names=list(setting.task.names),
         task=setting.kind,
         heads=setting.heads,
@@ -174,7 +178,7 @@ def _training(
 
 def _validate(setting: Setting, run: Training, val_set: Annotations) -> dict:
     """Metrics on the middle clips of the validation part; keeps the best weights."""
-    model = run.average.module if run.average else setting.model
+    model = run.parallel.whole(run.average.module if run.average else setting.model)
     evaluated = setting.evaluate(model, val_set, middle=True, title="validation")
     loss = setting.task.loss(evaluated.scores, evaluated.labels)
     metrics = evaluated.predictions(setting.task).metrics()
@@ -208,7 +212,8 @@ def _test(setting, run: Training, parts: selection.Parts, output_dir) -> dict:
         if run.average is None:
             raise ValueError("--test_weights ema needs --model_ema")
         model = run.average.module
-    elif which == "best":
+    model = run.parallel.whole(model)
+    if which == "best":
         if output_dir is None or not (output_dir / checkpoint.BEST).exists():
             raise ValueError(
                 "--test_weights best: there is no checkpoint-best.pth; it needs an --output_dir "
@@ -305,7 +310,9 @@ def _plan(setting: Setting, parts: selection.Parts, batch: int, steps: int) -> d
     flags, model = setting.flags, setting.model
     cost = plan.clip_cost(model)
     peak, final, _ = build.peak_rates(flags, batch)
-    return plan.model_rows(model, cost, flags, setting.precision, batch) | {
+    workers = setting.workers
+    shards = workers.world_size if flags.shard else 1
+    return plan.model_rows(model, cost, flags, setting.precision, batch, shards=shards) | {
         "data set": flags.data_set or "custom",
         "task": f"{setting.kind}: {', '.join(setting.task.names)}"
         + (f"; {setting.task.remark}" * bool(setting.task.remark)),
@@ -318,6 +325,6 @@ def _plan(setting: Setting, parts: selection.Parts, batch: int, steps: int) -> d
         "steps": f"{steps} per epoch, {flags.epochs} epochs",
         "learning rate": f"{peak:.3g} at its peak, {final:.3g} at the end, decay "
         f"{flags.layer_decay} per layer",
-        "device": f"{setting.workers.world_size} x {setting.workers.device}",
+        "device": f"{workers.world_size} x {workers.device}" + ", sharded" * flags.shard,
         "output": flags.output_dir or "none",
     }

@@ -5,7 +5,6 @@ It knows batches, gradients, schedules, checkpoints and interruptions. What a lo
 """
 
 import argparse
-import inspect
 import logging
 import math
 import signal
@@ -17,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from datasets import rng
 from engine import build, checkpoint
@@ -26,17 +24,12 @@ from engine.distributed import Workers
 from engine.errors import StoppedBySignalError
 from engine.log import EpochLog, Progress, duration, memory_gib
 from engine.optim import set_step_values
+from engine.parallel import Parallel
 from engine.precision import Precision
 from engine.prefetch import prefetched
 from engine.unreadable import UnreadableBudget
 
 logger = logging.getLogger(__name__)
-# what `broadcast_buffers` is called in newer versions of PyTorch
-_SYNC_BUFFERS = (
-    "forward_sync_buffers"
-    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
-    else "broadcast_buffers"
-)
 
 
 @dataclass
@@ -47,6 +40,7 @@ class Training:
         flags: the run's flags.
         workers: processes and device.
         model: the bare model.
+        parallel: how the processes hold it.
         optimizer: its groups carry `lr_scale`.
         loader: batches of this process; its sampler has `set_position(epoch, step)`.
         loss_of: (model, batch, random generator) -> scalar loss, or a pair of it and a dict of
@@ -68,6 +62,7 @@ class Training:
     flags: argparse.Namespace
     workers: Workers
     model: nn.Module
+    parallel: Parallel
     optimizer: torch.optim.Optimizer
     loader: torch.utils.data.DataLoader
     loss_of: Callable
@@ -85,19 +80,8 @@ class Training:
     heads: dict[str, list[str]] | None = None
 
     def __post_init__(self) -> None:
-        """Wrap the model for several processes and make the gradient scaler."""
+        """Make the gradient scaler."""
         self.scaler = torch.amp.GradScaler("cuda") if self.precision.needs_scaler else None
-        self.wrapped = self.model
-        if self.workers.is_distributed:
-            on_gpu = self.workers.device.type == "cuda"
-            self.wrapped = DistributedDataParallel(
-                self.model,
-                device_ids=[self.workers.device.index] if on_gpu else None,
-                gradient_as_bucket_view=True,
-                **{_SYNC_BUFFERS: False},
-                # the same operations in every step, unless some end without exchanging gradients
-                static_graph=self.flags.update_freq == 1,
-            )
         self.saved_at = time.monotonic()
         self.last_saved: Path | None = None
 
@@ -107,10 +91,11 @@ class Training:
         return self.flags.batch_size * self.flags.update_freq * self.workers.world_size
 
     def save(self, name: str) -> None:
-        """Write a checkpoint on the main process."""
-        if not (self.output_dir and self.flags.save_ckpt and self.workers.is_main):
+        """Write a checkpoint on the main process; called on all, which may hold parts of it."""
+        if not (self.output_dir and self.flags.save_ckpt):
             return
         content = checkpoint.pack(
+            whole_state=self.parallel.whole_state,
             model=self.model,
             optimizer=self.optimizer,
             scaler=self.scaler,
@@ -124,7 +109,8 @@ class Training:
             heads=self.heads,
         )
         self.last_saved = self.output_dir / name
-        checkpoint.write_atomically(content, self.last_saved)
+        if self.workers.is_main:
+            checkpoint.write_atomically(content, self.last_saved)
         self.saved_at = time.monotonic()
 
     def resume_from(self, path: Path) -> None:
@@ -141,6 +127,7 @@ class Training:
             )
         self.position = checkpoint.restore(
             content,
+            parallel=self.parallel,
             model=self.model,
             optimizer=self.optimizer,
             scaler=self.scaler,
@@ -207,7 +194,7 @@ def train(run: Training, log: EpochLog, after_epoch: Callable[[int], dict]) -> N
 def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, stop_step: int) -> dict:
     """The rest of the current epoch, up to `stop_step`; returns the progress facts."""
     position = run.position
-    run.wrapped.train()
+    run.parallel.wrapped.train()
     run.loader.batch_sampler.set_position(position.epoch, position.step)
     progress = Progress(
         f"epoch {position.epoch + 1}/{run.flags.epochs}",
@@ -237,7 +224,8 @@ def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, stop_step:
                 log.scalars(values, step, "step")
                 position.seconds += time.monotonic() - started
                 started = time.monotonic()
-                stopping = run.workers.any(stopping)
+                # one answer for all: clocks differ, and what all do together must not
+                due, stopping = run.workers.any(due), run.workers.any(stopping)
                 if due or stopping:
                     run.save(checkpoint.LAST)
                 if stopping:
@@ -270,16 +258,15 @@ def _optimizer_step(
         # here, because loaders draw from it when they start.
         torch.manual_seed(int(draws.integers(2**63)))
         is_last = turn == flags.update_freq - 1
-        if run.workers.is_distributed:
-            run.wrapped.require_backward_grad_sync = is_last
-        found = run.loss_of(run.wrapped, batch, draws)
+        run.parallel.exchange_gradients(is_last)
+        found = run.loss_of(run.parallel.wrapped, batch, draws)
         loss, metrics = found if isinstance(found, tuple) else (found, {})
         scaled = loss / flags.update_freq
         (run.scaler.scale(scaled) if run.scaler else scaled).backward()
         parts.append({"loss": loss.detach(), **metrics})
     if run.scaler:
         run.scaler.unscale_(run.optimizer)
-    norm = nn.utils.clip_grad_norm_(run.model.parameters(), flags.clip_grad or math.inf)
+    norm = run.parallel.clip_gradients(flags.clip_grad)
     if run.scaler:
         run.scaler.step(run.optimizer)
         run.scaler.update()
@@ -287,7 +274,7 @@ def _optimizer_step(
         run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     if run.average:
-        run.average.update_parameters(run.model)
+        run.parallel.update_average(run.average)
     means = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
     return {
         name: value.float() for name, value in (means | {"norm": norm.detach()}).items()

@@ -70,15 +70,17 @@ def clip_cost(model: nn.Module, *, num_visible: int | None = None) -> Cost:
     )
 
 
-def training_memory_gib(cost: Cost, *, batch_size: int, half: bool, averaged: bool) -> float:
+def training_memory_gib(
+    cost: Cost, *, batch_size: int, half: bool, averaged: bool, shards: int = 1
+) -> float:
     """Expected memory of a training step per process, without the data loader.
 
     Weights, gradients and two moments of AdamW in float32, and the activations of a batch, which
-    autocast halves.
+    autocast halves; of all but the activations a process holds one of `shards` parts.
     """
     copies = 4 + averaged
     activations = cost.activation_bytes * batch_size / (2 if half else 1)
-    return (4 * copies * cost.parameters + activations) / 2**30
+    return (4 * copies * cost.parameters / shards + activations) / 2**30
 
 
 def describe(rows: dict[str, object]) -> str:
@@ -88,9 +90,12 @@ def describe(rows: dict[str, object]) -> str:
 
 
 def model_rows(
-    model: nn.Module, cost: Cost, flags, precision, batch: int, *, views: int = 1
+    model: nn.Module, cost: Cost, flags, precision, batch: int, *, views: int = 1, shards: int = 1
 ) -> dict[str, object]:
-    """Lines of the plan that both stages share; the model sees each sample in `views` clips."""
+    """Lines of the plan that both stages share; the model sees each sample in `views` clips.
+
+    A process holds one of `shards` parts of the model.
+    """
     per_video = build.clips_per_video(flags)
     clips = flags.batch_size * per_video * views
     whole = f"{batch} clips"
@@ -103,6 +108,7 @@ def model_rows(
         batch_size=clips,
         half=precision.dtype is not None,
         averaged=bool(getattr(flags, "model_ema", False)),
+        shards=shards,
     )
     return {
         "model": f"{flags.model}, {cost.parameters / 1e6:.2f} M parameters",

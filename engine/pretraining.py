@@ -19,6 +19,7 @@ from engine.checkpoint import Position
 from engine.log import EpochLog, set_up_logging
 from engine.loop import Training, train
 from engine.optim import create_optimizer, parameter_settings
+from engine.parallel import check_sharding, distribute
 from engine.plots import plot_training
 from engine.precision import choose_precision, set_up_kernels
 from engine.pretext_contrastive import ContrastiveLearning
@@ -95,6 +96,7 @@ def pretrain(flags: argparse.Namespace) -> None:
     )
     window = _face_window(flags)
     precision = choose_precision(flags.amp, workers.device, width=model.embed_dim)
+    check_sharding(flags, workers, precision)
     batch = build.global_batch(flags, workers.world_size)
     steps = build.steps_per_epoch(len(annotations) * pretext.samples_per_video, batch)
     rows = _plan(flags, pretext, precision, annotations, window, batch, steps, workers)
@@ -109,13 +111,13 @@ def pretrain(flags: argparse.Namespace) -> None:
     if resume:
         run.resume_from(resume)
     if flags.compile:
-        model.compile()
+        run.parallel.compile()
     log = EpochLog(
         output_dir if workers.is_main else None, flags.log_dir if workers.is_main else None
     )
 
     def after_epoch(epoch: int) -> dict:
-        return probing(epoch, model.state_dict()) if probing else {}
+        return probing(epoch, lambda: run.parallel.whole(model).state_dict()) if probing else {}
 
     try:
         train(run, log, after_epoch)
@@ -157,6 +159,7 @@ def _training(flags, workers, pretext: Pretext, annotations, window, precision, 
         pin_memory=flags.pin_mem and workers.device.type == "cuda",
     )
     peak, final, first = build.peak_rates(flags, batch)
+    parallel = distribute(model, flags, workers)
     settings = parameter_settings(model, weight_decay=flags.weight_decay, layer_decay=None)
 
     def loss_of(wrapped, part, draws):
@@ -166,6 +169,7 @@ def _training(flags, workers, pretext: Pretext, annotations, window, precision, 
         flags=flags,
         workers=workers,
         model=model,
+        parallel=parallel,
         optimizer=create_optimizer(model, flags, settings),
         loader=loader,
         loss_of=loss_of,
@@ -188,8 +192,9 @@ def _training(flags, workers, pretext: Pretext, annotations, window, precision, 
 def _plan(flags, pretext: Pretext, precision, annotations, window, batch, steps, workers) -> dict:
     peak, final, _ = build.peak_rates(flags, batch)
     rows = plan.model_rows(
-        pretext.model, pretext.cost(), flags, precision, batch, views=pretext.views
-    )
+        pretext.model, pretext.cost(), flags, precision, batch, views=pretext.views,
+        shards=workers.world_size if flags.shard else 1,
+    )  # fmt: skip
     return (
         rows
         | pretext.plan_rows()
@@ -199,7 +204,7 @@ def _plan(flags, pretext: Pretext, precision, annotations, window, batch, steps,
             "steps": f"{steps} per epoch, {flags.epochs} epochs"
             + (f", at most {flags.max_steps} in all" if flags.max_steps else ""),
             "learning rate": f"{peak:.3g} at its peak, {final:.3g} at the end",
-            "device": f"{workers.world_size} x {workers.device}",
+            "device": f"{workers.world_size} x {workers.device}" + ", sharded" * flags.shard,
             "output": flags.output_dir or "none",
         }
     )
@@ -207,6 +212,7 @@ def _plan(flags, pretext: Pretext, precision, annotations, window, batch, steps,
 
 def _finish(flags, run: Training, pretext: Pretext, annotations, window, output_dir) -> None:
     """Draw the curves and what else was asked for."""
+    run.model = run.parallel.whole(run.model)
     if not (output_dir and run.workers.is_main):
         return
     plot_training(output_dir)

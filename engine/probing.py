@@ -7,7 +7,7 @@ stays as it is. `engine.probe` is the command, `--probe_every` does it during pr
 import argparse
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -312,11 +312,11 @@ class PretrainingProbe:
         self.parts = [self.setting.read("train"), self.setting.read("test")]
         self.subjects = training_subjects(own, self.parts[0])
 
-    def __call__(self, epoch: int, state: Mapping[str, Tensor]) -> dict[str, float]:
+    def __call__(self, epoch: int, weights: Callable[[], Mapping[str, Tensor]]) -> dict[str, float]:
         """Scores after 0-based `epoch`, empty where none are due; called on all processes."""
         if (epoch + 1) % self.every:
             return {}
-        set_weights(self.setting.model, state)
+        set_weights(self.setting.model, weights())
         train, test = (
             extract(self.setting, part, middle=True, title=f"probe, {name}", stages=False)
             for name, part in zip(("training", "test"), self.parts)
