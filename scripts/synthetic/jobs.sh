@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # Sourced, after common.sh, by scripts that train many small models: some at a time, each on a core.
+set -euo pipefail
 
 # logged RUN_DIR COMMAND...: its output goes to RUN_DIR/output.log
 logged() {
