@@ -41,6 +41,8 @@ def plan(flags: argparse.Namespace, folder: Path) -> list[tuple[str, object, lis
     if torch.cuda.is_available():
         compiled = ["--compile", "--no_baseline", *quick]
         rows.append(("train_step_compiled", train_step, compiled))
+        graphs = [*compiled, "--compile_mode", "reduce-overhead"]
+        rows.append(("train_step_cuda_graphs", train_step, graphs))
         rows.append(("encoders_compiled", encoders, ["--compile", *quick]))
     return rows
 

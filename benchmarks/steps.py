@@ -13,7 +13,7 @@ import models
 from benchmarks import baseline, common
 from datasets import masking, rng, transforms
 from datasets.mixing import Mixer
-from engine import config, distributed, optim, parsing, plan
+from engine import build, config, distributed, optim, parsing, plan
 from engine.objectives import MaskedReconstruction
 from engine.precision import Precision, choose_precision, set_up_kernels
 from engine.tasks import Classification, FinetuningLoss
@@ -132,6 +132,7 @@ def our_work(
     device: torch.device,
     amp: str = "auto",
     compile_model: bool = False,
+    compile_mode: str = "default",
     mask_ratio: float = MASK_RATIO,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     **overrides: object,
@@ -145,6 +146,7 @@ def our_work(
         device: where it runs.
         amp: `--amp`.
         compile_model: `--compile`.
+        compile_mode: `--compile_mode`.
         mask_ratio: hidden share in pre-training.
         wrap: what is put around the model in training, for several processes.
         overrides: of `models.create_model`.
@@ -156,7 +158,7 @@ def our_work(
     flop = step_flop(model, stage, views, visible)
     model.to(device)
     if compile_model:
-        model.compile()
+        build.compile_model(model, compile_mode)
     if stage == "evaluate":
         model.eval()
         step = partial(_evaluate, model, precision, device)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 
 import torch
+from einops import rearrange
 from torch import nn
 
 import models
@@ -84,6 +85,23 @@ def create_model(flags: argparse.Namespace, **more: object) -> nn.Module:
     if flags.use_checkpoint:
         model.set_grad_checkpointing(True)
     return model
+
+
+def compile_model(model: nn.Module, mode: str) -> None:
+    """Compile a model's forward pass in place.
+
+    Batches of a run are filled up, so their shapes are fixed: each shape (with progressive clip
+    length one per length) is compiled once, and none with sizes left open.
+
+    Args:
+        model: it compiles when it is called.
+        mode: one of `config_shared.COMPILE_MODES`.
+    """
+    # einops keeps a table of the types it has met, and compiled code checks that it is unchanged:
+    # a type first met while compiling would make the second step compile everything again.
+    for tensor in (torch.empty(1), nn.Parameter(torch.empty(1))):
+        rearrange(tensor, "n -> n")
+    model.compile(mode=mode, dynamic=False)
 
 
 def global_batch(flags: argparse.Namespace, world_size: int) -> int:

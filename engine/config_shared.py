@@ -4,6 +4,9 @@ import argparse
 
 from engine.flag_parser import Parser, add_switch
 
+# Of torch.compile; all but these two capture CUDA graphs.
+COMPILE_MODES = ("default", "max-autotune-no-cudagraphs", "reduce-overhead", "max-autotune")
+WITHOUT_GRAPHS = COMPILE_MODES[:2]
 # Flags of the released launchers that have no meaning here; accepted so that scripts parse.
 OBSOLETE_FLAGS = ("local_rank", "world_size", "dist_on_itp", "dist_url")
 
@@ -163,6 +166,13 @@ def add_run_flags(parser: Parser) -> None:
         help="mixed precision; auto takes what the device computes fast",
     )
     group.add_argument("--compile", action="store_true", help="torch.compile the model")
+    group.add_argument(
+        "--compile_mode",
+        choices=COMPILE_MODES,
+        default="default",
+        help="reduce-overhead: with CUDA graphs; max-autotune: these and a search for the fastest "
+        "kernels",
+    )
     group.add_argument(
         "--shard",
         action="store_true",

@@ -80,7 +80,7 @@ def _train_and_test(setting: Setting) -> dict | None:
     if resume:
         run.resume_from(resume)
     if flags.compile:
-        run.parallel.compile()
+        run.parallel.compile(flags.compile_mode)
     is_main = workers.is_main
     log = EpochLog(output_dir if is_main else None, flags.log_dir if is_main else None)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from engine import build
 from engine.distributed import Workers
 from engine.optim import create_average
 from engine.precision import Precision
@@ -36,8 +37,8 @@ class Parallel(Protocol):
 
     wrapped: nn.Module
 
-    def compile(self) -> None:
-        """Let training steps be compiled."""
+    def compile(self, mode: str) -> None:
+        """Let training steps be compiled, in a mode of torch.compile."""
 
     def create_average(self, decay: float) -> AveragedModel:
         """Exponential moving average of the weights, held like the model."""
@@ -87,9 +88,9 @@ class Replicated:
                 static_graph=flags.update_freq == 1,
             )
 
-    def compile(self) -> None:
+    def compile(self, mode: str) -> None:
         """See `Parallel`."""
-        self.model.compile()
+        build.compile_model(self.model, mode)
 
     def create_average(self, decay: float) -> AveragedModel:
         """See `Parallel`."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from engine.config_contrastive import CONTRASTIVE_DEFAULTS
+from engine.config_shared import WITHOUT_GRAPHS
 
 Parser = argparse.ArgumentParser
 
@@ -116,11 +117,25 @@ def _check(flags: argparse.Namespace) -> None:
             raise ValueError(f"--{name} is not supported; leave it out (these models pool tokens)")
     if getattr(flags, "imagenet_default_mean_and_std", True) is False:
         raise ValueError("only ImageNet mean and std are supported; leave the flag out")
+    _check_compiling(flags)
     short = getattr(flags, "short_side_size", None)
     if short is not None and flags.input_size is not None and short != flags.input_size:
         raise ValueError(
             f"--short_side_size {short} differs from --input_size {flags.input_size}; frames are "
             "resized to a square of the input size, so both must be equal"
+        )
+
+
+def _check_compiling(flags: argparse.Namespace) -> None:
+    mode = flags.compile_mode
+    if mode != "default" and not flags.compile:
+        raise ValueError(f"--compile_mode {mode} needs --compile; give both or none")
+    if mode not in WITHOUT_GRAPHS and flags.update_freq > 1:
+        raise ValueError(
+            f"--compile_mode {mode} with --update_freq {flags.update_freq}: gradients lie in the "
+            "CUDA graph's memory, where the next batch overwrites what should be accumulated; take "
+            f"--update_freq 1 and a larger --batch_size, or --compile_mode "
+            f"{' or '.join(WITHOUT_GRAPHS)}"
         )
 
 

@@ -47,10 +47,10 @@ class Sharded:
             fully_shard(block, mesh=self.mesh)
         fully_shard(model, mesh=self.mesh)
 
-    def compile(self) -> None:
+    def compile(self, mode: str) -> None:
         """Compile block by block: what collects weights stays outside."""
         for block in blocks_of(self.model):
-            block.compile()
+            block.compile(mode=mode)
 
     def create_average(self, decay: float) -> AveragedModel:
         """See `Parallel`; made on the host, where there is room for a whole model."""
