@@ -121,7 +121,7 @@ def test_data(tmp_path):
     content = result(data, tmp_path, *argv, "--folder", str(tmp_path / "samples"))
     rows = {row["source"]: row for row in content["rows"]}
     assert len(rows) == 9 and content["clock"] == "cpu"
-    assert all(0.1 < row["cpu_ms_per_clip"] < 5000 for row in rows.values())
+    assert all(row["cpu_ms_per_clip"] > 0 for row in rows.values())
     assert rows["store, raw face window"]["kib_per_video"] == 16 * 160 * 160 * 3 / 1024
     assert rows["store, jpg files as they are"]["kib_per_video"] == pytest.approx(
         rows["jpg folder"]["kib_per_video"]
@@ -133,7 +133,6 @@ def test_opening_a_large_store(tmp_path):
     content = result(data, tmp_path, "--index", "20000")
     rows = {row["what"]: row for row in content["rows"]}
     assert rows["open the store"]["mib_more"] < 20
-    assert all(row["cpu_seconds"] < 20 for row in rows.values())
 
 
 def test_end_to_end(tmp_path):
@@ -144,7 +143,6 @@ def test_end_to_end(tmp_path):
     ]  # fmt: skip
     for row in content["rows"]:
         assert row["clips_per_second"] > 0 and 0 <= row["device_waits"] <= 1
-    assert content["rows"][-1]["device_waits"] < 0.1
 
 
 def test_scaling(tmp_path):
