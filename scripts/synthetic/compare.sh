@@ -6,7 +6,7 @@
 #   bash scripts/synthetic/compare.sh
 #
 # writes side_by_side.md, .csv, .tex, .png and equal_cost.md into OUTPUT_DIR. Under two hours on two
-# cores. The same command again goes on where it stopped; finished runs are left alone, and other
+# free cores. The same command again goes on where it stopped; finished runs are left alone, and other
 # settings need another OUTPUT_DIR. Set PYTHON, or make .venv with scripts/setup_env.sh first.
 set -euo pipefail
 # Data and training are those of the quick start, which were chosen with SVFAP, but shorter.
