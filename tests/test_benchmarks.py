@@ -67,11 +67,12 @@ def test_train_step(tmp_path):
     assert [(row["stage"], row["variant"]) for row in content["rows"]] == [
         (stage, variant) for stage in steps.STAGES for variant in ("baseline", "ours")
     ]
-    assert content["ceiling_tflops"]["float32"] > 0.001
+    ceiling = content["ceiling_tflops"]
     for row in content["rows"]:
         assert row["ms_per_step"] > 0 and row["peak_gib"] > 0.05
         assert row["launches"] is None
-        assert 0 < row["share_of_ceiling"] < 2
+        share = row["tflops"] / ceiling[row["precision"]]
+        assert share > 0 and row["share_of_ceiling"] == pytest.approx(share)
     model = steps.make_model("svfap_tiny_patch8_64", "finetune")
     row = content["rows"][3]
     assert row["tflops"] * row["ms_per_step"] * 1e9 == pytest.approx(
