@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
+from engine.rendezvous import store_of_this_start
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -71,7 +73,12 @@ def start(device: str = "auto") -> Workers:
     )
     chosen = _choose_device(device, local_rank)
     if world_size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        dist.init_process_group(
+            "nccl" if chosen.type == "cuda" else "gloo",
+            store=store_of_this_start(rank, world_size),
+            rank=rank,
+            world_size=world_size,
+        )
     return Workers(rank=rank, local_rank=local_rank, world_size=world_size, device=chosen)
 
 

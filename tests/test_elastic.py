@@ -35,8 +35,10 @@ def worker_of(torchrun, rank):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds workers in /proc")
-@pytest.mark.parametrize("rank", [0, 1])
-def test_killed_worker_is_started_again_and_the_run_ends_as_if_undisturbed(tmp_path, rank):
+@pytest.mark.parametrize("rank, rendezvous", [(0, ()), (1, ()), (0, ("--standalone",))])
+def test_killed_worker_is_started_again_and_the_run_ends_as_if_undisturbed(
+    tmp_path, rank, rendezvous
+):
     make_tiny_data(tmp_path / "data")
     ways = ("undisturbed", "killed")
     argv = {
@@ -48,7 +50,12 @@ def test_killed_worker_is_started_again_and_the_run_ends_as_if_undisturbed(tmp_p
         start("run_pretrain.py", argv["undisturbed"], processes=2), LIMIT_SECONDS
     )
     assert status == 0, output
-    torchrun = start("run_pretrain.py", argv["killed"], processes=2, restarts=1)
+    torchrun = start(
+        "run_pretrain.py",
+        argv["killed"],
+        processes=2,
+        torchrun=("--max_restarts", "1", *rendezvous),
+    )
     wait_for_mid_epoch(torchrun, tmp_path / "killed", epoch=1, timeout_seconds=LIMIT_SECONDS)
     os.kill(worker_of(torchrun, rank), signal.SIGKILL)
     status, output = finish(torchrun, LIMIT_SECONDS)

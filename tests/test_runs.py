@@ -61,13 +61,12 @@ def assert_equal_weights(one, other):
         assert torch.equal(one[name], other[name]), name
 
 
-def start(program, argv, processes=1, restarts=0):
+def start(program, argv, processes=1, torchrun=()):
     command = [sys.executable, program, *argv]
     if processes > 1:
         port = str(20000 + os.getpid() % 20000)
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node",
-                   str(processes), "--master_port", port, "--max_restarts", str(restarts),
-                   program, *argv]  # fmt: skip
+                   str(processes), "--master_port", port, *torchrun, program, *argv]  # fmt: skip
     return subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
