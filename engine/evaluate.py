@@ -66,6 +66,7 @@ def evaluate(
     precision: Precision,
     title: str = "evaluation",
     with_features: bool = False,
+    pass_size: int | None = None,
 ) -> Evaluated:
     """Run a model over the views of all videos (SVFAP Sec. 4.2: two clips, mean of softmax).
 
@@ -77,7 +78,8 @@ def evaluate(
         workers: processes and device.
         precision: number format.
         title: what the progress shows.
-        with_features: also keep the features, pooled and of every stage.
+        with_features: also keep the features, pooled and of every stage; never compiled.
+        pass_size: as `in_passes` takes it.
 
     Raises:
         UnreadableInEvaluationError: lists every video that could not be read.
@@ -87,13 +89,41 @@ def evaluate(
     recorder = StageRecorder(model)
     for batch in watched(loader, workers, title):
         clip = batch["clip"].to(workers.device, non_blocking=True)
+        kept = None
         with precision.autocast(), recorder if with_features else nullcontext():
             pixels = transforms.normalize(transforms.to_float(clip))
-            features = model.forward_features(pixels)
-            scores = task.scores(model.head_activation(model.head(features)))
-        kept = recorder.take(features) if with_features else None
+            if with_features:
+                features = model.forward_features(pixels)
+                outputs = model.head_activation(model.head(features))
+                kept = recorder.take(features)
+            else:
+                outputs = in_passes(model, pixels, pass_size)
+            scores = task.scores(outputs)
         _add_views(sums, batch, scores.cpu().double().numpy(), kept)
     return _pool(sums, annotations, workers, recorder if with_features else None)
+
+
+def in_passes(model: nn.Module, clips: torch.Tensor, size: int | None, **options) -> torch.Tensor:
+    """Outputs of a model for clips, in passes of equally many where it is compiled.
+
+    Batches hold differently many views, and each shape would be compiled anew.
+
+    Args:
+        model: what is called.
+        clips: (B, 3, T, H, W), normalised.
+        size: clips per pass, the last one filled up by repeating a clip; None: one pass of all.
+        options: of the model.
+
+    Returns:
+        (B, ...).
+    """
+    if size is None:
+        return model(clips, **options)
+    missing = -len(clips) % size
+    filled = torch.cat([clips, clips[-1:].expand(missing, *clips.shape[1:])])
+    # with CUDA graphs the next pass overwrites the outputs of this one
+    outputs = [model(part, **options).clone() for part in filled.split(size)]
+    return torch.cat(outputs)[: len(clips)]
 
 
 def watched(loader: torch.utils.data.DataLoader, workers: Workers, title: str) -> Iterator[dict]:

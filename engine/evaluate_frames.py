@@ -7,7 +7,7 @@ from torch import nn
 from datasets import transforms
 from datasets.annotations import Annotations
 from engine.distributed import Workers
-from engine.evaluate import Evaluated, gathered, watched
+from engine.evaluate import Evaluated, gathered, in_passes, watched
 from engine.precision import Precision
 from engine.tasks import Task
 
@@ -39,6 +39,7 @@ def evaluate_frames(
     workers: Workers,
     precision: Precision,
     title: str = "evaluation",
+    pass_size: int | None = None,
 ) -> Evaluated:
     """Run a model over all windows of all videos.
 
@@ -50,6 +51,7 @@ def evaluate_frames(
         workers: processes and device.
         precision: number format.
         title: what the progress shows.
+        pass_size: as `in_passes` takes it.
 
     Returns:
         A row per frame, video after video.
@@ -65,7 +67,7 @@ def evaluate_frames(
         clip = batch["clip"].to(workers.device, non_blocking=True)
         with precision.autocast():
             pixels = transforms.normalize(transforms.to_float(clip))
-            scores = task.scores(model(pixels, per_frame=True))
+            scores = task.scores(in_passes(model, pixels, pass_size, per_frame=True))
         _add_windows(tracks, batch, scores.cpu().double().numpy())
     return _pool(tracks, annotations, workers)
 

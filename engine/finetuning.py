@@ -80,7 +80,7 @@ def _train_and_test(setting: Setting) -> dict | None:
     if resume:
         run.resume_from(resume)
     if flags.compile:
-        run.parallel.compile(flags.compile_mode)
+        run.parallel.compile(flags.compile_mode, run.average)
     is_main = workers.is_main
     log = EpochLog(output_dir if is_main else None, flags.log_dir if is_main else None)
 
@@ -286,6 +286,8 @@ def _evaluate_only(setting: Setting, path: str, content: dict) -> dict:
     annotations = setting.read(flags.eval_split, flags.eval_data_path)
     if annotations is None:
         raise FileNotFoundError(f"{flags.data_path} has no {flags.eval_split}.csv")
+    if setting.compiled:
+        build.compile_model(setting.model, flags.compile_mode)
     output_dir = Path(flags.output_dir) if flags.output_dir else None
     if output_dir and setting.workers.is_main:
         output_dir.mkdir(parents=True, exist_ok=True)

@@ -37,8 +37,8 @@ class Parallel(Protocol):
 
     wrapped: nn.Module
 
-    def compile(self, mode: str) -> None:
-        """Let training steps be compiled, in a mode of torch.compile."""
+    def compile(self, mode: str, average: AveragedModel | None) -> None:
+        """Let training steps be compiled, in a mode of torch.compile; evaluation where it can."""
 
     def create_average(self, decay: float) -> AveragedModel:
         """Exponential moving average of the weights, held like the model."""
@@ -88,9 +88,10 @@ class Replicated:
                 static_graph=flags.update_freq == 1,
             )
 
-    def compile(self, mode: str) -> None:
+    def compile(self, mode: str, average: AveragedModel | None) -> None:
         """See `Parallel`."""
-        build.compile_model(self.model, mode)
+        for model in (self.model, *([average.module] if average else [])):
+            build.compile_model(model, mode)
 
     def create_average(self, decay: float) -> AveragedModel:
         """See `Parallel`."""

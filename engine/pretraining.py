@@ -111,7 +111,7 @@ def pretrain(flags: argparse.Namespace) -> None:
     if resume:
         run.resume_from(resume)
     if flags.compile:
-        run.parallel.compile(flags.compile_mode)
+        run.parallel.compile(flags.compile_mode, run.average)
     log = EpochLog(
         output_dir if workers.is_main else None, flags.log_dir if workers.is_main else None
     )

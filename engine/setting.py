@@ -34,6 +34,11 @@ class Setting:
     window: tuple[int, int, int, int] | None
     heads: dict[str, list[str]] | None = None
 
+    @property
+    def compiled(self) -> bool:
+        """Whether evaluation compiles; sharded models are collected for it as they are."""
+        return self.flags.compile and not self.flags.shard
+
     def read(self, split: str, folder: str | None = None) -> Annotations | None:
         """Annotations of a split; None where the data set has no such file."""
         path = Path(folder or self.flags.data_path) / f"{split}.csv"
@@ -99,6 +104,7 @@ class Setting:
             "workers": self.workers,
             "precision": self.precision,
             "title": title,
+            "pass_size": self.flags.batch_size if self.compiled else None,
         }
         loader = self.views(annotations, middle=middle)
         if self.task.frame_level:

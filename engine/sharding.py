@@ -47,8 +47,8 @@ class Sharded:
             fully_shard(block, mesh=self.mesh)
         fully_shard(model, mesh=self.mesh)
 
-    def compile(self, mode: str) -> None:
-        """Compile block by block: what collects weights stays outside."""
+    def compile(self, mode: str, average: AveragedModel | None) -> None:
+        """Compile block by block: what collects weights stays outside; evaluation is not."""
         for block in blocks_of(self.model):
             block.compile(mode=mode)
 

@@ -1,11 +1,14 @@
 """`--compile`: what reaches torch.compile, and how often a run compiles."""
 
 import einops
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import steps, train_step
+from engine import predictions
 from engine.config import finetuning_parser, pretraining_parser
+from engine.evaluate import in_passes
 from engine.parsing import parse_flags
 from tests.test_runs import finetune_argv, pretrain_argv, run_finetuning, run_pretraining, weights
 from tests.tiny_data import make_tiny_data
@@ -59,13 +62,46 @@ def test_fine_tuning_and_the_benchmark_pass_the_mode_on(data, tmp_path, compiled
     options, graphs = compiled
     more = [*SHALLOW, "--epochs", "1", "--max_steps", "1", "--compile", "--compile_mode"]
     run_finetuning(finetune_argv(data, tmp_path / "run", *more, "max-autotune"))
-    assert options == [{"mode": "max-autotune", "dynamic": False}] and len(graphs) == 1
+    assert options == [{"mode": "max-autotune", "dynamic": False}]
+    assert len(graphs) == 2  # training, and all views of validation and test
     flags = train_step.build_parser().parse_args(["--compile", "--compile_mode", "reduce-overhead"])
     steps.our_work(
         "svfap_tiny_patch8_64", "pretrain", batch=1, device=torch.device("cpu"),
         compile_model=flags.compile, compile_mode=flags.compile_mode,
     )  # fmt: skip
     assert options[1:] == [{"mode": "reduce-overhead", "dynamic": False}]
+
+
+def test_evaluation_is_compiled_for_one_shape_and_scores_stay(data, tmp_path, compiled):
+    """Validation by averaged weights, the test, and `--eval`; views per batch differ."""
+    options, graphs = compiled
+    more = [*SHALLOW, "--epochs", "1", "--model_ema", "--test_weights", "ema", "--batch_size", "3"]
+    out = tmp_path / "compiled"
+    scores = {}
+    for way in ("eager", "compiled"):
+        run_finetuning(finetune_argv(data, tmp_path / way, *more, *["--compile"][: way != "eager"]))
+        scores[way] = predictions.read_predictions(tmp_path / way / "pred.csv").scores
+    assert len(options) == 2 and len(graphs) == 2  # the model in training, its average in tests
+    np.testing.assert_allclose(scores["compiled"], scores["eager"], rtol=0, atol=1e-5)
+    again = ["--eval", "--resume", str(out / "checkpoint-last.pth"), "--test_weights", "ema"]
+    run_finetuning(finetune_argv(data, tmp_path / "again", *again, "--compile"))
+    assert len(options) == 3 and len(graphs) == 3
+    scores["again"] = predictions.read_predictions(tmp_path / "again" / "pred.csv").scores
+    np.testing.assert_allclose(scores["again"], scores["eager"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 9])
+def test_passes_are_equally_large_and_give_what_one_pass_gives(size):
+    seen = []
+
+    def model(clips, *, factor):
+        seen.append(len(clips))
+        return clips.mean((1, 2, 3, 4))[:, None] * factor
+
+    clips = torch.rand(7, 3, 2, 4, 4)
+    outputs = in_passes(model, clips, size, factor=2)
+    torch.testing.assert_close(outputs, in_passes(model, clips, None, factor=2), rtol=0, atol=0)
+    assert seen == [size] * -(-7 // size) + [7]
 
 
 @pytest.mark.parametrize("parser", [pretraining_parser, finetuning_parser])
