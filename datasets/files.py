@@ -1,6 +1,7 @@
-"""Files that are whole or not there, and arrays read from npz files."""
+"""Files and folders that are whole or not there, and arrays read from npz files."""
 
 import os
+import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+# Pattern of what a killed process leaves of `replacing`.
+TEMPORARY = ".*.[0-9]*.tmp"
 # What reading damaged npz files raises, among them pickled arrays (ValueError) and npy files
 # (TypeError).
 _DAMAGE = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -18,13 +21,14 @@ _DAMAGE = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.er
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Where to write a file that is to take the place of `path` once it is complete.
 
-    Readers see the old file or the new one, never a part; after an error the old one stays.
+    Readers see the old file or the new one, never a part; after an error the old one stays. A
+    folder is written in the same way where there is none yet.
 
     Args:
-        path: the file; its folder is made if necessary.
+        path: the file or folder; the one around it is made if necessary.
 
     Yields:
-        A path in the same folder.
+        A path beside it, with nothing there.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +37,10 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
 
 
 def read_arrays(

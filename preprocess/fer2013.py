@@ -13,7 +13,6 @@ separate validation part: its 7,178 test images are both.
 
 import argparse
 import csv
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import cv2
 import numpy as np
 
 from datasets.catalog import get_spec
+from datasets.files import replacing
 from preprocess.common import PreparationError, Progress, run_command
 from preprocess.images import image_parser, prepare_parts, published_parts, read_class_folders
 from preprocess.labelled import Clip, Found
@@ -72,8 +72,6 @@ def read_table(path: Path, images_dir: Path) -> tuple[Found, dict[str, list[Clip
     """
     found = Found()
     parts: dict[str, list[Clip]] = {part: [] for part in PARTS.values()}
-    for part in parts:
-        (images_dir / part).mkdir(parents=True, exist_ok=True)
     progress = Progress(total=sum(SPEC.counts.values()), what="images")
     for number, (line, row) in enumerate(table_rows(path)):
         where = f"{path} line {line}"
@@ -102,9 +100,8 @@ def _write_image(path: Path, pixels: np.ndarray) -> None:
     data = cv2.imencode(".png", pixels)[1].tobytes()
     if path.is_file() and path.read_bytes() == data:
         return
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def read_folders(dataset_dir: Path) -> tuple[Found, dict[str, list[Clip]]]:

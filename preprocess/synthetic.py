@@ -21,13 +21,12 @@ goes on where it was.
 
 import argparse
 import csv
-import io
 import json
 import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -38,6 +37,7 @@ import numpy as np
 import simplejpeg
 from tqdm import tqdm
 
+from datasets.files import TEMPORARY, replacing
 from datasets.rng import generator
 from preprocess.synthetic_motion import AU_NAMES, EMOTIONS
 from preprocess.synthetic_plan import (
@@ -45,6 +45,7 @@ from preprocess.synthetic_plan import (
     SCENES,
     Settings,
     labelled_clip,
+    labelled_renderer,
     labelled_scene,
     make_renderer,
     pretrain_clip,
@@ -54,15 +55,6 @@ from preprocess.synthetic_render import FACE_CROP, VOXCELEB2, ClipRenderer
 
 SETTINGS_FILE = "synthetic.json"
 FRAMES_PER_SECOND = 25
-PARTIAL = ".partial"
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` make a file or folder under another name and move it to `path` when complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
-    write(partial)
-    os.replace(partial, path)
 
 
 def write_mp4(path: Path, frames: Iterator[np.ndarray], size: int) -> None:
@@ -81,18 +73,17 @@ def write_mp4(path: Path, frames: Iterator[np.ndarray], size: int) -> None:
 
 def _write_annotation(path: Path, renderer: ClipRenderer) -> None:
     motion = renderer.motion
-    content = io.BytesIO()
-    np.savez_compressed(
-        content,
-        valence=motion.valence.astype(np.float32),
-        arousal=motion.arousal.astype(np.float32),
-        landmarks=renderer.landmarks().astype(np.float32),
-        action_units=motion.action_units.astype(np.float32),
-        au_names=np.array(AU_NAMES),
-        pose=motion.pose.astype(np.float32),
-        fps=np.array(float(FRAMES_PER_SECOND)),
-    )
-    _replace(path, lambda partial: partial.write_bytes(content.getvalue()))
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            valence=motion.valence.astype(np.float32),
+            arousal=motion.arousal.astype(np.float32),
+            landmarks=renderer.landmarks().astype(np.float32),
+            action_units=motion.action_units.astype(np.float32),
+            au_names=np.array(AU_NAMES),
+            pose=motion.pose.astype(np.float32),
+            fps=np.array(float(FRAMES_PER_SECOND)),
+        )
 
 
 def _frames(renderer: ClipRenderer) -> Iterator[np.ndarray]:
@@ -105,26 +96,14 @@ def write_labelled(output_dir: Path, settings: Settings, index: int) -> None:
     folder = output_dir / "dfew/Clip/jpg_256" / name
     if folder.is_dir():
         return
-    subject, emotion = labelled_clip(settings, index)
-    renderer = make_renderer(
-        settings,
-        subject=subject,
-        scene=labelled_scene(settings, subject=subject, index=index),
-        emotion=emotion,
-        index=index,
-        stream="labelled clip",
-        framing=FACE_CROP,
-    )
+    renderer = labelled_renderer(settings, index)
     quality = int(renderer.rng.integers(60, 96))
-
-    def write(partial: Path) -> None:
-        partial.mkdir()
+    _write_annotation(output_dir / "dfew/annotation" / f"{name}.npz", renderer)
+    with replacing(folder) as temporary:
+        temporary.mkdir()
         for t, frame in enumerate(_frames(renderer)):
             data = simplejpeg.encode_jpeg(np.ascontiguousarray(frame), quality=quality)
-            (partial / f"{t + 1:05d}.jpg").write_bytes(data)
-
-    _write_annotation(output_dir / "dfew/annotation" / f"{name}.npz", renderer)
-    _replace(folder, write)
+            (temporary / f"{t + 1:05d}.jpg").write_bytes(data)
 
 
 def write_pretrain(output_dir: Path, settings: Settings, index: int) -> None:
@@ -146,7 +125,8 @@ def write_pretrain(output_dir: Path, settings: Settings, index: int) -> None:
     )
     annotation = output_dir / "voxceleb2/annotation" / name.with_suffix(".npz")
     _write_annotation(annotation, renderer)
-    _replace(path, lambda partial: write_mp4(partial, _frames(renderer), settings.size))
+    with replacing(path) as temporary:
+        write_mp4(temporary, _frames(renderer), settings.size)
 
 
 def write_tables(output_dir: Path, settings: Settings) -> None:
@@ -170,9 +150,8 @@ def write_tables(output_dir: Path, settings: Settings) -> None:
 
 
 def _write_csv(path: Path, rows: list[tuple]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    _replace(path, lambda partial: partial.write_text(text.getvalue()))
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def prepare_directory(output_dir: Path, settings: Settings) -> None:
@@ -201,9 +180,9 @@ def prepare_directory(output_dir: Path, settings: Settings) -> None:
             "this command. Choose another --output_dir."
         )
     else:
-        text = json.dumps(asdict(settings), indent=2) + "\n"
-        _replace(path, lambda partial: partial.write_text(text))
-    for left_over in sorted(output_dir.rglob(f"*{PARTIAL}")):
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(asdict(settings), indent=2) + "\n")
+    for left_over in sorted(output_dir.rglob(TEMPORARY)):
         if left_over.is_dir():
             shutil.rmtree(left_over)
         else:

@@ -35,7 +35,7 @@ class DrawnClip(NamedTuple):
 
 
 def lists_parser(command: str, description: str, *, folder: str) -> argparse.ArgumentParser:
-    """Parser of a command that lists the drawn faces; `parse_lists` completes its flags.
+    """Parser of a command that lists the drawn faces.
 
     Args:
         command: name below preprocess.

@@ -8,7 +8,7 @@ import numpy as np
 from datasets.rng import generator
 from preprocess.synthetic_identity import draw_identity, draw_scene
 from preprocess.synthetic_motion import EMOTIONS, draw_motion
-from preprocess.synthetic_render import ClipRenderer, Framing
+from preprocess.synthetic_render import FACE_CROP, ClipRenderer, Framing
 
 VERSION = 2  # raised whenever the same settings give other pictures
 SCENES = ("clip", "subject")
@@ -131,4 +131,18 @@ def make_renderer(
         framing=framing,
         size=settings.size,
         rng=rng,
+    )
+
+
+def labelled_renderer(settings: Settings, index: int) -> ClipRenderer:
+    """What draws a labelled clip (0-based index)."""
+    subject, emotion = labelled_clip(settings, index)
+    return make_renderer(
+        settings,
+        subject=subject,
+        scene=labelled_scene(settings, subject=subject, index=index),
+        emotion=emotion,
+        index=index,
+        stream="labelled clip",
+        framing=FACE_CROP,
     )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datasets.files import read_arrays, replacing
+from datasets.files import TEMPORARY, read_arrays, replacing
 
 
 def test_a_file_is_replaced_when_it_is_complete(tmp_path):
@@ -15,6 +15,21 @@ def test_a_file_is_replaced_when_it_is_complete(tmp_path):
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_appears_when_it_is_complete(tmp_path):
+    path = tmp_path / "clips" / "1"
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.mkdir()
+        (temporary / "1.jpg").write_bytes(b"1")
+        assert list(path.parent.glob(TEMPORARY)) == [temporary]
+        raise RuntimeError
+    assert not list(path.parent.iterdir())
+    with replacing(path) as temporary:
+        temporary.mkdir()
+        (temporary / "1.jpg").write_bytes(b"1")
+        assert not path.exists()
+    assert list(path.parent.iterdir()) == [path] and list(path.iterdir()) == [path / "1.jpg"]
 
 
 def test_arrays_of_an_npz_file(tmp_path):

@@ -26,7 +26,7 @@ from preprocess.synthetic_plan import (
     FIRST_PRETRAIN_SUBJECT,
     Settings,
     labelled_clip,
-    labelled_scene,
+    labelled_renderer,
     make_renderer,
     pretrain_clip,
     subject_folds,
@@ -101,7 +101,7 @@ def test_layout(drawn):
     relative = mp4s[0].relative_to(drawn / "voxceleb2/dev/mp4")
     note = np.load(drawn / "voxceleb2/annotation" / relative.with_suffix(".npz"))
     assert len(note["valence"]) == num_frames
-    assert not list(drawn.rglob("*.partial"))
+    assert not list(drawn.rglob("*.tmp"))
 
 
 def test_annotation_matches_frames(drawn):
@@ -163,7 +163,11 @@ def test_stopped_run_goes_on_and_keeps_what_is_complete(drawn, tmp_path, monkeyp
     monkeypatch.setattr(ClipRenderer, "frame", killed)
     with pytest.raises(KeyboardInterrupt):
         synthetic.draw_data_set(folder, SMALL, num_workers=0)
-    assert list(folder.rglob("*.partial"))
+    assert not list(folder.rglob("*.tmp"))
+    left_over = folder / "dfew/Clip/jpg_256/.00002.1234.tmp"  # of a process that was killed
+    left_over.mkdir()
+    (left_over / "00001.jpg").write_bytes(b"half")
+    (folder / "dfew/annotation/.00002.npz.1234.tmp").write_bytes(b"half")
     kept = folder / "dfew/Clip/jpg_256/00001/00001.jpg"
     written = kept.stat().st_mtime_ns
     assert not (folder / "dfew/Clip/jpg_256/00002").exists()
@@ -423,19 +427,7 @@ def test_colour_says_nothing_about_the_emotion():
 def test_scenes_are_drawn_per_clip_or_per_person():
     def scenes(kind):
         settings = Settings(num_identities=5, min_frames=8, max_frames=8, size=32, scenes=kind)
-        clips = [(index, *labelled_clip(settings, index)) for index in (0, 1, 5)]
-        return [
-            make_renderer(
-                settings,
-                subject=subject,
-                scene=labelled_scene(settings, subject=subject, index=index),
-                emotion=emotion,
-                index=index,
-                stream="labelled clip",
-                framing=FACE_CROP,
-            ).scene
-            for index, subject, emotion in clips
-        ]
+        return [labelled_renderer(settings, index).scene for index in (0, 1, 5)]
 
     def same(first, second, part):
         return np.array_equal(getattr(first, part), getattr(second, part))
