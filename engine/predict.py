@@ -205,6 +205,9 @@ class Predictor:
         Args:
             paths: the videos.
             num_workers: processes that read videos and find faces; 0: this one.
+
+        Raises:
+            ValueError: the model answers NaN or infinity.
         """
         if num_workers:
             cv2.setNumThreads(1)  # a forked worker would wait for ever for OpenCV's threads
@@ -260,6 +263,11 @@ class Predictor:
     def _score(self, some: list[tuple[_Open, int, int, np.ndarray]]) -> None:
         scores = self.scores(np.stack([clip for _, _, _, clip in some]))
         for (video, span, window, _), row in zip(some, scores, strict=True):
+            if not np.isfinite(row).all():
+                raise ValueError(
+                    f"{video.facts.path}: the model answers NaN or infinity. If its weights are "
+                    "sound (python -m engine.verify_checkpoint FILE), try --amp off."
+                )
             video.scores[span][window] = row
             video.waiting -= 1
 

@@ -369,6 +369,18 @@ def test_command_tells_what_is_wrong(checkpoint, videos, tmp_path, drawn_faces, 
     assert "unreadable" in capsys.readouterr().out
 
 
+def test_answers_that_are_no_numbers_end_the_command(checkpoint, videos, tmp_path, capsys):
+    content = models.read_checkpoint(checkpoint)
+    content["model"]["head.bias"][1] = torch.nan
+    write_atomically(content, tmp_path / "broken.pth")
+    out = tmp_path / "out"
+    argv = [videos / "one.mp4", "--no_crop", "--output_dir", out]
+    assert run(tmp_path / "broken.pth", *argv) == 1
+    error = capsys.readouterr().err
+    assert f"{videos / 'one.mp4'}: the model answers NaN or infinity" in error
+    assert not (out / "one").exists() and not (out / "predictions.csv").exists()
+
+
 # ---- pictures -------------------------------------------------------------------------------
 
 
