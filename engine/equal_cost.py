@@ -19,7 +19,7 @@ from engine import distributed
 from engine.config import pretraining_parser
 from engine.parsing import parse_flags
 from engine.predictions import write_text_atomically
-from engine.pretraining import PRETEXTS
+from engine.pretraining import create_pretext
 from engine.tables import FORMATS, render
 
 BACKWARD = 2  # cost of the backward pass in forward passes
@@ -57,7 +57,7 @@ def equal_budgets(runs: Sequence[Sequence[str]], epochs: int) -> list[Budget]:
     costs = []
     for argv in runs:
         flags = parse_flags(pretraining_parser(), argv)
-        pretext = PRETEXTS[flags.objective](flags, distributed.start("cpu"))
+        pretext = create_pretext(flags, distributed.start("cpu"))
         costs.append((pretext.model.config["name"], pretext.cost()))
     reference = costs[0][1].multiply_adds * epochs
     budgets = []

@@ -9,7 +9,7 @@ from datasets import clips
 from datasets.annotations import Annotations
 from datasets.randaugment import RandAugment
 from datasets.store import stores_of
-from engine import build, checkpoint, distributed, plan, plots, rundir, selection
+from engine import build, checkpoint, distributed, plan, rundir, selection
 from engine.evaluate import write_results
 from engine.features import check_formats
 from engine.log import EpochLog, set_up_logging
@@ -17,7 +17,6 @@ from engine.loop import Training, train
 from engine.optim import create_optimizer, parameter_settings
 from engine.parallel import check_sharding, distribute
 from engine.precision import set_up_kernels
-from engine.report import write_report
 from engine.schedules import cosine_schedule, weight_decay_schedule
 from engine.setting import Setting, settle
 from engine.tasks import FinetuningLoss
@@ -240,9 +239,13 @@ def _report(setting: Setting, model, annotations, split, weights, chosen_on, out
             split=split, note=note, chosen_on=chosen_on,
             feature_formats=setting.flags.feature_format,
         )  # fmt: skip
+        from engine import plots  # slow, and not needed before
+
         plots.plot_confusion_matrices(metrics, output_dir)
         plots.plot_training(output_dir)
         if setting.flags.report:
+            from engine.report import write_report
+
             write_report(output_dir)
     if setting.workers.is_main:
         shown = "  ".join(f"{k} {v:.4f}" for k, v in metrics.items() if isinstance(v, float))

@@ -7,14 +7,6 @@ processes. Fractions are 0..1.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import pearsonr
-from sklearn.metrics import (
-    accuracy_score,
-    confusion_matrix,
-    f1_score,
-    mean_absolute_error,
-    recall_score,
-)
 
 HEADLINE_METRICS = ("uar", "war", "weighted_f1", "micro_f1", "macro_f1")
 REGRESSION_METRICS = ("pcc", "ccc", "mae", "accuracy", "rmse")
@@ -45,6 +37,8 @@ def classification_metrics(
     Raises:
         ValueError: no videos, lengths that differ, a label out of range, a NaN or infinite score.
     """
+    from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score  # slow
+
     labels, predicted, names = _check_classification(labels, scores, class_names)
     classes = np.arange(len(names))
     counts = confusion_matrix(labels, predicted, labels=classes)
@@ -178,6 +172,9 @@ def concordance(targets: np.ndarray, values: np.ndarray) -> float:
 def _one_dimension(
     targets: np.ndarray, values: np.ndarray, name: str, notes: list[str]
 ) -> dict[str, float]:
+    from scipy.stats import pearsonr  # slow
+    from sklearn.metrics import mean_absolute_error
+
     mae = float(mean_absolute_error(targets, values))
     rmse = float(np.sqrt(np.square(targets - values).mean()))
     constant = [

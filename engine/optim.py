@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Mapping
 
-import timm.optim
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -76,6 +75,8 @@ def create_optimizer(
         return torch.optim.SGD(
             list(groups.values()), lr=flags.lr, momentum=flags.momentum, nesterov=True
         )
+    import timm.optim  # takes two seconds
+
     try:
         return timm.optim.create_optimizer_v2(
             list(groups.values()),

@@ -17,7 +17,7 @@ import models
 from datasets import clips, rng
 from datasets.annotations import Annotations
 from datasets.masking import make_masking
-from engine import build, plan, reconstruct
+from engine import build, plan
 from engine.clip_length import clip_phases, frames_by_epoch
 from engine.config_contrastive import CONTRASTIVE_FLAGS
 from engine.distributed import Workers
@@ -130,6 +130,8 @@ class MaskedAutoencoding:
     ) -> None:
         """Draw the reconstructions that were asked for, of clips of `--num_frames`."""
         if self.flags.visualize:
+            from engine import reconstruct  # slow, and not needed before
+
             self.model.set_num_frames(self.flags.num_frames)
             reconstruct.draw_reconstructions(
                 run.model,

@@ -16,16 +16,12 @@ from datasets.annotations import Annotations, read_annotations
 from datasets.store import stores_of
 from engine import build, distributed, plan, rundir
 from engine.checkpoint import Position
+from engine.distributed import Workers
 from engine.log import EpochLog, set_up_logging
 from engine.loop import Training, train
 from engine.optim import create_optimizer, parameter_settings
 from engine.parallel import check_sharding, distribute
-from engine.plots import plot_training
 from engine.precision import choose_precision, set_up_kernels
-from engine.pretext_contrastive import ContrastiveLearning
-from engine.pretext_masked import MaskedAutoencoding
-from engine.probing import PretrainingProbe
-from engine.report import write_report
 from engine.schedules import cosine_schedule, weight_decay_schedule
 from engine.unreadable import UnreadableBudget
 
@@ -68,7 +64,19 @@ class Pretext(Protocol):
         """Pictures at the end, on the main process."""
 
 
-PRETEXTS = {"mae": MaskedAutoencoding, "contrastive": ContrastiveLearning}
+def create_pretext(flags: argparse.Namespace, workers: Workers) -> Pretext:
+    """The pretext of `--objective`.
+
+    Raises:
+        ValueError: flags that cannot work, each with the remedy.
+    """
+    if flags.objective == "contrastive":
+        from engine.pretext_contrastive import ContrastiveLearning  # slow, not always needed
+
+        return ContrastiveLearning(flags, workers)
+    from engine.pretext_masked import MaskedAutoencoding
+
+    return MaskedAutoencoding(flags, workers)
 
 
 def pretrain(flags: argparse.Namespace) -> None:
@@ -82,10 +90,10 @@ def pretrain(flags: argparse.Namespace) -> None:
     set_up_logging(workers.is_main)
     set_up_kernels(workers.device)
     build.require(flags, "data_path", *(["probe_path"] if flags.probe_every else []))
-    pretext = PRETEXTS[flags.objective](flags, workers)
+    pretext = create_pretext(flags, workers)
     model = pretext.model
     resume = rundir.find_checkpoint(flags)
-    probing = PretrainingProbe(flags, workers, model.config) if flags.probe_every else None
+    probing = _create_probe(flags, workers, model.config)
     annotations = pretext.choose_rows(
         read_annotations(
             flags.data_path,
@@ -124,6 +132,15 @@ def pretrain(flags: argparse.Namespace) -> None:
     finally:
         log.close()
     _finish(flags, run, pretext, annotations, window, output_dir)
+
+
+def _create_probe(flags, workers: Workers, model_config: dict) -> Callable | None:
+    """What `--probe_every` asks for, if anything."""
+    if not flags.probe_every:
+        return None
+    from engine.probing import PretrainingProbe  # slow, not always needed
+
+    return PretrainingProbe(flags, workers, model_config)
 
 
 def _face_window(flags: argparse.Namespace) -> tuple[int, int, int, int] | None:
@@ -215,8 +232,12 @@ def _finish(flags, run: Training, pretext: Pretext, annotations, window, output_
     run.model = run.parallel.whole(run.model)
     if not (output_dir and run.workers.is_main):
         return
+    from engine.plots import plot_training  # slow, and not needed before
+
     plot_training(output_dir)
     pretext.draw(run, annotations, window, output_dir)
     if flags.report:
+        from engine.report import write_report
+
         write_report(output_dir)
     logger.info("checkpoints, log and pictures are in %s", output_dir)

@@ -73,7 +73,7 @@ def data(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch):
     """Curves are drawn in seconds and tested elsewhere."""
-    monkeypatch.setattr("engine.pretraining.plot_training", lambda folder: None)
+    monkeypatch.setattr("engine.plots.plot_training", lambda folder: None)
 
 
 def argv(data, out, *flags):
