@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.intervals import CONFIDENCE, NUM_RESAMPLES, PairedTest, paired_test
+from engine.metrics import HEADLINE_METRICS
 from engine.predictions import Predictions
 from engine.results import Result, align, find_results, pool, subjects_of
-from engine.summarize import TITLES, emit
+from engine.summarize import TITLES, emit, unit_notes
 from engine.tables import FORMATS, render
 
 
@@ -49,27 +50,28 @@ def format_comparison(test: PairedTest, table_format: str = "md", notes: Sequenc
 
     Args:
         test: from `compare`.
-        table_format: "md" and "latex" in percent (regression: fractions), "csv" in fractions.
+        table_format: "md" and "latex": scores of classes in percent, of numbers as they are;
+            "csv": all as they are.
         notes: sentences for below the table.
 
     Returns:
         A row per score: both values, difference A - B, its interval, bootstrap p; and in
         classification McNemar's p in the row of WAR.
     """
-    scale = 100 if "war" in test.first and table_format != "csv" else 1
-    digits = 2 if scale == 100 else 6 if table_format == "csv" else 3
     header = ["score", "A", "B", "A - B", "low", "high", "bootstrap p"]
     with_mcnemar = test.mcnemar_p is not None
     header += ["McNemar p"] * with_mcnemar
     rows = []
     for name, value in test.first.items():
+        in_percent = name in HEADLINE_METRICS and table_format != "csv"
+        scale, digits = (100, 2) if in_percent else (1, 6 if table_format == "csv" else 3)
         low, high = test.intervals[name]
         numbers = [value, test.second[name], value - test.second[name], low, high]
         shown = [f"{scale * number:.{digits}f}" for number in numbers]
         rows.append([TITLES[name], *shown, _p(test.p_values[name])])
         if with_mcnemar:
             rows[-1].append(_p(test.mcnemar_p if name == "war" else None))
-    return render(header, rows, table_format, notes=[*_explain(test, scale), *notes])
+    return render(header, rows, table_format, notes=[*_explain(test), *notes])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -113,8 +115,8 @@ def _origin(letter: str, source: str, results: Sequence[Result]) -> str:
     return f"{letter}: {source}; weights {weights}; split {split}; {num_videos} videos{of_frames}."
 
 
-def _explain(test: PairedTest, scale: int) -> list[str]:
-    notes = ["Scores in percent."] if scale == 100 else []
+def _explain(test: PairedTest) -> list[str]:
+    notes = [*unit_notes(test.first)]
     notes.append(f"low and high: {CONFIDENCE:.0%} interval of the difference A - B.")
     if test.mcnemar_p is not None:
         notes.append(

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from engine.predictions import (
+    VALUES_FILE,
     Predictions,
     PredictionsWithValues,
-    read_predictions,
     write_metrics,
     write_predictions,
 )
@@ -77,16 +77,15 @@ def write_constant(run: str | Path) -> Path:
     if not (run / "pred.csv").is_file():
         raise FileNotFoundError(f"{run} has no pred.csv; evaluate it first")
     [result] = find_results([run])
-    labels = _training_labels(run)
+    predictions, labels = result.predictions, _training_labels(run)
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
-    if (run / "values.csv").is_file():  # the training labels are the class, then the values
-        values = constant_prediction(read_predictions(run / "values.csv"), labels[:, 1:])
-        write_predictions(folder / "values.csv", values)
-        of_class = constant_prediction(result.predictions, labels[:, 0])
-        constant = PredictionsWithValues(**vars(of_class), values=values)
+    if isinstance(predictions, PredictionsWithValues):  # labels are the class, then the values
+        values = constant_prediction(predictions.values, labels[:, 1:])
+        write_predictions(folder / VALUES_FILE, values)
+        constant = replace(constant_prediction(predictions, labels[:, 0]), values=values)
     else:
-        constant = constant_prediction(result.predictions, labels)
+        constant = constant_prediction(predictions, labels)
     write_predictions(folder / "pred.csv", constant)
     weights = MEAN if constant.task == "regression" else FREQUENT
     write_metrics(folder / "metrics.json", constant.metrics(), weights=weights, split=result.split)

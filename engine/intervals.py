@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import binomtest, t
 
 from engine.metrics import HEADLINE_METRICS
-from engine.predictions import Predictions
+from engine.predictions import VALUES_METRICS, Predictions, PredictionsWithValues
 
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -70,7 +70,8 @@ def bootstrap_intervals(
     Returns:
         Metric -> (low, high). Classification: uar, war, weighted_f1, micro_f1, macro_f1 and
         recall_<class index> of every class with videos; of several heads the means of the first
-        five; regression: pcc, ccc, mae, accuracy, rmse.
+        five; regression: pcc, ccc, mae, accuracy, rmse; a class and values: those of both but
+        accuracy.
 
     Raises:
         ValueError: subjects do not match the videos, or numbers out of range.
@@ -106,7 +107,13 @@ def resampled_metrics(
         for own, part in zip(values, np.split(sums, len(systems), axis=1)):
             for name, batch in statistic(part).items():
                 own.setdefault(name, []).append(batch)
-    return [{name: np.concatenate(parts) for name, parts in own.items()} for own in values]
+    metrics = [{name: np.concatenate(parts) for name, parts in own.items()} for own in values]
+    if all(isinstance(system, PredictionsWithValues) for system in systems):
+        numbers = [system.values for system in systems]
+        of_values = resampled_metrics(numbers, subjects, num_resamples=num_resamples, seed=seed)
+        for own, more in zip(metrics, of_values, strict=True):
+            own |= {name: more[name] for name in VALUES_METRICS}
+    return metrics
 
 
 def paired_test(
@@ -208,7 +215,7 @@ def _summands(
         shape = (-1, num_dimensions, len(REGRESSION_SUMS))
         return rows, None, lambda sums: regression_from_sums(sums.reshape(shape))
     # One classification per system, or one per system and head.
-    parts = [list(system.parts().values()) or [system] for system in systems]
+    parts = [[system.head(name) for name in system.heads or ()] or [system] for system in systems]
     sizes = [max(map(_num_classes, of_head)) for of_head in zip(*parts)]
     cells = [
         part.labels * size + part.predicted

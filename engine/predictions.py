@@ -33,7 +33,14 @@ from engine.prediction_rows import (
     refuse,
 )
 
+# Beside the pred.csv of a class and values.
+VALUES_FILE = "values.csv"
+# Of the numbers that come with a class; "accuracy" (1 - MAE) would be taken for the class's.
+VALUES_METRICS = ("pcc", "ccc", "mae", "rmse")
+
 __all__ = [
+    "VALUES_FILE",
+    "VALUES_METRICS",
     "PredictionFileError",
     "Predictions",
     "PredictionsWithValues",
@@ -154,16 +161,19 @@ class PredictionsWithValues(Predictions):
     """A class per video and, besides, numbers; pred.csv holds the former, values.csv the latter.
 
     Args:
-        values: the numbers, of the same videos.
+        values: the numbers, of the same videos in the same order.
     """
 
     values: Predictions
 
+    def parts(self) -> dict[str, Predictions]:
+        """The numbers by dimension; empty where there is only one."""
+        return self.values.parts()
+
     def metrics(self) -> dict:
-        """Those of the classes; `pcc`, `ccc`, `mae`, `rmse` (means) and `values` of the numbers."""
+        """Those of the classes; `VALUES_METRICS` (means) and `values` of the numbers."""
         own, values = super().metrics(), self.values.metrics()
-        means = {name: values[name] for name in ("pcc", "ccc", "mae", "rmse")}
-        return own | means | {"values": values}
+        return own | {name: values[name] for name in VALUES_METRICS} | {"values": values}
 
 
 def from_scores(

@@ -18,8 +18,8 @@ from engine import plots, report_videos
 from engine import report_html as html
 from engine.intervals import bootstrap_intervals
 from engine.log import duration
-from engine.metrics import REGRESSION_METRICS
-from engine.predictions import Predictions, write_text_atomically
+from engine.metrics import HEADLINE_METRICS, REGRESSION_METRICS
+from engine.predictions import Predictions, PredictionsWithValues, write_text_atomically
 from engine.results import Result, find_results, pool, subjects_of
 from engine.summarize import MEAN, POOLED, TITLES, Summary, crossval_table, summary_cells
 
@@ -170,6 +170,8 @@ def _evaluation(
     pooled = pool(results)
     if pooled.task == "classification":
         sections += _classes(pooled, data, artist, subjects_csv)
+        if isinstance(pooled, PredictionsWithValues):
+            sections.append(_dimensions(pooled.values, artist))
     elif pooled.task == "multihead":
         for head in pooled.heads:
             sections += _classes(pooled.head(head), data, artist, subjects_csv, head)
@@ -182,18 +184,17 @@ def _cards(summary: Summary) -> list[tuple[str, str, str]]:
     """Headline scores of the pooled row, or of the only one."""
     by_name = {row.name: row for row in summary.rows}
     row = by_name.get(POOLED) or by_name.get(MEAN) or summary.rows[0]
-    percent = "uar" in row.values or "war" in row.values
 
-    def show(value: float) -> str:
-        return f"{100 * value:.1f} %" if percent else f"{value:.3f}"
+    def show(name: str, value: float) -> str:
+        return f"{100 * value:.1f} %" if name in HEADLINE_METRICS else f"{value:.3f}"
 
     items = []
     for name, value in row.values.items():
         if name == "micro_f1":
             continue  # with one label per video it is WAR
         low, high = row.intervals.get(name, (None, None))
-        remark = "" if low is None else f"95 %: {show(low)} to {show(high)}"
-        items.append((TITLES[name], show(value), remark))
+        remark = "" if low is None else f"95 %: {show(name, low)} to {show(name, high)}"
+        items.append((TITLES[name], show(name, value), remark))
     videos = "" if row.num_videos is None else str(row.num_videos)
     return [*items, ("videos", videos or "-", f"{row.weights} weights, split {row.split}")]
 

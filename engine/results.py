@@ -2,13 +2,19 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from datasets.readers import natural_key
-from engine.predictions import Predictions, read_metrics, read_predictions
+from engine.predictions import (
+    VALUES_FILE,
+    Predictions,
+    PredictionsWithValues,
+    read_metrics,
+    read_predictions,
+)
 
 UNKNOWN = "not stated"
 SUBJECTS_FILE = "subjects.csv"  # beside annotation files
@@ -86,18 +92,18 @@ def pool(results: Sequence[Result]) -> Predictions:
         own = result.predictions.names
         if own is not None and list(own) != list(names[0]):
             raise ValueError(f"{result.path} has classes {list(own)}, others {list(names[0])}.")
-    tasks = {part.task for part in parts}
-    if len(tasks) > 1 or len({part.frames is None for part in parts}) > 1:
+    if len({(part.task, part.frames is None, type(part)) for part in parts}) > 1:
+        tasks = sorted({part.task for part in parts})
         raise ValueError(
-            f"predictions of different kinds ({', '.join(sorted(tasks))}; of videos or of frames): "
-            "pool one kind."
+            f"predictions of different kinds ({', '.join(tasks)}; of videos or of frames; with "
+            f"{VALUES_FILE} or without): pool one kind."
         )
     if any(dict(part.heads or {}) != dict(parts[0].heads or {}) for part in parts):
         raise ValueError("the heads have different classes: pool one kind.")
     _require_disjoint(results)
     scores = [part.scores for part in parts]
     of_frames = parts[0].frames is not None
-    return Predictions(
+    together = Predictions(
         ids=[video for part in parts for video in part.ids],
         labels=np.concatenate([part.labels for part in parts]),
         predicted=np.concatenate([part.predicted for part in parts]),
@@ -106,6 +112,10 @@ def pool(results: Sequence[Result]) -> Predictions:
         heads=parts[0].heads,
         frames=np.concatenate([part.frames for part in parts]) if of_frames else None,
     )
+    if not isinstance(parts[0], PredictionsWithValues):
+        return together
+    values = pool([replace(result, predictions=result.predictions.values) for result in results])
+    return PredictionsWithValues(**vars(together), values=values)
 
 
 def subjects_of(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
@@ -218,6 +228,10 @@ def align(first: Predictions, second: Predictions) -> tuple[Predictions, Predict
         heads=second.heads,
         frames=first.frames,
     )
+    both = (first, second)
+    if all(isinstance(predictions, PredictionsWithValues) for predictions in both):
+        _, values = align(first.values, second.values)
+        aligned = PredictionsWithValues(**vars(aligned), values=values)
     return first, aligned
 
 
@@ -253,6 +267,8 @@ def _read(file: Path, name: str) -> Result:
     predictions, metrics = None, stated
     if file.suffix != ".json":
         predictions = read_predictions(file, stated.get("class_names"))
+        if ours:
+            predictions = _with_values(predictions, file.with_name(VALUES_FILE))
         metrics = predictions.metrics()
         _require_agreement(file, metrics, stated)
     return Result(
@@ -264,6 +280,16 @@ def _read(file: Path, name: str) -> Result:
         split=str(stated.get("split", UNKNOWN)),
         notes=tuple(stated.get("notes", ())),
     )
+
+
+def _with_values(predictions: Predictions, file: Path) -> Predictions:
+    """Predictions of a class, with those of the numbers where the file of these is there."""
+    if not file.is_file():
+        return predictions
+    values = read_predictions(file)
+    if list(values.ids) != list(predictions.ids):
+        raise ValueError(f"{file} is of other videos than pred.csv beside it; evaluate again.")
+    return PredictionsWithValues(**vars(predictions), values=values)
 
 
 def _weights(stated: dict) -> str:

@@ -7,7 +7,7 @@ where folds differ in size or in their share of rare classes.
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,7 +139,7 @@ def format_summary(summary: Summary, table_format: str = "md") -> str:
 
     Args:
         summary: from `crossval_table`.
-        table_format: "md" and "latex": percent with two decimals (regression: three decimals, no
+        table_format: "md" and "latex": percent with two decimals (of numbers: three decimals, no
             percent), the interval in the pooled row, deviations over folds beside their mean.
             "csv": fractions with six decimals, all intervals in columns <metric>_low and _high.
 
@@ -149,18 +149,18 @@ def format_summary(summary: Summary, table_format: str = "md") -> str:
     if table_format == "csv":
         return render(*_csv_cells(summary), "csv")
     header, cells = summary_cells(summary)
-    unit = ["Scores in percent."] if _in_percent(summary) else []
-    return render(header, cells, table_format, notes=[*unit, *summary.notes])
+    notes = [*unit_notes(_metrics(summary)), *summary.notes]
+    return render(header, cells, table_format, notes=notes)
 
 
 def summary_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a summary as text for people, as in `format_summary`'s "md"."""
-    metrics, in_percent = _metrics(summary), _in_percent(summary)
+    metrics = _metrics(summary)
     whole = sum(not row.is_part for row in summary.rows)
     cells = []
     for row in summary.rows:
         with_interval = row.is_part or row.name == POOLED or whole == 1
-        scores = [_cell(row, name, in_percent, with_interval) for name in metrics]
+        scores = [_cell(row, name, with_interval) for name in metrics]
         videos = "" if row.num_videos is None else str(row.num_videos)
         cells.append([row.name, videos, *scores, row.weights, row.split])
     return ["fold", "videos", *(TITLES[name] for name in metrics), "weights", "split"], cells
@@ -198,6 +198,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     emit(text, flags.output)
+
+
+def unit_notes(metrics: Iterable[str]) -> list[str]:
+    """Which of these scores the tables show in percent: those of classes; empty if none is one."""
+    metrics = list(metrics)
+    in_percent = [TITLES[name] for name in metrics if name in HEADLINE_METRICS]
+    if not in_percent:
+        return []
+    which = "Scores" if len(in_percent) == len(metrics) else ", ".join(in_percent)
+    return [f"{which} in percent."]
 
 
 def emit(text: str, output: str | Path | None) -> None:
@@ -272,12 +282,12 @@ def _notes(results: Sequence[Result], by_subject: bool, num_resamples: int) -> l
     return notes
 
 
-def _cell(row: Row, name: str, in_percent: bool, with_interval: bool) -> str:
+def _cell(row: Row, name: str, with_interval: bool) -> str:
     if name not in row.values:
         return "-"
 
     def show(value: float) -> str:
-        return f"{100 * value:.2f}" if in_percent else f"{value:.3f}"
+        return f"{100 * value:.2f}" if name in HEADLINE_METRICS else f"{value:.3f}"
 
     text = show(row.values[name])
     if with_interval and name in row.intervals:
@@ -291,10 +301,6 @@ def _cell(row: Row, name: str, in_percent: bool, with_interval: bool) -> str:
 def _metrics(summary: Summary) -> list[str]:
     known = (*HEADLINE_METRICS, *REGRESSION_METRICS)
     return [name for name in known if any(name in row.values for row in summary.rows)]
-
-
-def _in_percent(summary: Summary) -> bool:
-    return bool({"uar", "war"} & set(_metrics(summary)))
 
 
 def _csv_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:

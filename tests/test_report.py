@@ -11,7 +11,12 @@ import pytest
 from PIL import Image
 
 from engine.plots import new_figure, save_figure
-from engine.predictions import from_scores, write_metrics, write_predictions
+from engine.predictions import (
+    PredictionsWithValues,
+    from_scores,
+    write_metrics,
+    write_predictions,
+)
 from engine.report import main, write_report
 
 NAMES = ["happy", "sad", "disgust & fear"]
@@ -144,6 +149,31 @@ def test_report_of_a_regression(tmp_path, num_videos):
             assert (tmp_path / "figures" / f"agreement_{name}{suffix}").is_file()
     assert 'alt="Predicted over true energy/s; the line is agreement"' in page
     assert f"{predictions.metrics()['ccc']:.3f}" in text_of(page)
+
+
+def test_report_of_a_class_and_values(tmp_path):
+    """Pooled over folds: shares of classes in percent, numbers per dimension."""
+    random = np.random.default_rng(0)
+    labels = random.uniform(-1, 1, (40, 2))
+    values = 0.5 * labels + random.normal(0, 0.1, labels.shape)
+    classes, ids = np.arange(40) % 3, [f"v/{index}" for index in range(40)]
+    scores = np.eye(3)[(classes + (np.arange(40) % 4 == 0)) % 3]
+    for fold, rows in (("fold1", slice(0, 15)), ("fold2", slice(15, 40))):
+        of_values = from_scores(ids[rows], labels[rows], values[rows], ["valence", "arousal"])
+        of_class = from_scores(ids[rows], classes[rows], scores[rows], NAMES)
+        both = PredictionsWithValues(**vars(of_class), values=of_values)
+        (tmp_path / fold).mkdir()
+        write_predictions(tmp_path / fold / "pred.csv", both)
+        write_predictions(tmp_path / fold / "values.csv", of_values)
+        metrics = tmp_path / fold / "metrics.json"
+        write_metrics(metrics, both.metrics(), weights="last", split="test")
+    text = text_of(write_report(tmp_path).read_text())
+    expected = from_scores(ids, labels, values, ["valence", "arousal"]).metrics()
+    assert "WAR 75.0 %" in text and f"CCC {expected['ccc']:.3f} 95 %: " in text
+    for name in ("valence", "arousal"):
+        own = expected["per_dimension"][name]
+        assert f"{name} {own['pcc']:.3f} {own['ccc']:.3f} {own['mae']:.3f}" in text
+        assert (tmp_path / "figures" / f"agreement_{name}.png").is_file()
 
 
 def test_confused_pairs_with_examples(cross_validation, fold_page):

@@ -11,7 +11,14 @@ import pytest
 
 from engine.compare import compare, format_comparison
 from engine.compare import main as compare_main
-from engine.predictions import Predictions, from_scores, write_metrics, write_predictions
+from engine.metrics import regression_metrics
+from engine.predictions import (
+    Predictions,
+    PredictionsWithValues,
+    from_scores,
+    write_metrics,
+    write_predictions,
+)
 from engine.results import find_results, pool, subjects_of
 from engine.summarize import MEAN, POOLED, crossval_table, format_summary
 from engine.summarize import main as summarize_main
@@ -261,6 +268,51 @@ def test_comparison_of_folds_cut_differently(tmp_path):
     rows = list(csv.DictReader(io.StringIO(format_comparison(test, "csv"))))
     assert rows[1]["A"] == "1.000000"
     assert float(rows[1]["McNemar p"]) == pytest.approx(test.mcnemar_p, abs=1e-4)
+
+
+def write_both(folder, ids, classes, right, labels, values):
+    """A run with a class and a number."""
+    folder.mkdir(parents=True)
+    of_values = from_scores(ids, labels[:, None], values[:, None], ["valence"])
+    predicted = np.where(right, classes, (classes + 1) % 3)
+    of_class = from_scores(ids, classes, np.eye(3)[predicted], NAMES)
+    both = PredictionsWithValues(**vars(of_class), values=of_values)
+    write_predictions(folder / "pred.csv", both)
+    write_predictions(folder / "values.csv", of_values)
+    write_metrics(folder / "metrics.json", both.metrics(), weights="last", split="test")
+
+
+def test_a_class_and_values_are_pooled_and_compared_together(tmp_path):
+    random = np.random.default_rng(0)
+    ids, classes = [f"v{i}" for i in range(40)], np.arange(40) % 3
+    labels = random.normal(size=40)
+    right, close = np.arange(40) % 4 > 0, labels + random.normal(0, 0.2, 40)
+    for fold, rows in enumerate((slice(0, 10), slice(10, 40))):
+        part = [values[rows] for values in (ids, classes, right, labels, close)]
+        write_both(tmp_path / "good" / f"fold{fold}", *part)
+    back = slice(None, None, -1)
+    write_both(tmp_path / "bad", ids[back], classes[back], right[back], labels[back], -close[back])
+    good, bad = find_results([tmp_path / "good"]), find_results([tmp_path / "bad"])
+    summary = crossval_table(good, num_resamples=200)
+    pooled = next(row for row in summary.rows if row.name == POOLED)
+    whole = regression_metrics(labels[:, None], close[:, None], ["valence"])
+    assert pooled.values["war"] == 0.75 and pooled.values["rmse"] == pytest.approx(whole["rmse"])
+    low, high = pooled.intervals["ccc"]
+    assert low < whole["ccc"] < high
+    text = format_summary(summary)
+    assert "| 75.00 [" in text and f"| {whole['ccc']:.3f} [{low:.3f}, {high:.3f}] |" in text
+    assert "- UAR, WAR, weighted F1, micro F1, macro F1 in percent." in text
+    test = compare(good, bad, num_resamples=500)
+    assert test.p_values["war"] == 1 and test.p_values["ccc"] < 0.01
+    assert test.second["pcc"] == pytest.approx(-whole["pcc"])
+    assert f"| PCC         | {whole['pcc']:.3f} | {-whole['pcc']:.3f} |" in format_comparison(test)
+    with pytest.raises(ValueError, match="with values.csv or without"):
+        pool([*good, *find_results([write_run(tmp_path / "plain", [0, 1, 2], [0, 1, 2])])])
+    (tmp_path / "bad" / "values.csv").write_bytes(
+        (tmp_path / "good" / "fold1" / "values.csv").read_bytes()
+    )
+    with pytest.raises(ValueError, match="values.csv is of other videos than pred.csv"):
+        find_results([tmp_path / "bad"])
 
 
 def test_comparison_lists_what_does_not_match(tmp_path, capsys):
