@@ -6,6 +6,7 @@
 #   LANDMARKS    pre-training: root of landmark files, if not beside the frames
 #   DESCRIPTOR DESCRIPTOR_WEIGHTS   MaskFN: resnet18 (default) and its ImageNet weights, or hog
 #   DATA_DIR     evaluation: folder of the CSVs
+#   DATA_ROOT    prefix of relative paths in the CSVs (of LFW's pairs there is none)
 #   ROW          evaluation: the recipe to evaluate (default all)
 #   PRETRAINED   evaluation: other weights; fine-tuning: or none
 #   OUTPUT_DIR   where the runs go
@@ -48,6 +49,7 @@ sslfer_pretrain() {
   launch run_pretrain.py \
     --objective contrastive \
     --data_path "$data_path" \
+    ${DATA_ROOT:+--data_root "$DATA_ROOT"} \
     ${LANDMARKS:+--landmarks "$LANDMARKS"} \
     "${SSLFER_MODEL[@]}" \
     ${ROW_FLAGS[@]+"${ROW_FLAGS[@]}"} \
@@ -84,8 +86,8 @@ sslfer_probe() {
   local out=${OUTPUT_DIR:-saved/model/probes/$1}
   mkdir -p "$out"
   interruptible "$PYTHON" -m engine.probe "$start" --data_path "$2" \
-    --output "$out/sslfer_$ROW.json" -- --batch_size "${BATCH_SIZE:-256}" \
-    --num_workers "${NUM_WORKERS:-16}" "${@:4}"
+    --output "$out/sslfer_$ROW.json" -- ${DATA_ROOT:+--data_root "$DATA_ROOT"} \
+    --batch_size "${BATCH_SIZE:-256}" --num_workers "${NUM_WORKERS:-16}" "${@:4}"
 }
 
 # sslfer_finetune DATASET DATA_DIR COMMAND FLAGS...: the published evaluation code does not exist;
@@ -100,6 +102,7 @@ sslfer_finetune() {
     "${SSLFER_MODEL[@]}" \
     --data_set custom \
     --data_path "$2" \
+    ${DATA_ROOT:+--data_root "$DATA_ROOT"} \
     ${start:+--finetune "$start"} \
     --batch_size "${BATCH_SIZE:-$((256 / (GPUS > 0 ? GPUS : 1)))}" \
     --update_freq "${UPDATE_FREQ:-1}" \

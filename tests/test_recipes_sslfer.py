@@ -48,10 +48,12 @@ def test_rows_have_the_papers_settings(tmp_path, row):
 def test_variables(tmp_path):
     stub = Stub(tmp_path)
     script = "scripts/voxceleb1/pretrain_sslfer_all.sh"
-    more = {"DESCRIPTOR": "hog", "LANDMARKS": "marks", "GPUS": "2", "OUTPUT_DIR": "out"}
+    more = {"DESCRIPTOR": "hog", "LANDMARKS": "marks", "GPUS": "2", "OUTPUT_DIR": "out",
+            "DATA_ROOT": "a b"}  # fmt: skip
     stub.run(script, **more)
     flags = parse(stub.runs()[0])
     assert (flags.descriptor, flags.landmarks, flags.batch_size) == ("hog", "marks", 128)
+    assert flags.data_root == "a b"
     assert "--nproc_per_node" in stub.calls()[0]
     nothing = str(tmp_path / "nothing")
     output = stub.run(script, status=1, DATA_PATH=nothing)
@@ -64,13 +66,15 @@ def test_evaluations(tmp_path, name):
     output = stub.run(f"scripts/{name}/probe_sslfer.sh", status=1)
     assert f"python -m preprocess.{name} --dataset_dir DIR" in output
     (tmp_path / "data" / "train.csv").write_text("x")
-    stub.run(f"scripts/{name}/probe_sslfer.sh", "--device", "cpu")
+    stub.run(f"scripts/{name}/probe_sslfer.sh", "--device", "cpu", DATA_ROOT="root")
     probe = stub.calls()[0]
     assert probe[:3] == ["-m", "engine.probe", str(tmp_path / "weights.pth")]
     assert probe[probe.index("--output") + 1] == str(tmp_path / "out" / "sslfer_all.json")
-    assert probe[-2:] == ["--device", "cpu"] and "--" in probe
-    stub.run(f"scripts/{name}/finetune_sslfer.sh")
+    assert probe[-2:] == ["--device", "cpu"]
+    assert probe[probe.index("--") + 1 :][:2] == ["--data_root", "root"]
+    stub.run(f"scripts/{name}/finetune_sslfer.sh", DATA_ROOT="root")
     flags = parse(stub.runs()[0])
+    assert flags.data_root == "root"
     assert flags.finetune == str(tmp_path / "weights.pth")
     assert (flags.model, flags.input_size, flags.num_frames) == ("timm/resnet50", 112, 1)
     assert (flags.mixup, flags.cutmix, flags.smoothing, flags.data_set) == (0, 0, 0, "custom")
