@@ -11,10 +11,11 @@ import models
 from engine import build
 from engine.config import finetuning_parser
 from engine.parsing import parse_flags
+from engine.predictions import read_predictions
 from tests.conftest import ROOT
 from tests.model_cases import random_clip, small_model, tube_mask
 from tests.test_maedfer import FINETUNE, PRETRAIN, RELEASED, RUN, pretraining_flags
-from tests.test_runs import finish, log_lines, run_pretraining, start
+from tests.test_runs import finish, log_lines, run_finetuning, run_pretraining, start
 from tests.tiny_data import make_tiny_data
 
 
@@ -204,7 +205,18 @@ def test_two_processes_train_like_one(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_finetune(data, tmp_path):
-    argv = [*FINETUNE, "--data_path", str(data / "fold"), "--output_dir", str(tmp_path / "run")]
-    status, output = finish(start("run_finetune.py", argv, processes=2))
+def test_two_processes_finetune_like_one(data, tmp_path):
+    argv = [*FINETUNE, "--drop_path", "0", "--mixup", "0", "--cutmix", "0", "--epochs", "2",
+            "--data_path", str(data / "fold"), "--output_dir"]  # fmt: skip
+    two = [*argv, str(tmp_path / "two"), "--batch_size", "2"]
+    status, output = finish(start("run_finetune.py", two, processes=2))
     assert status == 0, output
+    run_finetuning([*argv, str(tmp_path / "one")])
+    of_two, of_one = (log_lines(tmp_path / name) for name in ("two", "one"))
+    for key in ("train_loss", "train_grad_norm", "val_loss"):
+        expected = [line[key] for line in of_one]
+        assert len(set(expected)) == 2  # an epoch changes them
+        np.testing.assert_allclose([line[key] for line in of_two], expected, rtol=2e-5)
+    two, one = (read_predictions(tmp_path / name / "pred.csv") for name in ("two", "one"))
+    assert two.ids == one.ids and len(one) == 5
+    np.testing.assert_allclose(two.scores, one.scores, atol=1e-5)
