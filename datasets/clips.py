@@ -134,14 +134,17 @@ class PretrainClips(TrainingClips):
 
     Args:
         masking: draws masks of the model's token grid.
+        enlarge_later: crops are not enlarged to `size` yet; `crop_box` (S, 4) says where they lie
+            in the clip, for `transforms.enlarge`.
         options: those of `TrainingClips` and `ClipSource`.
     """
 
     _draw_frames = staticmethod(draw_pretrain_clip)
 
-    def __init__(self, *, masking: Masking, **options):
+    def __init__(self, *, masking: Masking, enlarge_later: bool = False, **options):
         super().__init__(**options)
         self.masking = masking
+        self.enlarge_later = enlarge_later
         self.crop = MultiScaleCrop(self.size)
 
     def of_length(self, clip_frames: int, masking: Masking) -> "PretrainClips":
@@ -158,7 +161,10 @@ class PretrainClips(TrainingClips):
     def _augment(self, frames: np.ndarray, key: SampleKey, clip: int) -> dict:
         box = self.crop.draw(self._generator(key, clip, "crop"), *frames.shape[1:3])
         mask = self.masking(self._generator(key, clip, "mask"))
-        return {"clip": self.crop.apply(frames, box)[None], "mask": mask[None]}
+        if not self.enlarge_later:
+            return {"clip": self.crop.apply(frames, box)[None], "mask": mask[None]}
+        frames, box = self.crop.cut(frames, box)
+        return {"clip": frames[None], "mask": mask[None], "crop_box": np.array([box])}
 
 
 class SwitchedByEpoch(Dataset):

@@ -25,7 +25,7 @@ MASKING_FLAGS = (
     "mask_type", "mask_ratio", "part_win_size", "part_apply_symmetry", "decoder_mask_share",
     "decoder_depth", "lg_restore_order", "normlize_target", "use_frame_diff_as_target",
     "target_diff_weight", "frame_diff_group_size", "num_samples", "short_clip_frames",
-    "short_clip_epochs",
+    "short_clip_epochs", "resize_on", "merge_batches",
 )  # fmt: skip
 
 
@@ -105,12 +105,25 @@ def pretraining_parser() -> Parser:
         default=2,
         help="frames whose differences are to the first of them",
     )
+    group.add_argument(
+        "--merge_batches",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="compute the batches of --update_freq together, for speed; the updates stay the same; "
+        "auto: on a GPU, as many as fit into its memory",
+    )
     add_contrastive_flags(parser)
     add_optimisation_flags(parser, lr=1.5e-4, min_lr=1e-5, betas=[0.9, 0.95], batch_size=64)
     add_data_flags(parser, stage="pretrain")
     augment = parser.add_argument_group("augmentation")
     augment.add_argument(
         "--num_samples", "--num_sample", type=int, default=1, help="clips per decoded video"
+    )
+    augment.add_argument(
+        "--resize_on",
+        choices=("auto", "loader", "device"),
+        default="auto",
+        help="where crops are enlarged; auto: on a GPU if there is one, to spare the loader",
     )
     augment.add_argument("--color_jitter", type=float, default=0.0, help="only 0 is supported")
     augment.add_argument(

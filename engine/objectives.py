@@ -184,7 +184,11 @@ class MaskedReconstruction:
         clip = batch["clip"].to(device, non_blocking=True)
         mask = batch["mask"].to(device, non_blocking=True)
         with torch.no_grad():
-            pixels = transforms.to_float(clip)  # (B, 3, T, H, W)
+            if "crop_box" in batch:
+                boxes = batch["crop_box"].to(device, non_blocking=True)
+                pixels = transforms.enlarge(clip, boxes)  # (B, 3, T, H, W)
+            else:
+                pixels = transforms.to_float(clip)
             _, masked = split_mask(mask, self.num_visible)
             options = {"num_visible": self.num_visible}
             if self.decoder_mask_share < 1:

@@ -76,6 +76,7 @@ class MaskedAutoencoding:
             face_window=window,
             backend=flags.reader,
             clips_per_video=flags.num_samples,
+            enlarge_later=self._enlarges_on_device,
         )
         if len(self.phases) == 1:
             return full
@@ -84,6 +85,12 @@ class MaskedAutoencoding:
             for frames, (masking, _) in self.by_length.items()
         }
         return clips.SwitchedByEpoch(parts, frames_by_epoch(self.phases))
+
+    @property
+    def _enlarges_on_device(self) -> bool:
+        if self.flags.resize_on == "auto":
+            return self.workers.device.type == "cuda"
+        return self.flags.resize_on == "device"
 
     def loss(
         self, model: Callable, batch: dict, draws: np.random.Generator, *, autocast: Callable

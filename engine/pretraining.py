@@ -19,6 +19,7 @@ from engine.checkpoint import Position
 from engine.distributed import Workers
 from engine.log import EpochLog, set_up_logging
 from engine.loop import Training, train
+from engine.merging import merge_batches
 from engine.optim import create_optimizer, parameter_settings
 from engine.parallel import check_sharding, distribute
 from engine.precision import choose_precision, set_up_kernels
@@ -105,6 +106,9 @@ def pretrain(flags: argparse.Namespace) -> None:
     window = _face_window(flags)
     precision = choose_precision(flags.amp, workers.device, width=model.embed_dim)
     check_sharding(flags, workers, precision)
+    if flags.objective == "mae":  # elsewhere a batch's clips are compared with each other
+        shards = workers.world_size if flags.shard else 1
+        merge_batches(flags, pretext.cost(), precision, workers.device, shards=shards)
     batch = build.global_batch(flags, workers.world_size)
     steps = build.steps_per_epoch(len(annotations) * pretext.samples_per_video, batch)
     rows = _plan(flags, pretext, precision, annotations, window, batch, steps, workers)

@@ -22,7 +22,7 @@ OPERATIONAL = {
     "eval", "eval_data_path", "eval_split", "test_weights", "dist_eval", "save_feature",
     "test_num_segment", "test_num_crop", "val_metric", "disable_eval_during_finetuning",
     "model_key", "model_prefix", "short_side_size", "train_interpolation", "crop_pct", "average_by",
-    "landmarks", "shard", "compile_mode",
+    "landmarks", "shard", "compile_mode", "resize_on", "merge_batches",
     *config_shared.OBSOLETE_FLAGS,
 }  # fmt: skip
 

@@ -165,6 +165,18 @@ def test_a_pretraining_clip_is_what_its_parts_say(good, folder):
     assert item["index"].tolist() == [3] and item["notes"] == []
 
 
+def test_crops_enlarged_later_are_the_same_crops(good):
+    enlarged, cut = (
+        clips.collate([pretrain_clips(good, **options)[(2, index, 1)] for index in range(4)])
+        for options in ({}, {"enlarge_later": True})
+    )
+    boxes = cut.pop("crop_box")
+    assert boxes.dtype == torch.int64 and boxes.shape == (4, 4) and len(set(boxes[:, 2])) > 1
+    same = transforms.enlarge(cut["clip"], boxes)
+    assert torch.equal(same, transforms.to_float(enlarged["clip"]))
+    assert torch.equal(cut["mask"], enlarged["mask"])
+
+
 def test_a_fine_tuning_clip_is_what_its_parts_say(good, folder):
     item = finetune_clips(good)[(0, 4, 0)]
     frames = frames_of(folder, 6)

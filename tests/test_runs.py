@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from engine import checkpoint, distributed
+from engine import checkpoint, distributed, merging
 from engine.config import finetuning_parser, pretraining_parser
 from engine.errors import TooManyUnreadableError, UnreadableInEvaluationError
 from engine.finetuning import finetune
 from engine.loop import _close_epoch
+from engine.objectives import MaskedReconstruction
 from engine.parsing import parse_flags
+from engine.plan import Cost
+from engine.precision import Precision
 from engine.pretraining import pretrain
 from tests.conftest import ROOT
 from tests.tiny_data import FINETUNE_FLAGS, PRETRAIN_FLAGS, make_tiny_data
@@ -150,6 +153,41 @@ def test_accumulated_batches_equal_one_large_batch(data, tmp_path):
         [line["train_loss"] for line in log_lines(tmp_path / "b")],
         rtol=2e-5,
     )
+
+
+def test_merged_batches_and_crops_enlarged_on_the_device_change_no_run(data, tmp_path, monkeypatch):
+    plain = ["--batch_size", "1", "--update_freq", "4", "--drop_path", "0"]
+    run_pretraining(pretrain_argv(data, tmp_path / "plain", *plain))
+    sizes, loss = [], MaskedReconstruction.__call__
+
+    def noted(objective, model, batch, **options):
+        sizes.append(len(batch["clip"]))
+        assert "crop_box" in batch
+        return loss(objective, model, batch, **options)
+
+    monkeypatch.setattr(MaskedReconstruction, "__call__", noted)
+    more = ["--merge_batches", "always", "--resize_on", "device"]
+    run_pretraining(pretrain_argv(data, tmp_path / "merged", *plain, *more))
+    assert set(sizes) == {4}
+    one, other = (weights(tmp_path / way) for way in ("plain", "merged"))
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=0, atol=2e-5, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("how", "free", "batch"),
+    [
+        ("auto", 100, (24, 1)), ("auto", 20, (12, 2)), ("auto", 12, (8, 3)), ("auto", 1, (4, 6)),
+        ("always", 0, (24, 1)), ("never", 100, (4, 6)),
+    ],
+)  # fmt: skip
+def test_as_many_batches_are_merged_as_memory_holds(monkeypatch, how, free, batch):
+    """A clip of one GiB: 24, 12 or 8 clips have to fit into 70 % of what is free."""
+    monkeypatch.setattr(merging, "_free_gib", lambda device: free)
+    flags = SimpleNamespace(merge_batches=how, batch_size=4, update_freq=6, num_samples=1)
+    cost = Cost(parameters=0, multiply_adds=0, activation_bytes=2**30)
+    merging.merge_batches(flags, cost, Precision("cpu", None), torch.device("cpu"))
+    assert (flags.batch_size, flags.update_freq) == batch
 
 
 def test_two_processes_evaluate_like_one(data, tmp_path):

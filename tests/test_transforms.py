@@ -131,6 +131,36 @@ def test_crop_equals_pil():
     assert (MultiScaleCrop(160).apply(frames, box) == pil_resize(cut, 160)).all()
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_enlarging_on_the_device_equals_enlarging_in_the_loader(device):
+    """Every shape of crop, in one batch."""
+    crop = MultiScaleCrop(160)
+    boxes = [Box(13 * i % 40, 7 * i % 40, *shape) for i, shape in enumerate(SHAPES_160)]
+    boxes[0] = Box(0, 0, 160, 160)
+    frames = [picture_frames(2, 200, 200, seed) for seed in range(len(boxes))]
+    expected = torch.from_numpy(np.stack([crop.apply(*pair) for pair in zip(frames, boxes)]))
+    cut, places = zip(*(crop.cut(*pair) for pair in zip(frames, boxes)))
+    assert all(place[:2] == (0, 0) and place[2:] == box[2:] for place, box in zip(places, boxes))
+    places = torch.tensor(places, device=device)
+    found = transforms.enlarge(torch.from_numpy(np.stack(cut)).to(device), places).cpu()
+    assert found.is_contiguous() and found.dtype == torch.float32
+    assert torch.equal(found, transforms.to_float(expected))
+
+
+def test_a_box_anywhere_in_the_clip_is_enlarged():
+    frames = picture_frames(2, 160, 160)
+    expected = MultiScaleCrop(160).apply(frames, Box(20, 31, 105, 120))
+    found = transforms.enlarge(torch.from_numpy(frames)[None], torch.tensor([[20, 31, 105, 120]]))
+    assert torch.equal(found, transforms.to_float(torch.from_numpy(expected)[None]))
+
+
+def test_crops_larger_than_the_clip_are_resized_when_cut():
+    frames = picture_frames(2, 224, 224)
+    box = Box(0, 4, 168, 147)
+    cut, place = MultiScaleCrop(160).cut(frames, box)
+    assert place == (0, 0, 160, 160) and (cut == MultiScaleCrop(160).apply(frames, box)).all()
+
+
 def test_crop_scales_are_checked():
     with pytest.raises(ValueError, match=r"1\.5.*\(0, 1\]"):
         MultiScaleCrop(160, scales=[1.5])
@@ -243,9 +273,11 @@ def test_erase_mode_is_checked():
 def test_nothing_waits_for_the_device():
     clips = torch.randint(0, 256, (8, 4, 160, 160, 3), dtype=torch.uint8).cuda()
     draws = many_draws(8, erase_prob=1)
+    boxes = torch.tensor([[0, 0, 105, 120]] * 8).cuda()
     transforms.normalize(transforms.to_float(clips))  # constants are copied once
     torch.cuda.set_sync_debug_mode("error")
     try:
         transforms.apply_draws(transforms.normalize(transforms.to_float(clips)), draws, 160)
+        transforms.enlarge(clips, boxes)
     finally:
         torch.cuda.set_sync_debug_mode("default")
