@@ -3,11 +3,10 @@
 import csv
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from preprocess.common import PreparationError
+from tests.lab_trees import write_image
 
 OTHER = "--allow_other_counts"
 
@@ -40,6 +39,5 @@ def table(path: Path) -> list[dict]:
 
 
 def write_frames(folder: Path, suffix: str = ".jpg", num_frames: int = 2) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for index in range(num_frames):
-        cv2.imwrite(str(folder / f"{index + 1:05d}{suffix}"), np.full((8, 8, 3), 90, np.uint8))
+        write_image(folder / f"{index + 1:05d}{suffix}")

@@ -16,10 +16,10 @@ from datasets.annotations import read_annotations, write_annotations
 from datasets.masking import make_masking
 from datasets.randaugment import RandAugment
 from datasets.rng import generator
+from tests.conftest import ROOT
 
 from .video_files import moving_frames, write_video
 
-ROOT = Path(__file__).resolve().parent.parent
 SIZE, T, STRIDE = 32, 4, 2
 GRID = (2, 4, 4)
 

@@ -15,10 +15,10 @@ from datasets.annotations import read_annotations
 from datasets.classes import read_classes
 from preprocess import custom
 from tests.clips_drawn import pattern, write_video
+from tests.conftest import ROOT
 from tests.lab_trees import touch, write_image
 from tests.preparation import rows
 
-ROOT = Path(__file__).resolve().parent.parent
 PEOPLE = ("anna", "ben", "cleo", "dan", "eve")
 
 

@@ -14,8 +14,8 @@ from preprocess.common import PreparationError
 from preprocess.doctor_pairs import count_bits, find_pairs, similarity
 from preprocess.doctor_scan import face_share, perceptual_hash, scan_video
 from tests.clips_drawn import pattern, write_folder, write_video
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("glad", "glum")
 
 

@@ -12,9 +12,9 @@ from datasets.annotations import read_annotations
 from datasets.splits import carve_validation
 from preprocess import dfew
 from preprocess.common import PreparationError, check_counts, without_spaces
+from tests.conftest import ROOT
 from tests.preparation import lines_of, write_frames
 
-ROOT = Path(__file__).resolve().parent.parent
 NUM_FOLDS = 5
 
 

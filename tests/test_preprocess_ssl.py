@@ -1,6 +1,5 @@
 """VoxCeleb1 and LFW: official layouts, planted faults, what is recorded beside the lists."""
 
-import cv2
 import numpy as np
 import pytest
 
@@ -11,13 +10,12 @@ from datasets.readers import open_video
 from engine.results import subjects_of
 from preprocess import lfw, voxceleb1
 from preprocess.common import PreparationError
+from tests.lab_trees import write_image
 
 
 def write_frames(folder, numbers):
-    folder.mkdir(parents=True)
     for number in numbers:
-        image = np.full((8, 8, 3), number, np.uint8)
-        cv2.imwrite(str(folder / f"{number}.jpg"), image)
+        write_image(folder / f"{number}.jpg", number)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -15,24 +14,21 @@ from datasets.annotations import read_annotations
 from datasets.frame_index import FrameIndex, KnownFrames
 from preprocess import probe, videos, voxceleb2
 from preprocess.common import PreparationError
+from tests.clips_drawn import write_video
+from tests.conftest import ROOT
 from tests.preparation import lines_of, table, write_frames
 
-ROOT = Path(__file__).resolve().parent.parent
 
-
-def write_video(path: Path, num_frames: int = 8) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, (32, 32))
-    for index in range(num_frames):
-        writer.write(np.full((32, 32, 3), 20 * index % 256, np.uint8))
-    writer.release()
+def write_clip(path: Path, num_frames: int = 8) -> None:
+    grey = (20 * np.arange(num_frames)).astype(np.uint8)
+    write_video(path, np.broadcast_to(grey[:, None, None, None], (num_frames, 32, 32, 3)))
 
 
 @pytest.fixture(scope="module")
 def vox_tree(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("vox")
     for name in ("id1/a/00002.mp4", "id1/a/00010.mp4", "id2/b/00001.mp4"):
-        write_video(root / "dev" / "mp4" / name)
+        write_clip(root / "dev" / "mp4" / name)
     (root / "dev" / "mp4" / "id2" / "b" / "00003.mp4").write_bytes(b"not a video" * 50)
     return root
 
@@ -78,10 +74,10 @@ def test_probing_goes_on_where_it_stopped(vox_tree, tmp_path, monkeypatch):
 
 def test_a_replaced_file_is_probed_again(tmp_path):
     path = tmp_path / "v" / "a.mp4"
-    write_video(path, num_frames=4)
+    write_clip(path, num_frames=4)
     journal = tmp_path / "probed.csv"
     assert probe.probe_all([str(path)], journal=journal, num_workers=0)[0].num_frames == 4
-    write_video(path, num_frames=9)
+    write_clip(path, num_frames=9)
     assert probe.probe_all([str(path)], journal=journal, num_workers=0)[0].num_frames == 9
 
 
@@ -94,14 +90,14 @@ def test_no_probe_lists_everything(vox_tree, tmp_path):
 
 def test_videos_finds_files_and_frame_folders(tmp_path, caplog):
     root = tmp_path / "footage"
-    write_video(root / "b.mp4")
-    write_video(root / "sub" / "with space.AVI".replace("AVI", "mp4"))
+    write_clip(root / "b.mp4")
+    write_clip(root / "sub" / "with space.AVI".replace("AVI", "mp4"))
     write_frames(root / "frames_10", ".png")
     write_frames(root / "frames_9", ".jpg")
     write_frames(root / "sub", ".jpg", num_frames=1)  # a thumbnail beside a video
     (root / "notes.txt").write_text("no video")
     (root / ".hidden").mkdir()
-    write_video(root / ".hidden" / "c.mp4")
+    write_clip(root / ".hidden" / "c.mp4")
     out = tmp_path / "out"
     with pytest.raises(PreparationError, match="white space"):
         videos.main([str(root), "--output_dir", str(out)])
@@ -144,7 +140,7 @@ def test_videos_on_real_footage(real_videos, tmp_path):
 def test_a_killed_probe_goes_on(tmp_path):
     root = tmp_path / "v"
     for index in range(60):
-        write_video(root / f"{index}.mp4", num_frames=100)
+        write_clip(root / f"{index}.mp4", num_frames=100)
     command = [sys.executable, "-m", "preprocess.videos", str(root)]
     command += ["--output_dir", str(tmp_path / "out"), "--num_workers", "1"]
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)

@@ -14,8 +14,8 @@ import pytest
 
 from datasets.catalog import get_spec
 from engine import config, parsing
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 FINETUNING = ("dfew", "ferv39k", "mafw")
 STUB = """#!/usr/bin/env python3
 import json, os, signal, sys, time
