@@ -31,8 +31,10 @@ WINDOW = (0, 32, 160, 160)
 BATCH = 8
 
 
-def pretraining_batches(annotations: Annotations, window: tuple | None) -> Callable[[], dict]:
-    """Function that makes the next batch of our pre-training clips."""
+def pretraining_batches(
+    annotations: Annotations, window: tuple | None, **options: bool
+) -> Callable[[], dict]:
+    """Function that makes the next batch of our pre-training clips; `options` of the dataset."""
     dataset = PretrainClips(
         annotations=annotations,
         clip_frames=FRAMES,
@@ -41,6 +43,7 @@ def pretraining_batches(annotations: Annotations, window: tuple | None) -> Calla
         masking=make_masking("tube", (8, 10, 10), 0.9),
         seed=0,
         face_window=window,
+        **options,
     )
     return _batches(dataset)
 
@@ -131,6 +134,16 @@ def sources(folder: Path, *, num_videos: int, **sizes: int) -> dict[str, list]:
         ("mp4", videos, pretraining_batches(videos, WINDOW)),
         ("store, jpeg q90 of the face window", jpeg, pretraining_batches(jpeg, WINDOW)),
         ("store, raw face window", raw, pretraining_batches(raw, WINDOW)),
+        (
+            "store, jpeg, enlarged on the device",
+            jpeg,
+            pretraining_batches(jpeg, WINDOW, enlarge_later=True),
+        ),
+        (
+            "store, raw, enlarged on the device",
+            raw,
+            pretraining_batches(raw, WINDOW, enlarge_later=True),
+        ),
     ]
     finetuning = [
         ("baseline: jpg folder, PIL", labelled, plain_finetuning),

@@ -34,8 +34,9 @@ def measure(name: str, stage: str, flags: argparse.Namespace, device: torch.devi
     """
     batch = flags.batch_size or (CUDA_BATCH if device.type == "cuda" else CPU_BATCH)[stage]
     work = steps.our_work(
-        name, stage, batch=batch, device=device, amp=flags.amp, compile_model=flags.compile
-    )
+        name, stage, batch=batch, device=device, amp=flags.amp,
+        compile_mode=steps.compile_mode(flags),
+    )  # fmt: skip
     timing = common.measure(work.run, repeats=flags.repeats, warmup=2, device=device)
     seconds = timing.median(flags.clock)
     with common.PeakMemory(device) as memory:
@@ -60,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = steps.step_parser("encoders", __doc__, repeats=5)
     parser.add_argument("--models", nargs="+", default=list(MODELS), help="sizes, no pretrain_")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
-    parser.add_argument("--compile", action="store_true", help="torch.compile the models")
+    steps.add_compile_flags(parser)
     return parser
 
 

@@ -54,6 +54,7 @@ def our_batches(
         masking=make_masking("tube", model.grid, steps.MASK_RATIO),
         seed=0,
         face_window=data.WINDOW,
+        enlarge_later=device.type == "cuda",  # as `--resize_on auto`
     )
     sampler = EpochSampler(
         num_samples=len(annotations), batch_size=flags.batch_size, seed=0,
@@ -117,7 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--num_videos", type=int, default=6)
     parser.add_argument("--video_frames", type=int, default=sample_data.VIDEO_FRAMES)
     parser.add_argument("--folder", type=Path, help="keeps sample videos (default: temporary)")
-    parser.add_argument("--compile", action="store_true")
+    steps.add_compile_flags(parser)
     parser.add_argument("--no_baseline", action="store_false", dest="baseline")
     return parser
 
@@ -138,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
         stored = data.packed(mp4, folder / "store_jpeg", "--encoding", "jpeg")
         ours = steps.our_work(
             flags.model, "pretrain", batch=flags.batch_size, device=device, amp=flags.amp,
-            compile_model=flags.compile,
+            compile_mode=steps.compile_mode(flags),
         )  # fmt: skip
         if flags.baseline:
             work = steps.baseline_work(flags.model, "pretrain", batch=1, device=device)

@@ -14,6 +14,7 @@ from benchmarks import baseline, common
 from datasets import masking, rng, transforms
 from datasets.mixing import Mixer
 from engine import build, config, distributed, optim, parsing, plan
+from engine.config_shared import COMPILE_MODES
 from engine.objectives import MaskedReconstruction
 from engine.precision import Precision, choose_precision, set_up_kernels
 from engine.tasks import Classification, FinetuningLoss
@@ -61,6 +62,22 @@ def step_parser(
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--amp", choices=("auto", "bf16", "fp16", "off"), default="auto")
     return parser
+
+
+def add_compile_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--compile` and `--compile_mode`, for `compile_mode`."""
+    parser.add_argument("--compile", action="store_true", help="torch.compile ours")
+    parser.add_argument(
+        "--compile_mode",
+        choices=COMPILE_MODES,
+        default="default",
+        help="of --compile; reduce-overhead and max-autotune capture CUDA graphs",
+    )
+
+
+def compile_mode(flags: argparse.Namespace) -> str | None:
+    """How the flags ask for compiling; None: not at all."""
+    return flags.compile_mode if flags.compile else None
 
 
 def begin(flags: argparse.Namespace) -> torch.device:
@@ -131,8 +148,7 @@ def our_work(
     batch: int,
     device: torch.device,
     amp: str = "auto",
-    compile_model: bool = False,
-    compile_mode: str = "default",
+    compile_mode: str | None = None,
     mask_ratio: float = MASK_RATIO,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     **overrides: object,
@@ -145,8 +161,7 @@ def our_work(
         batch: clips; videos in evaluation.
         device: where it runs.
         amp: `--amp`.
-        compile_model: `--compile`.
-        compile_mode: `--compile_mode`.
+        compile_mode: mode of torch.compile; None: not compiled.
         mask_ratio: hidden share in pre-training.
         wrap: what is put around the model in training, for several processes.
         overrides: of `models.create_model`.
@@ -157,7 +172,7 @@ def our_work(
     content, visible = batch_of(model, stage, views, mask_ratio)
     flop = step_flop(model, stage, views, visible)
     model.to(device)
-    if compile_model:
+    if compile_mode:
         build.compile_model(model, compile_mode)
     if stage == "evaluate":
         model.eval()

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import torch
 
 from benchmarks import common, steps
-from engine.config_shared import COMPILE_MODES
 
 CPU_BATCH = {"pretrain": 8, "finetune": 2, "evaluate": 1}
 CUDA_BATCH = {"pretrain": 128, "finetune": 64, "evaluate": 64}
@@ -35,8 +34,8 @@ def measure_stage(
     if flags.baseline:
         made["baseline"] = steps.baseline_work(name, stage, batch=batch, device=device)
     made["ours"] = steps.our_work(
-        name, stage, batch=batch, device=device, amp=flags.amp, compile_model=flags.compile,
-        compile_mode=flags.compile_mode,
+        name, stage, batch=batch, device=device, amp=flags.amp,
+        compile_mode=steps.compile_mode(flags),
     )  # fmt: skip
     timings = common.alternate(
         {variant: step.run for variant, step in made.items()}, repeats=flags.repeats, device=device
@@ -84,13 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m benchmarks.train_step`."""
     parser = steps.step_parser("train_step", __doc__, repeats=5)
     parser.add_argument("--model", default="svfap_base_patch16_160", help="size, without pretrain_")
-    parser.add_argument("--compile", action="store_true", help="torch.compile ours")
-    parser.add_argument(
-        "--compile_mode",
-        choices=COMPILE_MODES,
-        default="default",
-        help="of --compile; reduce-overhead and max-autotune capture CUDA graphs",
-    )
+    steps.add_compile_flags(parser)
     parser.add_argument("--no_baseline", action="store_false", dest="baseline", help="ours only")
     parser.add_argument(
         "--stage", choices=(*steps.STAGES, "all"), default="all", help="what to time"

@@ -121,7 +121,7 @@ def test_data(tmp_path):
     argv = ["--num_videos", "1", "--video_frames", "16", "--repeats", "1"]
     content = result(data, tmp_path, *argv, "--folder", str(tmp_path / "samples"))
     rows = {row["source"]: row for row in content["rows"]}
-    assert len(rows) == 9 and content["clock"] == "cpu"
+    assert len(rows) == 11 and content["clock"] == "cpu"
     assert all(row["cpu_ms_per_clip"] > 0 for row in rows.values())
     assert rows["store, raw face window"]["kib_per_video"] == 16 * 160 * 160 * 3 / 1024
     assert rows["store, jpg files as they are"]["kib_per_video"] == pytest.approx(

@@ -67,7 +67,7 @@ def test_fine_tuning_and_the_benchmark_pass_the_mode_on(data, tmp_path, compiled
     flags = train_step.build_parser().parse_args(["--compile", "--compile_mode", "reduce-overhead"])
     steps.our_work(
         "svfap_tiny_patch8_64", "pretrain", batch=1, device=torch.device("cpu"),
-        compile_model=flags.compile, compile_mode=flags.compile_mode,
+        compile_mode=steps.compile_mode(flags),
     )  # fmt: skip
     assert options[1:] == [{"mode": "reduce-overhead", "dynamic": False}]
 
