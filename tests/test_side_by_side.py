@@ -218,11 +218,14 @@ def stub(tmp_path):
     """A python that records; the cost of the models is 8, 7 and 6 epochs."""
     stub = Stub(tmp_path)
     answer = """
+if args[0] == "-c":  # the quick start asks for the number of processes
+    print(1)
 if "engine.equal_cost" in args:
     open(args[args.index("--output") + 1], "w").close()
     print("8\\n7\\n6")
 if "run_pretrain.py" in args:
     folder = args[args.index("--output_dir") + 1]
+    os.makedirs(folder, exist_ok=True)
     last = int(args[args.index("--epochs") + 1]) - 1
     open(os.path.join(folder, f"checkpoint-{last}.pth"), "w").close()
 """
@@ -264,6 +267,30 @@ def test_the_script_runs_everything_once(stub, tmp_path):
     assert stub.runs() == []
     output = stub.run(SCRIPT, status=1, FINETUNE_FLAGS="--lr 1e-3")
     assert "> FINETUNE_FLAGS=--lr 1e-3" in output and "set another OUTPUT_DIR" in output
+
+
+def test_the_script_learns_from_the_data_of_the_quick_start_in_its_way(stub, tmp_path):
+    def calls(script, *argv, **variables):
+        stub.log.unlink(missing_ok=True)
+        stub.run(script, *argv, **variables)
+        preparing = [call for call in stub.calls() if call[1].startswith("preprocess.")]
+        return preparing, {flags.model: vars(flags) for flags in map(parse, stub.runs())}
+
+    folder = tmp_path / "quick"
+    quick = calls(
+        "scripts/quickstart.sh", "--output_dir", str(folder), VENV="none", NUM_VIDEOS="70"
+    )
+    script = calls(SCRIPT, DATA_DIR=str(folder / "data"), NUM_SEEDS="1", NUM_VIDEOS="70")
+    assert len(quick[0]) == 3 and quick[0] == script[0]
+    assert quick[0][0][quick[0][0].index("--num_labelled_videos") + 1] == "70"
+    alike = ["face_window", "num_frames", "patch_size", "sampling_rate", "standardise_clip", "lr",
+             "batch_size", "opt_betas", "drop_path", "data_path"]  # fmt: skip
+    own = {"pretrain_svfap_tiny_patch8_64": ["mask_ratio", "num_samples", "warmup_epochs"],
+           "svfap_tiny_patch8_64": ["layer_decay", "mixup", "aa", "reprob", "scale"]}  # fmt: skip
+    assert quick[1].keys() == own.keys()
+    for model, more in own.items():
+        one, two = quick[1][model], script[1][model]
+        assert {k: one[k] for k in alike + more} == {k: two[k] for k in alike + more}
 
 
 def test_fewer_pretrainings_take_turns(stub, tmp_path):

@@ -5,24 +5,16 @@
 #
 #   bash scripts/synthetic/compare.sh
 #
-# writes side_by_side.md, .csv, .tex, .png and equal_cost.md into OUTPUT_DIR. Under two hours on two
-# free cores. The same command again goes on where it stopped; finished runs are left alone, and other
-# settings need another OUTPUT_DIR. Set PYTHON, or make .venv with scripts/setup_env.sh first.
+# writes side_by_side.md, .csv, .tex, .png and equal_cost.md into OUTPUT_DIR; docs/benchmarks.md says
+# how long that takes. The same command again goes on where it stopped; finished runs are left alone,
+# and other settings need another OUTPUT_DIR. Set PYTHON, or make .venv with scripts/setup_env.sh first.
 set -euo pipefail
-# Data and training are those of the quick start, which were chosen with SVFAP, but shorter.
-NUM_PRETRAIN_VIDEOS=${NUM_PRETRAIN_VIDEOS:-300}
-NUM_VIDEOS=${NUM_VIDEOS:-1120}
-NUM_IDENTITIES=${NUM_IDENTITIES:-160}
-DATA_FLAGS=${DATA_FLAGS:---max_frames 32 --scenes subject --size 112}
-FACE_WINDOW=${FACE_WINDOW:-0 16 80 80} # of clips for pre-training: half of VoxCeleb2's, as the size
-CLIP_FLAGS=${CLIP_FLAGS:---patch_size 16 --num_frames 8 --sampling_rate 4 --standardise_clip}
+# Data and training are those of the quick start, but shorter. Variables, and those of tiny.sh:
+source "$(dirname "${BASH_SOURCE[0]}")/tiny.sh"
 PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-30} # of SVFAP; the others get as many as cost the same
-NUM_SAMPLES=${NUM_SAMPLES:-4}          # clips of each video in an epoch
-PRETRAIN_FLAGS=${PRETRAIN_FLAGS:---batch_size 8 --lr 4.8e-2 --opt_betas 0.9 0.95 --warmup_epochs 2}
-MASK_RATIO=${MASK_RATIO:-0.75}
+PRETRAIN_FLAGS=${PRETRAIN_FLAGS:---batch_size $PRETRAIN_BATCH $TINY_PRETRAINING}
 FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-26}
-FINETUNE_FLAGS=${FINETUNE_FLAGS:---batch_size 32 --lr 8e-3 --layer_decay 1 --drop_path 0 --mixup 0 \
-  --cutmix 0 --aa none --reprob 0 --scale 0.8 1}
+FINETUNE_FLAGS=${FINETUNE_FLAGS:---batch_size $FINETUNE_BATCH $TINY_FINETUNING}
 FEW_PERCENT=${FEW_PERCENT:-10}         # of the labels: whole people
 FEW_EPOCHS=${FEW_EPOCHS:-150}          # on these; an epoch is that much shorter
 NUM_SEEDS=${NUM_SEEDS:-3}
@@ -99,23 +91,14 @@ settings() {
 }
 mkdir -p "$OUTPUT_DIR"
 if [[ ! -f $OUTPUT_DIR/settings.txt ]]; then settings >"$OUTPUT_DIR/settings.txt"; fi
-if ! settings | diff "$OUTPUT_DIR/settings.txt" - >&2; then
+if ! settings | diff -b "$OUTPUT_DIR/settings.txt" - >&2; then
   fail "$OUTPUT_DIR holds a comparison with other settings (< there, > now); set another OUTPUT_DIR"
 fi
 
 step "draw videos of faces and list them, where they are not there yet"
-# shellcheck disable=SC2086
-interruptible "$PYTHON" -m preprocess.synthetic --output_dir "$DATA_DIR/synthetic" \
-  --num_pretrain_videos "$NUM_PRETRAIN_VIDEOS" --num_labelled_videos "$NUM_VIDEOS" \
-  --num_identities "$NUM_IDENTITIES" --num_folds 5 --seed "$DATA_SEED" $DATA_FLAGS
-if [[ ! -f $DATA_DIR/voxceleb2/info_clean.csv ]]; then
-  interruptible "$PYTHON" -m preprocess.voxceleb2 --dataset_dir "$DATA_DIR/synthetic/voxceleb2" \
-    --output_dir "$DATA_DIR/voxceleb2" --allow_other_counts
-fi
-if [[ ! -f $DATA_DIR/dfew/org/split01/train.csv ]]; then
-  interruptible "$PYTHON" -m preprocess.dfew --dataset_dir "$DATA_DIR/synthetic/dfew" \
-    --output_dir "$DATA_DIR/dfew/org" --allow_other_counts --val_fraction 0.1
-fi
+draw_faces "$DATA_DIR" "$DATA_SEED"
+if [[ ! -f $DATA_DIR/voxceleb2/info_clean.csv ]]; then list_unlabelled "$DATA_DIR"; fi
+if [[ ! -f $DATA_DIR/dfew/org/split01/train.csv ]]; then list_labelled "$DATA_DIR"; fi
 
 step "epochs of equal cost"
 runs=()
