@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from datasets.memory import keep_freed_memory
 from models.layers import use_safe_kernels
 
 # Below this width autocast costs more than its matrix products save on a CPU.
@@ -58,13 +59,16 @@ def choose_precision(amp: str, device: torch.device, *, width: int) -> Precision
 
 
 def set_up_kernels(device: torch.device) -> None:
-    """Process-wide kernel choices.
+    """Process-wide choices, to be made before anything is computed.
 
-    TF32 for what stays in float32; no attention kernel that is known to be wrong.
+    CUDA: TF32 for what stays in float32; no attention kernel that is known to be wrong. CPU: freed
+    memory stays for the next step, which otherwise gets every page anew.
     """
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         use_safe_kernels()
+    elif device.type == "cpu":
+        keep_freed_memory()
 
 
 def _cpu_computes_bf16() -> bool:
