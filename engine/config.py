@@ -43,6 +43,24 @@ def pretraining_parser() -> Parser:
         + ", ".join(f"--{name} {value}" for name, value in CONTRASTIVE_DEFAULTS.items()),
     )
     add_model_flags(parser, default_model="pretrain_svfap_base_patch16_160", drop_path=0.0)
+    _add_masking_flags(parser)
+    add_contrastive_flags(parser)
+    add_optimisation_flags(parser, lr=1.5e-4, min_lr=1e-5, betas=[0.9, 0.95], batch_size=64)
+    add_data_flags(parser, stage="pretrain")
+    _add_pretraining_augmentation(parser)
+    add_run_flags(parser)
+    parser.add_argument_group("pictures").add_argument(
+        "--visualize",
+        type=int,
+        default=4,
+        metavar="N",
+        help="reconstructions of N videos at the end",
+    )
+    _add_probe_flags(parser)
+    return parser
+
+
+def _add_masking_flags(parser: Parser) -> None:
     group = parser.add_argument_group("masked autoencoding")
     group.add_argument("--decoder_depth", type=int, default=None, help="blocks in the decoder")
     group.add_argument(
@@ -112,9 +130,9 @@ def pretraining_parser() -> Parser:
         help="compute the batches of --update_freq together, for speed; the updates stay the same; "
         "auto: on a GPU, as many as fit into its memory",
     )
-    add_contrastive_flags(parser)
-    add_optimisation_flags(parser, lr=1.5e-4, min_lr=1e-5, betas=[0.9, 0.95], batch_size=64)
-    add_data_flags(parser, stage="pretrain")
+
+
+def _add_pretraining_augmentation(parser: Parser) -> None:
     augment = parser.add_argument_group("augmentation")
     augment.add_argument(
         "--num_samples", "--num_sample", type=int, default=1, help="clips per decoded video"
@@ -132,22 +150,9 @@ def pretraining_parser() -> Parser:
         default="bicubic",
         help=argparse.SUPPRESS,
     )
-    augment.add_argument(
-        "--imagenet_default_mean_and_std",
-        type=boolean,
-        nargs="?",
-        const=True,
-        default=True,
-        help=argparse.SUPPRESS,
-    )
-    add_run_flags(parser)
-    parser.add_argument_group("pictures").add_argument(
-        "--visualize",
-        type=int,
-        default=4,
-        metavar="N",
-        help="reconstructions of N videos at the end",
-    )
+
+
+def _add_probe_flags(parser: Parser) -> None:
     probe = parser.add_argument_group("probe of the frozen encoder")
     probe.add_argument(
         "--probe_every",
@@ -158,7 +163,6 @@ def pretraining_parser() -> Parser:
     )
     probe.add_argument("--probe_path", metavar="DIR", help="folder with train.csv and test.csv")
     probe.add_argument("--probe_data_set", metavar="NAME", help="data set of --probe_path")
-    return parser
 
 
 def finetuning_parser() -> Parser:
@@ -231,14 +235,6 @@ def _add_finetuning_augmentation(parser: Parser) -> None:
         choices=("batch", "pair", "elem"),
         default="batch",
         help="one mix per batch, pair or clip",
-    )
-    group.add_argument(
-        "--imagenet_default_mean_and_std",
-        type=boolean,
-        nargs="?",
-        const=True,
-        default=True,
-        help=argparse.SUPPRESS,
     )
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from engine.flag_parser import Parser, add_switch
+from engine.flag_parser import Parser, add_switch, boolean
 
 # Of torch.compile; all but these two capture CUDA graphs.
 COMPILE_MODES = ("default", "max-autotune-no-cudagraphs", "reduce-overhead", "max-autotune")
@@ -148,6 +148,14 @@ def add_data_flags(parser: Parser, *, stage: str) -> None:
         dest="check_paths",
         default=True,
         help="do not look whether every listed file exists before starting",
+    )
+    group.add_argument(
+        "--imagenet_default_mean_and_std",
+        type=boolean,
+        nargs="?",
+        const=True,
+        default=True,
+        help=argparse.SUPPRESS,
     )
 
 
