@@ -355,28 +355,3 @@ def draw_motion(
         **_head(rng, emotion, num_frames),
         **_light(rng, num_frames),
     )
-
-
-def calm_motion(action_units: np.ndarray) -> Motion:
-    """Movement with given action units and nothing else: frontal head, fixed light.
-
-    Args:
-        action_units: (T, A) intensities 0..1.
-
-    Returns:
-        The movement of T frames, for tests and figures.
-    """
-    num_frames = len(action_units)
-    valence, arousal = valence_arousal(action_units)
-    light = np.array((-0.35, -0.5, 0.8))
-    return Motion(
-        action_units=np.asarray(action_units, dtype=np.float64),
-        valence=valence,
-        arousal=arousal,
-        pose=np.zeros((num_frames, 3)),
-        shift=np.zeros((num_frames, 2)),
-        zoom=np.ones(num_frames),
-        gaze=np.zeros((num_frames, 2)),
-        light=np.tile(light / np.linalg.norm(light), (num_frames, 1)),
-        gain=np.ones(num_frames),
-    )

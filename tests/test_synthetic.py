@@ -17,8 +17,8 @@ from preprocess.synthetic_motion import (
     AU_NAMES,
     EMOTIONS,
     PROTOTYPES,
+    Motion,
     au_index,
-    calm_motion,
     draw_motion,
     valence_arousal,
 )
@@ -58,6 +58,24 @@ def digests(folder):
 def read_csv(path):
     with path.open() as file:
         return list(csv.reader(file))
+
+
+def calm_motion(action_units: np.ndarray) -> Motion:
+    """Movement with given action units (T, A) and nothing else: frontal head, fixed light."""
+    num_frames = len(action_units)
+    valence, arousal = valence_arousal(action_units)
+    light = np.array((-0.35, -0.5, 0.8))
+    return Motion(
+        action_units=np.asarray(action_units, dtype=np.float64),
+        valence=valence,
+        arousal=arousal,
+        pose=np.zeros((num_frames, 3)),
+        shift=np.zeros((num_frames, 2)),
+        zoom=np.ones(num_frames),
+        gaze=np.zeros((num_frames, 2)),
+        light=np.tile(light / np.linalg.norm(light), (num_frames, 1)),
+        gain=np.ones(num_frames),
+    )
 
 
 def calm_renderer(framing=FACE_CROP, subject=1, size=224, **units):
