@@ -81,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--data_set", help="of the catalogue: label names, crops, frame rate")
     model.add_argument("--class_names", nargs="+", metavar="NAME", help="in label order")
     model.add_argument("--averaged", action="store_true", help="use the averaged weights")
-    return parser  # fmt: skip
+    return parser
 
 
 @tells_user(ImportError)

@@ -38,6 +38,8 @@ def test_affectnet_writes_classes_and_values(tmp_path):
     run(affectnet, root, tmp_path / "o7", OTHER, "--num_classes", "7")
     assert {row[1] for row in rows(tmp_path / "o7/expression/train.csv")} == set("0123456")
     assert len(read_classes(tmp_path / "o7/expression").class_names) == 7
+    targets = ("expression", "valence_arousal", "both")  # values of contempt are values, too
+    assert [len(rows(tmp_path / f"o7/{name}/train.csv")) for name in targets] == [14, 16, 14]
 
 
 def test_affectnet_counts_of_both_editions():
