@@ -18,7 +18,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 GPUS=${GPUS:-1}
 SSLFER_MODEL=(--model timm/resnet50 --input_size 112 --num_frames 1 --sampling_rate 1)
 
-# sslfer_row ROW: flags and epochs of a row. Runs with FaceSwap took 500 epochs, the others 300.
+# sslfer_row ROW: sets ROW_FLAGS and ROW_EPOCHS. Runs with FaceSwap took 500 epochs, the others 300.
+# Two rows, of one strategy besides TimeAug, are not in the paper's table.
 sslfer_row() {
   local time_aug=(--time_aug falling) hard=(--hard_negatives) swap=(--face_swap 0.8)
   local mask=(--false_negatives promote --false_negative_weight 0.8
@@ -30,6 +31,8 @@ sslfer_row() {
     timeaug) ROW_FLAGS=("${time_aug[@]}") ;;
     timeaug_hardneg) ROW_FLAGS=("${time_aug[@]}" "${hard[@]}") ;;
     timeaug_hardneg_cutmix) ROW_FLAGS=("${time_aug[@]}" "${hard[@]}" --cutmix 1.0) ;;
+    timeaug_faceswap) ROW_FLAGS=("${time_aug[@]}" "${swap[@]}") ROW_EPOCHS=500 ;;
+    timeaug_maskfn) ROW_FLAGS=("${time_aug[@]}" "${mask[@]}") ;;
     timeaug_faceswap_maskfn) ROW_FLAGS=("${time_aug[@]}" "${swap[@]}" "${mask[@]}") ROW_EPOCHS=500 ;;
     timeaug_hardneg_faceswap) ROW_FLAGS=("${time_aug[@]}" "${hard[@]}" "${swap[@]}") ROW_EPOCHS=500 ;;
     timeaug_hardneg_maskfn) ROW_FLAGS=("${time_aug[@]}" "${hard[@]}" "${mask[@]}") ;;

@@ -21,9 +21,9 @@ NUM_LABELLED=${NUM_LABELLED:-560}  # clips of other people
 NUM_PEOPLE=${NUM_PEOPLE:-80}    # in the labelled clips
 LABELLED_FRAMES=${LABELLED_FRAMES:-24 32}
 JOBS=${JOBS:-2}
-source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
+DESCRIPTOR=${DESCRIPTOR:-hog}   # what tells false negatives
+source "$(dirname "${BASH_SOURCE[0]}")/../sslfer.sh"
 source scripts/synthetic/jobs.sh
-GPUS=${GPUS:-1}
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 data=$OUTPUT_DIR/data
@@ -49,29 +49,17 @@ if [[ ! -e $data/packed/info_clean.csv ]]; then
 fi
 interruptible "$PYTHON" -m preprocess.synthetic_images --dataset_dir "$data/labelled"
 
-# flags of a row; "untrained" is the encoder as it is initialised
-row_flags() {
-  local time_aug=(--time_aug falling) hard=(--hard_negatives) swap=(--face_swap 0.8)
-  local false_negatives=(--false_negatives promote --descriptor hog)
-  case $1 in
-    untrained | simclr) flags=() ;;
-    timeaug) flags=("${time_aug[@]}") ;;
-    timeaug_hardneg) flags=("${time_aug[@]}" "${hard[@]}") ;;
-    timeaug_faceswap) flags=("${time_aug[@]}" "${swap[@]}") ;;
-    timeaug_maskfn) flags=("${time_aug[@]}" "${false_negatives[@]}") ;;
-    all) flags=("${time_aug[@]}" "${hard[@]}" "${swap[@]}" "${false_negatives[@]}") ;;
-    *) fail "unknown row $1" ;;
-  esac
-}
-
 # train_one ROW SEED: STEPS steps, whatever an epoch is: with hard negatives a clip gives two pairs,
-# so that an epoch has twice as many steps.
+# so that an epoch has twice as many steps. The row "untrained" is the encoder as it is initialised.
 train_one() {
-  local flags run=$OUTPUT_DIR/runs/$1/seed$2 steps=$STEPS videos=$BATCH
+  local run=$OUTPUT_DIR/runs/$1/seed$2 steps=$STEPS videos=$BATCH
   if [[ -e $run/finished ]]; then return; fi
-  row_flags "$1"
-  if [[ $1 == untrained ]]; then flags=(--lr 0 --weight_decay 0) steps=1; fi
-  if [[ " ${flags[*]-} " == *" --hard_negatives "* ]]; then videos=$((BATCH / 2)); fi
+  if [[ $1 == untrained ]]; then
+    ROW_FLAGS=(--lr 0 --weight_decay 0) steps=1
+  else
+    sslfer_row "$1"
+  fi
+  if [[ " ${ROW_FLAGS[*]-} " == *" --hard_negatives "* ]]; then videos=$((BATCH / 2)); fi
   local epoch=$(((NUM_CLIPS + videos - 1) / videos))
   logged "$run" launch run_pretrain.py --objective contrastive --model "$MODEL" --input_size "$SIZE" \
     --data_path "$data/packed/info_clean.csv" --landmarks "$data/clips/voxceleb2/annotation" \
@@ -79,7 +67,7 @@ train_one() {
     --epochs $(((steps + epoch - 1) / epoch)) --max_steps "$steps" \
     --warmup_epochs 0 --warmup_steps $((steps / 20 + 1)) \
     --seed "$2" --num_workers 0 --no_report --save_ckpt_freq 100000 --print_freq 50 \
-    --output_dir "$run" ${flags[@]+"${flags[@]}"} ${MORE[@]+"${MORE[@]}"} || return
+    --output_dir "$run" ${ROW_FLAGS[@]+"${ROW_FLAGS[@]}"} ${MORE[@]+"${MORE[@]}"} || return
   touch "$run/finished"
 }
 
