@@ -1,5 +1,7 @@
 """Lists of the drawn faces: values per video and per frame, single frames, identity."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -93,7 +95,20 @@ def test_what_is_missing_is_named(tmp_path, command):
     write_drawn(drawn)
     (drawn / "dfew/Clip/jpg_256/00003/00004.jpg").unlink()
     (drawn / "dfew/annotation/00005.npz").unlink()
+    shutil.rmtree(drawn / "dfew/Clip/jpg_256/00006")
     text = message(command, drawn, out)
     assert "00003: 9 frames, 10 in" in text
-    assert "00005.npz is missing; draw the data set to its end" in text
+    for name in ("00005", "00006"):
+        assert f"{name}.npz is missing; draw the data set to its end" in text
     assert not list(out.rglob("*.csv"))
+    write_drawn(tmp_path / "theirs")
+    (tmp_path / "theirs/synthetic.json").unlink()
+    assert "is not a folder of" in message(command, tmp_path / "theirs", out)
+
+
+@pytest.mark.parametrize("command", [synthetic_affect, synthetic_images])
+def test_a_test_part_that_also_validates_is_said(drawn, tmp_path, command, caplog):
+    run(command, drawn, tmp_path / "with", "--val_fraction", "0.5")
+    assert "val.csv" not in caplog.text
+    run(command, drawn, tmp_path / "without")
+    assert "val.csv" in caplog.text
