@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
     losses = {"ours": [], "baseline": []}
     for batch in batches(ours, flags.steps, flags.num_clips):
         losses["ours"].append(float(ours.of(batch)))
-        clip = transforms.normalize(transforms.to_float(batch["clip"]))
+        clip = transforms.normalize_(transforms.to_float(batch["clip"]))
         losses["baseline"].append(float(plain.of(batch | {"clip": clip})))
     values = {name: torch.tensor(series) for name, series in losses.items()}
     apart = (values["ours"] - values["baseline"]).abs() / values["baseline"]

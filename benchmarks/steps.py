@@ -204,7 +204,7 @@ def _finetuning_loss(wrapped, model, _, precision: Precision, device) -> Callabl
 
 def _evaluate(model: nn.Module, precision: Precision, device, batch: dict) -> torch.Tensor:
     with torch.inference_mode(), precision.autocast():
-        pixels = transforms.normalize(transforms.to_float(batch["clip"].to(device)))
+        pixels = transforms.normalize_(transforms.to_float(batch["clip"].to(device)))
         return model(pixels).float().softmax(-1).cpu()
 
 
@@ -256,7 +256,7 @@ def baseline_work(
     kind = baseline.PlainAutoencoder if stage == "pretrain" else baseline.PlainClassifier
     model = kind(ours).to(device)
     content, visible = batch_of(ours, stage, views, mask_ratio)
-    content["clip"] = transforms.normalize(transforms.to_float(content["clip"]))
+    content["clip"] = transforms.normalize_(transforms.to_float(content["clip"]))
     if stage == "evaluate":
         model.eval()
         step = partial(_evaluate_plainly, model, precision, device)

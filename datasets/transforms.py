@@ -204,8 +204,13 @@ def normalize(clips: torch.Tensor) -> torch.Tensor:
     Returns:
         Same shape, a new tensor.
     """
+    return normalize_(clips.clone())
+
+
+def normalize_(clips: torch.Tensor) -> torch.Tensor:
+    """As `normalize`, in place: for clips that nothing else needs."""
     mean, std = _mean_and_std(clips.device, clips.dtype)
-    return (clips - mean).div_(std)
+    return clips.sub_(mean).div_(std)
 
 
 def denormalize(clips: torch.Tensor) -> torch.Tensor:

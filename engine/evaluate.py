@@ -91,7 +91,7 @@ def evaluate(
         clip = batch["clip"].to(workers.device, non_blocking=True)
         kept = None
         with precision.autocast(), recorder if with_features else nullcontext():
-            pixels = transforms.normalize(transforms.to_float(clip))
+            pixels = transforms.normalize_(transforms.to_float(clip))
             if with_features:
                 features = model.forward_features(pixels)
                 outputs = model.head_activation(model.head(features))

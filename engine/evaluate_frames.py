@@ -66,7 +66,7 @@ def evaluate_frames(
             continue
         clip = batch["clip"].to(workers.device, non_blocking=True)
         with precision.autocast():
-            pixels = transforms.normalize(transforms.to_float(clip))
+            pixels = transforms.normalize_(transforms.to_float(clip))
             scores = task.scores(in_passes(model, pixels, pass_size, per_frame=True))
         _add_windows(tracks, batch, scores.cpu().double().numpy())
     return _pool(tracks, annotations, workers)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
@@ -24,7 +25,7 @@ def normalise_tubelets(tubelets: torch.Tensor, *, num_colours: int = 3) -> torch
     """
     values = rearrange(tubelets, "... (p c) -> ... p c", c=num_colours)
     mean, std = tubelet_statistics(tubelets, num_colours=num_colours)
-    return rearrange((values - mean) / std, "... p c -> ... (p c)")
+    return rearrange((values - mean).div_(std), "... p c -> ... (p c)")
 
 
 def tubelet_statistics(
@@ -155,9 +156,9 @@ class MaskedReconstruction:
 
     def loss(self, prediction: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean squared error, with appearance and motion weighed if so asked."""
-        error = (prediction.float() - targets).square()
         if self.motion_weight is None or not self.group_frames:
-            return error.mean()
+            return F.mse_loss(prediction.float(), targets)
+        error = (prediction.float() - targets).square()
         num_groups = self.tubelet[0] // self.group_frames
         per_frame = rearrange(error, "b m (k g p) -> g b m k p", k=num_groups, g=self.group_frames)
         appearance, motion = per_frame[0].mean(), per_frame[1:].mean()
@@ -195,7 +196,7 @@ class MaskedReconstruction:
                 masked = options["predicted"] = self.part_of(masked, draws)
             targets = self.targets(pixels, masked)
         with autocast():
-            prediction = model(transforms.normalize(pixels), mask, **options)
+            prediction = model(transforms.normalize_(pixels), mask, **options)
         return self.loss(prediction, targets)
 
     def part_of(self, masked: torch.Tensor, draws: np.random.Generator) -> torch.Tensor:

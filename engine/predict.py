@@ -255,7 +255,7 @@ class Predictor:
         """
         batch = torch.from_numpy(clips).to(self.device)
         with self.precision.autocast():
-            pixels = transforms.normalize(transforms.to_float(batch))
+            pixels = transforms.normalize_(transforms.to_float(batch))
             per_frame = {"per_frame": True} if self.model.keep_temporal_dim else {}
             outputs = self.model(pixels, **per_frame)
         return self.task.scores(outputs).double().cpu().numpy()

@@ -105,7 +105,7 @@ class FinetuningLoss:
         clip = batch["clip"].to(self.device, non_blocking=True)
         label = batch["label"].to(self.device, non_blocking=True)
         with torch.no_grad():
-            clip = transforms.normalize(transforms.to_float(clip))
+            clip = transforms.normalize_(transforms.to_float(clip))
             clip = transforms.apply_draws(
                 clip, batch["draws"], self.size, erase_mode=self.erase_mode
             )

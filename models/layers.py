@@ -15,13 +15,14 @@ from torch.utils.checkpoint import checkpoint
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 
 _CHUNK_SAMPLES = 2
+_HAS_AMX = getattr(torch.cpu, "_is_amx_tile_supported", bool)()
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Softmax attention; the one place that chooses its kernel.
 
-    `scaled_dot_product_attention` everywhere except in bf16 training on CPU, where its backward
-    pass is several times slower than plain attention over a few samples at a time.
+    `scaled_dot_product_attention` everywhere except in bf16 on CPU, where plain attention over a
+    few samples at a time is faster: several times in the backward pass, without AMX also forward.
 
     Args:
         query: (B, heads, N, d).
@@ -32,7 +33,8 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         (B, heads, N, d).
     """
     trains = torch.is_grad_enabled() and query.requires_grad
-    if trains and query.device.type == "cpu" and query.dtype == torch.bfloat16:
+    on_cpu_in_bf16 = query.device.type == "cpu" and query.dtype == torch.bfloat16
+    if on_cpu_in_bf16 and (trains or not _HAS_AMX):
         return _chunked_attention(query, key, value)
     return F.scaled_dot_product_attention(query, key, value)
 
