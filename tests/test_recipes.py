@@ -1,5 +1,7 @@
 """Scripts run with a stub in place of python, which records how it was called."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -314,13 +316,46 @@ def test_documented_commands_exist_and_parse(path):
             check_module("engine.predict_command", *words[words.index("run_predict.py") + 1 :])
 
 
-def check_module(name: str, *arguments: str) -> None:
-    """It can be imported, and its parser, where it has one, takes the arguments."""
+def parser_of(name: str):
+    """Parser of a module that is a command; None where only its `main` has it."""
     module = import_module(name)
     makers = [getattr(module, maker, None) for maker in ("build_parser", "get_parser")]
     assert any(makers) or not name.startswith("preprocess."), name
-    for make_parser in filter(None, makers):
-        make_parser().parse_args(arguments)
+    return next((make_parser() for make_parser in makers if make_parser), None)
+
+
+def check_module(name: str, *arguments: str) -> None:
+    """It can be imported, and takes the arguments, or at least knows the flags among them."""
+    parser = parser_of(name)
+    if parser:
+        parser.parse_args(arguments)
+    elif name.startswith("engine."):
+        check_flags(name, *arguments)
+
+
+def check_flags(name: str, *arguments: str) -> None:
+    """The help of a command names the flags; those after `--` are for another one."""
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    parser, shown = parser_of(name), io.StringIO()
+    if parser:
+        parser.print_help(shown)
+    else:
+        with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
+            import_module(name).main(["--help"])
+    flags = {word for word in own if re.fullmatch(r"--\w+", word)}
+    unknown = flags - set(re.findall(r"--\w+", shown.getvalue()))
+    assert not unknown, f"{name} does not know {unknown}"
+
+
+def test_commands_within_sentences_have_known_flags():
+    """They may be incomplete."""
+    found = []
+    for path in DOCUMENTS:
+        text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+        found += re.findall(r"`python -m ((?:engine|preprocess)\.[^`]*)`", text)
+    assert len(found) > 10
+    for command in found:
+        check_flags(*command.split())
 
 
 def test_documents_link_to_what_exists():
