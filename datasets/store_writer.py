@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .files import replacing
 from .hashing import hash_keys
 from .store import (
     FORMAT,
@@ -246,12 +247,14 @@ class StoreWriter:
             **facts,
             "tables": {name: _facts(self.folder / name) for name in TABLES},
         }
-        temporary = self.folder / (MANIFEST + ".tmp")
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(json.dumps(manifest, indent=1) + "\n")
+        text = json.dumps(manifest, indent=1) + "\n"
+        with (
+            replacing(self.folder / MANIFEST) as temporary,
+            temporary.open("w", encoding="utf-8") as file,
+        ):
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, self.folder / MANIFEST)
         (self.folder / UNFINISHED).unlink()
         self.finished = True
         return manifest

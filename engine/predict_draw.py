@@ -1,6 +1,5 @@
 """Pictures of predictions: scores over time, and the video with boxes and labels drawn in."""
 
-import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from datasets.faces import frame_blocks
+from datasets.files import replacing
 from datasets.readers import open_video
 from engine.plots import LINE_STYLES, MARKERS, OKABE_ITO, save_figure
 from engine.predict import TrackPrediction, VideoPrediction
@@ -88,32 +88,28 @@ def annotate_video(prediction: VideoPrediction, out_mp4: str | Path) -> None:
     Raises:
         datasets.readers.UnreadableVideoError: the video can no longer be read.
     """
-    out_mp4 = Path(out_mp4)
-    temporary = out_mp4.with_name(f".{os.getpid()}.{out_mp4.name}")
     facts = prediction.facts
     scale = min(1.0, LONGEST_SIDE / max(facts.height, facts.width))
     width, height = (max(2, int(side * scale) // 2 * 2) for side in (facts.width, facts.height))
     curves = [_Curve(track, facts.times) for track in prediction.tracks]
-    try:
-        with open_video(facts.path) as video, av.open(str(temporary), "w", format="mp4") as out:
-            stream = out.add_stream(
-                "libx264", rate=Fraction(facts.fps or 25).limit_denominator(1001)
-            )
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            stream.codec_context.time_base = Fraction(1, CLOCK)
-            number = 0
-            for block in frame_blocks(video):
-                for frame in block:
-                    picture = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-                    seconds = float(facts.times[number])
-                    for face, curve in enumerate(curves):
-                        curve.draw(picture, number, seconds, scale, face)
-                    _write(out, stream, picture, seconds)
-                    number += 1
-            out.mux(stream.encode())
-        os.replace(temporary, out_mp4)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        open_video(facts.path) as video,
+        replacing(out_mp4) as temporary,
+        av.open(str(temporary), "w", format="mp4") as out,
+    ):
+        stream = out.add_stream("libx264", rate=Fraction(facts.fps or 25).limit_denominator(1001))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, CLOCK)
+        number = 0
+        for block in frame_blocks(video):
+            for frame in block:
+                picture = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+                seconds = float(facts.times[number])
+                for face, curve in enumerate(curves):
+                    curve.draw(picture, number, seconds, scale, face)
+                _write(out, stream, picture, seconds)
+                number += 1
+        out.mux(stream.encode())
 
 
 def _write(out, stream, picture: np.ndarray, seconds: float) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from datasets.files import replacing
 from datasets.listing import stamp_of
 from preprocess.common import PreparationError
 from preprocess.face_jobs import FaceSettings, Outcome
@@ -95,10 +96,11 @@ class Journal:
 
 def write_table(output_dir: Path, outcomes: Iterable[Outcome]) -> None:
     """Write `faces.csv`: a line per track, and one per video without any."""
-    path = output_dir / TABLE
-    temporary = path.with_suffix(".tmp")
     video_columns = ("source", "status", "height", "width", "fps", "video_frames")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(output_dir / TABLE) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow((*video_columns, "frames_without_face", *TRACK_COLUMNS, "note"))
         for outcome in outcomes:
@@ -107,4 +109,3 @@ def write_table(output_dir: Path, outcomes: Iterable[Outcome]) -> None:
             for track in outcome.tracks or [{}]:
                 row = [track.get(column, "") for column in TRACK_COLUMNS]
                 writer.writerow((*start, *row, outcome.note))
-    temporary.replace(path)
