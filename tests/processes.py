@@ -1,4 +1,4 @@
-"""Two processes of a gloo group on this machine."""
+"""Processes of a gloo group on this machine."""
 
 import os
 import socket
@@ -8,14 +8,18 @@ import sys
 from tests.conftest import ROOT
 
 
-def outputs_of_two(module: str) -> list[str]:
-    """What the function `two_processes` of a test module prints in the processes 0 and 1."""
+def free_port() -> str:
+    """A port of this machine that nobody uses."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return str(free.getsockname()[1])
+
+
+def outputs_of_two(module: str) -> list[str]:
+    """What the function `two_processes` of a test module prints in the processes 0 and 1."""
     code = f"from tests.{module} import two_processes; two_processes()"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1",
-                   "MASTER_PORT": str(port), "WORLD_SIZE": "2"}  # fmt: skip
+                   "MASTER_PORT": free_port(), "WORLD_SIZE": "2"}  # fmt: skip
     processes = [
         subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True,
                          stdout=subprocess.PIPE, env=environment | {"RANK": str(rank)})

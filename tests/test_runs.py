@@ -23,6 +23,7 @@ from engine.plan import Cost
 from engine.precision import Precision
 from engine.pretraining import pretrain
 from tests.conftest import ROOT
+from tests.processes import free_port
 from tests.tiny_data import FINETUNE_FLAGS, PRETRAIN_FLAGS, make_tiny_data
 
 
@@ -67,9 +68,8 @@ def assert_equal_weights(one, other):
 def start(program, argv, processes=1, torchrun=()):
     command = [sys.executable, program, *argv]
     if processes > 1:
-        port = str(20000 + os.getpid() % 20000)
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node",
-                   str(processes), "--master_port", port, *torchrun, program, *argv]  # fmt: skip
+        command[1:1] = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes),
+                        "--master_port", free_port(), *torchrun]  # fmt: skip
     return subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
