@@ -16,7 +16,7 @@ from datasets.mixing import Mixer
 from engine import build, config, distributed, optim, parsing, plan
 from engine.config_shared import COMPILE_MODES
 from engine.objectives import MaskedReconstruction
-from engine.precision import Precision, choose_precision, set_up_kernels
+from engine.precision import Precision, choose_precision, set_up_device
 from engine.tasks import Classification, FinetuningLoss
 
 STAGES = ("pretrain", "finetune", "evaluate")
@@ -84,7 +84,7 @@ def begin(flags: argparse.Namespace) -> torch.device:
     """Apply the flags of `step_parser`; the device to run on."""
     common.begin(flags)
     device = distributed.start(flags.device).device
-    set_up_kernels(device)
+    set_up_device(device)
     return device
 
 

@@ -114,12 +114,6 @@ def clips_per_video(flags: argparse.Namespace) -> int:
     return getattr(flags, "num_samples", None) or getattr(flags, "num_sample", 1)
 
 
-def peak_rates(flags: argparse.Namespace, batch: int) -> tuple[float, float, float]:
-    """Peak, final and warm-up learning rate: each flag times global batch / 256."""
-    scale = batch / 256
-    return flags.lr * scale, flags.min_lr * scale, flags.warmup_lr * scale
-
-
 def steps_per_epoch(num_videos: int, batch: int) -> int:
     """Optimizer steps in an epoch; the last batch is filled up (docs/reproduction.md)."""
     return math.ceil(num_videos / batch)

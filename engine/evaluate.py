@@ -218,36 +218,27 @@ def _pool(
 
 def write_results(
     evaluated: Evaluated,
-    task: Task,
+    predictions: Predictions,
+    metrics: dict,
     *,
     output_dir: Path,
     weights: str,
     split: str,
-    note: str | None = None,
-    chosen_on: str | None = None,
-    feature_formats: Sequence[str] = ("npz",),
-) -> dict:
-    """Compute metrics and write `metrics.json`, `pred.csv` and, if there, values and features.
+    label_names: Sequence[str],
+    feature_formats: Sequence[str],
+) -> None:
+    """Write `metrics.json`, `pred.csv` and, if there, values and features.
 
     Args:
-        evaluated: scores, ids and labels.
-        task: computes the metrics.
+        evaluated: scores, ids, labels and features.
+        predictions: of these.
+        metrics: of the predictions, and what else belongs beside them.
         output_dir: run directory; it must exist.
         weights: which weights these are ("last", "best", "ema", or a file).
         split: which part of the data ("test").
-        note: a caution that belongs beside the numbers.
-        chosen_on: which videos chose the weights, in words; None where nothing was chosen.
+        label_names: the task's.
         feature_formats: kinds of files for features (`engine.features.FORMATS`).
-
-    Returns:
-        The metrics.
     """
-    predictions = evaluated.predictions(task)
-    metrics = predictions.metrics()
-    if chosen_on:
-        metrics["chosen_on"] = chosen_on
-    if note:
-        metrics["notes"] = [*metrics.get("notes", []), note]
     write_predictions(output_dir / "pred.csv", predictions)
     names = list(score_names(predictions))
     if isinstance(predictions, PredictionsWithValues):
@@ -260,9 +251,8 @@ def write_results(
             labels=evaluated.labels,
             scores=evaluated.scores,
             names=names,
-            label_names=task.names,
+            label_names=label_names,
             features=evaluated.features,
             formats=feature_formats,
         )
     write_metrics(output_dir / "metrics.json", metrics, weights=weights, split=split)
-    return metrics

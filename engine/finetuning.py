@@ -16,11 +16,10 @@ from engine.log import EpochLog, set_up_logging
 from engine.loop import Training, train
 from engine.optim import create_optimizer, parameter_settings
 from engine.parallel import check_sharding, distribute
-from engine.precision import set_up_kernels
-from engine.schedules import cosine_schedule, weight_decay_schedule
+from engine.precision import set_up_device
+from engine.schedules import peak_rates
 from engine.setting import Setting, settle
 from engine.tasks import FinetuningLoss
-from engine.unreadable import UnreadableBudget
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ def finetune(flags: argparse.Namespace) -> dict | None:
     """
     workers = distributed.start(flags.device)
     set_up_logging(workers.is_main)
-    set_up_kernels(workers.device)
+    set_up_device(workers.device)
     build.require(flags, "data_path")
     if flags.save_feature:
         check_formats(flags.feature_format)
@@ -75,7 +74,7 @@ def _train_and_test(setting: Setting) -> dict | None:
     output_dir = rundir.open_run(flags, workers, facts)
     if output_dir and workers.is_main:
         parts.write_chosen(output_dir)
-    run = _training(setting, parts, steps, batch, output_dir)
+    run = _training(setting, parts, steps, output_dir)
     if resume:
         run.resume_from(resume)
     if flags.compile:
@@ -105,9 +104,7 @@ def _initialise(setting: Setting) -> None:
         logger.info("weights of %s\n%s", flags.finetune, report)
 
 
-def _training(
-    setting: Setting, parts: selection.Parts, steps: int, batch: int, output_dir
-) -> Training:
+def _training(setting: Setting, parts: selection.Parts, steps: int, output_dir) -> Training:
     flags, workers, model, train_set = setting.flags, setting.workers, setting.model, parts.train
     dataset = clips.FinetuneClips(
         annotations=train_set,
@@ -139,7 +136,6 @@ def _training(
         num_workers=build.num_workers(flags),
         pin_memory=flags.pin_mem and workers.device.type == "cuda",
     )
-    peak, final, first = build.peak_rates(flags, batch)
     parallel = distribute(model, flags, workers)
     settings = parameter_settings(
         model, weight_decay=flags.weight_decay, layer_decay=flags.layer_decay
@@ -155,18 +151,10 @@ def _training(
             task=setting.task, size=model.img_size, device=workers.device,
             autocast=setting.precision.autocast, erase_mode=flags.remode,
         ),
-        rates=cosine_schedule(
-            peak, final, epochs=flags.epochs, steps_per_epoch=steps,
-            warmup_epochs=flags.warmup_epochs, warmup_steps=flags.warmup_steps, start_value=first,
-        ),
-        weight_decays=weight_decay_schedule(flags, steps),
+        num_videos=len(train_set),
         steps_per_epoch=steps,
         precision=setting.precision,
         output_dir=output_dir,
-        budget=UnreadableBudget(
-            num_videos=len(train_set), share=flags.max_unreadable,
-            output_dir=output_dir, workers=workers,
-        ),
         average=parallel.create_average(flags.model_ema_decay) if flags.model_ema else None,
         class_names=list(setting.task.names),
         task=setting.kind,
@@ -227,17 +215,17 @@ def _test(setting, run: Training, parts: selection.Parts, output_dir) -> dict:
 
 def _report(setting: Setting, model, annotations, split, weights, chosen_on, output_dir) -> dict:
     """Evaluate by the test protocol and write everything down."""
-    note = None
+    evaluated = setting.evaluate(model, annotations, middle=False, title=split)
+    predictions = evaluated.predictions(setting.task)
+    metrics, note = predictions.metrics(), None
     if chosen_on:
         note = f"best weights, chosen on {chosen_on}"
         note += ": too good to report" * (chosen_on == selection.TEST_PART)
-    evaluated = setting.evaluate(model, annotations, middle=False, title=split)
-    metrics = evaluated.predictions(setting.task).metrics()
+        metrics |= {"chosen_on": chosen_on, "notes": [*metrics.get("notes", []), note]}
     if setting.workers.is_main and output_dir:
-        metrics = write_results(
-            evaluated, setting.task, output_dir=output_dir, weights=weights,
-            split=split, note=note, chosen_on=chosen_on,
-            feature_formats=setting.flags.feature_format,
+        write_results(
+            evaluated, predictions, metrics, output_dir=output_dir, weights=weights, split=split,
+            label_names=setting.task.names, feature_formats=setting.flags.feature_format,
         )  # fmt: skip
         from engine import plots  # slow, and not needed before
 
@@ -314,7 +302,7 @@ def _protocol(setting: Setting) -> str:
 def _plan(setting: Setting, parts: selection.Parts, batch: int, steps: int) -> dict:
     flags, model = setting.flags, setting.model
     cost = plan.clip_cost(model)
-    peak, final, _ = build.peak_rates(flags, batch)
+    peak, final, _ = peak_rates(flags, batch)
     workers = setting.workers
     shards = workers.world_size if flags.shard else 1
     return plan.model_rows(model, cost, flags, setting.precision, batch, shards=shards) | {

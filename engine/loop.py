@@ -27,6 +27,7 @@ from engine.optim import set_step_values
 from engine.parallel import Parallel
 from engine.precision import Precision
 from engine.prefetch import prefetched
+from engine.schedules import rate_schedule, weight_decay_schedule
 from engine.unreadable import UnreadableBudget
 
 logger = logging.getLogger(__name__)
@@ -45,18 +46,19 @@ class Training:
         loader: batches of this process; its sampler has `set_position(epoch, step)`.
         loss_of: (model, batch, random generator) -> scalar loss, or a pair of it and a dict of
             scalar tensors to log as train_<name>, the same names in every step.
-        rates: learning rate of every step.
-        weight_decays: weight decay of every step.
+        num_videos: in the training part.
         steps_per_epoch: optimizer steps.
         precision: number format.
         output_dir: None writes nothing.
-        budget: keeps account of unreadable videos.
         average: moving average of the weights, if any.
         position: where the run stands.
         class_names: stored in checkpoints.
         chosen_on: what the best weights are chosen on, in words; stored in checkpoints.
         task: what the labels are; stored in checkpoints.
         heads: class names of each head; stored in checkpoints.
+        rates: learning rate of every step.
+        weight_decays: weight decay of every step.
+        budget: keeps account of unreadable videos.
     """
 
     flags: argparse.Namespace
@@ -66,21 +68,30 @@ class Training:
     optimizer: torch.optim.Optimizer
     loader: torch.utils.data.DataLoader
     loss_of: Callable
-    rates: np.ndarray
-    weight_decays: np.ndarray
+    num_videos: int
     steps_per_epoch: int
     precision: Precision
     output_dir: Path | None
-    budget: UnreadableBudget
     average: nn.Module | None = None
     position: Position = field(default_factory=Position)
     class_names: list[str] | None = None
     chosen_on: str | None = None
     task: str | None = None
     heads: dict[str, list[str]] | None = None
+    rates: np.ndarray = field(init=False)
+    weight_decays: np.ndarray = field(init=False)
+    budget: UnreadableBudget = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make the gradient scaler."""
+        """Make what follows from the rest."""
+        self.rates = rate_schedule(self.flags, self.steps_per_epoch, self.global_batch)
+        self.weight_decays = weight_decay_schedule(self.flags, self.steps_per_epoch)
+        self.budget = UnreadableBudget(
+            num_videos=self.num_videos,
+            share=self.flags.max_unreadable,
+            output_dir=self.output_dir,
+            workers=self.workers,
+        )
         self.scaler = torch.amp.GradScaler("cuda") if self.precision.needs_scaler else None
         self.saved_at = time.monotonic()
         self.last_saved: Path | None = None
@@ -88,7 +99,7 @@ class Training:
     @property
     def global_batch(self) -> int:
         """Videos per optimizer step, all processes together."""
-        return self.flags.batch_size * self.flags.update_freq * self.workers.world_size
+        return build.global_batch(self.flags, self.workers.world_size)
 
     def save(self, name: str) -> None:
         """Write a checkpoint on the main process; called on all, which may hold parts of it."""

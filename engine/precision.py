@@ -58,7 +58,7 @@ def choose_precision(amp: str, device: torch.device, *, width: int) -> Precision
     return Precision(device.type, torch.bfloat16 if quick else None)
 
 
-def set_up_kernels(device: torch.device) -> None:
+def set_up_device(device: torch.device) -> None:
     """Process-wide choices, to be made before anything is computed.
 
     CUDA: TF32 for what stays in float32; no attention kernel that is known to be wrong. CPU: freed

@@ -21,7 +21,7 @@ from datasets.faces import STYLES, CropStyle, FaceDetector, create_detector
 from datasets.sliding import ClipMessage, SlidingClips, SlidingOptions, Span, VideoFacts
 from engine import distributed
 from engine.config import finetuning_parser
-from engine.precision import choose_precision, set_up_kernels
+from engine.precision import choose_precision, set_up_device
 from engine.tasks import Task, create_task
 
 # Crops of the data sets, as far as they differ from `DEFAULT_CROPS`: style and alignment.
@@ -173,7 +173,7 @@ class Predictor:
             raise ValueError(f"batch_size is {batch_size}: it must be 1 or more")
         options = options or PredictionOptions()
         self.device = distributed.start(device).device
-        set_up_kernels(self.device)
+        set_up_device(self.device)
         content = models.read_checkpoint(checkpoint)
         self.model = load_model(content, checkpoint, model_name, averaged=averaged)
         flags = dict(content["flags"]) if isinstance(content.get("flags"), dict) else {}

@@ -15,16 +15,14 @@ from datasets import clips
 from datasets.annotations import Annotations, read_annotations
 from datasets.store import stores_of
 from engine import build, distributed, plan, rundir
-from engine.checkpoint import Position
 from engine.distributed import Workers
 from engine.log import EpochLog, set_up_logging
 from engine.loop import Training, train
 from engine.merging import merge_batches
 from engine.optim import create_optimizer, parameter_settings
 from engine.parallel import check_sharding, distribute
-from engine.precision import choose_precision, set_up_kernels
-from engine.schedules import cosine_schedule, weight_decay_schedule
-from engine.unreadable import UnreadableBudget
+from engine.precision import choose_precision, set_up_device
+from engine.schedules import peak_rates
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +87,7 @@ def pretrain(flags: argparse.Namespace) -> None:
     """
     workers = distributed.start(flags.device)
     set_up_logging(workers.is_main)
-    set_up_kernels(workers.device)
+    set_up_device(workers.device)
     build.require(flags, "data_path", *(["probe_path"] if flags.probe_every else []))
     pretext = create_pretext(flags, workers)
     model = pretext.model
@@ -118,8 +116,7 @@ def pretrain(flags: argparse.Namespace) -> None:
     facts = {"model": model.config, "global_batch": batch, "face_window": window}
     output_dir = rundir.open_run(flags, workers, facts | {"stores": stores_of(annotations.paths)})
     model.to(workers.device)
-    run = _training(flags, workers, pretext, annotations, window, precision, batch, steps,
-                    output_dir)  # fmt: skip
+    run = _training(flags, workers, pretext, annotations, window, precision, steps, output_dir)
     if resume:
         run.resume_from(resume)
     if flags.compile:
@@ -162,8 +159,9 @@ def _face_window(flags: argparse.Namespace) -> tuple[int, int, int, int] | None:
     return spec.face_window
 
 
-def _training(flags, workers, pretext: Pretext, annotations, window, precision, batch, steps,
-              output_dir) -> Training:  # fmt: skip
+def _training(
+    flags, workers, pretext: Pretext, annotations, window, precision, steps, output_dir
+) -> Training:
     model = pretext.model
     sampler = clips.EpochSampler(
         num_samples=len(annotations),
@@ -179,7 +177,6 @@ def _training(flags, workers, pretext: Pretext, annotations, window, precision, 
         num_workers=build.num_workers(flags),
         pin_memory=flags.pin_mem and workers.device.type == "cuda",
     )
-    peak, final, first = build.peak_rates(flags, batch)
     parallel = distribute(model, flags, workers)
     settings = parameter_settings(model, weight_decay=flags.weight_decay, layer_decay=None)
 
@@ -194,24 +191,15 @@ def _training(flags, workers, pretext: Pretext, annotations, window, precision, 
         optimizer=create_optimizer(model, flags, settings),
         loader=loader,
         loss_of=loss_of,
-        rates=cosine_schedule(
-            peak, final, epochs=flags.epochs, steps_per_epoch=steps,
-            warmup_epochs=flags.warmup_epochs, warmup_steps=flags.warmup_steps, start_value=first,
-        ),
-        weight_decays=weight_decay_schedule(flags, steps),
+        num_videos=len(annotations),
         steps_per_epoch=steps,
         precision=precision,
         output_dir=output_dir,
-        budget=UnreadableBudget(
-            num_videos=len(annotations), share=flags.max_unreadable,
-            output_dir=output_dir, workers=workers,
-        ),
-        position=Position(),
-    )  # fmt: skip
+    )
 
 
 def _plan(flags, pretext: Pretext, precision, annotations, window, batch, steps, workers) -> dict:
-    peak, final, _ = build.peak_rates(flags, batch)
+    peak, final, _ = peak_rates(flags, batch)
     rows = plan.model_rows(
         pretext.model, pretext.cost(), flags, precision, batch, views=pretext.views,
         shards=workers.world_size if flags.shard else 1,

@@ -37,6 +37,26 @@ def cosine_schedule(
     return np.concatenate([rising, falling])[:total]
 
 
+def rate_schedule(flags: argparse.Namespace, steps_per_epoch: int, global_batch: int) -> np.ndarray:
+    """Learning rate per step: warm-up to its peak, then half a cosine."""
+    peak, final, first = peak_rates(flags, global_batch)
+    return cosine_schedule(
+        peak,
+        final,
+        epochs=flags.epochs,
+        steps_per_epoch=steps_per_epoch,
+        warmup_epochs=flags.warmup_epochs,
+        warmup_steps=flags.warmup_steps,
+        start_value=first,
+    )
+
+
+def peak_rates(flags: argparse.Namespace, batch: int) -> tuple[float, float, float]:
+    """Peak, final and warm-up learning rate: each flag times global batch / 256."""
+    scale = batch / 256
+    return flags.lr * scale, flags.min_lr * scale, flags.warmup_lr * scale
+
+
 def weight_decay_schedule(flags: argparse.Namespace, steps_per_epoch: int) -> np.ndarray:
     """Weight decay per step: constant, or a cosine to `--weight_decay_end`."""
     end = flags.weight_decay if flags.weight_decay_end is None else flags.weight_decay_end
