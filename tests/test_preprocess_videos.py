@@ -139,13 +139,20 @@ def test_videos_on_real_footage(real_videos, tmp_path):
 @pytest.mark.slow
 def test_a_killed_probe_goes_on(tmp_path):
     root = tmp_path / "v"
-    for index in range(60):
+    for index in range(200):
         write_clip(root / f"{index}.mp4", num_frames=100)
     command = [sys.executable, "-m", "preprocess.videos", str(root)]
     command += ["--output_dir", str(tmp_path / "out"), "--num_workers", "1"]
+    journal = tmp_path / "out" / "probed.csv"
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
-    time.sleep(2)
+    while not (journal.is_file() and journal.stat().st_size):
+        assert process.poll() is None
+        time.sleep(0.002)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    kept = lines_of(journal)
+    assert 0 < len(kept) < 200
     subprocess.run(command, cwd=ROOT, check=True)
-    assert len(lines_of(tmp_path / "out" / "info_clean.csv")) == 60
+    probed = lines_of(journal)
+    assert probed[: len(kept)] == kept and len(probed) == 200  # each of them once
+    assert len(lines_of(tmp_path / "out" / "info_clean.csv")) == 200
