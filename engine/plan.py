@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from engine import build
 
@@ -38,7 +38,9 @@ def clip_cost(model: nn.Module, *, num_visible: int | None = None) -> Cost:
         model: a model that follows the contract of `models`.
         num_visible: visible tokens of a pre-training model; None for a fine-tuning model.
     """
-    counter, kept = FlopCounterMode(display=False), {}
+    # PyTorch 2.11 and older do not count attention on a CPU
+    attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flop}
+    counter, kept = FlopCounterMode(display=False, custom_mapping=attention), {}
     shapes = FakeTensorMode()
     state = {
         name: shapes.from_tensor(tensor)
@@ -68,6 +70,11 @@ def clip_cost(model: nn.Module, *, num_visible: int | None = None) -> Cost:
         multiply_adds=counter.get_total_flops() // 2,
         activation_bytes=sum(size for _, size in kept.values()),
     )
+
+
+def _attention_flop(query, key, value, *_, **__) -> int:
+    """Operations of attention, given the shapes of its inputs."""
+    return sdpa_flop_count(query, key, value)
 
 
 def training_memory_gib(
