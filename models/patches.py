@@ -147,8 +147,9 @@ def standardise_colours(tubelets: Tensor, *, num_colours: int) -> Tensor:
         of one colour stays finite.
     """
     values = tubelets.unflatten(-1, (num_colours, -1))  # (B, V, C, P/C)
-    variance, mean = torch.var_mean(values, dim=(1, 3), unbiased=False, keepdim=True)
-    return ((values - mean) * (variance + 0.0025).rsqrt()).flatten(2)
+    centred = values - values.mean(dim=(1, 3), keepdim=True)
+    variance = centred.square().mean(dim=(1, 3), keepdim=True)  # faster than torch.var
+    return (centred * (variance + 0.0025).rsqrt()).flatten(2)
 
 
 class TubeletEmbedding(nn.Module):

@@ -9,8 +9,8 @@
 # The same command again goes on where it stopped. How long it takes, as variables; more of them,
 # such as NUM_VIDEOS, in scripts/synthetic/tiny.sh:
 set -euo pipefail
-PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-34}
-FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-34}
+PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-30}
+FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-30}
 COMPARE=${COMPARE:-0}                  # 1: also fine-tune without pre-training, for comparison
 VIDEO_CLIPS=${VIDEO_CLIPS:-4000}       # with --videos: videos read, at least 10 times each
 VIDEO_BATCH=${VIDEO_BATCH:-8}
