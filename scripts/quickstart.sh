@@ -2,7 +2,7 @@
 # From nothing to an evaluated emotion model, on any machine: makes an environment, draws faces,
 # pre-trains the tiny SVFAP on them, fine-tunes it, evaluates it on unseen people, draws pictures.
 #
-#   bash scripts/quickstart.sh                  drawn faces; about ten minutes on two cores
+#   bash scripts/quickstart.sh                  drawn faces; less than ten minutes on two cores
 #   bash scripts/quickstart.sh --videos DIR     pre-trains on your videos and reconstructs them
 #   bash scripts/quickstart.sh --output_dir D   keeps everything below D
 #
