@@ -5,6 +5,7 @@ in memory), with the loader and the step of the runs. The baseline reads as the 
 """
 
 import argparse
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +59,7 @@ def our_batches(
     )
     sampler = EpochSampler(
         num_samples=len(annotations), batch_size=flags.batch_size, seed=0,
-        accumulation=flags.steps + 2,
+        accumulation=flags.repeats * flags.steps + 2,
     )  # fmt: skip
     loader = make_loader(
         dataset, sampler, num_workers=flags.num_workers, pin_memory=device.type == "cuda"
@@ -71,7 +72,7 @@ def baseline_batches(
     annotations: Annotations, model: torch.nn.Module, flags: argparse.Namespace
 ) -> Iterator[dict]:
     """Endless float32 batches of the baseline's loader."""
-    length = flags.batch_size * (flags.steps + 2)
+    length = flags.batch_size * (flags.repeats * flags.steps + 2)
     dataset = BaselineClips(list(annotations.paths), model.img_size, length)
     mask, _ = steps.masks(model, flags.batch_size, steps.MASK_RATIO)
     loader = DataLoader(dataset, flags.batch_size, num_workers=flags.num_workers)
@@ -87,33 +88,36 @@ def measure_case(
     flags: argparse.Namespace,
     device: torch.device,
 ) -> dict:
-    """Row of one case: `--steps` training steps after one that does not count."""
+    """Row of one case: `--steps` training steps at a time, after one that does not count."""
     step_of(next(batches))
-    common.synchronise(device)
-    waited, started, cpu = 0.0, time.perf_counter(), common.cpu_seconds()
-    for _ in range(flags.steps):
-        asked = time.perf_counter()
-        batch = next(batches)
-        waited += time.perf_counter() - asked
-        step_of(batch)
-    common.synchronise(device)
-    seconds = time.perf_counter() - started
+    waits = []
+
+    def train() -> None:
+        waits.append(0.0)
+        for _ in range(flags.steps):
+            asked = time.perf_counter()
+            batch = next(batches)
+            waits[-1] += time.perf_counter() - asked
+            step_of(batch)
+
+    timing = common.measure(train, repeats=flags.repeats, warmup=0, device=device)
     clips = flags.steps * flags.batch_size
     return {
         "case": name,
         "workers": flags.num_workers,
         "batch": flags.batch_size,
-        "clips_per_second": clips / seconds,
-        "device_waits": waited / seconds,
-        "main_process_cpu_ms_per_clip": 1000 * (common.cpu_seconds() - cpu) / clips,
+        "clips_per_second": clips / timing.median("wall"),
+        "spread": timing.spread("wall"),
+        "device_waits": statistics.median(w / s for w, s in zip(waits, timing.wall)),
+        "main_process_cpu_ms_per_clip": 1000 * timing.median("cpu") / clips,
     }
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m benchmarks.end_to_end`."""
-    parser = steps.step_parser("end_to_end", __doc__)
+    parser = steps.step_parser("end_to_end", __doc__, repeats=3)
     parser.add_argument("--model", default="svfap_base_patch16_160", help="size")
-    parser.add_argument("--steps", type=int, default=5, help="steps that count")
+    parser.add_argument("--steps", type=int, default=4, help="steps of a repetition")
     parser.add_argument("--num_workers", type=int, default=1, help="loader processes")
     parser.add_argument("--num_videos", type=int, default=6)
     parser.add_argument("--video_frames", type=int, default=sample_data.VIDEO_FRAMES)

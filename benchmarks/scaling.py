@@ -5,7 +5,7 @@ and `--what processes` measure the loader with several workers, and training in 
 """
 
 import argparse
-import time
+import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -63,20 +63,18 @@ def vary_workers(flags: argparse.Namespace, folder: Path) -> Iterator[dict]:
         annotations=stored, clip_frames=16, stride=4, size=160, seed=0,
         masking=make_masking("tube", (8, 10, 10), 0.9),
     )  # fmt: skip
-    batches = 8 * flags.repeats
     for count in COUNTS["workers"]:
-        sampler = EpochSampler(num_samples=4, batch_size=8, seed=0, accumulation=batches + 2)
+        sampler = EpochSampler(num_samples=4, batch_size=8, seed=0, accumulation=16 * flags.repeats)
         loader = iter(make_loader(dataset, sampler, num_workers=count))
         next(loader)
-        started = time.perf_counter()
-        for _ in range(batches):
-            next(loader)
-        seconds = time.perf_counter() - started
+        timing = common.measure(
+            lambda loader=loader: [next(loader) for _ in range(8)], repeats=flags.repeats, warmup=0
+        )
         yield {
             "varied": "workers",
             "value": count,
-            "ms_per_clip": 1000 * seconds / (8 * batches),
-            "spread": None,
+            "ms_per_clip": 1000 * timing.median("wall") / (8 * 8),
+            "spread": timing.spread("wall"),
             "gflop_per_clip": 0.0,
             "tflops": 0.0,
         }
@@ -90,12 +88,12 @@ def vary_processes(flags: argparse.Namespace, device: torch.device) -> Iterator[
         with TemporaryDirectory() as folder:
             arguments = (count, flags, device.type, folder)
             mp.spawn(_process, args=arguments, nprocs=count)
-            seconds = float(Path(folder, "seconds").read_text())
+            seconds, spread = json.loads(Path(folder, "timing.json").read_text())
         yield {
             "varied": "processes",
             "value": count,
             "ms_per_clip": 1000 * seconds / (flags.batch_size * count),
-            "spread": None,
+            "spread": spread,
             "gflop_per_clip": 0.0,
             "tflops": 0.0,
         }
@@ -122,7 +120,8 @@ def _process(rank: int, count: int, flags, device_type: str, folder: str) -> Non
     )  # fmt: skip
     timing = common.measure(work.run, repeats=flags.repeats, device=device)
     if rank == 0:
-        Path(folder, "seconds").write_text(str(timing.median("wall")))
+        facts = [timing.median("wall"), timing.spread("wall")]
+        Path(folder, "timing.json").write_text(json.dumps(facts))
     dist.destroy_process_group()
 
 

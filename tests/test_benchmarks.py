@@ -138,12 +138,14 @@ def test_opening_a_large_store(tmp_path):
 
 def test_end_to_end(tmp_path):
     argv = ["--batch_size", "1", "--steps", "1", "--num_videos", "1", "--video_frames", "5"]
+    argv += ["--repeats", "2"]
     content = result(end_to_end, tmp_path, *TINY, *argv, "--num_workers", "0")
     assert [row["case"] for row in content["rows"]] == [
         "baseline, mp4", "mp4", "store, jpeg q90", "batch in memory"
     ]  # fmt: skip
     for row in content["rows"]:
         assert row["clips_per_second"] > 0 and 0 <= row["device_waits"] <= 1
+        assert row["spread"] >= 0
 
 
 def test_scaling(tmp_path):
