@@ -7,18 +7,18 @@ and `--what processes` measure the loader with several workers, and training in 
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks import common, data, sample_data, steps
 from datasets.clips import EpochSampler, PretrainClips, make_loader
 from datasets.masking import make_masking
+from engine.distributed import Workers
+from engine.parallel import Replicated
 
 # What is varied -> values, as options of `steps.our_work`.
 VARIED = {
@@ -107,16 +107,11 @@ def _process(rank: int, count: int, flags, device_type: str, folder: str) -> Non
     dist.init_process_group(
         backend, init_method=f"file://{folder}/store", rank=rank, world_size=count
     )
-    wrap = partial(
-        DistributedDataParallel,
-        device_ids=[rank] if device_type == "cuda" else None,
-        gradient_as_bucket_view=True,
-        broadcast_buffers=False,
-        static_graph=True,
-    )
+    workers = Workers(rank=rank, local_rank=rank, world_size=count, device=device)
+    once = argparse.Namespace(update_freq=1)
     work = steps.our_work(
         flags.model, flags.stage, batch=flags.batch_size, device=device, amp=flags.amp,
-        wrap=wrap if count > 1 else None,
+        wrap=lambda model: Replicated(model, once, workers).wrapped,
     )  # fmt: skip
     timing = common.measure(work.run, repeats=flags.repeats, device=device)
     if rank == 0:
