@@ -16,13 +16,11 @@ import torch
 import models
 from datasets import transforms
 from datasets.catalog import DatasetSpec, get_spec
-from datasets.classes import read_classes
 from datasets.faces import STYLES, CropStyle, FaceDetector, create_detector
 from datasets.sliding import ClipMessage, SlidingClips, SlidingOptions, Span, VideoFacts
 from engine import distributed
-from engine.config import finetuning_parser
 from engine.precision import choose_precision, set_up_device
-from engine.tasks import Task, create_task
+from engine.predict_checkpoint import checked_names, load_model, stated_names, task_kind, task_of
 
 # Crops of the data sets, as far as they differ from `DEFAULT_CROPS`: style and alignment.
 CROPS_OF = {
@@ -178,11 +176,13 @@ class Predictor:
         self.model = load_model(content, checkpoint, model_name, averaged=averaged)
         flags = dict(content["flags"]) if isinstance(content.get("flags"), dict) else {}
         spec = _spec(data_set or flags.get("data_set"))
-        names = class_names or _stated_names(content) or (spec and spec.class_names)
-        self.names = _checked_names(names, self.model.config["num_classes"])
-        self.kind = _kind(content, flags, spec)
+        names = class_names or stated_names(content) or (spec and spec.class_names)
+        self.names = checked_names(names, self.model.config["num_classes"])
+        self.kind = task_kind(content, flags, spec)
         heads = content.get("heads")
-        self.task = _task(self.kind, flags, content["class_names"] if heads else self.names, heads)
+        self.task = task_of(
+            self.kind, flags, content["class_names"] if heads else self.names, heads
+        )
         self.options = sliding_options(self.model, options, flags, spec)
         self._detector: FaceDetector | None = create_detector() if options.crop else None
         self.model.to(self.device).eval()
@@ -311,37 +311,6 @@ def _as_it_is(message: object) -> object:
     return message
 
 
-def load_model(
-    content: dict, source: str | Path, name: str | None = None, *, averaged: bool = False
-) -> torch.nn.Module:
-    """Build the fine-tuned model of a checkpoint and set its weights.
-
-    Args:
-        content: of `models.read_checkpoint`.
-        source: the file, for messages.
-        name: registered model, for weights that do not say theirs.
-        averaged: take `model_ema`.
-
-    Raises:
-        ValueError: not a fine-tuned model, or it is unknown which.
-    """
-    if averaged and not content.get("model_ema"):
-        raise ValueError(f"{source} holds no averaged weights; leave --averaged out")
-    weights = {"model": content["model_ema"]} if averaged else content
-    config = content.get("model_config")
-    if config is None:
-        config = models.guess_config(content, str(source))
-        config = config | ({"name": name} if name else {})
-    if str(config["name"]).startswith("pretrain") or not config.get("num_classes"):
-        raise ValueError(
-            f"{source} is a pre-trained encoder without a head, which cannot answer anything; "
-            "fine-tune it first (run_finetune.py --finetune), then give that checkpoint"
-        )
-    model = models.create_model(**config)
-    models.load_weights(model, weights)
-    return model
-
-
 def sliding_options(
     model: torch.nn.Module, chosen: PredictionOptions, flags: dict, spec: DatasetSpec | None
 ) -> SlidingOptions:
@@ -368,41 +337,3 @@ def sliding_options(
 
 def _spec(name: str | None) -> DatasetSpec | None:
     return get_spec(name) if name else None
-
-
-def _kind(content: dict, flags: dict, spec: DatasetSpec | None) -> str:
-    """Task: the checkpoint's, the data set's, that of the labels trained on, or classification."""
-    if content.get("task"):
-        return str(content["task"])
-    if spec and spec.class_names:
-        return spec.task
-    beside = read_classes(flags["data_path"]) if flags.get("data_path") else None
-    return beside.task if beside else "classification"
-
-
-def _stated_names(content: dict) -> Sequence[str] | None:
-    """A name for each output, as the checkpoint says: classes, dimensions, or <head>_<class>."""
-    heads = content.get("heads")
-    if not heads:
-        return content.get("class_names")
-    of_heads = [f"{head}_{name}" for head, names in heads.items() for name in names]
-    return of_heads + [name for name in content.get("class_names") or () if name not in heads]
-
-
-def _checked_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
-    if not names:
-        return tuple(map(str, range(count)))
-    if len(names) != count:
-        raise ValueError(
-            f"the model has {count} outputs, but there are {len(names)} names "
-            f"({', '.join(names)}); give the right --data_set or --class_names"
-        )
-    return tuple(names)
-
-
-def _task(kind: str, flags: dict, names: Sequence[str], heads: dict | None) -> Task:
-    """The task, with the checkpoint's flags over the defaults."""
-    defaults = finetuning_parser().parse_args([])
-    for name, value in flags.items():
-        setattr(defaults, name, value)
-    return create_task(kind, defaults, list(names), heads)
