@@ -46,12 +46,12 @@ from preprocess.synthetic_plan import (
     Settings,
     labelled_clip,
     labelled_renderer,
-    labelled_scene,
     make_renderer,
+    posed_renderer,
     pretrain_clip,
     subject_folds,
 )
-from preprocess.synthetic_render import FACE_CROP, VOXCELEB2, ClipRenderer
+from preprocess.synthetic_render import VOXCELEB2, ClipRenderer
 
 SETTINGS_FILE = "synthetic.json"
 FRAMES_PER_SECOND = 25
@@ -236,15 +236,7 @@ def contact_sheet(settings: Settings, num_subjects: int = 6) -> np.ndarray:
         row = []
         for column, emotion in enumerate(EMOTIONS):
             index = subject * len(EMOTIONS) + column
-            renderer = make_renderer(
-                settings,
-                subject=subject,
-                scene=labelled_scene(settings, subject=subject, index=index),
-                emotion=emotion,
-                index=index,
-                stream="preview",
-                framing=FACE_CROP,
-            )
+            renderer = posed_renderer(settings, subject, emotion, index=index, stream="preview")
             strength = np.hypot(renderer.motion.valence, renderer.motion.arousal)
             row.append(renderer.frame(int(strength.argmax())))
         rows.append(np.hstack(row))

@@ -137,12 +137,19 @@ def make_renderer(
 def labelled_renderer(settings: Settings, index: int) -> ClipRenderer:
     """What draws a labelled clip (0-based index)."""
     subject, emotion = labelled_clip(settings, index)
+    return posed_renderer(settings, subject, emotion, index=index, stream="labelled clip")
+
+
+def posed_renderer(
+    settings: Settings, subject: int, emotion: str, *, index: int, stream: str
+) -> ClipRenderer:
+    """What draws a labelled person with an emotion; `index` and `stream` name the random draws."""
     return make_renderer(
         settings,
         subject=subject,
         scene=labelled_scene(settings, subject=subject, index=index),
         emotion=emotion,
         index=index,
-        stream="labelled clip",
+        stream=stream,
         framing=FACE_CROP,
     )
