@@ -14,7 +14,7 @@ from engine.precision import Precision
 
 logger = logging.getLogger(__name__)
 
-# Share of the free memory that an estimate may fill; allocators and kernels need some, too.
+# Share of the memory that an estimate may fill; allocators and kernels need some, too.
 ROOM = 0.7
 
 
@@ -42,7 +42,7 @@ def merge_batches(
         return
     factors = [n for n in range(flags.update_freq, 0, -1) if flags.update_freq % n == 0]
     if flags.merge_batches == "auto":
-        free = _free_gib(device)
+        memory = _memory_gib(device)
         factors = [
             factor
             for factor in factors
@@ -53,7 +53,7 @@ def merge_batches(
                 averaged=False,
                 shards=shards,
             )
-            < ROOM * free
+            < ROOM * memory
         ]
     factor = factors[0] if factors else 1
     if factor > 1:
@@ -65,6 +65,9 @@ def merge_batches(
         )  # fmt: skip
 
 
-def _free_gib(device: torch.device) -> float:
-    """Memory to fill; none where larger batches are no faster."""
-    return torch.cuda.mem_get_info(device)[0] / 2**30 if device.type == "cuda" else 0
+def _memory_gib(device: torch.device) -> float:
+    """Memory of a GPU, all of it: a run that goes on has to be divided as before.
+
+    None where larger batches are no faster.
+    """
+    return torch.cuda.mem_get_info(device)[1] / 2**30 if device.type == "cuda" else 0

@@ -175,15 +175,15 @@ def test_merged_batches_and_crops_enlarged_on_the_device_change_no_run(data, tmp
 
 
 @pytest.mark.parametrize(
-    ("how", "free", "batch"),
+    ("how", "memory", "batch"),
     [
         ("auto", 100, (24, 1)), ("auto", 20, (12, 2)), ("auto", 12, (8, 3)), ("auto", 1, (4, 6)),
         ("always", 0, (24, 1)), ("never", 100, (4, 6)),
     ],
 )  # fmt: skip
-def test_as_many_batches_are_merged_as_memory_holds(monkeypatch, how, free, batch):
-    """A clip of one GiB: 24, 12 or 8 clips have to fit into 70 % of what is free."""
-    monkeypatch.setattr(merging, "_free_gib", lambda device: free)
+def test_as_many_batches_are_merged_as_memory_holds(monkeypatch, how, memory, batch):
+    """A clip of one GiB: 24, 12 or 8 clips have to fit into 70 % of it."""
+    monkeypatch.setattr(merging, "_memory_gib", lambda device: memory)
     flags = SimpleNamespace(merge_batches=how, batch_size=4, update_freq=6, num_samples=1)
     cost = Cost(parameters=0, multiply_adds=0, activation_bytes=2**30)
     merging.merge_batches(flags, cost, Precision("cpu", None), torch.device("cpu"))
