@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import replacing
-from .frame_labels import FrameLabels, read_frame_labels
-from .label_columns import TASKS, malformed_lines, parse_labels
-from .store import paths_exist
+from datasets.files import replacing
+from datasets.frame_labels import FrameLabels, read_frame_labels
+from datasets.label_columns import TASKS, malformed_lines, parse_labels
+from datasets.store import paths_exist
 
 PATH_CHECKS = (True, False, "sample")
 # How many paths `check_paths="sample"` looks at, evenly spread over the file.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .files import replacing
+from datasets.files import replacing
 
 FILE_NAME = "classes.json"
 LABEL_TASKS = (

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from .loader import EpochSampler, SampleKey, collate, make_loader
-from .masking import Masking
-from .randaugment import RandAugment
-from .readers import UnreadableVideoError
-from .rng import generator
-from .sampling import draw_pretrain_clip, draw_train_clip
-from .source import ClipSource, VideoNote, cut_window
-from .transforms import MultiScaleCrop, draw_finetune, resize_square
-from .views import EvalViews
+from datasets.loader import EpochSampler, SampleKey, collate, make_loader
+from datasets.masking import Masking
+from datasets.randaugment import RandAugment
+from datasets.readers import UnreadableVideoError
+from datasets.rng import generator
+from datasets.sampling import draw_pretrain_clip, draw_train_clip
+from datasets.source import ClipSource, VideoNote, cut_window
+from datasets.transforms import MultiScaleCrop, draw_finetune, resize_square
+from datasets.views import EvalViews
 
 __all__ = [
     "EpochSampler",

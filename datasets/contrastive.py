@@ -4,15 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .clips import TrainingClips
-from .faces.swap import swapped_points
-from .landmarks import PART_SIZE, Landmarks, eye_and_mouth, landmarks_for
-from .lengths import Lengths
-from .loader import SampleKey
-from .pair_views import ViewAugmentation
-from .pairs import PairRule
-from .readers import UnreadableVideoError
-from .store import open_store, split_store_path
+from datasets.clips import TrainingClips
+from datasets.faces.swap import swapped_points
+from datasets.landmarks import PART_SIZE, Landmarks, eye_and_mouth, landmarks_for
+from datasets.lengths import Lengths
+from datasets.loader import SampleKey
+from datasets.pair_views import ViewAugmentation
+from datasets.pairs import PairRule
+from datasets.readers import UnreadableVideoError
+from datasets.store import open_store, split_store_path
 
 DONOR_TRIES = 8
 NOT_SWAPPED, SWAPPED, SWAP_FAILED = 0, 1, -1

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .files import replacing
-from .hashing import hash_key
+from datasets.files import replacing
+from datasets.hashing import hash_key
 
 INDEX_FILE = "frame_index.npy"
 RECORD = np.dtype(

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from .files import read_arrays
+from datasets.files import read_arrays
 
 THREADS = 16
 

@@ -5,7 +5,7 @@ import math
 import os
 from pathlib import Path
 
-from .files import replacing
+from datasets.files import replacing
 
 FILE_NAME = "frame_rate.json"
 

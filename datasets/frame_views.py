@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from .frame_labels import FrameLabels
-from .readers import UnreadableVideoError
-from .source import ClipSource, VideoNote
-from .timeline import window_indices
-from .transforms import resize_square
+from datasets.frame_labels import FrameLabels
+from datasets.readers import UnreadableVideoError
+from datasets.source import ClipSource, VideoNote
+from datasets.timeline import window_indices
+from datasets.transforms import resize_square
 
 WINDOWS_PER_ITEM = 8
 

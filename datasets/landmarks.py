@@ -13,10 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .faces.geometry import EYES, MOUTH
-from .files import read_arrays, replacing
-from .listing import VIDEO_SUFFIXES
-from .store import split_store_path
+from datasets.faces.geometry import EYES, MOUTH
+from datasets.files import read_arrays, replacing
+from datasets.listing import VIDEO_SUFFIXES
+from datasets.store import split_store_path
 
 NUM_POINTS = 68
 FILE_NAME = "landmarks.npz"  # in a frame folder, or in the folder of face.mp4

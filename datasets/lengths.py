@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .annotations import Annotations
-from .frame_index import FrameIndex
-from .frame_rate import read_frame_rate
-from .landmarks import landmarks_for
-from .readers import UnreadableVideoError, open_video
+from datasets.annotations import Annotations
+from datasets.frame_index import FrameIndex
+from datasets.frame_rate import read_frame_rate
+from datasets.landmarks import landmarks_for
+from datasets.readers import UnreadableVideoError, open_video
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .readers import IMAGE_SUFFIXES, natural_key
+from datasets.readers import IMAGE_SUFFIXES, natural_key
 
 logger = logging.getLogger(__name__)
 

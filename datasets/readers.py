@@ -11,11 +11,16 @@ from pathlib import Path
 import cv2  # noqa: F401 - before decord, which otherwise makes OpenCV return None for every PNG
 import numpy as np
 
-from .frame_index import KnownFrames
-from .images import IMAGE_SUFFIXES, decode_image, decode_into
-from .reader_base import FrameCountChangedError, FrameReader, UnreadableVideoError, stack_frames
-from .readers_pyav import PyAVReader
-from .store import StoreReader, split_store_path
+from datasets.frame_index import KnownFrames
+from datasets.images import IMAGE_SUFFIXES, decode_image, decode_into
+from datasets.reader_base import (
+    FrameCountChangedError,
+    FrameReader,
+    UnreadableVideoError,
+    stack_frames,
+)
+from datasets.readers_pyav import PyAVReader
+from datasets.store import StoreReader, split_store_path
 
 __all__ = [
     "BACKENDS",

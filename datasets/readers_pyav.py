@@ -17,8 +17,13 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from .frame_index import KnownFrames
-from .reader_base import FrameCountChangedError, FrameReader, UnreadableVideoError, stack_frames
+from datasets.frame_index import KnownFrames
+from datasets.reader_base import (
+    FrameCountChangedError,
+    FrameReader,
+    UnreadableVideoError,
+    stack_frames,
+)
 
 # Codecs whose every packet is one shown frame.
 ONE_FRAME_PER_PACKET = frozenset(

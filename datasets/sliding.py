@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from .faces import (
+from datasets.faces import (
     INTERPOLATED,
     CropPlan,
     CropStyle,
@@ -20,12 +20,12 @@ from .faces import (
     frame_blocks,
     plan_crops,
 )
-from .faces.crops import cut_crop
-from .faces.geometry import invert, transform
-from .readers import FrameReader, UnreadableVideoError, open_video
-from .source import cut_window
-from .timeline import DEFAULT_FPS, even_frames, frame_times, window_indices
-from .transforms import resize_square
+from datasets.faces.crops import cut_crop
+from datasets.faces.geometry import invert, transform
+from datasets.readers import FrameReader, UnreadableVideoError, open_video
+from datasets.source import cut_window
+from datasets.timeline import DEFAULT_FPS, even_frames, frame_times, window_indices
+from datasets.transforms import resize_square
 
 CLIPS_PER_MESSAGE = 8
 CROP_PX = 224  # of crops that a face window is cut out of

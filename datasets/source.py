@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Dataset
 
-from .annotations import Annotations
-from .frame_index import FrameIndex
-from .frame_labels import FrameLabels
-from .readers import FrameReader, open_video
+from datasets.annotations import Annotations
+from datasets.frame_index import FrameIndex
+from datasets.frame_labels import FrameLabels
+from datasets.readers import FrameReader, open_video
 
 
 class VideoNote(NamedTuple):

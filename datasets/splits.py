@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from .annotations import Annotations, PathColumn
-from .rng import generator
+from datasets.annotations import Annotations, PathColumn
+from datasets.rng import generator
 
 
 def carve_validation(

@@ -24,9 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .hashing import hash_keys
-from .images import decode_into
-from .reader_base import FrameReader, UnreadableVideoError
+from datasets.hashing import hash_keys
+from datasets.images import decode_into
+from datasets.reader_base import FrameReader, UnreadableVideoError
 
 MANIFEST, UNFINISHED = "manifest.json", "unfinished.json"
 NOTES = "notes.jsonl"

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import replacing
-from .hashing import hash_keys
-from .store import (
+from datasets.files import replacing
+from datasets.hashing import hash_keys
+from datasets.store import (
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,

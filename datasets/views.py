@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from .readers import UnreadableVideoError
-from .sampling import distinct_views, eval_view_indices, middle_clip_indices
-from .source import ClipSource, VideoNote
-from .transforms import resize_square
+from datasets.readers import UnreadableVideoError
+from datasets.sampling import distinct_views, eval_view_indices, middle_clip_indices
+from datasets.source import ClipSource, VideoNote
+from datasets.transforms import resize_square
 
 
 class EvalViews(ClipSource):

@@ -17,8 +17,7 @@ from datasets.masking import make_masking
 from datasets.randaugment import RandAugment
 from datasets.rng import generator
 from tests.conftest import ROOT
-
-from .video_files import moving_frames, write_video
+from tests.video_files import moving_frames, write_video
 
 SIZE, T, STRIDE = 32, 4, 2
 GRID = (2, 4, 4)

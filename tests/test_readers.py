@@ -11,8 +11,7 @@ import pytest
 
 from datasets import readers, readers_pyav
 from datasets.readers import UnreadableVideoError, open_video
-
-from .video_files import decode_everything, moving_frames, remux, write_video
+from tests.video_files import decode_everything, moving_frames, remux, write_video
 
 KINDS = {
     "h264_b_frames.mp4": {"gop": 12, "b_frames": 3, "num_frames": 50},

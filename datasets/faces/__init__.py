@@ -11,7 +11,7 @@ Coordinates are pixels (x, y) of the video's frames, the centre of the first pix
 Landmarks are the 68 points of the iBUG scheme; left and right are the viewer's.
 """
 
-from .crops import (
+from datasets.faces.crops import (
     STYLES,
     CropPlan,
     CropStyle,
@@ -21,9 +21,9 @@ from .crops import (
     parse_style,
     plan_crops,
 )
-from .detector import Detection, FaceDetector, MissingExtraError, create_detector
-from .search import FaceVideo, find_faces, frame_blocks
-from .tracker import DETECTED, FOLLOWED, INTERPOLATED, Track, TrackingOptions
+from datasets.faces.detector import Detection, FaceDetector, MissingExtraError, create_detector
+from datasets.faces.search import FaceVideo, find_faces, frame_blocks
+from datasets.faces.tracker import DETECTED, FOLLOWED, INTERPOLATED, Track, TrackingOptions
 
 __all__ = [
     "DETECTED",

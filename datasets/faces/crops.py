@@ -10,11 +10,18 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..reader_base import FrameReader
-from .geometry import box_centres, eye_roll, nearest_angle, sideways, similarity, transform
-from .search import frame_blocks
-from .smoothing import fill_gaps, smooth
-from .tracker import Track
+from datasets.faces.geometry import (
+    box_centres,
+    eye_roll,
+    nearest_angle,
+    sideways,
+    similarity,
+    transform,
+)
+from datasets.faces.search import frame_blocks
+from datasets.faces.smoothing import fill_gaps, smooth
+from datasets.faces.tracker import Track
+from datasets.reader_base import FrameReader
 
 FACE_SIDE = 2.2  # brows to chin and a little more, in units: what a margin is measured by
 ALIGNMENTS = ("none", "similarity")

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from .detector import Detection, FaceDetector
-from .geometry import (
+from datasets.faces.detector import Detection, FaceDetector
+from datasets.faces.geometry import (
     BOX_SIDE,
     box_centres,
     invert,

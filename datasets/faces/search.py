@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from ..reader_base import FrameReader, UnreadableVideoError
-from ..readers_pyav import PyAVReader
-from .detector import FaceDetector
-from .tracker import FaceTracker, Track, TrackingOptions
+from datasets.faces.detector import FaceDetector
+from datasets.faces.tracker import FaceTracker, Track, TrackingOptions
+from datasets.reader_base import FrameReader, UnreadableVideoError
+from datasets.readers_pyav import PyAVReader
 
 # Faces are followed in frames of at most this shorter side.
 WORK_SIDE = 480
