@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from benchmarks import baseline, common, sample_data
-from datasets.annotations import Annotations, read_annotations
-from datasets.clips import FinetuneClips, PretrainClips, SampleKey, collate
-from datasets.hashing import hash_keys
-from datasets.masking import make_masking
-from datasets.memory import keep_freed_memory
-from datasets.randaugment import RandAugment
-from datasets.store import FORMAT, FORMAT_VERSION, TABLES, VIDEO, ClipStore, stores_of
+from datasets.augment.masking import make_masking
+from datasets.augment.randaugment import RandAugment
+from datasets.clips.memory import keep_freed_memory
+from datasets.clips.training import FinetuneClips, PretrainClips, SampleKey, collate
+from datasets.labels.annotations import Annotations, read_annotations
+from datasets.video.hashing import hash_keys
+from datasets.video.store import FORMAT, FORMAT_VERSION, TABLES, VIDEO, ClipStore, stores_of
 from preprocess import pack
 
 SIZE, FRAMES, STRIDE = 160, 16, 4

@@ -17,9 +17,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import baseline, common, data, sample_data, steps
-from datasets.annotations import Annotations, read_annotations
-from datasets.clips import EpochSampler, PretrainClips, make_loader
-from datasets.masking import make_masking
+from datasets.augment.masking import make_masking
+from datasets.clips.training import EpochSampler, PretrainClips, make_loader
+from datasets.labels.annotations import Annotations, read_annotations
 from engine.prefetch import prefetched
 
 CPU_BATCH, CUDA_BATCH = 4, 128

@@ -15,8 +15,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from benchmarks import common, data, sample_data, steps
-from datasets.clips import EpochSampler, PretrainClips, make_loader
-from datasets.masking import make_masking
+from datasets.augment.masking import make_masking
+from datasets.clips.training import EpochSampler, PretrainClips, make_loader
 from engine.distributed import Workers
 from engine.parallel import Replicated
 

@@ -11,8 +11,9 @@ from torch import nn
 
 import models
 from benchmarks import baseline, common
-from datasets import masking, rng, transforms
-from datasets.mixing import Mixer
+from datasets import rng
+from datasets.augment import masking, transforms
+from datasets.augment.mixing import Mixer
 from engine import build, config, distributed, optim, parsing, plan
 from engine.config_shared import COMPILE_MODES
 from engine.objectives import MaskedReconstruction

@@ -10,9 +10,9 @@ from einops import rearrange
 from torch import nn
 
 import models
-from datasets.annotations import Annotations
 from datasets.catalog import DatasetSpec, get_spec, spec_for_csv
-from datasets.store import stores_of
+from datasets.labels.annotations import Annotations
+from datasets.video.store import stores_of
 
 # flag -> keyword of `models.create_model`; a flag that was not given leaves the model's default
 MODEL_FLAGS = {

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datasets import transforms
-from datasets.contrastive import SWAP_FAILED, SWAPPED
-from datasets.mixing import cutmix_box
+from datasets.augment import transforms
+from datasets.augment.mixing import cutmix_box
+from datasets.clips.contrastive import SWAP_FAILED, SWAPPED
 from engine.distributed import gather_rows, process_rank
 
 FALSE_NEGATIVES = ("none", "remove", "promote")

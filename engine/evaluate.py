@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets import transforms
-from datasets.annotations import Annotations
+from datasets.augment import transforms
+from datasets.labels.annotations import Annotations
 from engine.distributed import Workers
 from engine.errors import UnreadableInEvaluationError
 from engine.features import StageRecorder, write_features

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets import transforms
-from datasets.annotations import Annotations
+from datasets.augment import transforms
+from datasets.labels.annotations import Annotations
 from engine.distributed import Workers
 from engine.evaluate import Evaluated, gathered, in_passes, watched
 from engine.precision import Precision
@@ -45,7 +45,7 @@ def evaluate_frames(
 
     Args:
         model: fine-tuning model with `keep_temporal_dim`, not wrapped.
-        loader: batches of `datasets.frame_views.FrameViews` of this process's videos.
+        loader: batches of `datasets.clips.frame_views.FrameViews` of this process's videos.
         task: turns outputs into scores.
         annotations: all videos, with labels of every frame.
         workers: processes and device.

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets import transforms
+from datasets.augment import transforms
 from engine.log import set_up_logging
 from engine.predict import PredictionOptions, Predictor
 from engine.programs import tells_user

@@ -5,10 +5,10 @@ import logging
 from pathlib import Path
 
 import models
-from datasets import clips
-from datasets.annotations import Annotations
-from datasets.randaugment import RandAugment
-from datasets.store import stores_of
+from datasets.augment.randaugment import RandAugment
+from datasets.clips import training as clips
+from datasets.labels.annotations import Annotations
+from datasets.video.store import stores_of
 from engine import build, checkpoint, distributed, plan, rundir, selection
 from engine.evaluate import write_results
 from engine.features import check_formats

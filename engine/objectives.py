@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from datasets import transforms
+from datasets.augment import transforms
 from models.patches import gather_tokens, patchify, split_mask
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from datasets.memory import keep_freed_memory
+from datasets.clips.memory import keep_freed_memory
 from models.layers import use_safe_kernels
 
 # Below this width autocast costs more than its matrix products save on a CPU.

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 import models
-from datasets import transforms
+from datasets.augment import transforms
 from datasets.catalog import DatasetSpec, get_spec
+from datasets.clips.sliding import ClipMessage, SlidingClips, SlidingOptions, Span, VideoFacts
 from datasets.faces import STYLES, CropStyle, FaceDetector, create_detector
-from datasets.sliding import ClipMessage, SlidingClips, SlidingOptions, Span, VideoFacts
 from engine import distributed
 from engine.precision import choose_precision, set_up_device
 from engine.predict_checkpoint import checked_names, load_model, stated_names, task_kind, task_of

@@ -7,7 +7,7 @@ import torch
 
 import models
 from datasets.catalog import DatasetSpec
-from datasets.classes import read_classes
+from datasets.labels.classes import read_classes
 from engine.config import finetuning_parser
 from engine.tasks import Task, create_task
 

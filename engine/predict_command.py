@@ -10,8 +10,8 @@ from pathlib import Path
 
 from datasets.faces import STYLES, parse_style
 from datasets.faces.crops import ALIGNMENTS
-from datasets.listing import NamedVideo, apart_from, list_videos, stamp_of
-from datasets.readers import BACKENDS
+from datasets.labels.listing import NamedVideo, apart_from, list_videos, stamp_of
+from datasets.video.open_video import BACKENDS
 from engine import build
 from engine.log import set_up_logging
 from engine.programs import tells_user

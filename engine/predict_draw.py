@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from datasets.faces import frame_blocks
 from datasets.files import replacing
-from datasets.readers import open_video
+from datasets.video.open_video import open_video
 from engine.plots import LINE_STYLES, MARKERS, OKABE_ITO, save_figure
 from engine.predict import TrackPrediction, VideoPrediction
 
@@ -86,7 +86,7 @@ def annotate_video(prediction: VideoPrediction, out_mp4: str | Path) -> None:
         out_mp4: file to write, H.264; its folder must exist.
 
     Raises:
-        datasets.readers.UnreadableVideoError: the video can no longer be read.
+        datasets.video.open_video.UnreadableVideoError: the video can no longer be read.
     """
     facts = prediction.facts
     scale = min(1.0, LONGEST_SIDE / max(facts.height, facts.width))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from datasets.listing import NamedVideo, stamp_of
+from datasets.labels.listing import NamedVideo, stamp_of
 from engine.predict import TrackPrediction, VideoPrediction
 from engine.predictions import write_text_atomically
 

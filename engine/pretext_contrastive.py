@@ -1,7 +1,7 @@
 """Contrastive learning of expressions: what `run_pretrain.py` does with `--objective contrastive`.
 
-SSL-FER (arXiv 2210.03853): which frames are pairs is in `datasets.pairs`, what the views look like
-in `datasets.pair_views`, the loss in `engine.contrastive_loss`.
+SSL-FER (arXiv 2210.03853): which frames are pairs is in `datasets.clips.pairs`, what the views look like
+in `datasets.augment.pair_views`, the loss in `engine.contrastive_loss`.
 """
 
 import argparse
@@ -15,15 +15,15 @@ import numpy as np
 import torch
 
 import models
-from datasets.annotations import Annotations
-from datasets.contrastive import ContrastiveClips
+from datasets.augment.pair_views import ViewAugmentation
+from datasets.clips.contrastive import ContrastiveClips
+from datasets.clips.lengths import UNREADABLE, Lengths, read_lengths
+from datasets.clips.loader import SampleKey
+from datasets.clips.pairs import PairRule
+from datasets.faces.landmarks import find_landmarks
 from datasets.faces.swap import swap_face
-from datasets.landmarks import find_landmarks
-from datasets.lengths import UNREADABLE, Lengths, read_lengths
-from datasets.loader import SampleKey
-from datasets.pair_views import ViewAugmentation
-from datasets.pairs import PairRule
-from datasets.splits import take_rows
+from datasets.labels.annotations import Annotations
+from datasets.labels.splits import take_rows
 from engine import build, plan
 from engine.config import MASKING_FLAGS
 from engine.contrastive_loss import ContrastiveLoss

@@ -14,9 +14,10 @@ import torch
 from torch.utils.data import Dataset
 
 import models
-from datasets import clips, rng
-from datasets.annotations import Annotations
-from datasets.masking import make_masking
+from datasets import rng
+from datasets.augment.masking import make_masking
+from datasets.clips import training as clips
+from datasets.labels.annotations import Annotations
 from engine import build, plan
 from engine.clip_length import clip_phases, frames_by_epoch
 from engine.config_contrastive import CONTRASTIVE_FLAGS

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from datasets import clips
-from datasets.annotations import Annotations, read_annotations
-from datasets.store import stores_of
+from datasets.clips import training as clips
+from datasets.labels.annotations import Annotations, read_annotations
+from datasets.video.store import stores_of
 from engine import build, distributed, plan, rundir
 from engine.distributed import Workers
 from engine.log import EpochLog, set_up_logging

@@ -15,8 +15,8 @@ import numpy as np
 from torch import Tensor, nn
 
 import models
-from datasets.annotations import Annotations
-from datasets.splits import carve_validation
+from datasets.labels.annotations import Annotations
+from datasets.labels.splits import carve_validation
 from engine import build
 from engine.config import finetuning_parser
 from engine.distributed import Workers

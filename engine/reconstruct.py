@@ -6,7 +6,9 @@ from pathlib import Path
 
 import torch
 
-from datasets import clips, rng, transforms
+from datasets import rng
+from datasets.augment import transforms
+from datasets.clips import training as clips
 from engine.objectives import MaskedReconstruction
 from engine.plots import save_figure, spread
 from engine.precision import Precision

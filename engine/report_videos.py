@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.annotations import AnnotationError, Annotations, read_annotations
-from datasets.readers import UnreadableVideoError, open_video
-from datasets.splits import take_rows
+from datasets.labels.annotations import AnnotationError, Annotations, read_annotations
+from datasets.labels.splits import take_rows
+from datasets.video.open_video import UnreadableVideoError, open_video
 from engine import report_html as html
 from engine.predictions import Predictions
 from engine.results import CARVED_FILE, LABELLED_FILE

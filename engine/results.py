@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from datasets.readers import natural_key
+from datasets.video.open_video import natural_key
 from engine.predictions import (
     VALUES_FILE,
     Predictions,

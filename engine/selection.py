@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.annotations import Annotations
-from datasets.splits import carve_validation, choose_share, take_rows
+from datasets.labels.annotations import Annotations
+from datasets.labels.splits import carve_validation, choose_share, take_rows
 from engine.predictions import write_text_atomically
 from engine.results import CARVED_FILE, LABELLED_FILE, SUBJECTS_FILE, subjects_of
 from engine.setting import Setting

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 import models
-from datasets import clips
-from datasets.annotations import Annotations, read_annotations
 from datasets.catalog import DatasetSpec
-from datasets.classes import LabelNames, read_classes
-from datasets.frame_views import WINDOWS_PER_ITEM, FrameViews
+from datasets.clips import training as clips
+from datasets.clips.frame_views import WINDOWS_PER_ITEM, FrameViews
+from datasets.labels.annotations import Annotations, read_annotations
+from datasets.labels.classes import LabelNames, read_classes
 from engine import build
 from engine.distributed import Workers
 from engine.evaluate import Evaluated, evaluate

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.readers import natural_key
+from datasets.video.open_video import natural_key
 from engine.intervals import CONFIDENCE, NUM_RESAMPLES, percentiles, resampled_metrics, two_sided_p
 from engine.plots import LINE_STYLES, MARKERS, OKABE_ITO, new_figure, save_figure
 from engine.predictions import Predictions, write_text_atomically

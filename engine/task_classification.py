@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from datasets.mixing import Mixer
+from datasets.augment.mixing import Mixer
 from engine.predictions import Predictions, from_scores
 
 

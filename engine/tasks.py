@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets import transforms
+from datasets.augment import transforms
 from engine.predictions import Predictions
 from engine.task_class_and_values import ClassAndValues, class_and_values
 from engine.task_classification import Classification, Multihead, classification, multihead

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 import models
+from datasets.augment.masking import make_masking
 from datasets.catalog import get_spec
-from datasets.masking import make_masking
 from datasets.rng import generator
 from engine.config import finetuning_parser
 from engine.parsing import parse_flags

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets import transforms
-from datasets.readers import open_video
-from datasets.source import cut_window
+from datasets.augment import transforms
+from datasets.clips.source import cut_window
+from datasets.video.open_video import open_video
 from engine import distributed
 from engine.intervals import half_width
 from engine.log import Progress, set_up_logging

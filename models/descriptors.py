@@ -46,7 +46,7 @@ class Descriptor(nn.Module):
         """Describe eyes and mouth.
 
         Args:
-            eyes: (B, 3, 64, 64) float, [0, 1] (`datasets.landmarks.eye_and_mouth`).
+            eyes: (B, 3, 64, 64) float, [0, 1] (`datasets.faces.landmarks.eye_and_mouth`).
             mouth: like the eyes.
 
         Returns:

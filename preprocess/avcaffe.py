@@ -23,9 +23,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from datasets.catalog import get_spec
-from datasets.classes import LabelNames
-from datasets.listing import find_videos
-from datasets.splits import carve_validation
+from datasets.labels.classes import LabelNames
+from datasets.labels.listing import find_videos
+from datasets.labels.splits import carve_validation
 from preprocess.common import PreparationError, Problems, run_command
 from preprocess.labelled import (
     Clip,

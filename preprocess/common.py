@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets.readers import IMAGE_SUFFIXES, natural_key
+from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 
 logger = logging.getLogger(__name__)
 

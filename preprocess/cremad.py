@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.catalog import get_spec
-from datasets.readers import natural_key
+from datasets.video.open_video import natural_key
 from preprocess.common import read_table, run_command
 from preprocess.labelled import Clip, Found, clip_name, named_videos
 from preprocess.subject_folds import fold_parser, prepare_subject_folds

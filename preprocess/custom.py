@@ -14,8 +14,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.classes import LabelNames
-from datasets.splits import carve_validation
+from datasets.labels.classes import LabelNames
+from datasets.labels.splits import carve_validation
 from preprocess.common import PreparationError, Problems, add_link_flag, run_command
 from preprocess.custom_sources import Source, class_order, decide_task, read_csv, read_folder
 from preprocess.custom_sources import to_clips as labelled_clips

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.listing import VIDEO_SUFFIXES, find_videos
-from datasets.readers import IMAGE_SUFFIXES, natural_key
+from datasets.labels.listing import VIDEO_SUFFIXES, find_videos
+from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 from preprocess.common import PreparationError, Problems
 from preprocess.labelled import Clip
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.readers import natural_key
+from datasets.video.open_video import natural_key
 from preprocess.doctor_data import Fold, Split
 from preprocess.doctor_pairs import MAX_PAIRED, Pair
 from preprocess.doctor_scan import Scan

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.annotations import AnnotationError, Annotations, read_annotations
 from datasets.catalog import DatasetSpec, get_spec
-from datasets.classes import LabelNames, read_classes
-from datasets.readers import natural_key
+from datasets.labels.annotations import AnnotationError, Annotations, read_annotations
+from datasets.labels.classes import LabelNames, read_classes
+from datasets.video.open_video import natural_key
 from preprocess.common import PreparationError, read_table
 from preprocess.labelled import SUBJECTS_FILE, clip_name
 

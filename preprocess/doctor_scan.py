@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from datasets.readers import UnreadableVideoError, open_video
+from datasets.video.open_video import UnreadableVideoError, open_video
 from preprocess.common import Progress
 from preprocess.probe import map_unordered
 

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from datasets.readers import UnreadableVideoError, open_video
 from datasets.rng import generator
+from datasets.video.open_video import UnreadableVideoError, open_video
 from preprocess.doctor_data import Fold
 from preprocess.doctor_pairs import Pair
 from preprocess.doctor_scan import Scan

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.catalog import get_spec
-from datasets.listing import find_videos
+from datasets.labels.listing import find_videos
 from preprocess.common import PreparationError, run_command
 from preprocess.labelled import Clip, Found, clip_name
 from preprocess.subject_folds import fold_parser, prepare_subject_folds

@@ -27,8 +27,8 @@ from datasets.faces import (
     parse_style,
     plan_crops,
 )
-from datasets.listing import NamedVideo, stamp_of
-from datasets.readers import FrameReader, UnreadableVideoError, open_video
+from datasets.labels.listing import NamedVideo, stamp_of
+from datasets.video.open_video import FrameReader, UnreadableVideoError, open_video
 
 FORMATS = ("jpg", "png", "mp4")
 DEFAULT_FPS = 25.0  # of videos written from frames that have no time

@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from datasets.files import replacing
-from datasets.listing import stamp_of
+from datasets.labels.listing import stamp_of
 from preprocess.common import PreparationError
 from preprocess.face_jobs import FaceSettings, Outcome
 

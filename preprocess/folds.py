@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.catalog import get_spec
-from datasets.classes import LabelNames, write_classes
+from datasets.labels.classes import LabelNames, write_classes
 from preprocess.common import (
     PreparationError,
     Problems,

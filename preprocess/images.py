@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from datasets.catalog import DatasetSpec
-from datasets.classes import LabelNames
+from datasets.labels.classes import LabelNames
 from preprocess.labelled import Clip, Found, check_found, find_images, label_names, write_parts
 from preprocess.splits import add_split_flags, warn_about_validation
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.catalog import DatasetSpec
-from datasets.classes import LabelNames, write_classes
-from datasets.listing import VIDEO_SUFFIXES, find_videos
-from datasets.readers import IMAGE_SUFFIXES, natural_key
+from datasets.labels.classes import LabelNames, write_classes
+from datasets.labels.listing import VIDEO_SUFFIXES, find_videos
+from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 from preprocess.common import (
     SHOWN_PROBLEMS,
     PreparationError,

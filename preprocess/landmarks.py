@@ -19,12 +19,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from datasets.annotations import read_annotations
 from datasets.faces import FaceDetector, create_detector
 from datasets.faces.detector import search_picture
-from datasets.faces.search import frame_blocks, work_picture
-from datasets.frame_rate import read_frame_rate
-from datasets.landmarks import (
+from datasets.faces.landmarks import (
     FILE_NAME,
     NUM_POINTS,
     SUFFIX,
@@ -33,7 +30,10 @@ from datasets.landmarks import (
     read_landmarks,
     write_landmarks,
 )
-from datasets.readers import UnreadableVideoError, open_video
+from datasets.faces.search import frame_blocks, work_picture
+from datasets.labels.annotations import read_annotations
+from datasets.video.frame_rate import read_frame_rate
+from datasets.video.open_video import UnreadableVideoError, open_video
 from preprocess.common import SHOWN_PROBLEMS, PreparationError, Progress, run_command
 from preprocess.probe import map_unordered
 

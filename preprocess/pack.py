@@ -23,11 +23,11 @@ from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
-from datasets.annotations import read_annotations, write_annotations
 from datasets.catalog import get_spec, spec_for_csv
-from datasets.classes import FILE_NAME as CLASSES_FILE
-from datasets.store import ENCODINGS, MANIFEST, ClipStore, read_manifest
-from datasets.store_writer import PackedVideo, StoreWriter, check_shard, check_tables
+from datasets.labels.annotations import read_annotations, write_annotations
+from datasets.labels.classes import FILE_NAME as CLASSES_FILE
+from datasets.video.store import ENCODINGS, MANIFEST, ClipStore, read_manifest
+from datasets.video.store_writer import PackedVideo, StoreWriter, check_shard, check_tables
 from preprocess.common import PreparationError, Problems, Progress, run_command
 from preprocess.pack_frames import FrameSettings, pack_video, use_one_thread
 

@@ -8,12 +8,17 @@ import numpy as np
 import simplejpeg
 import torch
 
-from datasets.images import JPEG_SIGNATURE, decode_image
-from datasets.reader_base import FrameCountChangedError
-from datasets.readers import FrameFolderReader, FrameReader, UnreadableVideoError, open_video
-from datasets.source import cut_window
-from datasets.store_writer import PackedVideo
-from datasets.transforms import resize_square
+from datasets.augment.transforms import resize_square
+from datasets.clips.source import cut_window
+from datasets.video.base import FrameCountChangedError
+from datasets.video.images import JPEG_SIGNATURE, decode_image
+from datasets.video.open_video import (
+    FrameFolderReader,
+    FrameReader,
+    UnreadableVideoError,
+    open_video,
+)
+from datasets.video.store_writer import PackedVideo
 
 # Frames are decoded in turns of at most so many bytes, so that long videos fit into memory.
 TURN_BYTES = 2**28

@@ -14,9 +14,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from datasets.annotations import write_annotations
-from datasets.frame_index import INDEX_FILE, KnownFrames, write_index
-from datasets.readers import UnreadableVideoError, open_video
+from datasets.labels.annotations import write_annotations
+from datasets.video.frame_index import INDEX_FILE, KnownFrames, write_index
+from datasets.video.open_video import UnreadableVideoError, open_video
 from preprocess.common import SHOWN_PROBLEMS, PreparationError, Progress
 
 logger = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.annotations import write_annotations
-from datasets.readers import natural_key
-from datasets.splits import carve_validation
+from datasets.labels.annotations import write_annotations
+from datasets.labels.splits import carve_validation
+from datasets.video.open_video import natural_key
 from preprocess.common import add_link_flag
 
 logger = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from datasets.catalog import DatasetSpec
-from datasets.classes import LabelNames
-from datasets.readers import natural_key
+from datasets.labels.classes import LabelNames
 from datasets.rng import generator
+from datasets.video.open_video import natural_key
 from preprocess.common import PreparationError, Problems, read_table
 from preprocess.labelled import (
     Clip,

@@ -2,7 +2,7 @@
 
     python -m preprocess.swap_grid saved/data/faces.csv --output swapped.png
 
-takes clips of an annotation file that have landmarks beside them (`datasets.landmarks`) and draws
+takes clips of an annotation file that have landmarks beside them (`datasets.faces.landmarks`) and draws
 triples: image (its expression is kept), donor (its head is kept), result.
 """
 
@@ -16,11 +16,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from datasets.annotations import read_annotations
+from datasets.faces.landmarks import landmarks_for
 from datasets.faces.swap import swap_face
-from datasets.landmarks import landmarks_for
-from datasets.readers import open_video
+from datasets.labels.annotations import read_annotations
 from datasets.rng import generator
+from datasets.video.open_video import open_video
 from preprocess.common import PreparationError, run_command
 
 logger = logging.getLogger(__name__)

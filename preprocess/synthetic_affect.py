@@ -11,7 +11,7 @@ in -1..1. The folds are those of the classes, nobody is in both parts.
 import argparse
 from collections.abc import Sequence
 
-from datasets.classes import LabelNames
+from datasets.labels.classes import LabelNames
 from preprocess.affect_targets import DIMENSIONS
 from preprocess.common import run_command, without_spaces
 from preprocess.labelled import Clip, csv_paths, link_folder, write_parts, write_subjects

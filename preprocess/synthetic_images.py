@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets.catalog import get_spec
-from datasets.classes import LabelNames
-from datasets.readers import natural_key
+from datasets.labels.classes import LabelNames
+from datasets.video.open_video import natural_key
 from preprocess.affect_targets import affect_targets
 from preprocess.common import PreparationError, run_command
 from preprocess.labelled import Clip, write_parts

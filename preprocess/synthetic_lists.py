@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.readers import IMAGE_SUFFIXES, natural_key
+from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 from preprocess.affect_targets import DIMENSIONS
 from preprocess.common import PreparationError, Problems, add_link_flag, read_table
 from preprocess.folds import read_subjects

@@ -8,8 +8,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.listing import VIDEO_SUFFIXES, find_videos
-from datasets.readers import IMAGE_SUFFIXES
+from datasets.labels.listing import VIDEO_SUFFIXES, find_videos
+from datasets.video.open_video import IMAGE_SUFFIXES
 from preprocess.common import (
     PreparationError,
     add_link_flag,

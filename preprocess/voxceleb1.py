@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.frame_rate import write_frame_rate
-from datasets.readers import IMAGE_SUFFIXES, natural_key
+from datasets.video.frame_rate import write_frame_rate
+from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 from preprocess.common import (
     SHOWN_PROBLEMS,
     PreparationError,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.catalog import get_spec
-from datasets.readers import natural_key
+from datasets.video.open_video import natural_key
 from preprocess.common import (
     PreparationError,
     add_link_flag,

@@ -3,14 +3,14 @@ import os
 import numpy as np
 import pytest
 
-from datasets.annotations import (
+from datasets.catalog import SPECS, get_spec, spec_for_csv
+from datasets.labels.annotations import (
     AnnotationError,
     PathColumn,
     read_annotations,
     write_annotations,
 )
-from datasets.catalog import SPECS, get_spec, spec_for_csv
-from datasets.classes import LabelNames, read_classes, write_classes
+from datasets.labels.classes import LabelNames, read_classes, write_classes
 
 
 def write(path, text):

@@ -19,7 +19,7 @@ from benchmarks import (
     steps,
     train_step,
 )  # fmt: skip
-from datasets import transforms
+from datasets.augment import transforms
 from engine import plan
 from engine.objectives import MaskedReconstruction
 from engine.precision import Precision

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import models
-from datasets.annotations import read_annotations
-from datasets.clips import SampleKey, SwitchedByEpoch, collate
+from datasets.clips.training import SampleKey, SwitchedByEpoch, collate
+from datasets.labels.annotations import read_annotations
 from engine import checkpoint, distributed
 from engine.clip_length import Phase, clip_phases, frames_by_epoch
 from engine.config import pretraining_parser

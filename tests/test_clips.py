@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import clips, readers, sampling, transforms
-from datasets.annotations import read_annotations, write_annotations
-from datasets.masking import make_masking
-from datasets.randaugment import RandAugment
+from datasets.augment import transforms
+from datasets.augment.masking import make_masking
+from datasets.augment.randaugment import RandAugment
+from datasets.clips import sampling
+from datasets.clips import training as clips
+from datasets.labels.annotations import read_annotations, write_annotations
 from datasets.rng import generator
+from datasets.video import open_video as readers
 from tests.conftest import ROOT
 from tests.video_files import moving_frames, write_video
 
@@ -401,7 +404,7 @@ def test_the_main_process_can_finish_its_step_when_all_are_told_to_end(tmp_path)
         """
         import os, signal, time
         import numpy as np
-        from datasets.loader import make_loader
+        from datasets.clips.loader import make_loader
 
         class Numbers:
             def __len__(self):

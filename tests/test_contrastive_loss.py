@@ -56,7 +56,7 @@ def describe(eyes, mouth):
 
 
 def similarities(model, batch):
-    from datasets.transforms import normalize, to_float
+    from datasets.augment.transforms import normalize, to_float
 
     projected = F.normalize(model(normalize(to_float(batch["clip"]))), dim=1)
     parts = [batch[name].permute(0, 3, 1, 2) / 255 for name in ("eyes", "mouth")]

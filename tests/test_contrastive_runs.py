@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import models
-from datasets.landmarks import write_landmarks
+from datasets.faces.landmarks import write_landmarks
 from engine import checkpoint
 from engine.config import finetuning_parser, pretraining_parser
 from engine.contrastive_loss import ContrastiveLoss

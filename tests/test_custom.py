@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.annotations import read_annotations
-from datasets.classes import read_classes
+from datasets.labels.annotations import read_annotations
+from datasets.labels.classes import read_classes
 from preprocess import custom
 from tests.clips_drawn import pattern, write_video
 from tests.conftest import ROOT

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.annotations import write_annotations
-from datasets.classes import LabelNames, write_classes
+from datasets.labels.annotations import write_annotations
+from datasets.labels.classes import LabelNames, write_classes
 from preprocess import doctor, doctor_scan
 from preprocess.common import PreparationError
 from preprocess.doctor_pairs import count_bits, find_pairs, similarity

@@ -10,7 +10,7 @@ import pytest
 from datasets import faces
 from datasets.faces import crops, detector, follow, geometry, search, smoothing, tracker
 from datasets.faces.detector import Detection
-from datasets.readers import open_video
+from datasets.video.open_video import open_video
 from tests.face_drawings import BlobDetector, Scene, drawn_landmarks, face_video, write_frames
 
 HAS_DLIB = all(find_spec(name) for name in ("dlib", "face_recognition_models"))

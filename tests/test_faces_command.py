@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from datasets.faces import geometry
-from datasets.listing import NamedVideo, list_videos, stamp_of
-from datasets.readers import open_video
+from datasets.labels.listing import NamedVideo, list_videos, stamp_of
+from datasets.video.open_video import open_video
 from preprocess import face_jobs, face_journal
 from preprocess import faces as command
 from preprocess.common import PreparationError

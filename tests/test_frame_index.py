@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.annotations import read_annotations
-from datasets.clips import EvalViews
-from datasets.frame_index import INDEX_FILE, FrameIndex, KnownFrames, write_index
-from datasets.lengths import read_lengths
-from datasets.readers import open_video
-from datasets.readers_pyav import PyAVReader
+from datasets.clips.lengths import read_lengths
+from datasets.clips.training import EvalViews
+from datasets.labels.annotations import read_annotations
+from datasets.video.frame_index import INDEX_FILE, FrameIndex, KnownFrames, write_index
+from datasets.video.open_video import open_video
+from datasets.video.pyav import PyAVReader
 from preprocess.probe import Probe, probe_video, write_results
 from tests.video_files import write_video
 
@@ -21,7 +21,7 @@ from tests.video_files import write_video
 def irregular(tmp_path, monkeypatch):
     """A video whose packets are not trusted to be frames, and a list of the files counted."""
     path = write_video(tmp_path / "v.mkv", "mpeg4", num_frames=20)
-    monkeypatch.setattr("datasets.readers_pyav.ONE_FRAME_PER_PACKET", frozenset())
+    monkeypatch.setattr("datasets.video.pyav.ONE_FRAME_PER_PACKET", frozenset())
     counted, count = [], PyAVReader._count_by_decoding
 
     def spy(self, expected):

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from datasets.annotations import AnnotationError, read_annotations
-from datasets.classes import LabelNames, read_classes, write_classes
-from datasets.clips import FinetuneClips, collate
-from datasets.frame_labels import FrameLabels
-from datasets.frame_views import WINDOWS_PER_ITEM, FrameViews
+from datasets.clips.frame_views import WINDOWS_PER_ITEM, FrameViews
+from datasets.clips.training import FinetuneClips, collate
+from datasets.labels.annotations import AnnotationError, read_annotations
+from datasets.labels.classes import LabelNames, read_classes, write_classes
+from datasets.labels.frame_labels import FrameLabels
 from tests.tiny_data import write_video
 
 LENGTHS = (30, 11, 70)

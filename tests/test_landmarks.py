@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.frame_rate import write_frame_rate
-from datasets.landmarks import (
+from datasets.faces.landmarks import (
     LandmarkError,
     Landmarks,
     eye_and_mouth,
@@ -14,6 +13,7 @@ from datasets.landmarks import (
     read_landmarks,
     write_landmarks,
 )
+from datasets.video.frame_rate import write_frame_rate
 from preprocess import landmarks
 from preprocess.common import PreparationError
 from tests.face_drawings import BlobDetector, Scene, drawn_landmarks, write_frames

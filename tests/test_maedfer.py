@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import models
-from datasets.masking import make_masking
+from datasets.augment.masking import make_masking
 from datasets.rng import generator
 from engine import build
 from engine.config import finetuning_parser, pretraining_parser

@@ -3,7 +3,7 @@ import pickle
 import numpy as np
 import pytest
 
-from datasets.masking import make_masking
+from datasets.augment.masking import make_masking
 from datasets.rng import generator
 
 GRID = (8, 10, 10)

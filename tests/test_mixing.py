@@ -3,7 +3,7 @@ import pytest
 import timm.data.mixup as timm_mixup
 import torch
 
-from datasets.mixing import Mix, Mixer, cutmix_box
+from datasets.augment.mixing import Mix, Mixer, cutmix_box
 from datasets.rng import generator
 
 SIZE = 24

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.annotations import read_annotations
-from datasets.contrastive import NOT_SWAPPED, SWAP_FAILED, SWAPPED, ContrastiveClips
-from datasets.landmarks import LandmarkError, write_landmarks
-from datasets.lengths import UNREADABLE, Lengths, read_lengths
-from datasets.loader import SampleKey
-from datasets.pair_views import PARTS, ViewAugmentation, cover_part
-from datasets.pairs import PairRule
+from datasets.augment.pair_views import PARTS, ViewAugmentation, cover_part
+from datasets.clips.contrastive import NOT_SWAPPED, SWAP_FAILED, SWAPPED, ContrastiveClips
+from datasets.clips.lengths import UNREADABLE, Lengths, read_lengths
+from datasets.clips.loader import SampleKey
+from datasets.clips.pairs import PairRule
+from datasets.faces.landmarks import LandmarkError, write_landmarks
+from datasets.labels.annotations import read_annotations
 from datasets.rng import generator
 from preprocess import pack
 

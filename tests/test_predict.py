@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import models
-from datasets import transforms
-from datasets.readers import open_video
-from datasets.sampling import eval_view_indices
-from datasets.sliding import SlidingClips, SlidingOptions, VideoMessage
-from datasets.timeline import even_frames, frame_times, window_indices
+from datasets.augment import transforms
+from datasets.clips.sampling import eval_view_indices
+from datasets.clips.sliding import SlidingClips, SlidingOptions, VideoMessage
+from datasets.clips.timeline import even_frames, frame_times, window_indices
+from datasets.video.open_video import open_video
 from engine import predict, predict_command, predict_draw
 from engine.checkpoint import write_atomically
 from engine.predict import PredictionOptions, Predictor

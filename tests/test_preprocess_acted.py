@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from datasets.annotations import read_annotations
 from datasets.catalog import get_spec
-from datasets.classes import LabelNames, read_classes
+from datasets.labels.annotations import read_annotations
+from datasets.labels.classes import LabelNames, read_classes
 from preprocess import cremad, enterface, ravdess
 from preprocess.common import PreparationError
 from preprocess.labelled import Clip

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.annotations import read_annotations
-from datasets.splits import carve_validation
+from datasets.labels.annotations import read_annotations
+from datasets.labels.splits import carve_validation
 from preprocess import dfew
 from preprocess.common import PreparationError, check_counts, without_spaces
 from tests.conftest import ROOT

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.annotations import read_annotations
-from datasets.classes import read_classes
+from datasets.labels.annotations import read_annotations
+from datasets.labels.classes import read_classes
 from preprocess import affectnet, fer2013, rafdb
 from tests import lab_trees as trees
 from tests.hostile import Hostile

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from datasets.annotations import read_annotations
-from datasets.frame_rate import FILE_NAME, read_frame_rate, write_frame_rate
-from datasets.lengths import read_lengths
-from datasets.readers import open_video
+from datasets.clips.lengths import read_lengths
+from datasets.labels.annotations import read_annotations
+from datasets.video.frame_rate import FILE_NAME, read_frame_rate, write_frame_rate
+from datasets.video.open_video import open_video
 from engine.results import subjects_of
 from preprocess import lfw, voxceleb1
 from preprocess.common import PreparationError

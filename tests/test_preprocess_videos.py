@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.annotations import read_annotations
-from datasets.frame_index import FrameIndex, KnownFrames
+from datasets.labels.annotations import read_annotations
+from datasets.video.frame_index import FrameIndex, KnownFrames
 from preprocess import probe, videos, voxceleb2
 from preprocess.common import PreparationError
 from tests.clips_drawn import write_video

@@ -5,7 +5,7 @@ import pytest
 import timm.data.auto_augment as timm_augment
 from PIL import Image
 
-from datasets.randaugment import OPERATIONS, Operation, RandAugment
+from datasets.augment.randaugment import OPERATIONS, Operation, RandAugment
 from datasets.rng import generator
 
 PUBLISHED = "rand-m7-n4-mstd0.5-inc1"

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from datasets import sampling
+from datasets.clips import sampling
 from datasets.rng import generator
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from datasets.annotations import read_annotations
-from datasets.clips import EpochSampler
-from datasets.splits import carve_validation, take_rows
+from datasets.clips.training import EpochSampler
+from datasets.labels.annotations import read_annotations
+from datasets.labels.splits import carve_validation, take_rows
 from engine import checkpoint
 from engine.results import find_results
 from engine.selection import balanced_class_weights

@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.annotations import read_annotations
-from datasets.clips import EpochSampler, EvalViews, PretrainClips, make_loader
-from datasets.masking import make_masking
-from datasets.readers import UnreadableVideoError, open_video
-from datasets.store import ClipStore, StoreError, open_store, paths_exist, stores_of
-from datasets.store_writer import PackedVideo, StoreWriter
+from datasets.augment.masking import make_masking
+from datasets.clips.training import EpochSampler, EvalViews, PretrainClips, make_loader
+from datasets.labels.annotations import read_annotations
+from datasets.video.open_video import UnreadableVideoError, open_video
+from datasets.video.store import ClipStore, StoreError, open_store, paths_exist, stores_of
+from datasets.video.store_writer import PackedVideo, StoreWriter
 from preprocess import pack
 from preprocess.common import PreparationError
 from tests.video_files import decode_everything, moving_frames, write_video

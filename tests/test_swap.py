@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from datasets.faces.geometry import transform
+from datasets.faces.landmarks import write_landmarks
 from datasets.faces.swap import INNER, alignment, swap_face, swapped_points
-from datasets.landmarks import write_landmarks
 from preprocess import swap_grid
 from preprocess.common import PreparationError
 from tests.face_drawings import drawn_landmarks

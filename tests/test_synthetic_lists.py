@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from datasets.classes import read_classes
+from datasets.labels.classes import read_classes
 from preprocess import synthetic_affect, synthetic_images
 from tests.lab_trees import write_drawn
 from tests.preparation import lines_of, message, rows, run, table

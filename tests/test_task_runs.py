@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.annotations import AnnotationError
-from datasets.classes import LabelNames, write_classes
+from datasets.labels.annotations import AnnotationError
+from datasets.labels.classes import LabelNames, write_classes
 from engine import checkpoint
 from engine.config import finetuning_parser
 from engine.finetuning import finetune

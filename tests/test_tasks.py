@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from datasets.classes import LabelNames
+from datasets.labels.classes import LabelNames
 from engine.config import finetuning_parser
 from engine.metrics import classification_metrics, concordance, multihead_metrics
 from engine.parsing import parse_flags

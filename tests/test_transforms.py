@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from datasets import transforms
+from datasets.augment import transforms
+from datasets.augment.transforms import Box, MultiScaleCrop
 from datasets.rng import generator
-from datasets.transforms import Box, MultiScaleCrop
 
 DEVICES = [
     "cpu",

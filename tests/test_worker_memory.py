@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from datasets.annotations import read_annotations
-from datasets.clips import PretrainClips, make_loader
-from datasets.masking import make_masking
+from datasets.augment.masking import make_masking
+from datasets.clips.training import PretrainClips, make_loader
+from datasets.labels.annotations import read_annotations
 from preprocess import pack
 from tests.video_files import write_video
 

@@ -21,7 +21,7 @@ from datasets.faces.geometry import (
 from datasets.faces.search import frame_blocks
 from datasets.faces.smoothing import fill_gaps, smooth
 from datasets.faces.tracker import Track
-from datasets.reader_base import FrameReader
+from datasets.video.base import FrameReader
 
 FACE_SIDE = 2.2  # brows to chin and a little more, in units: what a margin is measured by
 ALIGNMENTS = ("none", "similarity")

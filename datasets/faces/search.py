@@ -8,8 +8,8 @@ import numpy as np
 
 from datasets.faces.detector import FaceDetector
 from datasets.faces.tracker import FaceTracker, Track, TrackingOptions
-from datasets.reader_base import FrameReader, UnreadableVideoError
-from datasets.readers_pyav import PyAVReader
+from datasets.video.base import FrameReader, UnreadableVideoError
+from datasets.video.pyav import PyAVReader
 
 # Faces are followed in frames of at most this shorter side.
 WORK_SIDE = 480

@@ -7,6 +7,9 @@ import cv2
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
+from datasets.augment.transforms import resize_square
+from datasets.clips.source import cut_window
+from datasets.clips.timeline import DEFAULT_FPS, even_frames, frame_times, window_indices
 from datasets.faces import (
     INTERPOLATED,
     CropPlan,
@@ -22,10 +25,7 @@ from datasets.faces import (
 )
 from datasets.faces.crops import cut_crop
 from datasets.faces.geometry import invert, transform
-from datasets.readers import FrameReader, UnreadableVideoError, open_video
-from datasets.source import cut_window
-from datasets.timeline import DEFAULT_FPS, even_frames, frame_times, window_indices
-from datasets.transforms import resize_square
+from datasets.video.open_video import FrameReader, UnreadableVideoError, open_video
 
 CLIPS_PER_MESSAGE = 8
 CROP_PX = 224  # of crops that a face window is cut out of

@@ -15,8 +15,8 @@ import numpy as np
 
 from datasets.faces.geometry import EYES, MOUTH
 from datasets.files import read_arrays, replacing
-from datasets.listing import VIDEO_SUFFIXES
-from datasets.store import split_store_path
+from datasets.labels.listing import VIDEO_SUFFIXES
+from datasets.video.store import split_store_path
 
 NUM_POINTS = 68
 FILE_NAME = "landmarks.npz"  # in a frame folder, or in the folder of face.mp4

@@ -4,15 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from datasets.clips import TrainingClips
+from datasets.augment.pair_views import ViewAugmentation
+from datasets.clips.lengths import Lengths
+from datasets.clips.loader import SampleKey
+from datasets.clips.pairs import PairRule
+from datasets.clips.training import TrainingClips
+from datasets.faces.landmarks import PART_SIZE, Landmarks, eye_and_mouth, landmarks_for
 from datasets.faces.swap import swapped_points
-from datasets.landmarks import PART_SIZE, Landmarks, eye_and_mouth, landmarks_for
-from datasets.lengths import Lengths
-from datasets.loader import SampleKey
-from datasets.pair_views import ViewAugmentation
-from datasets.pairs import PairRule
-from datasets.readers import UnreadableVideoError
-from datasets.store import open_store, split_store_path
+from datasets.video.open_video import UnreadableVideoError
+from datasets.video.store import open_store, split_store_path
 
 DONOR_TRIES = 8
 NOT_SWAPPED, SWAPPED, SWAP_FAILED = 0, 1, -1

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Dataset
 
-from datasets.annotations import Annotations
-from datasets.frame_index import FrameIndex
-from datasets.frame_labels import FrameLabels
-from datasets.readers import FrameReader, open_video
+from datasets.labels.annotations import Annotations
+from datasets.labels.frame_labels import FrameLabels
+from datasets.video.frame_index import FrameIndex
+from datasets.video.open_video import FrameReader, open_video
 
 
 class VideoNote(NamedTuple):

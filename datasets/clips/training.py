@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.loader import EpochSampler, SampleKey, collate, make_loader
-from datasets.masking import Masking
-from datasets.randaugment import RandAugment
-from datasets.readers import UnreadableVideoError
+from datasets.augment.masking import Masking
+from datasets.augment.randaugment import RandAugment
+from datasets.augment.transforms import MultiScaleCrop, draw_finetune, resize_square
+from datasets.clips.loader import EpochSampler, SampleKey, collate, make_loader
+from datasets.clips.sampling import draw_pretrain_clip, draw_train_clip
+from datasets.clips.source import ClipSource, VideoNote, cut_window
+from datasets.clips.views import EvalViews
 from datasets.rng import generator
-from datasets.sampling import draw_pretrain_clip, draw_train_clip
-from datasets.source import ClipSource, VideoNote, cut_window
-from datasets.transforms import MultiScaleCrop, draw_finetune, resize_square
-from datasets.views import EvalViews
+from datasets.video.open_video import UnreadableVideoError
 
 __all__ = [
     "EpochSampler",

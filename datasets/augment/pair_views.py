@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from datasets import frame_ops
+from datasets.augment import frame_ops
+from datasets.augment.transforms import resize_square
 from datasets.faces.geometry import LEFT_EYE, MOUTH, RIGHT_EYE
-from datasets.transforms import resize_square
 
 # Landmarks of the parts that can be covered.
 PARTS = (MOUTH, LEFT_EYE, RIGHT_EYE)

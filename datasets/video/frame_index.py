@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.files import replacing
-from datasets.hashing import hash_key
+from datasets.video.hashing import hash_key
 
 INDEX_FILE = "frame_index.npy"
 RECORD = np.dtype(

@@ -11,16 +11,16 @@ from pathlib import Path
 import cv2  # noqa: F401 - before decord, which otherwise makes OpenCV return None for every PNG
 import numpy as np
 
-from datasets.frame_index import KnownFrames
-from datasets.images import IMAGE_SUFFIXES, decode_image, decode_into
-from datasets.reader_base import (
+from datasets.video.base import (
     FrameCountChangedError,
     FrameReader,
     UnreadableVideoError,
     stack_frames,
 )
-from datasets.readers_pyav import PyAVReader
-from datasets.store import StoreReader, split_store_path
+from datasets.video.frame_index import KnownFrames
+from datasets.video.images import IMAGE_SUFFIXES, decode_image, decode_into
+from datasets.video.pyav import PyAVReader
+from datasets.video.store import StoreReader, split_store_path
 
 __all__ = [
     "BACKENDS",
@@ -47,7 +47,7 @@ def open_video(
     Args:
         path: a video file, a folder of jpg, jpeg, png or bmp frames (natural order: 2 before 10),
             a single image (a video of one frame), or an entry of a packed store
-            ("DIR/manifest.json#KEY", see `datasets.store`).
+            ("DIR/manifest.json#KEY", see `datasets.video.store`).
         backend: what decodes video files: "pyav" (what "auto" takes), "decord" or "torchcodec".
             Folders and images are always read with simplejpeg and OpenCV.
         known: number of frames counted earlier (`FrameReader.counted`), which need not be counted

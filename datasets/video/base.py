@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from datasets.frame_index import KnownFrames
+from datasets.video.frame_index import KnownFrames
 
 
 class UnreadableVideoError(RuntimeError):

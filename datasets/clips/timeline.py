@@ -7,9 +7,9 @@ training data, are first brought to that rate by taking the frame nearest in tim
 
 import numpy as np
 
-from datasets.readers import FrameReader
-from datasets.readers_pyav import PyAVReader
-from datasets.sampling import distinct_views, eval_view_indices
+from datasets.clips.sampling import distinct_views, eval_view_indices
+from datasets.video.open_video import FrameReader
+from datasets.video.pyav import PyAVReader
 
 DEFAULT_FPS = 25.0  # of frames that have no time
 

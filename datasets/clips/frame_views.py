@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from datasets.frame_labels import FrameLabels
-from datasets.readers import UnreadableVideoError
-from datasets.source import ClipSource, VideoNote
-from datasets.timeline import window_indices
-from datasets.transforms import resize_square
+from datasets.augment.transforms import resize_square
+from datasets.clips.source import ClipSource, VideoNote
+from datasets.clips.timeline import window_indices
+from datasets.labels.frame_labels import FrameLabels
+from datasets.video.open_video import UnreadableVideoError
 
 WINDOWS_PER_ITEM = 8
 

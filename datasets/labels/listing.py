@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.readers import IMAGE_SUFFIXES, natural_key
+from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 
 logger = logging.getLogger(__name__)
 

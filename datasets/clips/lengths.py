@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.annotations import Annotations
-from datasets.frame_index import FrameIndex
-from datasets.frame_rate import read_frame_rate
-from datasets.landmarks import landmarks_for
-from datasets.readers import UnreadableVideoError, open_video
+from datasets.faces.landmarks import landmarks_for
+from datasets.labels.annotations import Annotations
+from datasets.video.frame_index import FrameIndex
+from datasets.video.frame_rate import read_frame_rate
+from datasets.video.open_video import UnreadableVideoError, open_video
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datasets.memory import keep_freed_memory
+from datasets.clips.memory import keep_freed_memory
 from datasets.rng import generator
 
 # A worker told to end stays this long, so that the main process can finish its step and save.

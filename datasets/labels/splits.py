@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from datasets.annotations import Annotations, PathColumn
+from datasets.labels.annotations import Annotations, PathColumn
 from datasets.rng import generator
 
 

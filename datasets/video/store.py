@@ -24,9 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.hashing import hash_keys
-from datasets.images import decode_into
-from datasets.reader_base import FrameReader, UnreadableVideoError
+from datasets.video.base import FrameReader, UnreadableVideoError
+from datasets.video.hashing import hash_keys
+from datasets.video.images import decode_into
 
 MANIFEST, UNFINISHED = "manifest.json", "unfinished.json"
 NOTES = "notes.jsonl"

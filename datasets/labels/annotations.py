@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from datasets.files import replacing
-from datasets.frame_labels import FrameLabels, read_frame_labels
-from datasets.label_columns import TASKS, malformed_lines, parse_labels
-from datasets.store import paths_exist
+from datasets.labels.columns import TASKS, malformed_lines, parse_labels
+from datasets.labels.frame_labels import FrameLabels, read_frame_labels
+from datasets.video.store import paths_exist
 
 PATH_CHECKS = (True, False, "sample")
 # How many paths `check_paths="sample"` looks at, evenly spread over the file.

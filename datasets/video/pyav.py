@@ -17,13 +17,13 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from datasets.frame_index import KnownFrames
-from datasets.reader_base import (
+from datasets.video.base import (
     FrameCountChangedError,
     FrameReader,
     UnreadableVideoError,
     stack_frames,
 )
+from datasets.video.frame_index import KnownFrames
 
 # Codecs whose every packet is one shown frame.
 ONE_FRAME_PER_PACKET = frozenset(

@@ -1,4 +1,4 @@
-"""Writing a packed store of clips, video by video, and checking one (format: `datasets.store`).
+"""Writing a packed store of clips, video by video, and checking one (format: `datasets.video.store`).
 
 The tables only grow, so whatever a killed run left is a store of the first videos: `StoreWriter`
 checks its end, cuts off what is incomplete, and says how many videos it has.
@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets.files import replacing
-from datasets.hashing import hash_keys
-from datasets.store import (
+from datasets.video.hashing import hash_keys
+from datasets.video.store import (
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,

@@ -1,0 +1,1 @@
+"""What happens to a clip between reading and the model: cropping, colours, mixing, masking."""

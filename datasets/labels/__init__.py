@@ -1,0 +1,1 @@
+"""Annotation files: which videos there are, what their labels mean, how they are split."""
