@@ -20,7 +20,7 @@ from benchmarks import baseline, common, data, sample_data, steps
 from datasets.augment.masking import make_masking
 from datasets.clips.training import EpochSampler, PretrainClips, make_loader
 from datasets.labels.annotations import Annotations, read_annotations
-from engine.prefetch import prefetched
+from engine.runtime.prefetch import prefetched
 
 CPU_BATCH, CUDA_BATCH = 4, 128
 

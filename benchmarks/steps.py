@@ -14,11 +14,13 @@ from benchmarks import baseline, common
 from datasets import rng
 from datasets.augment import masking, transforms
 from datasets.augment.mixing import Mixer
-from engine import build, config, distributed, optim, parsing, plan
-from engine.config_shared import COMPILE_MODES
-from engine.objectives import MaskedReconstruction
-from engine.precision import Precision, choose_precision, set_up_device
-from engine.tasks import Classification, FinetuningLoss
+from engine import build
+from engine.flags import config, parsing
+from engine.flags.shared import COMPILE_MODES
+from engine.pretext.objectives import MaskedReconstruction
+from engine.runtime import distributed, optim, plan
+from engine.runtime.precision import Precision, choose_precision, set_up_device
+from engine.tasks.base import Classification, FinetuningLoss
 
 STAGES = ("pretrain", "finetune", "evaluate")
 MASK_RATIO = 0.9

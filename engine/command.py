@@ -8,9 +8,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from engine import config, parsing
-from engine.errors import STOPPED_STATUS, StoppedBySignalError
-from engine.programs import tells_user
+from engine.flags import config, parsing
+from engine.runtime.errors import STOPPED_STATUS, StoppedBySignalError
+from engine.runtime.programs import tells_user
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def run_command(stage: str, argv: Sequence[str] | None = None) -> None:
 @tells_user()
 def _run(stage: str, flags) -> int:
     # Imported late, so that --help and wrong flags answer at once.
-    from engine import distributed
+    from engine.runtime import distributed
 
     try:
         if stage == "pretraining":

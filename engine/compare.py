@@ -9,12 +9,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.intervals import CONFIDENCE, NUM_RESAMPLES, PairedTest, paired_test
-from engine.metrics import HEADLINE_METRICS
-from engine.predictions import Predictions
-from engine.results import Result, align, find_results, pool, subjects_of
+from engine.results.find import Result, align, find_results, pool, subjects_of
+from engine.results.intervals import CONFIDENCE, NUM_RESAMPLES, PairedTest, paired_test
+from engine.results.metrics import HEADLINE_METRICS
+from engine.results.predictions import Predictions
+from engine.results.tables import FORMATS, render
 from engine.summarize import TITLES, emit, unit_notes
-from engine.tables import FORMATS, render
 
 
 def compare(

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.predictions import (
+from engine.report.videos import read_data
+from engine.results.find import find_results
+from engine.results.predictions import (
     VALUES_FILE,
     Predictions,
     PredictionsWithValues,
     write_metrics,
     write_predictions,
 )
-from engine.report_videos import read_data
-from engine.results import find_results
 
 FOLDER = "constant"
 MEAN = "none (mean of the training labels)"

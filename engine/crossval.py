@@ -17,11 +17,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.errors import STOPPED_STATUS
-from engine.log import set_up_logging
-from engine.programs import split_arguments
-from engine.report import write_report
-from engine.results import find_results
+from engine.report.page import write_report
+from engine.results.find import find_results
+from engine.runtime.errors import STOPPED_STATUS
+from engine.runtime.log import set_up_logging
+from engine.runtime.programs import split_arguments
 from engine.summarize import crossval_table, format_summary
 
 logger = logging.getLogger("engine.crossval")  # also when run as a command, as "__main__"

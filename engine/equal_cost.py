@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import distributed
-from engine.config import pretraining_parser
-from engine.parsing import parse_flags
-from engine.predictions import write_text_atomically
+from engine.flags.config import pretraining_parser
+from engine.flags.parsing import parse_flags
 from engine.pretraining import create_pretext
-from engine.tables import FORMATS, render
+from engine.results.predictions import write_text_atomically
+from engine.results.tables import FORMATS, render
+from engine.runtime import distributed
 
 BACKWARD = 2  # cost of the backward pass in forward passes
 

@@ -13,19 +13,19 @@ from torch import nn
 
 from datasets.augment import transforms
 from datasets.labels.annotations import Annotations
-from engine.distributed import Workers
-from engine.errors import UnreadableInEvaluationError
-from engine.features import StageRecorder, write_features
-from engine.log import Progress
-from engine.precision import Precision
-from engine.predictions import (
+from engine.results.features import StageRecorder, write_features
+from engine.results.predictions import (
     Predictions,
     PredictionsWithValues,
     score_names,
     write_metrics,
     write_predictions,
 )
-from engine.tasks import Task
+from engine.runtime.distributed import Workers
+from engine.runtime.errors import UnreadableInEvaluationError
+from engine.runtime.log import Progress
+from engine.runtime.precision import Precision
+from engine.tasks.base import Task
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Evaluated:
         ids: what the rows are about: videos, or groups of them.
         labels: theirs.
         scores: (n, num_outputs) mean over each video's views.
-        features: name -> (n, D), mean over each video's views (`engine.features`), or None.
+        features: name -> (n, D), mean over each video's views (`engine.results.features`), or None.
         frames: (n,) where a row is one frame of a video; else None.
     """
 
@@ -237,7 +237,7 @@ def write_results(
         weights: which weights these are ("last", "best", "ema", or a file).
         split: which part of the data ("test").
         label_names: the task's.
-        feature_formats: kinds of files for features (`engine.features.FORMATS`).
+        feature_formats: kinds of files for features (`engine.results.features.FORMATS`).
     """
     write_predictions(output_dir / "pred.csv", predictions)
     names = list(score_names(predictions))

@@ -6,10 +6,10 @@ from torch import nn
 
 from datasets.augment import transforms
 from datasets.labels.annotations import Annotations
-from engine.distributed import Workers
 from engine.evaluate import Evaluated, gathered, in_passes, watched
-from engine.precision import Precision
-from engine.tasks import Task
+from engine.runtime.distributed import Workers
+from engine.runtime.precision import Precision
+from engine.tasks.base import Task
 
 
 def interpolate_shown(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from datasets.augment import transforms
-from engine.log import set_up_logging
-from engine.predict import PredictionOptions, Predictor
-from engine.programs import tells_user
-from engine.tasks import Task
+from engine.predict.predictor import PredictionOptions, Predictor
+from engine.runtime.log import set_up_logging
+from engine.runtime.programs import tells_user
+from engine.tasks.base import Task
 
 logger = logging.getLogger("engine.export")  # also when it runs as the program
 

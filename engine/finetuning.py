@@ -9,17 +9,18 @@ from datasets.augment.randaugment import RandAugment
 from datasets.clips import training as clips
 from datasets.labels.annotations import Annotations
 from datasets.video.store import stores_of
-from engine import build, checkpoint, distributed, plan, rundir, selection
+from engine import build, selection
 from engine.evaluate import write_results
-from engine.features import check_formats
-from engine.log import EpochLog, set_up_logging
 from engine.loop import Training, train
-from engine.optim import create_optimizer, parameter_settings
-from engine.parallel import check_sharding, distribute
-from engine.precision import set_up_device
-from engine.schedules import peak_rates
+from engine.results.features import check_formats
+from engine.runtime import checkpoint, distributed, plan, rundir
+from engine.runtime.log import EpochLog, set_up_logging
+from engine.runtime.optim import create_optimizer, parameter_settings
+from engine.runtime.parallel import check_sharding, distribute
+from engine.runtime.precision import set_up_device
+from engine.runtime.schedules import peak_rates
 from engine.setting import Setting, settle
-from engine.tasks import FinetuningLoss
+from engine.tasks.base import FinetuningLoss
 
 logger = logging.getLogger(__name__)
 
@@ -227,12 +228,12 @@ def _report(setting: Setting, model, annotations, split, weights, chosen_on, out
             evaluated, predictions, metrics, output_dir=output_dir, weights=weights, split=split,
             label_names=setting.task.names, feature_formats=setting.flags.feature_format,
         )  # fmt: skip
-        from engine import plots  # slow, and not needed before
+        from engine.report import plots  # slow, and not needed before
 
         plots.plot_confusion_matrices(metrics, output_dir)
         plots.plot_training(output_dir)
         if setting.flags.report:
-            from engine.report import write_report
+            from engine.report.page import write_report
 
             write_report(output_dir)
     if setting.workers.is_main:

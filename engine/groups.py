@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.evaluate import Evaluated
-from engine.results import MAX_LISTED, read_table
+from engine.results.find import MAX_LISTED, read_table
 
 GROUPS_FILE = "groups.csv"
 

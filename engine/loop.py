@@ -18,17 +18,18 @@ import torch
 from torch import nn
 
 from datasets import rng
-from engine import build, checkpoint
-from engine.checkpoint import Position
-from engine.distributed import Workers
-from engine.errors import StoppedBySignalError
-from engine.log import EpochLog, Progress, duration, memory_gib
-from engine.optim import set_step_values
-from engine.parallel import Parallel
-from engine.precision import Precision
-from engine.prefetch import prefetched
-from engine.schedules import rate_schedule, weight_decay_schedule
-from engine.unreadable import UnreadableBudget
+from engine import build
+from engine.runtime import checkpoint
+from engine.runtime.checkpoint import Position
+from engine.runtime.distributed import Workers
+from engine.runtime.errors import StoppedBySignalError
+from engine.runtime.log import EpochLog, Progress, duration, memory_gib
+from engine.runtime.optim import set_step_values
+from engine.runtime.parallel import Parallel
+from engine.runtime.precision import Precision
+from engine.runtime.prefetch import prefetched
+from engine.runtime.schedules import rate_schedule, weight_decay_schedule
+from engine.runtime.unreadable import UnreadableBudget
 
 logger = logging.getLogger(__name__)
 

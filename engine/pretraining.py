@@ -14,15 +14,16 @@ from torch.utils.data import Dataset
 from datasets.clips import training as clips
 from datasets.labels.annotations import Annotations, read_annotations
 from datasets.video.store import stores_of
-from engine import build, distributed, plan, rundir
-from engine.distributed import Workers
-from engine.log import EpochLog, set_up_logging
+from engine import build
 from engine.loop import Training, train
-from engine.merging import merge_batches
-from engine.optim import create_optimizer, parameter_settings
-from engine.parallel import check_sharding, distribute
-from engine.precision import choose_precision, set_up_device
-from engine.schedules import peak_rates
+from engine.runtime import distributed, plan, rundir
+from engine.runtime.distributed import Workers
+from engine.runtime.log import EpochLog, set_up_logging
+from engine.runtime.merging import merge_batches
+from engine.runtime.optim import create_optimizer, parameter_settings
+from engine.runtime.parallel import check_sharding, distribute
+from engine.runtime.precision import choose_precision, set_up_device
+from engine.runtime.schedules import peak_rates
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +71,10 @@ def create_pretext(flags: argparse.Namespace, workers: Workers) -> Pretext:
         ValueError: flags that cannot work, each with the remedy.
     """
     if flags.objective == "contrastive":
-        from engine.pretext_contrastive import ContrastiveLearning  # slow, not always needed
+        from engine.pretext.contrastive import ContrastiveLearning  # slow, not always needed
 
         return ContrastiveLearning(flags, workers)
-    from engine.pretext_masked import MaskedAutoencoding
+    from engine.pretext.masked import MaskedAutoencoding
 
     return MaskedAutoencoding(flags, workers)
 
@@ -139,7 +140,7 @@ def _create_probe(flags, workers: Workers, model_config: dict) -> Callable | Non
     """What `--probe_every` asks for, if anything."""
     if not flags.probe_every:
         return None
-    from engine.probing import PretrainingProbe  # slow, not always needed
+    from engine.probe.probing import PretrainingProbe  # slow, not always needed
 
     return PretrainingProbe(flags, workers, model_config)
 
@@ -224,12 +225,12 @@ def _finish(flags, run: Training, pretext: Pretext, annotations, window, output_
     run.model = run.parallel.whole(run.model)
     if not (output_dir and run.workers.is_main):
         return
-    from engine.plots import plot_training  # slow, and not needed before
+    from engine.report.plots import plot_training  # slow, and not needed before
 
     plot_training(output_dir)
     pretext.draw(run, annotations, window, output_dir)
     if flags.report:
-        from engine.report import write_report
+        from engine.report.page import write_report
 
         write_report(output_dir)
     logger.info("checkpoints, log and pictures are in %s", output_dir)

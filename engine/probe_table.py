@@ -15,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.config import finetuning_parser
-from engine.intervals import half_width
-from engine.log import set_up_logging
-from engine.parsing import parse_flags
-from engine.plots import MARKERS, OKABE_ITO, new_figure, save_figure
-from engine.predictions import write_text_atomically
-from engine.probe import run_probe
-from engine.programs import tells_user
+from engine.flags.config import finetuning_parser
+from engine.flags.parsing import parse_flags
+from engine.probe.command import run_probe
+from engine.report.plots import MARKERS, OKABE_ITO, new_figure, save_figure
+from engine.results.intervals import half_width
+from engine.results.predictions import write_text_atomically
+from engine.results.tables import FORMATS, render
+from engine.runtime.log import set_up_logging
+from engine.runtime.programs import tells_user
 from engine.summarize import emit
-from engine.tables import FORMATS, render
 
 logger = logging.getLogger("engine.probe_table")  # also where the module is __main__
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from datasets.labels.annotations import Annotations
 from datasets.labels.splits import carve_validation, choose_share, take_rows
-from engine.predictions import write_text_atomically
-from engine.results import CARVED_FILE, LABELLED_FILE, SUBJECTS_FILE, subjects_of
+from engine.results.find import CARVED_FILE, LABELLED_FILE, SUBJECTS_FILE, subjects_of
+from engine.results.predictions import write_text_atomically
 from engine.setting import Setting
 
 logger = logging.getLogger(__name__)

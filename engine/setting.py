@@ -13,12 +13,12 @@ from datasets.clips.frame_views import WINDOWS_PER_ITEM, FrameViews
 from datasets.labels.annotations import Annotations, read_annotations
 from datasets.labels.classes import LabelNames, read_classes
 from engine import build
-from engine.distributed import Workers
 from engine.evaluate import Evaluated, evaluate
 from engine.evaluate_frames import evaluate_frames
 from engine.groups import GROUPS_FILE, average_by_group, read_groups
-from engine.precision import Precision, choose_precision
-from engine.tasks import Task, create_task
+from engine.runtime.distributed import Workers
+from engine.runtime.precision import Precision, choose_precision
+from engine.tasks.base import Task, create_task
 
 
 @dataclass

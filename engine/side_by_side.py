@@ -15,12 +15,18 @@ from pathlib import Path
 import numpy as np
 
 from datasets.video.open_video import natural_key
-from engine.intervals import CONFIDENCE, NUM_RESAMPLES, percentiles, resampled_metrics, two_sided_p
-from engine.plots import LINE_STYLES, MARKERS, OKABE_ITO, new_figure, save_figure
-from engine.predictions import Predictions, write_text_atomically
-from engine.results import Result, align, find_results, subjects_of
+from engine.report.plots import LINE_STYLES, MARKERS, OKABE_ITO, new_figure, save_figure
+from engine.results.find import Result, align, find_results, subjects_of
+from engine.results.intervals import (
+    CONFIDENCE,
+    NUM_RESAMPLES,
+    percentiles,
+    resampled_metrics,
+    two_sided_p,
+)
+from engine.results.predictions import Predictions, write_text_atomically
+from engine.results.tables import render
 from engine.summarize import TITLES
-from engine.tables import render
 
 SYSTEM_NAMES = {"svfap": "SVFAP", "maedfer": "MAE-DFER", "videomae": "VideoMAE"}
 FILE_STEM = "side_by_side"

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.intervals import CONFIDENCE, NUM_RESAMPLES, bootstrap_intervals
-from engine.metrics import HEADLINE_METRICS, REGRESSION_METRICS
-from engine.predictions import write_text_atomically
-from engine.results import Result, find_results, pool, subjects_of
-from engine.tables import FORMATS, render
+from engine.results.find import Result, find_results, pool, subjects_of
+from engine.results.intervals import CONFIDENCE, NUM_RESAMPLES, bootstrap_intervals
+from engine.results.metrics import HEADLINE_METRICS, REGRESSION_METRICS
+from engine.results.predictions import write_text_atomically
+from engine.results.tables import FORMATS, render
 
 TITLES = {
     "uar": "UAR",

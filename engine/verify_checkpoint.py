@@ -20,9 +20,9 @@ import models
 from datasets.augment.masking import make_masking
 from datasets.catalog import get_spec
 from datasets.rng import generator
-from engine.config import finetuning_parser
-from engine.parsing import parse_flags
-from engine.programs import split_arguments, tells_user
+from engine.flags.config import finetuning_parser
+from engine.flags.parsing import parse_flags
+from engine.runtime.programs import split_arguments, tells_user
 from models.guess import guess_config
 from models.released import ReleasedFile, released_at
 from models.transfer import file_sha256

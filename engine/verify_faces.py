@@ -20,13 +20,13 @@ from torch import nn
 from datasets.augment import transforms
 from datasets.clips.source import cut_window
 from datasets.video.open_video import open_video
-from engine import distributed
-from engine.intervals import half_width
-from engine.log import Progress, set_up_logging
-from engine.metrics import require_finite
-from engine.predictions import write_text_atomically
-from engine.probing import load_frozen
-from engine.programs import tells_user
+from engine.probe.probing import load_frozen
+from engine.results.intervals import half_width
+from engine.results.metrics import require_finite
+from engine.results.predictions import write_text_atomically
+from engine.runtime import distributed
+from engine.runtime.log import Progress, set_up_logging
+from engine.runtime.programs import tells_user
 
 HEADER = ["fold", "image_a", "image_b", "same"]
 TRAINING_FOLD = "train"  # chooses thresholds and is not scored

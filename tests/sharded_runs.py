@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch.distributed.tensor import DTensor
 
-from engine import distributed
-from engine.optim import create_average
-from engine.sharding import Sharded, blocks_of
+from engine.runtime import distributed
+from engine.runtime.optim import create_average
+from engine.runtime.sharding import Sharded, blocks_of
 from models import create_model
 from tests.test_runs import run_finetuning, run_pretraining
 

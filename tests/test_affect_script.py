@@ -1,6 +1,6 @@
 """scripts/synthetic/affect.sh with a stub in place of python: what it runs, and that it parses."""
 
-from engine import config, parsing
+from engine.flags import config, parsing
 from preprocess import synthetic, synthetic_affect
 from tests.test_recipes import Stub
 

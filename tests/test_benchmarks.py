@@ -20,9 +20,9 @@ from benchmarks import (
     train_step,
 )  # fmt: skip
 from datasets.augment import transforms
-from engine import plan
-from engine.objectives import MaskedReconstruction
-from engine.precision import Precision
+from engine.pretext.objectives import MaskedReconstruction
+from engine.runtime import plan
+from engine.runtime.precision import Precision
 
 CPU = torch.device("cpu")
 TINY = ["--model", "svfap_tiny_patch8_64", "--device", "cpu", "--threads", "1"]

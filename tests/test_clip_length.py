@@ -9,12 +9,12 @@ import torch
 import models
 from datasets.clips.training import SampleKey, SwitchedByEpoch, collate
 from datasets.labels.annotations import read_annotations
-from engine import checkpoint, distributed
-from engine.clip_length import Phase, clip_phases, frames_by_epoch
-from engine.config import pretraining_parser
-from engine.objectives import MaskedReconstruction
-from engine.parsing import parse_flags
-from engine.pretext_masked import MaskedAutoencoding
+from engine.flags.config import pretraining_parser
+from engine.flags.parsing import parse_flags
+from engine.pretext.clip_length import Phase, clip_phases, frames_by_epoch
+from engine.pretext.masked import MaskedAutoencoding
+from engine.pretext.objectives import MaskedReconstruction
+from engine.runtime import checkpoint, distributed
 from tests.model_cases import random_clip, small_model, tube_mask
 from tests.test_runs import (
     assert_equal_weights,

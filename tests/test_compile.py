@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from benchmarks import steps, train_step
-from engine import predictions
-from engine.config import finetuning_parser, pretraining_parser
 from engine.evaluate import in_passes
-from engine.parsing import parse_flags
+from engine.flags.config import finetuning_parser, pretraining_parser
+from engine.flags.parsing import parse_flags
+from engine.results import predictions
 from tests.test_runs import finetune_argv, pretrain_argv, run_finetuning, run_pretraining, weights
 from tests.tiny_data import make_tiny_data
 

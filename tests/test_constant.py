@@ -7,7 +7,12 @@ import pytest
 
 from engine.compare import main as compare
 from engine.constant import main, write_constant
-from engine.predictions import from_scores, read_predictions, write_metrics, write_predictions
+from engine.results.predictions import (
+    from_scores,
+    read_predictions,
+    write_metrics,
+    write_predictions,
+)
 
 IDS = ["x/1", "x/2", "x/3", "x/4"]
 

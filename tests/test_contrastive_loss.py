@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from engine.contrastive_loss import ContrastiveLoss, info_nce, relations
+from engine.pretext.contrastive_loss import ContrastiveLoss, info_nce, relations
 from models.descriptors import create_descriptor
 from tests.processes import outputs_of_two
 

@@ -10,13 +10,13 @@ import torch
 
 import models
 from datasets.faces.landmarks import write_landmarks
-from engine import checkpoint
-from engine.config import finetuning_parser, pretraining_parser
-from engine.contrastive_loss import ContrastiveLoss
 from engine.finetuning import finetune
-from engine.parsing import parse_flags
+from engine.flags.config import finetuning_parser, pretraining_parser
+from engine.flags.parsing import parse_flags
+from engine.pretext.contrastive_loss import ContrastiveLoss
 from engine.pretraining import pretrain
-from engine.probe import run_probe
+from engine.probe.command import run_probe
+from engine.runtime import checkpoint
 from tests.face_drawings import drawn_landmarks
 from tests.test_runs import (
     assert_equal_weights,
@@ -73,7 +73,7 @@ def data(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch):
     """Curves are drawn in seconds and tested elsewhere."""
-    monkeypatch.setattr("engine.plots.plot_training", lambda folder: None)
+    monkeypatch.setattr("engine.report.plots.plot_training", lambda folder: None)
 
 
 def argv(data, out, *flags):

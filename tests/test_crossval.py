@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from engine import checkpoint, crossval
-from engine.config import finetuning_parser
+from engine import crossval
 from engine.crossval import CLAIM, Fold, find_folds
 from engine.finetuning import finetune
-from engine.parsing import parse_flags
+from engine.flags.config import finetuning_parser
+from engine.flags.parsing import parse_flags
+from engine.runtime import checkpoint
 from tests.conftest import ROOT
 from tests.tiny_data import FINETUNE_FLAGS, make_tiny_data
 

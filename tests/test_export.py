@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine import export
-from engine.predict import PredictionOptions, Predictor
+from engine.predict.predictor import PredictionOptions, Predictor
 from tests.model_cases import FINETUNE_NAMES, small_model
 from tests.test_predict import save_checkpoint
 

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 import models
-from engine import checkpoint, probe, probing
-from engine.features import StageRecorder, read_features, write_features
-from engine.probing import Frozen, extract, linear_probe, nearest_neighbours
-from engine.probing import probe as probe_features
+from engine.probe import command as probe
+from engine.probe import probing
+from engine.probe.probing import Frozen, extract, linear_probe, nearest_neighbours
+from engine.probe.probing import probe as probe_features
+from engine.results.features import StageRecorder, read_features, write_features
+from engine.runtime import checkpoint
 from tests.model_cases import FINETUNE_NAMES, PRETRAIN_NAMES, random_clip, small_model, tube_mask
 from tests.test_runs import (
     assert_equal_weights,

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from engine.config import finetuning_parser, pretraining_parser
-from engine.parsing import parse_flags
+from engine.flags.config import finetuning_parser, pretraining_parser
+from engine.flags.parsing import parse_flags
 from tests.conftest import ROOT
 
 PRETRAIN_RECIPE = """--data_path saved/data/voxceleb2/info_clean.csv --mask_type tube

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from engine.intervals import (
+from engine.results.intervals import (
     bootstrap_intervals,
     classification_from_counts,
     paired_test,
     regression_from_sums,
 )
-from engine.metrics import HEADLINE_METRICS, REGRESSION_METRICS
-from engine.predictions import Predictions, from_scores
+from engine.results.metrics import HEADLINE_METRICS, REGRESSION_METRICS
+from engine.results.predictions import Predictions, from_scores
 
 CLASS_SHARES = np.array([0.5, 0.3, 0.2])
 CLASS_RECALLS = np.array([0.8, 0.6, 0.4])

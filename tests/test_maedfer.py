@@ -8,9 +8,9 @@ import models
 from datasets.augment.masking import make_masking
 from datasets.rng import generator
 from engine import build
-from engine.config import finetuning_parser, pretraining_parser
-from engine.objectives import MaskedReconstruction, motion_targets, undo_motion
-from engine.parsing import parse_flags
+from engine.flags.config import finetuning_parser, pretraining_parser
+from engine.flags.parsing import parse_flags
+from engine.pretext.objectives import MaskedReconstruction, motion_targets, undo_motion
 from tests.model_cases import small_model
 from tests.test_runs import run_finetuning, run_pretraining
 from tests.tiny_data import make_tiny_data

@@ -9,9 +9,9 @@ import torch
 
 import models
 from engine import build
-from engine.config import finetuning_parser
-from engine.parsing import parse_flags
-from engine.predictions import read_predictions
+from engine.flags.config import finetuning_parser
+from engine.flags.parsing import parse_flags
+from engine.results.predictions import read_predictions
 from tests.conftest import ROOT
 from tests.model_cases import random_clip, small_model, tube_mask
 from tests.test_maedfer import FINETUNE, PRETRAIN, RELEASED, RUN, pretraining_flags

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.metrics import classification_metrics, concordance, regression_metrics
+from engine.results.metrics import classification_metrics, concordance, regression_metrics
 
 # MAE-DFER on DFEW fold 1, as published; rows are true classes.
 MAE_DFER_FOLD1 = [

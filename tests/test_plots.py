@@ -6,8 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from engine.metrics import classification_metrics
-from engine.plots import (
+from engine.report.plots import (
     confusion_figure,
     curves_figure,
     plot_confusion_matrix,
@@ -15,6 +14,7 @@ from engine.plots import (
     read_log,
     spread,
 )
+from engine.results.metrics import classification_metrics
 
 NAMES = ["happy", "sad", "neutral"]
 

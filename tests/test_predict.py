@@ -16,10 +16,12 @@ from datasets.clips.sampling import eval_view_indices
 from datasets.clips.sliding import SlidingClips, SlidingOptions, VideoMessage
 from datasets.clips.timeline import even_frames, frame_times, window_indices
 from datasets.video.open_video import open_video
-from engine import predict, predict_command, predict_draw
-from engine.checkpoint import write_atomically
-from engine.predict import PredictionOptions, Predictor
-from engine.predict_files import as_dict
+from engine.predict import command as predict_command
+from engine.predict import draw as predict_draw
+from engine.predict import predictor as predict
+from engine.predict.files import as_dict
+from engine.predict.predictor import PredictionOptions, Predictor
+from engine.runtime.checkpoint import write_atomically
 from tests.face_drawings import BlobDetector, Scene, face_video, write_frames
 from tests.tiny_data import write_video
 

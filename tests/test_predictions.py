@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from engine.predictions import (
+from engine.results.predictions import (
     PredictionFileError,
     Predictions,
     from_scores,

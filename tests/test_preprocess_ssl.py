@@ -7,7 +7,7 @@ from datasets.clips.lengths import read_lengths
 from datasets.labels.annotations import read_annotations
 from datasets.video.frame_rate import FILE_NAME, read_frame_rate, write_frame_rate
 from datasets.video.open_video import open_video
-from engine.results import subjects_of
+from engine.results.find import subjects_of
 from preprocess import lfw, voxceleb1
 from preprocess.common import PreparationError
 from tests.lab_trees import write_image

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from datasets.catalog import get_spec
-from engine import config, parsing
+from engine.flags import config, parsing
 from tests.conftest import ROOT
 
 FINETUNING = ("dfew", "ferv39k", "mafw")
@@ -313,7 +313,7 @@ def test_documented_commands_exist_and_parse(path):
         if "-m" in words:
             check_module(*words[words.index("-m") + 1 :])
         if "run_predict.py" in words:
-            check_module("engine.predict_command", *words[words.index("run_predict.py") + 1 :])
+            check_module("engine.predict.command", *words[words.index("run_predict.py") + 1 :])
 
 
 def parser_of(name: str):

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.plots import new_figure, save_figure
-from engine.predictions import (
+from engine.report.page import main, write_report
+from engine.report.plots import new_figure, save_figure
+from engine.results.predictions import (
     PredictionsWithValues,
     from_scores,
     write_metrics,
     write_predictions,
 )
-from engine.report import main, write_report
 
 NAMES = ["happy", "sad", "disgust & fear"]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from engine import checkpoint, distributed, merging
-from engine.config import finetuning_parser, pretraining_parser
-from engine.errors import TooManyUnreadableError, UnreadableInEvaluationError
 from engine.finetuning import finetune
+from engine.flags.config import finetuning_parser, pretraining_parser
+from engine.flags.parsing import parse_flags
 from engine.loop import _close_epoch
-from engine.objectives import MaskedReconstruction
-from engine.parsing import parse_flags
-from engine.plan import Cost
-from engine.precision import Precision
+from engine.pretext.objectives import MaskedReconstruction
 from engine.pretraining import pretrain
+from engine.runtime import checkpoint, distributed, merging
+from engine.runtime.errors import TooManyUnreadableError, UnreadableInEvaluationError
+from engine.runtime.plan import Cost
+from engine.runtime.precision import Precision
 from tests.conftest import ROOT
 from tests.processes import free_port
 from tests.tiny_data import FINETUNE_FLAGS, PRETRAIN_FLAGS, make_tiny_data
@@ -256,9 +256,9 @@ def test_other_settings_in_the_same_output_dir_are_refused(data, tmp_path):
 
 
 def test_loss_that_is_not_finite_stops_with_the_facts(data, tmp_path, monkeypatch):
-    import engine.objectives
+    import engine.pretext.objectives
 
-    whole = engine.objectives.MaskedReconstruction.loss
+    whole = engine.pretext.objectives.MaskedReconstruction.loss
     calls = []
 
     def spoiled(self, prediction, targets):
@@ -266,7 +266,7 @@ def test_loss_that_is_not_finite_stops_with_the_facts(data, tmp_path, monkeypatc
         value = whole(self, prediction, targets)
         return value * float("nan") if len(calls) == 5 else value
 
-    monkeypatch.setattr(engine.objectives.MaskedReconstruction, "loss", spoiled)
+    monkeypatch.setattr(engine.pretext.objectives.MaskedReconstruction, "loss", spoiled)
     with pytest.raises(FloatingPointError) as caught:
         run_pretraining(pretrain_argv(data, tmp_path / "run", "--print_freq", "1"))
     text = str(caught.value)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import models
-from engine.optim import create_optimizer, parameter_settings, set_step_values
-from engine.schedules import cosine_schedule
+from engine.runtime.optim import create_optimizer, parameter_settings, set_step_values
+from engine.runtime.schedules import cosine_schedule
 
 
 @pytest.mark.parametrize("case", ["pretrain", "finetune", "weight_decay", "warmup_steps"])

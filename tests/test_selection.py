@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from datasets.clips.training import EpochSampler
 from datasets.labels.annotations import read_annotations
 from datasets.labels.splits import carve_validation, take_rows
-from engine import checkpoint
-from engine.results import find_results
+from engine.results.find import find_results
+from engine.runtime import checkpoint
 from engine.selection import balanced_class_weights
-from engine.tasks import Classification
+from engine.tasks.base import Classification
 from tests.test_runs import log_lines, run_finetuning
 from tests.tiny_data import FINETUNE_FLAGS, make_tiny_data
 

@@ -6,11 +6,11 @@ import json
 import pytest
 import torch
 
-from engine import checkpoint
-from engine.distributed import Workers
-from engine.parallel import check_sharding
-from engine.plan import Cost, training_memory_gib
-from engine.precision import Precision
+from engine.runtime import checkpoint
+from engine.runtime.distributed import Workers
+from engine.runtime.parallel import check_sharding
+from engine.runtime.plan import Cost, training_memory_gib
+from engine.runtime.precision import Precision
 from tests.test_runs import (
     finetune_argv,
     finish,

@@ -15,8 +15,8 @@ from PIL import Image
 
 from engine.equal_cost import equal_budgets
 from engine.equal_cost import main as equal_cost_main
-from engine.intervals import bootstrap_intervals, resampled_metrics
-from engine.predictions import Predictions, from_scores, write_metrics, write_predictions
+from engine.results.intervals import bootstrap_intervals, resampled_metrics
+from engine.results.predictions import Predictions, from_scores, write_metrics, write_predictions
 from engine.side_by_side import compare_systems, format_side_by_side, read_runs, title
 from engine.side_by_side import main as side_by_side_main
 from tests.test_recipes import ROOT, STUB, Stub, parse

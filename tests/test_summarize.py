@@ -11,15 +11,15 @@ import pytest
 
 from engine.compare import compare, format_comparison
 from engine.compare import main as compare_main
-from engine.metrics import regression_metrics
-from engine.predictions import (
+from engine.results.find import find_results, pool, subjects_of
+from engine.results.metrics import regression_metrics
+from engine.results.predictions import (
     Predictions,
     PredictionsWithValues,
     from_scores,
     write_metrics,
     write_predictions,
 )
-from engine.results import find_results, pool, subjects_of
 from engine.summarize import MEAN, POOLED, crossval_table, format_summary
 from engine.summarize import main as summarize_main
 from tests.conftest import ROOT

@@ -9,17 +9,17 @@ import torch
 
 from datasets.labels.annotations import AnnotationError
 from datasets.labels.classes import LabelNames, write_classes
-from engine import checkpoint
-from engine.config import finetuning_parser
 from engine.finetuning import finetune
-from engine.metrics import concordance
-from engine.parsing import parse_flags
-from engine.predict import PredictionOptions, Predictor
-from engine.predictions import read_predictions
-from engine.report import write_report
+from engine.flags.config import finetuning_parser
+from engine.flags.parsing import parse_flags
+from engine.predict.predictor import PredictionOptions, Predictor
+from engine.report.page import write_report
+from engine.results.metrics import concordance
+from engine.results.predictions import read_predictions
+from engine.runtime import checkpoint
 from engine.summarize import main as summarize
-from engine.task_regression import ccc_loss
-from engine.tasks import create_task
+from engine.tasks.base import create_task
+from engine.tasks.regression import ccc_loss
 from preprocess import doctor
 from tests.tiny_data import FINETUNE_FLAGS, make_tiny_data
 

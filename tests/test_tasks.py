@@ -6,17 +6,17 @@ import torch
 import torch.nn.functional as F
 
 from datasets.labels.classes import LabelNames
-from engine.config import finetuning_parser
-from engine.metrics import classification_metrics, concordance, multihead_metrics
-from engine.parsing import parse_flags
-from engine.predictions import (
+from engine.flags.config import finetuning_parser
+from engine.flags.parsing import parse_flags
+from engine.results.metrics import classification_metrics, concordance, multihead_metrics
+from engine.results.predictions import (
     PredictionFileError,
     from_scores,
     read_predictions,
     write_predictions,
 )
-from engine.task_regression import ccc_loss
-from engine.tasks import create_task
+from engine.tasks.base import create_task
+from engine.tasks.regression import ccc_loss
 
 HEADS = {"arousal": ("calm", "excited"), "valence": ("bad", "good", "so-so")}
 

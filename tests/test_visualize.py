@@ -5,9 +5,9 @@ import pytest
 import torch
 from einops import rearrange
 
-from engine.objectives import motion_targets, normalise_tubelets
-from engine.plots import save_figure
-from engine.visualize import BLANK, MASK_GREY, reconstruct, reconstruction_figure
+from engine.pretext.objectives import motion_targets, normalise_tubelets
+from engine.pretext.pictures import BLANK, MASK_GREY, reconstruct, reconstruction_figure
+from engine.report.plots import save_figure
 from models.patches import patchify
 
 TUBELET = (2, 8, 8)

@@ -1,0 +1,235 @@
+"""`run_predict.py`: from its flags to answers on the screen and in files."""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from datasets.faces import STYLES, parse_style
+from datasets.faces.crops import ALIGNMENTS
+from datasets.labels.listing import NamedVideo, apart_from, list_videos, stamp_of
+from datasets.video.open_video import BACKENDS
+from engine import build
+from engine.runtime.log import set_up_logging
+from engine.runtime.programs import tells_user
+
+logger = logging.getLogger(__name__)
+
+SHOWN_PROBLEMS = 20
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of `run_predict.py`."""
+    parser = argparse.ArgumentParser(
+        "run_predict.py",
+        description="Answers of a fine-tuned model for videos, frame folders and pictures: per "
+        "face and over time.",
+    )
+    add = parser.add_argument
+    add("inputs", type=Path, nargs="+", metavar="INPUT", help="videos, frame folders, or folders")
+    add("--checkpoint", required=True, metavar="FILE", help="fine-tuned weights")
+    add("--output_dir", type=Path, metavar="DIR", help="JSON and CSV; needed for the next two")
+    add("--annotate", action="store_true", help="also write the videos with boxes and answers")
+    add("--timeline", action="store_true", help="also draw the answers over time")
+    add(
+        "--window_stride",
+        type=int,
+        metavar="FRAMES",
+        help="between windows (default: the frames of a clip); 0: only the two windows of the "
+        "test protocol",
+    )
+    add("--sampling_rate", type=int, help="every n-th frame (default: as trained)")
+    add(
+        "--fps",
+        type=float,
+        default=25.0,
+        help="frame rate of the training data, to which videos are brought; 0: frames as they come",
+    )
+    add("--batch_size", type=int, default=16, help="clips per forward pass")
+    add("--num_workers", type=int, help="processes that read videos and find faces")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add("--amp", choices=("auto", "bf16", "fp16", "off"), default="auto", help="number format")
+    add("--reader", choices=("auto", *BACKENDS), default="auto", help="video decoder")
+    faces = parser.add_argument_group("faces")
+    faces.add_argument("--no_crop", action="store_true", help="the videos are face crops already")
+    faces.add_argument("--faces", choices=("all", "largest"), default="all", help="which to answer")
+    faces.add_argument(
+        "--margin",
+        metavar="STYLE|NUMBER",
+        help=f"{', '.join(STYLES)} or a number (default: the data set's)",
+    )
+    faces.add_argument("--align", choices=ALIGNMENTS, help="(default: the data set's)")
+    faces.add_argument(
+        "--min_face",
+        type=float,
+        default=1 / 6,
+        metavar="SHARE",
+        help="smallest face, as a share of the frame's shorter side",
+    )
+    faces.add_argument(
+        "--face_window",
+        type=int,
+        nargs=4,
+        metavar="PX",
+        help="top left height width of the part of a crop to use",
+    )
+    model = parser.add_argument_group("weights that do not say what they are")
+    model.add_argument("--model", metavar="NAME", help="registered model")
+    model.add_argument("--data_set", help="of the catalogue: label names, crops, frame rate")
+    model.add_argument("--class_names", nargs="+", metavar="NAME", help="in label order")
+    model.add_argument("--averaged", action="store_true", help="use the averaged weights")
+    return parser
+
+
+@tells_user(ImportError)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `run_predict.py`.
+
+    Returns:
+        Exit status: 0 every video answered (or shown to have no face), 1 an error or videos that
+        could not be read.
+    """
+    flags = build_parser().parse_args(argv)
+    set_up_logging(True)
+    try:
+        return predict(flags)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def predict(flags: argparse.Namespace) -> int:
+    """Answer all videos; see `main`.
+
+    Raises:
+        ValueError: flags that cannot work together, or a checkpoint that is no fine-tuned model.
+        FileNotFoundError: an input or the checkpoint does not exist.
+    """
+    from engine.predict.predictor import (  # late: --help answers at once
+        PredictionOptions,
+        Predictor,
+    )
+
+    if (flags.annotate or flags.timeline) and not flags.output_dir:
+        raise ValueError("--annotate and --timeline write files: give an --output_dir")
+    if flags.num_workers is not None and flags.num_workers < 0:
+        raise ValueError(f"--num_workers {flags.num_workers}: must be at least 0")
+    videos = list_videos(flags.inputs)
+    if flags.output_dir:
+        apart_from(videos, flags.inputs, flags.output_dir)
+    predictor = Predictor(
+        flags.checkpoint,
+        PredictionOptions(
+            crop=not flags.no_crop,
+            faces=flags.faces,
+            style=parse_style(flags.margin) if flags.margin else None,
+            align=flags.align,
+            window_stride=flags.window_stride,
+            sampling_rate=flags.sampling_rate,
+            fps=flags.fps,
+            face_window=tuple(flags.face_window) if flags.face_window else None,
+            min_face=flags.min_face,
+            backend=flags.reader,
+        ),
+        device=flags.device,
+        amp=flags.amp,
+        batch_size=flags.batch_size,
+        averaged=flags.averaged,
+        model_name=flags.model,
+        data_set=flags.data_set,
+        class_names=flags.class_names,
+    )
+    return _answer_all(flags, predictor, videos)
+
+
+def _answer_all(flags: argparse.Namespace, predictor, videos: list[NamedVideo]) -> int:
+    from engine.predict import files as predict_files
+
+    journal = None
+    todo = videos
+    if flags.output_dir:
+        journal = predict_files.Journal(flags.output_dir, _settings(flags, predictor))
+        todo = [video for video in videos if not journal.has(video)]
+        if len(todo) < len(videos):
+            logger.info("%d of %d videos are answered", len(videos) - len(todo), len(videos))
+    names = {video.source: video.name for video in todo}
+    counts: dict[str, int] = {}
+    begun = time.monotonic()
+    for number, prediction in enumerate(_stream(flags, predictor, todo), start=1):
+        content = predict_files.as_dict(prediction)
+        _tell(content, number, len(todo))
+        counts[prediction.status] = counts.get(prediction.status, 0) + 1
+        if journal:
+            folder = flags.output_dir / names[prediction.path]
+            predict_files.write_video(folder, content, predictor.names)
+            _draw(flags, prediction, folder)
+            journal.add(content)
+    if journal:
+        journal.close()
+        table = flags.output_dir / predict_files.TABLE
+        predict_files.write_table(table, journal.contents(videos), predictor.names)
+        logger.info("wrote %s", table)
+    return _summary(counts, time.monotonic() - begun)
+
+
+def _stream(flags: argparse.Namespace, predictor, todo: list[NamedVideo]):
+    workers = build.num_workers(flags) if len(todo) > 1 else 0
+    workers = 0 if workers == 1 and flags.num_workers is None else min(workers, len(todo))
+    return predictor.predict_many([video.source for video in todo], num_workers=workers)
+
+
+def _settings(flags: argparse.Namespace, predictor) -> dict:
+    """What decides the answers, to be the same whenever a folder is added to."""
+    return {
+        "checkpoint": str(Path(flags.checkpoint).resolve()),
+        "checkpoint_stamp": stamp_of(flags.checkpoint),
+        "averaged": flags.averaged,
+        "names": list(predictor.names),
+        "annotate": flags.annotate,
+        "timeline": flags.timeline,
+        **asdict(predictor.options),
+    }
+
+
+def _tell(content: dict, number: int, total: int) -> None:
+    """One line per face on the screen, in long lists only now and then."""
+    if total > SHOWN_PROBLEMS and content["status"] == "ok" and not content["note"]:
+        if number % max(1, total // 100) == 0 or number == total:
+            logger.info("%d/%d videos", number, total)
+        return
+    start = f"{number}/{total} {content['video']}"
+    note = f" ({content['note']})" if content["note"] else ""
+    if content["status"] != "ok":
+        what = {"no_face": f"no face in {content['num_frames']} frames"}
+        logger.warning("%s: %s%s", start, what.get(content["status"], content["status"]), note)
+    for track in content["tracks"]:
+        best = sorted(track["scores"].items(), key=lambda item: -item[1])[:3]
+        scores = best if "label" in track else track["scores"].items()
+        logger.info(
+            "%s: %s, %.1f-%.1f s: %s%s", start, track["what"], track["begin_seconds"],
+            track["end_seconds"], "  ".join(f"{name} {score:.3f}" for name, score in scores), note,
+        )  # fmt: skip
+
+
+def _draw(flags: argparse.Namespace, prediction, folder: Path) -> None:
+    from engine.predict import draw as predict_draw
+
+    if flags.timeline and prediction.tracks:
+        predict_draw.plot_timeline(prediction, folder / "timeline.png")
+    if flags.annotate and prediction.facts.num_frames:
+        predict_draw.annotate_video(prediction, folder / "annotated.mp4")
+
+
+def _summary(counts: dict[str, int], seconds: float) -> int:
+    total = sum(counts.values())
+    bad = counts.get("unreadable", 0) + counts.get("failed", 0)
+    if total:
+        logger.info(
+            "%d videos in %.1f s: %d answered, %d without a face, %d unreadable, %d failed",
+            total, seconds, counts.get("ok", 0), counts.get("no_face", 0),
+            counts.get("unreadable", 0), counts.get("failed", 0),
+        )  # fmt: skip
+    return 1 if bad else 0

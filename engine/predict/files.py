@@ -1,0 +1,219 @@
+"""Predictions as files: JSON and CSV per video, one table for all, a journal to go on from."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from datasets.labels.listing import NamedVideo, stamp_of
+from engine.predict.predictor import TrackPrediction, VideoPrediction
+from engine.results.predictions import write_text_atomically
+
+JOURNAL = "predictions.jsonl"
+TABLE = "predictions.csv"
+SETTLED = ("ok", "no_face")
+DIGITS = 6
+
+
+def as_dict(prediction: VideoPrediction) -> dict:
+    """Everything about a video as plain values, as `prediction.json` holds it."""
+    facts = prediction.facts
+    return {
+        "video": facts.path,
+        "status": facts.status,
+        "note": facts.note,
+        "num_frames": facts.num_frames,
+        "fps": facts.fps,
+        "height": facts.height,
+        "width": facts.width,
+        "frames_without_face": facts.frames_without_face,
+        "tracks": [
+            _track(number, track, facts.times)
+            for number, track in enumerate(prediction.tracks, start=1)
+        ],
+    }
+
+
+def _track(number: int, track: TrackPrediction, times) -> dict:
+    span = track.span
+    last = span.first_frame + span.num_frames - 1
+    return {
+        "track": number,
+        "what": "whole picture" if span.corners is None else f"face {number}",
+        "first_frame": span.first_frame,
+        "last_frame": last,
+        "begin_seconds": round(float(times[span.first_frame]), 3),
+        "end_seconds": round(float(times[last]), 3),
+        "interpolated_frames": span.interpolated,
+        "num_windows": len(span.windows),
+        **({"label": track.label} if track.label else {}),
+        "scores": {name: round(value, DIGITS) for name, value in track.answers().items()},
+        **_frames(track, times),
+        "windows": [
+            {
+                "first_frame": int(first),
+                "last_frame": int(final),
+                "begin_seconds": round(float(begin), 3),
+                "end_seconds": round(float(end), 3),
+                "scores": [round(float(score), DIGITS) for score in scores],
+            }
+            for (first, final), (begin, end), scores in zip(
+                span.windows, track.seconds, track.window_scores, strict=True
+            )
+        ],
+    }
+
+
+def _frames(track: TrackPrediction, times) -> dict:
+    """Answers of single frames, if the model gives them."""
+    if track.frame_scores is None:
+        return {}
+    return {
+        "frames": [
+            {
+                "frame": int(frame),
+                "seconds": round(float(times[frame]), 3),
+                "scores": [round(float(score), DIGITS) for score in scores],
+            }
+            for frame, scores in zip(track.frames, track.frame_scores, strict=True)
+        ]
+    }
+
+
+def write_video(folder: Path, content: dict, names: Iterable[str]) -> None:
+    """Write `prediction.json`; for videos with tracks `timeline.csv`, and `frames.csv` if the model
+    answers per time step.
+
+    Args:
+        folder: of this video; made if absent.
+        content: of `as_dict`.
+        names: classes or dimensions.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names = list(names)
+    places = ("first_frame", "last_frame", "begin_seconds", "end_seconds")
+    for file, key, columns in (
+        ("timeline.csv", "windows", places),
+        ("frames.csv", "frames", ("frame", "seconds")),
+    ):
+        rows = [
+            (track["track"], *(part[column] for column in columns), *part["scores"])
+            for track in content["tracks"]
+            for part in track.get(key, ())
+        ]
+        if rows:
+            write_text_atomically(folder / file, _csv([("track", *columns, *names), *rows]))
+    write_text_atomically(folder / "prediction.json", json.dumps(content, indent=1) + "\n")
+
+
+def _csv(rows: Iterable[tuple]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def write_table(path: Path, contents: Iterable[dict], names: Iterable[str]) -> None:
+    """Write one line per track, and one per video without any.
+
+    Args:
+        path: CSV to write.
+        contents: of `as_dict`; windows are not needed.
+        names: classes or dimensions.
+    """
+    names = list(names)
+    about_track = ("track", "first_frame", "last_frame", "begin_seconds", "end_seconds")
+    about_video = ("num_frames", "frames_without_face", "note")
+    rows = [("video", "status", *about_track, "num_windows", "label", *names, *about_video)]
+    for content in contents:
+        for track in content["tracks"] or [{}]:
+            about = [track.get(column, "") for column in (*about_track, "num_windows", "label")]
+            scores = [track.get("scores", {}).get(name, "") for name in names]
+            video = [content[column] for column in about_video]
+            rows.append((content["video"], content["status"], *about, *scores, *video))
+    write_text_atomically(path, _csv(rows))
+
+
+class Journal:
+    """What an earlier command in this folder has done, and what this one does.
+
+    Args:
+        folder: `--output_dir`; made if absent.
+        settings: what decides the answers; must be that of the earlier command.
+
+    Raises:
+        ValueError: the folder holds answers made with other settings.
+    """
+
+    def __init__(self, folder: Path, settings: dict):
+        self.folder, self.done = folder, {}
+        path = folder / JOURNAL
+        settings = json.loads(json.dumps(settings))
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        entries = [entry for entry in map(_parse, text.splitlines()) if entry]
+        if entries:
+            _same_settings(entries[0].get("settings", {}), settings, folder)
+        for entry in entries[1:]:
+            if {"stamp", "content"} <= entry.keys():
+                self.done[entry["content"]["video"]] = entry
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", encoding="utf-8")
+        if text and not text.endswith("\n"):  # the last line was cut off
+            self._file.write("\n")
+        if not entries:
+            self._line({"settings": settings})
+
+    def has(self, video: NamedVideo) -> bool:
+        """Whether a video is answered and unchanged since."""
+        entry = self.done.get(video.source)
+        return bool(
+            entry
+            and entry["content"]["status"] in SETTLED
+            and entry["stamp"] == stamp_of(video.source)
+            and (self.folder / video.name / "prediction.json").is_file()
+        )
+
+    def add(self, content: dict) -> None:
+        """Note a video; windows are left to its own file."""
+        tracks = [
+            {k: v for k, v in track.items() if k not in ("windows", "frames")}
+            for track in content["tracks"]
+        ]
+        entry = {"stamp": stamp_of(content["video"]), "content": {**content, "tracks": tracks}}
+        self.done[content["video"]] = entry
+        self._line(entry)
+
+    def contents(self, videos: Iterable[NamedVideo]) -> list[dict]:
+        """Answers of the videos that have one, in their order."""
+        known = (self.done.get(video.source) for video in videos)
+        return [entry["content"] for entry in known if entry]
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+    def _line(self, entry: dict) -> None:
+        self._file.write(json.dumps(entry) + "\n")
+        self._file.flush()
+
+
+def _parse(line: str) -> dict | None:
+    """A line of the journal; None for one that was cut off when the command was killed."""
+    try:
+        entry = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def _same_settings(before: dict, now: dict, folder: Path) -> None:
+    other = [
+        f"{name} was {before.get(name)}, is {now.get(name)}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+    if other:
+        raise ValueError(
+            f"the answers in {folder} were made with other settings ({'; '.join(other)}); use the "
+            "same, or another --output_dir"
+        )

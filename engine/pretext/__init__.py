@@ -1,0 +1,1 @@
+"""Pretext tasks: masked autoencoding and contrastive learning, their losses and pictures."""

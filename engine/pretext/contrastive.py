@@ -1,0 +1,320 @@
+"""Contrastive learning of expressions: what `run_pretrain.py` does with `--objective contrastive`.
+
+SSL-FER (arXiv 2210.03853): which frames are pairs is in `datasets.clips.pairs`, what the views look like
+in `datasets.augment.pair_views`, the loss in `engine.pretext.contrastive_loss`.
+"""
+
+import argparse
+import csv
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import models
+from datasets.augment.pair_views import ViewAugmentation
+from datasets.clips.contrastive import ContrastiveClips
+from datasets.clips.lengths import UNREADABLE, Lengths, read_lengths
+from datasets.clips.loader import SampleKey
+from datasets.clips.pairs import PairRule
+from datasets.faces.landmarks import find_landmarks
+from datasets.faces.swap import swap_face
+from datasets.labels.annotations import Annotations
+from datasets.labels.splits import take_rows
+from engine import build
+from engine.flags.config import MASKING_FLAGS
+from engine.loop import Training
+from engine.pretext.contrastive_loss import ContrastiveLoss
+from engine.pretext.view_pictures import views_figure
+from engine.report.plots import save_figure, spread
+from engine.results.find import SUBJECTS_FILE, subjects_of
+from engine.runtime import plan
+from engine.runtime.distributed import Workers
+from models.batch_norm import synchronise_batch_norm
+from models.descriptors import create_descriptor
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SIZE = 112  # pixels, SSL-FER
+LEFT_OUT_FILE = "left_out.csv"
+# Folders of VoxCeleb1 and 2: id10001, id00012.
+IDENTITY = re.compile(r"(?:^|[\\/])(id\d{5})(?=[\\/])")
+# So many videos are asked for landmarks before training starts.
+LANDMARK_PROBES = 50
+
+
+class ContrastiveLearning:
+    """Model, pairs and loss of contrastive learning; see `engine.pretraining.Pretext`.
+
+    Args:
+        flags: of run_pretrain.py; `model` becomes the contrastive model of the encoder it names.
+        workers: processes and device.
+
+    Raises:
+        ValueError: flags that cannot work, each with the remedy.
+    """
+
+    views = 2
+
+    def __init__(self, flags: argparse.Namespace, workers: Workers):
+        self.flags, self.workers = flags, workers
+        _check(flags)
+        self.model = _model(flags)
+        span = (self.model.num_frames - 1) * flags.sampling_rate + 1
+        self.rule = PairRule(
+            time_aug=flags.time_aug,
+            interval_seconds=tuple(flags.time_interval),
+            hard_negatives=flags.hard_negatives,
+            gap_seconds=flags.hard_negative_gap,
+            span_frames=span,
+        )
+        self.samples_per_video = self.rule.num_pairs
+        self.objective = ContrastiveLoss(
+            num_pairs=self.rule.num_pairs,
+            temperature=flags.temperature,
+            false_negatives=flags.false_negatives,
+            weight=flags.false_negative_weight,
+            threshold=flags.false_negative_threshold,
+            descriptor=_descriptor(flags, workers.device),
+            cutmix=flags.cutmix,
+        )
+        self.lengths: Lengths | None = None
+        self.num_left_out = 0
+        if workers.is_distributed:
+            synchronise_batch_norm(self.model, on_cuda=workers.device.type == "cuda")
+
+    def choose_rows(self, annotations: Annotations) -> Annotations:
+        """Leave out the videos that are too short for the pairs asked for, and say which.
+
+        Raises:
+            ValueError: none is long enough, or no landmarks are there that are needed.
+        """
+        self._check_landmarks(annotations)
+        if not self.rule.needs_time:
+            return annotations
+        lengths = self._all_lengths(annotations)
+        needed = np.array([0 if np.isnan(r) else self.rule.shortest(r) for r in lengths.rates])
+        unreadable = lengths.num_frames == UNREADABLE  # the budget's business, later
+        kept = np.flatnonzero(unreadable | (lengths.num_frames >= needed))
+        short = np.setdiff1d(np.arange(len(annotations)), kept)
+        if not len(kept) or unreadable[kept].all():
+            raise ValueError(
+                f"none of the {len(annotations)} videos of {annotations.path} is long enough: "
+                f"{self._describe_pairs()}; the longest has {lengths.num_frames.max()} frames. "
+                "Take shorter --time_interval and --hard_negative_gap"
+            )
+        self.lengths = Lengths(num_frames=lengths.num_frames[kept], rates=lengths.rates[kept])
+        self.num_left_out = len(short)
+        if len(short):
+            self._report_left_out(annotations, lengths, needed, short)
+        return take_rows(annotations, kept.tolist())
+
+    def dataset(self, annotations: Annotations, window: tuple | None) -> ContrastiveClips:
+        """Pairs of views of these videos."""
+        flags = self.flags
+        swapping = {}
+        if flags.face_swap:
+            swapping = {"swap": swap_face, "persons": persons_of(annotations)}
+        return ContrastiveClips(
+            annotations=annotations,
+            clip_frames=self.model.num_frames,
+            stride=flags.sampling_rate,
+            rule=self.rule,
+            lengths=self.lengths,
+            augmentation=ViewAugmentation(size=self.model.img_size, part_mask=flags.part_mask),
+            seed=flags.seed,
+            describe=self.objective.descriptor is not None,
+            face_swap=flags.face_swap,
+            landmarks_root=flags.landmarks,
+            face_window=window,
+            backend=flags.reader,
+            **swapping,
+        )
+
+    def loss(
+        self, model: Callable, batch: dict, draws: np.random.Generator, *, autocast: Callable
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Contrastive loss and accuracy of a batch."""
+        device = self.workers.device
+        return self.objective(model, batch, device=device, autocast=autocast, draws=draws)
+
+    def cost(self) -> plan.Cost:
+        """What one view costs."""
+        return plan.clip_cost(self.model)
+
+    def plan_rows(self) -> dict[str, str]:
+        """Lines of the plan."""
+        flags = self.flags
+        views = 2 * flags.batch_size * self.workers.world_size
+        contrast = f"{views} views at temperature {flags.temperature:g}"
+        if flags.update_freq > 1:
+            contrast += "; accumulated batches are not negatives of each other"
+        rows = {"pairs": self._describe_pairs(), "contrast": contrast}
+        if self.num_left_out:
+            rows["left out"] = f"{self.num_left_out} videos that are too short for these pairs"
+        extras = {
+            f"FaceSwap {flags.face_swap:g}": flags.face_swap,
+            f"false negatives: {flags.false_negatives}, described by {flags.descriptor}":
+                flags.false_negatives != "none",
+            f"covered parts {flags.part_mask:g}": flags.part_mask,
+            f"CutMix {flags.cutmix:g}": flags.cutmix,
+        }  # fmt: skip
+        rows["also"] = ", ".join(name for name, on in extras.items() if on) or "nothing"
+        return rows
+
+    def draw(
+        self, run: Training, annotations: Annotations, window: tuple | None, output_dir: Path
+    ) -> None:
+        """Draw the views of the samples that were asked for, as training sees them."""
+        rows = spread(len(annotations), self.flags.visualize)
+        if not rows:
+            return
+        dataset = self.dataset(annotations, window)
+        items = [dataset[SampleKey(run.position.epoch, row, 0)] for row in rows]
+        # An unreadable video is passed over, so the row used may be another than was asked for.
+        names = [annotations.ids[int(item["index"][0])] for item in items]
+        save_figure(views_figure([item["clip"] for item in items], names), output_dir / "views.png")
+
+    def _describe_pairs(self) -> str:
+        low, high = self.flags.time_interval
+        text = "two views of the same frames"
+        if self.rule.time_aug != "none":
+            text = f"views {low:g} to {high:g} s apart, {self.rule.time_aug} probability"
+        if self.rule.hard_negatives:
+            text += f"; two pairs per video at least {self.rule.gap_seconds:g} s apart"
+        return text
+
+    def _all_lengths(self, annotations: Annotations) -> Lengths:
+        """Lengths of all videos; every process looks at its share."""
+        workers, flags = self.workers, self.flags
+        rows = range(workers.rank, len(annotations), workers.world_size)
+        logger.info("looking at the lengths of %d videos", len(annotations))
+        own = read_lengths(
+            annotations,
+            backend=flags.reader,
+            landmarks_root=flags.landmarks,
+            frame_rate=flags.frame_rate,
+            rows=rows,
+        )
+        num_frames = np.zeros(len(annotations), np.int64)
+        rates = np.zeros(len(annotations))
+        for rank, (frames, rate) in enumerate(workers.gather((own.num_frames, own.rates))):
+            num_frames[rank :: workers.world_size] = frames
+            rates[rank :: workers.world_size] = rate
+        return Lengths(num_frames=num_frames, rates=rates)
+
+    def _report_left_out(self, annotations, lengths: Lengths, needed, short) -> None:
+        if not self.workers.is_main:
+            return
+        logger.warning(
+            "%d of %d videos are too short for these pairs and are left out%s",
+            len(short), len(annotations),
+            f"; listed in {LEFT_OUT_FILE}" if self.flags.output_dir else "",
+        )  # fmt: skip
+        if self.flags.dry_run or not self.flags.output_dir:
+            return
+        folder = Path(self.flags.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / LEFT_OUT_FILE).open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "num_frames", "frames_per_second", "frames_needed"])
+            writer.writerows(
+                (annotations.ids[row], lengths.num_frames[row], f"{lengths.rates[row]:.4g}",
+                 needed[row]) for row in short
+            )  # fmt: skip
+
+    def _check_landmarks(self, annotations: Annotations) -> None:
+        flags = self.flags
+        wanted = {"--face_swap": flags.face_swap, "--part_mask": flags.part_mask,
+                  "--false_negatives": flags.false_negatives != "none"}  # fmt: skip
+        users = [name for name, on in wanted.items() if on]
+        if not users:
+            return
+        step = max(1, len(annotations) // LANDMARK_PROBES)
+        looked_at = annotations.paths[::step]
+        if all(find_landmarks(path, flags.landmarks) is None for path in looked_at):
+            raise ValueError(
+                f"{', '.join(users)}: no landmarks were found for {looked_at[0]} and "
+                f"{len(looked_at) - 1} others; make them with `python -m preprocess.faces`, or say "
+                "where they are with --landmarks DIR"
+            )
+
+
+def _model(flags: argparse.Namespace) -> models.ContrastiveModel:
+    """The contrastive model of `--model`; images have the paper's size unless told otherwise."""
+    name = build.model_overrides(flags).get("name", flags.model)
+    images = models.is_image_model(name) and flags.input_size is None
+    size = {"img_size": IMAGE_SIZE} if images else {}
+    return build.create_model(flags, name=models.contrastive_name(name), **size)
+
+
+def persons_of(annotations: Annotations) -> np.ndarray:
+    """A number per video, equal for videos of the same person.
+
+    Persons are those of a subjects.csv beside the annotation file, else VoxCeleb's folders of
+    identities; otherwise every video counts as a person of its own.
+
+    Returns:
+        (n,) int64.
+
+    Raises:
+        ValueError: subjects.csv does not name all videos, or there is only one person.
+    """
+    path = Path(annotations.path).parent / SUBJECTS_FILE
+    if path.is_file():
+        names = subjects_of(path, annotations.ids)
+    else:
+        found = [IDENTITY.search(name) for name in annotations.ids]
+        names = [match.group(1) if match else f"row {row}" for row, match in enumerate(found)]
+    persons = np.unique(np.array(names), return_inverse=True)[1].astype(np.int64)
+    if persons.max() == 0:
+        raise ValueError(
+            f"--face_swap: all videos of {annotations.path} are of {names[0]}, so there is no "
+            "other head; leave it out"
+        )
+    return persons
+
+
+def _descriptor(flags: argparse.Namespace, device: torch.device) -> Callable | None:
+    if flags.false_negatives == "none":
+        return None
+    return create_descriptor(flags.descriptor, flags.descriptor_weights).to(device)
+
+
+def _check(flags: argparse.Namespace) -> None:
+    """Refuse flags that contradict each other.
+
+    Raises:
+        ValueError: with the remedy.
+    """
+    build.refuse_flags(flags, MASKING_FLAGS, "--objective mae")
+    for name in ("part_mask", "face_swap"):
+        if not 0 <= getattr(flags, name) <= 1:
+            raise ValueError(f"--{name} {getattr(flags, name):g}: a probability lies in 0..1")
+    if flags.hard_negatives and flags.batch_size % 2:
+        raise ValueError(
+            f"--batch_size {flags.batch_size}: with --hard_negatives every video gives two pairs, "
+            "so it must be even"
+        )
+    if flags.batch_size == 1:
+        raise ValueError("--batch_size 1: there would be nothing to contrast with; take 2 or more")
+    if flags.frame_rate is not None and not flags.frame_rate > 0:
+        raise ValueError(f"--frame_rate {flags.frame_rate:g}: must be above 0")
+    belongs = {
+        "time_interval": ("time_aug", "uniform, rising or falling", flags.time_aug != "none"),
+        "hard_negative_gap": ("hard_negatives", "", flags.hard_negatives),
+        "false_negative_weight": (
+            "false_negatives", "promote", flags.false_negatives == "promote"),
+        "false_negative_threshold": (
+            "false_negatives", "remove", flags.false_negatives == "remove"),
+        "descriptor_weights": (
+            "false_negatives", "remove or promote", flags.false_negatives != "none"),
+    }  # fmt: skip
+    for name, (other, value, on) in belongs.items():
+        if name in flags.explicit and not on:
+            raise ValueError(
+                f"--{name} belongs to --{other} {value}".rstrip() + "; give both or none"
+            )

@@ -1,0 +1,217 @@
+"""Masked autoencoding: what `run_pretrain.py` does with `--objective mae`.
+
+With progressive clip length there are masks and an objective for each length, and the model takes
+the length of the batch that comes.
+"""
+
+import argparse
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+import models
+from datasets import rng
+from datasets.augment.masking import make_masking
+from datasets.clips import training as clips
+from datasets.labels.annotations import Annotations
+from engine import build
+from engine.flags.contrastive import CONTRASTIVE_FLAGS
+from engine.loop import Training
+from engine.pretext.clip_length import clip_phases, frames_by_epoch
+from engine.pretext.objectives import MaskedReconstruction
+from engine.runtime import plan
+from engine.runtime.distributed import Workers
+
+logger = logging.getLogger(__name__)
+
+
+class MaskedAutoencoding:
+    """Model, clips and loss of masked autoencoding; see `engine.pretraining.Pretext`.
+
+    Args:
+        flags: of run_pretrain.py.
+        workers: processes and device.
+
+    Raises:
+        ValueError: flags that cannot work, each with the remedy.
+    """
+
+    samples_per_video = views = 1
+
+    def __init__(self, flags: argparse.Namespace, workers: Workers):
+        self.flags, self.workers = flags, workers
+        build.refuse_flags(flags, CONTRASTIVE_FLAGS, "--objective contrastive")
+        self.model = build.create_model(flags)
+        if not hasattr(self.model, "mask_token"):
+            raise ValueError(
+                f"--model {flags.model} is no masked autoencoder; take one of "
+                f"{', '.join(models.list_models('pretrain_*'))}, or --objective contrastive"
+            )
+        self.masking = _masking(flags, self.model)
+        self.objective = _objective(flags, self.model, self.masking)
+        self.phases = clip_phases(flags, self.model)
+        self.by_length = {flags.num_frames: (self.masking, self.objective)}
+        for phase in self.phases[:-1]:
+            self.model.set_num_frames(phase.frames)
+            masking = _masking(flags, self.model)
+            self.by_length[phase.frames] = masking, _objective(flags, self.model, masking)
+        self.model.set_num_frames(flags.num_frames)
+
+    def choose_rows(self, annotations: Annotations) -> Annotations:
+        """All videos are used."""
+        return annotations
+
+    def dataset(self, annotations: Annotations, window: tuple | None) -> Dataset:
+        """Clips and their masks."""
+        flags = self.flags
+        full = clips.PretrainClips(
+            annotations=annotations,
+            clip_frames=flags.num_frames,
+            stride=flags.sampling_rate,
+            size=self.model.img_size,
+            masking=self.masking,
+            seed=flags.seed,
+            face_window=window,
+            backend=flags.reader,
+            clips_per_video=flags.num_samples,
+            enlarge_later=self._enlarges_on_device,
+        )
+        if len(self.phases) == 1:
+            return full
+        parts = {
+            frames: full.of_length(frames, masking)
+            for frames, (masking, _) in self.by_length.items()
+        }
+        return clips.SwitchedByEpoch(parts, frames_by_epoch(self.phases))
+
+    @property
+    def _enlarges_on_device(self) -> bool:
+        if self.flags.resize_on == "auto":
+            return self.workers.device.type == "cuda"
+        return self.flags.resize_on == "device"
+
+    def loss(
+        self, model: Callable, batch: dict, draws: np.random.Generator, *, autocast: Callable
+    ) -> torch.Tensor:
+        """Reconstruction error of a batch, whose clips may have any length of the phases."""
+        frames = batch["clip"].shape[1]
+        if frames != self.model.num_frames:
+            logger.info("clips have %d frames from here on", frames)
+            self.model.set_num_frames(frames)
+        _, objective = self.by_length[frames]
+        return objective(model, batch, device=self.workers.device, autocast=autocast, draws=draws)
+
+    def cost(self) -> plan.Cost:
+        """What one clip costs."""
+        return plan.clip_cost(self.model, num_visible=self.masking.num_visible)
+
+    def plan_rows(self) -> dict[str, str]:
+        """Lines of the plan."""
+        visible, tokens = self.masking.num_visible, self.model.num_tokens
+        rows = {"masking": f"{self.flags.mask_type}, {visible} of {tokens} tokens visible"}
+        if len(self.phases) > 1:
+            rows["clip length"] = self._describe_phases()
+        return rows
+
+    def _describe_phases(self) -> str:
+        """What the clips of each phase are and cost, and what that makes of the run's cost."""
+        parts, total, full = [], 0, self.cost().multiply_adds
+        for phase in self.phases:
+            self.model.set_num_frames(phase.frames)
+            masking, _ = self.by_length[phase.frames]
+            cost = plan.clip_cost(self.model, num_visible=masking.num_visible).multiply_adds
+            total += cost * phase.num_epochs
+            parts.append(
+                f"{phase.frames} frames in epochs {phase.first_epoch + 1} to "
+                f"{phase.first_epoch + phase.num_epochs} ({masking.num_visible} of "
+                f"{masking.num_tokens} tokens visible, {cost / 1e9:.2f} G multiply-adds)"
+            )
+        share = total / (full * self.flags.epochs)
+        parts.append(f"{share:.0%} of the multiply-adds of a run without shorter clips")
+        return "; ".join(parts)
+
+    def draw(
+        self, run: Training, annotations: Annotations, window: tuple | None, output_dir: Path
+    ) -> None:
+        """Draw the reconstructions that were asked for, of clips of `--num_frames`."""
+        if self.flags.visualize:
+            from engine.pretext import reconstruct  # slow, and not needed before
+
+            self.model.set_num_frames(self.flags.num_frames)
+            reconstruct.draw_reconstructions(
+                run.model,
+                self.objective,
+                self.masking,
+                annotations,
+                flags=self.flags,
+                window=window,
+                precision=run.precision,
+                device=run.workers.device,
+                output_dir=output_dir / "reconstructions",
+            )
+
+
+def _masking(flags: argparse.Namespace, model):
+    """The masks of `--mask_type`; what was not given follows from the model's encoder.
+
+    Raises:
+        ValueError: masks that the encoder cannot use, each with the remedy.
+    """
+    region_size = getattr(model.encoder, "region_size", None)
+    if flags.mask_type is None:
+        flags.mask_type = "part_window" if region_size else "tube"
+    if flags.mask_type == "part_window" and flags.part_win_size is None and region_size:
+        flags.part_win_size = list(region_size)
+        logger.info("mask windows are the regions of the LGI-Former: %s tokens", region_size)
+    masking = make_masking(
+        flags.mask_type,
+        model.grid,
+        flags.mask_ratio,
+        part_win_size=flags.part_win_size,
+        symmetry=flags.part_apply_symmetry,
+    )
+    needed = model.encoder.balanced_window
+    if needed and any(size % window for size, window in zip(needed, masking.window)):
+        windows = f" in windows of {masking.window}" if flags.mask_type == "part_window" else ""
+        raise ValueError(
+            f"--mask_type {flags.mask_type}{windows} does not show equally many tokens in all "
+            f"regions, as the LGI-Former needs; its regions are {region_size} tokens (t, h, w). "
+            f"Use --mask_type part_window with --part_win_size "
+            f"{' '.join(map(str, region_size))}, or others whose height and width divide these"
+        )
+    sample = masking(rng.generator(flags.seed, 0, 0, 0, "mask"))
+    model.encoder.check_mask(torch.from_numpy(sample)[None])
+    if flags.mask_type == "random" and "svfap" in model.config["name"]:
+        logger.warning(
+            "--mask_type random: SVFAP merges time steps token by token and was published with "
+            "tube masks, which show the same places in all steps"
+        )
+    return masking
+
+
+def _objective(flags: argparse.Namespace, model, masking) -> MaskedReconstruction:
+    if flags.color_jitter:
+        raise ValueError(
+            f"--color_jitter {flags.color_jitter}: pre-training uses none; leave it out"
+        )
+    motion = flags.use_frame_diff_as_target
+    for name, default in (("target_diff_weight", None), ("frame_diff_group_size", 2)):
+        if getattr(flags, name) != default and not motion:
+            raise ValueError(f"--{name} belongs to --use_frame_diff_as_target; give both or none")
+    if motion and flags.num_frames % flags.frame_diff_group_size:
+        raise ValueError(
+            f"--frame_diff_group_size {flags.frame_diff_group_size}: must divide --num_frames "
+            f"({flags.num_frames})"
+        )
+    return MaskedReconstruction(
+        tubelet=model.tubelet,
+        num_visible=masking.num_visible,
+        decoder_mask_share=flags.decoder_mask_share,
+        normalise=flags.normlize_target,
+        group_frames=flags.frame_diff_group_size if motion else None,
+        motion_weight=flags.target_diff_weight if motion else None,
+    )

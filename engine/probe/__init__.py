@@ -1,0 +1,1 @@
+"""Probes: how good are the frozen features of an encoder?"""

@@ -1,0 +1,104 @@
+"""`python -m engine.probe CHECKPOINT --data_path FOLD`: how good are frozen features?
+
+A linear probe (logistic regression, ridge in regression) and a k-nearest-neighbour vote on the
+features of a checkpoint, pre-trained or fine-tuned; see `engine.probe.probing`.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.flags.config import finetuning_parser
+from engine.flags.parsing import parse_flags
+from engine.probe.probing import NEIGHBOURS, SHOWN, extract, frozen_setting, load_frozen, probe
+from engine.results.predictions import write_text_atomically
+from engine.results.tables import render
+from engine.runtime import distributed
+from engine.runtime.log import set_up_logging
+from engine.runtime.programs import split_arguments, tells_user
+from engine.selection import training_subjects
+
+
+def run_probe(
+    checkpoint: str | Path, flags: argparse.Namespace, *, neighbours: int = NEIGHBOURS
+) -> dict:
+    """Probe a file of weights.
+
+    Args:
+        checkpoint: pre-trained or fine-tuned weights, ours or released.
+        flags: of run_finetune.py: data, device, loading.
+        neighbours: k.
+
+    Returns:
+        The content of probe.json.
+
+    Raises:
+        ValueError: weights or data that cannot be used.
+    """
+    workers = distributed.start(flags.device)
+    model, name = load_frozen(checkpoint)
+    setting = frozen_setting(flags, workers, model)
+    parts = setting.read("train"), setting.read("test", flags.eval_data_path)
+    subjects = training_subjects(flags, parts[0])
+    train = extract(setting, parts[0], middle=True, title="training part")
+    test = extract(setting, parts[1], middle=False, title="test part")
+    results = probe(
+        train, test, setting.task.names, subjects=subjects, neighbours=neighbours, seed=flags.seed
+    )
+    return {
+        "checkpoint": str(checkpoint),
+        "model": name,
+        "data_path": flags.data_path,
+        "task": setting.kind,
+        "class_names": list(setting.task.names),
+        "num_train": len(train.labels),
+        "num_test": len(test.labels),
+        "neighbours": neighbours,
+        "features": results,
+    }
+
+
+def format_probe(content: dict) -> str:
+    """A table of feature x method, in Markdown."""
+    scale, digits = (100, 2) if content["task"] == "classification" else (1, 3)
+    columns = [(method, s) for method in ("linear", "knn") for s in SHOWN[content["task"]]]
+    titles = {"linear": "linear", "knn": "k-NN"}
+    header = [f"{titles[method]} {s.upper().replace('_', ' ')}" for method, s in columns]
+    rows = [
+        [name, *(f"{scale * found[method][s]:.{digits}f}" for method, s in columns)]
+        for name, found in content["features"].items()
+    ]
+    note = f"{content['num_train']} training and {content['num_test']} test videos, frozen encoder"
+    return render(["feature", *header], rows, "md", notes=[note])
+
+
+@tells_user()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring. Returns the exit status."""
+    arguments, passed_on = split_arguments(arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m engine.probe",
+        description="Linear probe and k-NN on frozen features of a checkpoint.",
+        epilog="everything after -- is read like flags of run_finetune.py (--device, ...)",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="pre-trained or fine-tuned")
+    parser.add_argument("--data_path", required=True, metavar="DIR", help="train.csv, test.csv")
+    parser.add_argument("--data_set", metavar="NAME", help="as for run_finetune.py")
+    parser.add_argument("--nb_classes", type=int, help="where nothing else says it")
+    parser.add_argument("--neighbours", type=int, default=NEIGHBOURS, help="k, default 20")
+    parser.add_argument("--output", metavar="FILE", help="write all metrics as JSON")
+    own = parser.parse_args(arguments)
+    if own.neighbours < 1:
+        parser.error(f"--neighbours {own.neighbours}: must be at least 1")
+    passed_on = ["--data_path", own.data_path, *passed_on]
+    for name in ("data_set", "nb_classes"):
+        value = getattr(own, name)
+        passed_on += [f"--{name}", str(value)] if value is not None else []
+    set_up_logging(is_main=True)
+    flags = parse_flags(finetuning_parser(), passed_on)
+    content = run_probe(own.checkpoint, flags, neighbours=own.neighbours)
+    if own.output:
+        write_text_atomically(own.output, json.dumps(content, indent=2) + "\n")
+    print(format_probe(content), end="")
+    return 0

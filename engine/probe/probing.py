@@ -1,0 +1,330 @@
+"""How good are frozen features? A linear probe and a k-nearest-neighbour vote.
+
+Both are fitted on the features of a fold's training part and scored on its test part; the encoder
+stays as it is. `engine.probe` is the command, `--probe_every` does it during pre-training.
+"""
+
+import argparse
+import logging
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor, nn
+
+import models
+from datasets.labels.annotations import Annotations
+from datasets.labels.splits import carve_validation
+from engine import build
+from engine.evaluate import evaluate
+from engine.flags.config import finetuning_parser
+from engine.flags.parsing import parse_flags
+from engine.results.features import POOLED
+from engine.results.metrics import classification_metrics, regression_metrics, require_finite
+from engine.runtime.distributed import Workers
+from engine.selection import training_subjects
+from engine.setting import Setting, settle
+from models.weights import named_tensors
+
+logger = logging.getLogger(__name__)
+
+STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)  # C of logistic regression, 1 / alpha of ridge
+HELD_OUT = 0.2  # of the training part, to choose among them
+NEIGHBOURS = 20
+TEMPERATURE = 0.07  # of the vote, as in Wu et al. (arXiv 1805.01978)
+SHOWN = {"classification": ("uar", "war", "macro_f1"), "regression": ("ccc", "pcc", "rmse")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """Features of the videos of one part.
+
+    Attributes:
+        features: name -> (n, D), see `engine.results.features`.
+        labels: (n,) int64 classes, or (n, L) numbers.
+    """
+
+    features: dict[str, np.ndarray]
+    labels: np.ndarray
+
+
+def frozen_encoder(config: Mapping) -> nn.Module:
+    """A model without head that has the encoder of `config`, pre-training or fine-tuning."""
+    name = models.encoder_name(config["name"])
+    known = models.default_config(name)
+    sizes = {key: value for key, value in config.items() if key in known}
+    fixed = {"name": name, "num_classes": 0, "drop_path_rate": 0.0, "head_activation": None}
+    fixed["keep_temporal_dim"] = False
+    return models.create_model(**(sizes | fixed))
+
+
+def set_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Take the encoder's weights from a state dict; heads are left out.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    kept = {name: value for name, value in state.items() if not name.startswith("head.")}
+    models.load_weights(model, kept)
+
+
+def load_frozen(checkpoint: str | Path) -> tuple[nn.Module, str]:
+    """The encoder of a checkpoint, and the name of the model that the checkpoint holds.
+
+    Args:
+        checkpoint: pre-trained or fine-tuned weights, ours or released.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: weights that cannot be used.
+    """
+    content = models.read_checkpoint(checkpoint)
+    config = models.guess_config(content, str(checkpoint))
+    model = frozen_encoder(config)
+    set_weights(model, named_tensors(content, str(checkpoint)))
+    return model, config["name"]
+
+
+def frozen_setting(flags: argparse.Namespace, workers: Workers, model: nn.Module) -> Setting:
+    """Data set and encoder; without a flag, frames are as far apart as in the data set's recipe.
+
+    Args:
+        flags: of run_finetune.py.
+        workers: processes and device.
+        model: that is probed (`frozen_encoder`).
+
+    Raises:
+        ValueError: labels that are not classes or numbers per video, or contradicting flags.
+    """
+    spec = build.resolve_spec(flags)
+    if spec and "sampling_rate" not in flags.explicit:
+        flags.sampling_rate = spec.sampling_rate
+    setting = settle(flags, workers, model=model)
+    if setting.kind not in SHOWN:
+        raise ValueError(f"a probe needs {' or '.join(SHOWN)} labels, not {setting.kind}.")
+    return setting
+
+
+def extract(
+    setting: Setting, annotations: Annotations, *, middle: bool, title: str, stages: bool = True
+) -> Frozen:
+    """Features of all videos of a part.
+
+    Args:
+        setting: its model has no head (`frozen_encoder`).
+        annotations: the part.
+        middle: the one middle clip of each video; else the mean over the test protocol's views.
+        title: what the progress shows.
+        stages: also the features of every stage, not only the pooled one.
+
+    Raises:
+        ValueError: a feature is not finite.
+        UnreadableInEvaluationError: lists every video that could not be read.
+    """
+    evaluated = evaluate(
+        setting.model,
+        setting.views(annotations, middle=middle),
+        _Unscored(),
+        annotations=annotations,
+        workers=setting.workers,
+        precision=setting.precision,
+        title=title,
+        with_features=True,
+    )
+    features = evaluated.features if stages else {POOLED: evaluated.features[POOLED]}
+    for name, values in features.items():
+        require_finite(values, f"features {name!r}")
+    return Frozen(features=features, labels=annotations.labels)
+
+
+class _Unscored:
+    """In place of a task: the model's outputs are its features."""
+
+    def scores(self, outputs: Tensor) -> Tensor:
+        return outputs.flatten(1)
+
+
+def probe(
+    train: Frozen,
+    test: Frozen,
+    names: Sequence[str],
+    *,
+    subjects: Sequence[str] | None = None,
+    neighbours: int = NEIGHBOURS,
+    seed: int = 0,
+) -> dict[str, dict[str, dict]]:
+    """Score every kind of feature by both methods.
+
+    Args:
+        train: what the methods are fitted on.
+        test: what they are scored on.
+        names: class or dimension names.
+        subjects: subject of each training video; the strength of the linear probe is then chosen
+            on subjects left out, else on a stratified part.
+        neighbours: k.
+        seed: of that choice.
+
+    Returns:
+        feature -> "linear" and "knn" -> metrics as in metrics.json; "linear" also has `strength`.
+    """
+    results: dict[str, dict[str, dict]] = {}
+    measure = classification_metrics if train.labels.ndim == 1 else regression_metrics
+    held_out = _held_out(train.labels, subjects, seed)
+    for name in train.features:
+        x, y, x_test = train.features[name], train.labels, test.features[name]
+        predicted, strength = linear_probe(x, y, x_test, held_out)
+        voted = nearest_neighbours(x, y, x_test, neighbours, num_classes=len(names))
+        results[name] = {
+            "linear": measure(test.labels, predicted, names) | {"strength": strength},
+            "knn": measure(test.labels, voted, names),
+        }
+    return results
+
+
+def linear_probe(
+    x: np.ndarray, y: np.ndarray, x_test: np.ndarray, held_out: np.ndarray | None
+) -> tuple[np.ndarray, float]:
+    """Logistic regression (classes) or ridge (numbers) on standardised features.
+
+    Args:
+        x: (n, D) training features.
+        y: (n,) classes or (n, L) numbers.
+        x_test: (m, D).
+        held_out: (n,) bool, training videos that choose the strength; None: strength 1.
+
+    Returns:
+        Predictions for `x_test`, and the strength chosen.
+    """
+    from sklearn.metrics import balanced_accuracy_score
+
+    mean, deviation = x.mean(0), x.std(0) + 1e-6
+    x, x_test = (x - mean) / deviation, (x_test - mean) / deviation
+    strength = 1.0
+    if held_out is not None:
+        scores = []
+        for candidate in STRENGTHS:
+            guess = _fitted(x[~held_out], y[~held_out], candidate).predict(x[held_out])
+            if y.ndim == 1:
+                with warnings.catch_warnings():  # a class that is only predicted does not matter
+                    warnings.simplefilter("ignore", UserWarning)
+                    scores.append(balanced_accuracy_score(y[held_out], guess))
+            else:
+                scores.append(-np.square(guess.reshape(y[held_out].shape) - y[held_out]).mean())
+        strength = STRENGTHS[int(np.argmax(scores))]
+    predicted = _fitted(x, y, strength).predict(x_test)
+    return predicted.reshape(len(x_test), *y.shape[1:]), strength
+
+
+def _fitted(x: np.ndarray, y: np.ndarray, strength: float):
+    from sklearn.dummy import DummyClassifier
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    if y.ndim == 2:
+        return Ridge(alpha=1 / strength).fit(x, y)
+    if len(np.unique(y)) == 1:
+        return DummyClassifier().fit(x, y)
+    with warnings.catch_warnings():  # a probe need not be at the last digit of its optimum
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=strength, max_iter=500).fit(x, y)
+
+
+def nearest_neighbours(
+    x: np.ndarray, y: np.ndarray, x_test: np.ndarray, neighbours: int, *, num_classes: int
+) -> np.ndarray:
+    """Vote (classes) or mean (numbers) of the k most similar training videos.
+
+    Similarity is the cosine after the training mean is taken off; votes weigh
+    exp(cosine / temperature).
+
+    Args:
+        x: (n, D) training features.
+        y: (n,) classes or (n, L) numbers.
+        x_test: (m, D).
+        neighbours: k; no more than there are videos are used.
+        num_classes: how many classes there are.
+    """
+    mean = x.mean(0)
+    unit, unit_test = (_unit(part - mean) for part in (x, x_test))
+    k = min(neighbours, len(x))
+    predicted = []
+    for start in range(0, len(unit_test), 1024):
+        similarity = unit_test[start : start + 1024] @ unit.T
+        nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+        weight = np.exp((np.take_along_axis(similarity, nearest, 1) - 1) / TEMPERATURE)
+        if y.ndim == 1:
+            votes = np.zeros((len(nearest), num_classes))
+            rows = np.repeat(np.arange(len(nearest)), k)
+            np.add.at(votes, (rows, y[nearest].ravel()), weight.ravel())
+            predicted.append(votes.argmax(1))
+        else:
+            share = weight / weight.sum(1, keepdims=True)
+            predicted.append(np.einsum("mk,mkl->ml", share, y[nearest]))
+    return np.concatenate(predicted)
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def _held_out(labels: np.ndarray, subjects: Sequence[str] | None, seed: int) -> np.ndarray | None:
+    """Training videos that choose the strength; None where there are too few."""
+    classes = [str(label) for label in labels] if labels.ndim == 1 else ["any"] * len(labels)
+    try:
+        chosen = carve_validation(classes, HELD_OUT, seed=seed, subjects=subjects)
+    except ValueError:
+        return None
+    return np.array(chosen)
+
+
+def flat(results: Mapping[str, Mapping[str, dict]], kind: str) -> dict[str, float]:
+    """Scores of the pooled feature for a log line: probe_linear_uar, probe_knn_war, ..."""
+    return {
+        f"probe_{method}_{score}": metrics[score]
+        for method, metrics in results[POOLED].items()
+        for score in SHOWN[kind]
+    }
+
+
+class PretrainingProbe:
+    """`--probe_every`: probes the encoder while it is pre-trained; training is not changed.
+
+    Args:
+        flags: of run_pretrain.py.
+        workers: processes of the run.
+        config: of the model that is trained.
+    """
+
+    def __init__(self, flags: argparse.Namespace, workers: Workers, config: Mapping):
+        arguments = ["--data_path", flags.probe_path, "--reader", flags.reader]
+        arguments += ["--batch_size", str(flags.batch_size), "--amp", flags.amp]
+        arguments += ["--seed", str(flags.seed)]
+        optional = {"data_set": flags.probe_data_set, "data_root": flags.data_root}
+        optional["num_workers"] = flags.num_workers
+        for name, value in optional.items():
+            arguments += [f"--{name}", str(value)] if value is not None else []
+        own = parse_flags(finetuning_parser(), arguments)
+        own.check_paths = flags.check_paths
+        self.every, self.seed = flags.probe_every, flags.seed
+        self.setting = frozen_setting(own, workers, frozen_encoder(config))
+        self.parts = [self.setting.read("train"), self.setting.read("test")]
+        self.subjects = training_subjects(own, self.parts[0])
+
+    def __call__(self, epoch: int, weights: Callable[[], Mapping[str, Tensor]]) -> dict[str, float]:
+        """Scores after 0-based `epoch`, empty where none are due; called on all processes."""
+        if (epoch + 1) % self.every:
+            return {}
+        set_weights(self.setting.model, weights())
+        train, test = (
+            extract(self.setting, part, middle=True, title=f"probe, {name}", stages=False)
+            for name, part in zip(("training", "test"), self.parts)
+        )
+        if not self.setting.workers.is_main:
+            return {}
+        names = self.setting.task.names
+        results = probe(train, test, names, subjects=self.subjects, seed=self.seed)
+        line = flat(results, self.setting.kind)
+        logger.info("probe: %s", "  ".join(f"{k} {v:.4f}" for k, v in line.items()))
+        return line

@@ -1,0 +1,374 @@
+"""`python -m engine.report RUN`: a self-contained report.html of a run or a cross-validation.
+
+The page needs no network. Every figure is also written as PNG and PDF into `figures/`.
+"""
+
+import argparse
+import csv
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from engine.report import html as html
+from engine.report import plots
+from engine.report import videos as report_videos
+from engine.results.find import Result, find_results, pool, subjects_of
+from engine.results.intervals import bootstrap_intervals
+from engine.results.metrics import HEADLINE_METRICS, REGRESSION_METRICS
+from engine.results.predictions import Predictions, PredictionsWithValues, write_text_atomically
+from engine.runtime.log import duration
+from engine.summarize import MEAN, POOLED, TITLES, Summary, crossval_table, summary_cells
+
+logger = logging.getLogger(__name__)
+
+RUN_FILES = ("config.json", "log.jsonl", "pred.csv", "metrics.json")
+MAX_RECONSTRUCTIONS = 8
+MAX_EMBEDDED = 2000
+RECONSTRUCTION_PX = 1100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a run directory says about itself.
+
+    Attributes:
+        folder: the directory.
+        config: content of config.json, empty if there is none.
+        log: lines of log.jsonl, empty if there is none.
+    """
+
+    folder: Path
+    config: dict
+    log: list[dict]
+
+    @property
+    def flags(self) -> dict:
+        """Flags of the command."""
+        return self.config.get("flags", {})
+
+
+def write_report(folder: str | Path, subjects_csv: str | Path | None = None) -> Path:
+    """Write `report.html` and `figures/` into a run directory or a folder of fold runs.
+
+    Args:
+        folder: one run (pre-training, fine-tuning or only evaluated), or a directory whose
+            sub-directories are the folds of a cross-validation.
+        subjects_csv: subject of each video (`engine.results.subjects_of`), for the intervals.
+
+    Returns:
+        The page.
+
+    Raises:
+        FileNotFoundError: nothing to report there.
+        ValueError: files that contradict each other.
+    """
+    folder = Path(folder)
+    is_run = any((folder / name).is_file() for name in RUN_FILES)
+    evaluated = not is_run or any((folder / name).is_file() for name in RUN_FILES[2:])
+    results = find_results([folder]) if evaluated else []
+    folders = [folder] if is_run else [result.path.parent for result in results]
+    runs = [_read_run(path) for path in folders]
+    data = [
+        report_videos.read_data(run.flags, run.config.get("resolved", {}), run.folder)
+        for run in runs
+    ]
+    names = [run.folder.resolve().name for run in runs]
+    classes = runs[0].config.get("resolved", {}).get("class_names")
+    artist = _Artist(folder / "figures")
+    sections = [
+        *(_evaluation(results, data, artist, subjects_csv) if results else []),
+        _curves(runs, artist),
+        report_videos.data_section(data, names, classes),
+        _features(runs[0], artist) if is_run else "",
+        _reconstructions(runs[0]),
+        _views(runs[0]),
+        _facts(runs),
+        _configuration(runs[0]),
+    ]
+    path = folder / "report.html"
+    write_text_atomically(path, html.page(*_title(folder, runs, results), sections))
+    return path
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(prog="python -m engine.report", description=__doc__)
+    parser.add_argument("run", nargs="+", help="run directory, or folder of fold runs")
+    parser.add_argument(
+        "--subjects", metavar="CSV", help="columns video_name and subject, for the intervals"
+    )
+    flags = parser.parse_args(arguments)
+    for run in flags.run:
+        try:
+            print(write_report(run, flags.subjects))  # noqa: T201 - this is a command
+        except (ValueError, FileNotFoundError) as error:
+            parser.error(str(error))
+
+
+class _Artist:
+    """Writes each figure as PNG and PDF and embeds the PNG."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def show(self, name: str, figure: Figure, alt: str, caption: str = "") -> str:
+        self.folder.mkdir(exist_ok=True)
+        for suffix in (".png", ".pdf"):
+            plots.save_figure(figure, self.folder / f"{name}{suffix}")
+        data = (self.folder / f"{name}.png").read_bytes()
+        return html.picture(data, "png", alt, caption)
+
+
+def _read_run(folder: Path) -> Run:
+    config, log = folder / "config.json", folder / "log.jsonl"
+    return Run(
+        folder=folder,
+        config=json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {},
+        log=plots.read_log(log) if log.is_file() else [],
+    )
+
+
+def _title(folder: Path, runs: Sequence[Run], results: Sequence[Result]) -> tuple[str, str]:
+    flags = runs[0].flags
+    name = folder.resolve().name
+    what = " on ".join(str(flags[k]) for k in ("model", "data_set") if flags.get(k))
+    kind = f"{len(results)} folds" if len(results) > 1 else "evaluation" if results else "training"
+    return f"{what} · {name}" if what else name, f"Report of {kind}"
+
+
+def _evaluation(
+    results: Sequence[Result],
+    data: Sequence[dict],
+    artist: _Artist,
+    subjects_csv: str | Path | None,
+) -> list[str]:
+    summary = crossval_table(results, subjects_csv)
+    cautions = [
+        html.paragraph(note, "caution")
+        for note in summary.notes
+        if not note.startswith(("Intervals", "±"))
+    ]
+    remarks = [
+        html.paragraph(note, "soft")
+        for note in summary.notes
+        if note.startswith(("Intervals", "±"))
+    ]
+    header, cells = summary_cells(summary)
+    # With one label per video micro F1 is WAR: not worth the room.
+    shown = [index for index, title in enumerate(header) if title != TITLES["micro_f1"]]
+    header, *cells = [[row[index] for index in shown] for row in (header, *cells)]
+    sections = [
+        html.section("Result", html.cards(_cards(summary)), *cautions, *remarks),
+        html.section("Folds", html.table(header, cells)) if len(results) > 1 else "",
+    ]
+    if any(result.predictions is None for result in results):
+        return sections
+    pooled = pool(results)
+    if pooled.task == "classification":
+        sections += _classes(pooled, data, artist, subjects_csv)
+        if isinstance(pooled, PredictionsWithValues):
+            sections.append(_dimensions(pooled.values, artist))
+    elif pooled.task == "multihead":
+        for head in pooled.heads:
+            sections += _classes(pooled.head(head), data, artist, subjects_csv, head)
+    else:
+        sections.append(_dimensions(pooled, artist))
+    return sections
+
+
+def _cards(summary: Summary) -> list[tuple[str, str, str]]:
+    """Headline scores of the pooled row, or of the only one."""
+    by_name = {row.name: row for row in summary.rows}
+    row = by_name.get(POOLED) or by_name.get(MEAN) or summary.rows[0]
+
+    def show(name: str, value: float) -> str:
+        return f"{100 * value:.1f} %" if name in HEADLINE_METRICS else f"{value:.3f}"
+
+    items = []
+    for name, value in row.values.items():
+        if name == "micro_f1":
+            continue  # with one label per video it is WAR
+        low, high = row.intervals.get(name, (None, None))
+        remark = "" if low is None else f"95 %: {show(name, low)} to {show(name, high)}"
+        items.append((TITLES[name], show(name, value), remark))
+    videos = "" if row.num_videos is None else str(row.num_videos)
+    return [*items, ("videos", videos or "-", f"{row.weights} weights, split {row.split}")]
+
+
+def _classes(
+    pooled: Predictions,
+    data: Sequence[dict],
+    artist: _Artist,
+    subjects_csv: str | Path | None,
+    head: str = "",
+) -> list[str]:
+    metrics = pooled.metrics()
+    names = metrics["class_names"]
+    subjects = None if subjects_csv is None else subjects_of(subjects_csv, pooled.ids)
+    intervals = bootstrap_intervals(pooled, subjects)
+    per_class = [intervals.get(f"recall_{index}") for index in range(len(names))]
+    matrices = [
+        artist.show(
+            f"{head}_confusion_{panel}".lstrip("_"),
+            plots.confusion_figure(metrics, names, panels=[panel]),
+            f"Confusion matrix, {panel}",
+        )
+        for panel in ("counts", "recall")
+    ]
+    recalls = metrics["per_class_recall"]
+    figure = plots.recall_figure(names, recalls, per_class)
+    drawn = artist.show(
+        f"{head}_recall".lstrip("_"), figure, "Recall of each class with 95 % intervals"
+    )
+    totals = np.sum(metrics["confusion_matrix"], axis=1)
+    rows = [
+        [name, str(total), _percent(recall), *map(_percent, interval or (None, None))]
+        for name, total, recall, interval in zip(names, totals, recalls, per_class)
+    ]
+    listed = html.table(["class", "videos", "recall %", "low", "high"], rows)
+    title = f"{head}: " if head else ""
+    return [
+        html.section(f"{title}Confusion matrix", html.figures(matrices)),
+        html.section(f"{title}Recall per class", html.figures([drawn, listed])),
+        report_videos.confused_section(pooled, metrics, data, title),
+    ]
+
+
+def _dimensions(pooled: Predictions, artist: _Artist) -> str:
+    per_dimension = pooled.metrics()["per_dimension"]
+    rows = [
+        [name, *(f"{scores[key]:.3f}" for key in REGRESSION_METRICS)]
+        for name, scores in per_dimension.items()
+    ]
+    header = ["dimension", *(TITLES[key] for key in REGRESSION_METRICS)]
+    listed = html.table(header, rows)
+    drawn = []
+    for column, name in enumerate(per_dimension):
+        pair = pooled.labels[:, column], pooled.predicted[:, column]
+        figure = plots.agreement_figure(*pair, name)
+        alt = f"Predicted over true {name}; the line is agreement"
+        drawn.append(artist.show(f"agreement_{_file_name(name)}", figure, alt))
+    return html.section("Dimensions", listed, html.figures(drawn))
+
+
+def _file_name(text: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in text)
+
+
+def _curves(runs: Sequence[Run], artist: _Artist) -> str:
+    drawn = []
+    for run in runs:
+        own = run.folder.resolve().name
+        for title, _, _ in plots.curve_panels(run.log):
+            name = title.lower().replace(" ", "_") + (f"_{own}" if len(runs) > 1 else "")
+            figure = plots.curves_figure(run.log, [title])
+            caption = own if len(runs) > 1 else ""
+            drawn.append(artist.show(name, figure, f"{title} over epochs", caption))
+    if len(runs) > 1:
+        return html.section("Curves", html.fold_away("Curves of each fold", html.figures(drawn)))
+    return html.section("Curves", html.figures(drawn))
+
+
+def _features(run: Run, artist: _Artist) -> str:
+    """t-SNE of the pooled features, where evaluation saved them."""
+    path = run.folder / "features.npz"
+    if not path.is_file():
+        return ""
+    from sklearn.decomposition import PCA  # noqa: PLC0415 - slow, rarely needed
+    from sklearn.manifold import TSNE  # noqa: PLC0415
+
+    with np.load(path, allow_pickle=False) as content:
+        features, labels = content["feature"], content["label"]
+    step = max(1, len(features) // MAX_EMBEDDED)
+    features, labels = features[::step], labels[::step]
+    if len(features) < 10 or labels.ndim != 1:
+        return ""
+    reduced = PCA(min(50, *features.shape), random_state=0).fit_transform(features)
+    perplexity = min(30, (len(features) - 1) / 3)
+    points = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
+    names = run.config.get("resolved", {}).get("class_names")
+    names = names or [str(index) for index in range(int(labels.max()) + 1)]
+    figure = plots.scatter_figure(points, labels, names)
+    caption = f"t-SNE of {len(points)} videos, perplexity {perplexity:.0f}; distances between "
+    caption += "groups mean nothing."
+    shown = artist.show("features", figure, "t-SNE of features", caption)
+    return html.section("Features", html.figures([shown]))
+
+
+def _reconstructions(run: Run) -> str:
+    files = sorted((run.folder / "reconstructions").glob("*.png"))[:MAX_RECONSTRUCTIONS]
+    shown = [html.photo(file, RECONSTRUCTION_PX, f"reconstruction {file.stem}") for file in files]
+    return html.section("Reconstructions", html.figures(shown, "figures wide"))
+
+
+def _views(run: Run) -> str:
+    """What contrastive learning compares."""
+    path = run.folder / "views.png"
+    if not path.is_file():
+        return ""
+    shown = [html.photo(path, RECONSTRUCTION_PX, "views of some videos")]
+    return html.section("Views that are compared", html.figures(shown, "figures wide"))
+
+
+def _facts(runs: Sequence[Run]) -> str:
+    config, log = runs[0].config, [line for run in runs for line in run.log]
+    seconds = sum(line.get("seconds", 0) for line in log)
+    rows = [
+        ("epochs, all folds" if len(runs) > 1 else "epochs", str(len(log))),
+        ("training time", duration(seconds)),
+        ("clips per second, median", _median(log, "clips_per_second", ".1f")),
+        ("share of time waiting for data", _median(log, "data_wait", ".1%")),
+        ("peak memory, GiB", f"{max((line.get('memory_gib', 0) for line in log), default=0):.2f}"),
+    ]
+    rows = rows if log else []
+    for name in ("commit", "command"):
+        value = config.get(name)
+        if value:
+            rows.append((name, value if isinstance(value, list) else str(value)))
+    for name in ("versions", "machine"):
+        rows += [(key, str(value)) for key, value in config.get(name, {}).items() if value]
+    rows += [(f"unreadable: {r.folder.name}", text) for r in runs if (text := _unreadable(r))]
+    return html.section("Run", html.table([], rows, "facts")) if rows else ""
+
+
+def _unreadable(run: Run) -> str:
+    path = run.folder / "unreadable.csv"
+    if not path.is_file():
+        return ""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    listed = "; ".join(f"{row['path']} ({row['status']}: {row['reason']})" for row in rows[:5])
+    return f"{len(rows)} videos with problems: {listed}{' ...' if len(rows) > 5 else ''}"
+
+
+def _configuration(run: Run) -> str:
+    explicit = set(run.flags.get("explicit") or ())
+    rows = [(f"--{name}", _text(value)) for name, value in run.flags.items() if name != "explicit"]
+    given = [row for row in rows if row[0][2:] in explicit]
+    resolved = [(name, _text(value)) for name, value in run.config.get("resolved", {}).items()]
+    if not rows:
+        return ""
+    return html.section(
+        "Configuration",
+        html.table([], given or rows, "facts"),
+        html.fold_away("All flags", html.table([], rows, "facts")) if given else "",
+        html.fold_away("Resolved settings", html.table([], resolved, "facts")) if resolved else "",
+    )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _median(log: Sequence[dict], name: str, form: str) -> str:
+    values = [line[name] for line in log if line.get(name) is not None]
+    return format(float(np.median(values)), form) if values else "-"

@@ -1,0 +1,1 @@
+"""Results of evaluations: predictions, metrics, intervals, tables, features."""

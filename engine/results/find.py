@@ -1,0 +1,345 @@
+"""Finding the results of evaluations: run directories, `pred.csv` and `metrics.json` files."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from datasets.video.open_video import natural_key
+from engine.results.predictions import (
+    VALUES_FILE,
+    Predictions,
+    PredictionsWithValues,
+    read_metrics,
+    read_predictions,
+)
+
+UNKNOWN = "not stated"
+SUBJECTS_FILE = "subjects.csv"  # beside annotation files
+# What a run keeps of its training part: rows carved for validation, rows it trained on.
+CARVED_FILE = "validation.csv"
+LABELLED_FILE = "training.csv"
+MAX_LISTED = 5
+# Columns of a subjects file that may name the video, in the order in which they are looked for.
+SUBJECT_KEYS = ("video_name", "clip", "id", "path")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One evaluation: usually one fold.
+
+    Attributes:
+        name: how tables call it.
+        path: where it came from.
+        metrics: as in metrics.json.
+        predictions: per video, or None where only the metrics are known.
+        weights: which weights gave it, or "not stated".
+        split: which annotation file it was computed on, or "not stated".
+        notes: cautions that metrics.json carries.
+    """
+
+    name: str
+    path: Path
+    metrics: dict
+    predictions: Predictions | None
+    weights: str = UNKNOWN
+    split: str = UNKNOWN
+    notes: tuple[str, ...] = ()
+
+
+def find_results(sources: Sequence[str | Path]) -> list[Result]:
+    """Read results.
+
+    Args:
+        sources: each a `pred.csv`, a `metrics.json`, a run directory with one of them, or a
+            directory of run directories (one per fold), taken in natural order.
+
+    Returns:
+        One result per evaluation, with names that differ.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        ValueError: a broken file, the same file twice, or a metrics.json that does not belong to
+            the pred.csv beside it.
+    """
+    files = [file for source in sources for file in _files(Path(source))]
+    twice = {str(file) for file in files if files.count(file) > 1}
+    if twice:
+        raise ValueError(f"given more than once: {', '.join(sorted(twice))}; give each fold once.")
+    return [_read(file, name) for file, name in zip(files, _names(files))]
+
+
+def pool(results: Sequence[Result]) -> Predictions:
+    """All predictions together, as if one system had predicted every video.
+
+    Args:
+        results: with predictions, of the same task and classes.
+
+    Returns:
+        The predictions in the order of the results.
+
+    Raises:
+        ValueError: a result without predictions, other classes, or a video in two folds.
+    """
+    missing = [str(result.path) for result in results if result.predictions is None]
+    if missing:
+        raise ValueError(f"pooling needs pred.csv files, these have none: {', '.join(missing)}.")
+    parts = [result.predictions for result in results]
+    names = [part.names for part in parts if part.names is not None]
+    for result in results:
+        own = result.predictions.names
+        if own is not None and list(own) != list(names[0]):
+            raise ValueError(f"{result.path} has classes {list(own)}, others {list(names[0])}.")
+    if len({(part.task, part.frames is None, type(part)) for part in parts}) > 1:
+        tasks = sorted({part.task for part in parts})
+        raise ValueError(
+            f"predictions of different kinds ({', '.join(tasks)}; of videos or of frames; with "
+            f"{VALUES_FILE} or without): pool one kind."
+        )
+    if any(dict(part.heads or {}) != dict(parts[0].heads or {}) for part in parts):
+        raise ValueError("the heads have different classes: pool one kind.")
+    _require_disjoint(results)
+    scores = [part.scores for part in parts]
+    of_frames = parts[0].frames is not None
+    together = Predictions(
+        ids=[video for part in parts for video in part.ids],
+        labels=np.concatenate([part.labels for part in parts]),
+        predicted=np.concatenate([part.predicted for part in parts]),
+        scores=None if any(s is None for s in scores) else np.concatenate(scores),
+        names=names[0] if names else None,
+        heads=parts[0].heads,
+        frames=np.concatenate([part.frames for part in parts]) if of_frames else None,
+    )
+    if not isinstance(parts[0], PredictionsWithValues):
+        return together
+    values = pool([replace(result, predictions=result.predictions.values) for result in results])
+    return PredictionsWithValues(**vars(together), values=values)
+
+
+def subjects_of(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
+    """The person in each video.
+
+    Args:
+        csv_path: file with a header and columns `subject` and one of `SUBJECT_KEYS`. A name
+            stands for a video if it is the id in pred.csv, its last path component with or
+            without suffix, or the same with other leading zeros.
+        ids: of the videos.
+
+    Returns:
+        A subject per video.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: missing columns, a name with two subjects, or videos that are not listed.
+    """
+    path = Path(csv_path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no subjects file {path}")
+    table = read_table(path, SUBJECT_KEYS, "subject")
+    plain = {name.lstrip("0"): subject for name, subject in table.items()}
+    found = [_subject(video, table, plain) for video in ids]
+    unknown = [video for video, subject in zip(ids, found) if subject is None]
+    if unknown:
+        raise ValueError(
+            f"{path} names no subject for {len(unknown)} of {len(ids)} videos: "
+            f"{_some(unknown)}. Its names look like {_some(list(table))}."
+        )
+    return found
+
+
+def read_table(path: Path, keys: Sequence[str], value: str) -> dict[str, str]:
+    """Two columns of a CSV with a header, such as the subject of each video.
+
+    Args:
+        path: of the file.
+        keys: names that the first column may have, in the order in which they are looked for.
+        value: name of the second.
+
+    Returns:
+        key -> value.
+
+    Raises:
+        ValueError: missing columns, or a key without a value or with two.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        columns = list(reader.fieldnames or [])
+        key = next((name for name in keys if name in columns), None)
+        if key is None or value not in columns:
+            raise ValueError(
+                f"{path} has columns {columns}; needed: {' or '.join(keys)} and {value}"
+            )
+        table: dict[str, str] = {}
+        for row in reader:
+            name, own = (row[key] or "").strip(), (row[value] or "").strip()
+            if not own or table.setdefault(name, own) != own:
+                given = dict.fromkeys([table.get(name, ""), own])
+                raise ValueError(
+                    f"{path} line {reader.line_num}: {name!r} needs one {value}, not "
+                    f"{' and '.join(map(repr, given))}"
+                )
+    return table
+
+
+def align(first: Predictions, second: Predictions) -> tuple[Predictions, Predictions]:
+    """Bring two systems' predictions of the same videos into the same order.
+
+    Args:
+        first: predictions of one system.
+        second: predictions of the other.
+
+    Returns:
+        The first as it is, the second in its order.
+
+    Raises:
+        ValueError: other videos, labels or classes; the message lists some.
+    """
+    row_of = {key: row for row, key in enumerate(second.keys)}
+    known = set(first.keys)
+    only_first = [key for key in first.keys if key not in row_of]
+    only_second = [key for key in second.keys if key not in known]
+    if only_first or only_second:
+        raise ValueError(
+            "a paired comparison needs the same videos in both: "
+            f"{len(only_first)} only in the first ({_some(only_first)}), "
+            f"{len(only_second)} only in the second ({_some(only_second)})."
+        )
+    if (first.heads or {}) != (second.heads or {}):
+        raise ValueError(f"heads differ: {first.heads} and {second.heads}.")
+    named = first.names is not None and second.names is not None
+    if named and list(first.names) != list(second.names):
+        raise ValueError(f"classes differ: {list(first.names)} and {list(second.names)}.")
+    order = np.array([row_of[key] for key in first.keys])
+    labels = second.labels[order]
+    if labels.shape != first.labels.shape:
+        raise ValueError("one predicts classes, the other numbers, or other dimensions.")
+    differ = np.flatnonzero((labels != first.labels).reshape(len(order), -1).any(axis=1))
+    if len(differ):
+        listed = [f"{first.ids[i]}: {first.labels[i]} and {labels[i]}" for i in differ]
+        raise ValueError(f"labels disagree for {len(differ)} videos: {_some(listed)}.")
+    aligned = Predictions(
+        ids=list(first.ids),
+        labels=labels,
+        predicted=second.predicted[order],
+        scores=None if second.scores is None else second.scores[order],
+        names=second.names if second.names is not None else first.names,
+        heads=second.heads,
+        frames=first.frames,
+    )
+    both = (first, second)
+    if all(isinstance(predictions, PredictionsWithValues) for predictions in both):
+        _, values = align(first.values, second.values)
+        aligned = PredictionsWithValues(**vars(aligned), values=values)
+    return first, aligned
+
+
+def _files(source: Path) -> list[Path]:
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source} does not exist; give run directories or pred.csv files.")
+    own = _result_file(source)
+    if own:
+        return [own]
+    folders = [path for path in source.iterdir() if path.is_dir()]
+    folders.sort(key=lambda path: natural_key(path.name))
+    found = [file for file in map(_result_file, folders) if file]
+    if not found:
+        raise FileNotFoundError(
+            f"{source} holds no pred.csv or metrics.json, nor do the folders in it: "
+            "was the run evaluated?"
+        )
+    return found
+
+
+def _result_file(folder: Path) -> Path | None:
+    files = (folder / "pred.csv", folder / "metrics.json")
+    return next((file for file in files if file.is_file()), None)
+
+
+def _read(file: Path, name: str) -> Result:
+    beside = file if file.suffix == ".json" else file.with_name("metrics.json")
+    # A CSV under another name has nothing to do with the metrics.json of its folder.
+    ours = file.suffix == ".json" or file.name == "pred.csv"
+    stated = read_metrics(beside) if ours and beside.is_file() else {}
+    predictions, metrics = None, stated
+    if file.suffix != ".json":
+        predictions = read_predictions(file, stated.get("class_names"))
+        if ours:
+            predictions = _with_values(predictions, file.with_name(VALUES_FILE))
+        metrics = predictions.metrics()
+        _require_agreement(file, metrics, stated)
+    return Result(
+        name=name,
+        path=file,
+        metrics=metrics,
+        predictions=predictions,
+        weights=_weights(stated),
+        split=str(stated.get("split", UNKNOWN)),
+        notes=tuple(stated.get("notes", ())),
+    )
+
+
+def _with_values(predictions: Predictions, file: Path) -> Predictions:
+    """Predictions of a class, with those of the numbers where the file of these is there."""
+    if not file.is_file():
+        return predictions
+    values = read_predictions(file)
+    if list(values.ids) != list(predictions.ids):
+        raise ValueError(f"{file} is of other videos than pred.csv beside it; evaluate again.")
+    return PredictionsWithValues(**vars(predictions), values=values)
+
+
+def _weights(stated: dict) -> str:
+    """Which weights, and on which videos they were chosen."""
+    weights = str(stated.get("weights", UNKNOWN))
+    return f"{weights}, chosen on {stated['chosen_on']}" if "chosen_on" in stated else weights
+
+
+def _require_agreement(file: Path, computed: dict, stated: dict) -> None:
+    """The weights that metrics.json names are those of pred.csv only if the numbers agree."""
+    for name, value in computed.items():
+        given = stated.get(name)
+        if not (isinstance(value, (int, float)) and isinstance(given, (int, float))):
+            continue
+        if abs(value - given) > 1e-4:
+            raise ValueError(
+                f"{file} gives {name} {value:.6g}, metrics.json beside it says {given:.6g}: "
+                "they are not of the same evaluation; evaluate again."
+            )
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """Short names: of the folder for standard files, else of the file; full paths if they clash."""
+    standard = ("pred.csv", "metrics.json")
+    short = [f.resolve().parent.name if f.name in standard else f.stem for f in files]
+    return short if len(set(short)) == len(short) else [str(file) for file in files]
+
+
+def _require_disjoint(results: Sequence[Result]) -> None:
+    fold_of: dict[str, str] = {}
+    twice = []
+    for result in results:
+        for video in result.predictions.ids:
+            if fold_of.setdefault(video, result.name) != result.name:
+                twice.append(f"{video} (in {fold_of[video]} and {result.name})")
+    if twice:
+        raise ValueError(
+            f"{len(twice)} videos occur in more than one fold: {_some(twice)}. Pooling counts "
+            "every video once: give test folds that do not overlap, of one system."
+        )
+
+
+def _subject(video: str, table: dict[str, str], plain: dict[str, str]) -> str | None:
+    last = PurePosixPath(video.replace("\\", "/"))
+    for name in (video, last.name, last.stem):
+        if name in table:
+            return table[name]
+    return plain.get(last.stem.lstrip("0"))
+
+
+def _some(items: Sequence[str]) -> str:
+    shown = ", ".join(map(str, items[:MAX_LISTED])) or "none"
+    return shown + (", ..." if len(items) > MAX_LISTED else "")

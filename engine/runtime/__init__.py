@@ -1,0 +1,1 @@
+"""What every run needs: processes, precision, optimizer, checkpoints, run directory, log, plan."""

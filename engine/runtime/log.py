@@ -1,0 +1,167 @@
+"""What a run says while it works: lines or a bar, TensorBoard, log.jsonl, facts of the machine."""
+
+import json
+import logging
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+
+def set_up_logging(is_main: bool) -> None:
+    """Plain lines on standard output; other processes than the first only warn."""
+    logging.basicConfig(
+        level=logging.WARNING,  # libraries only speak up when something is wrong
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stdout,
+        force=True,
+    )
+    for name in ("models", "datasets", "engine"):
+        logging.getLogger(name).setLevel(logging.INFO if is_main else logging.WARNING)
+
+
+def run_facts() -> dict:
+    """Versions, git commit and machine, for config.json."""
+    root = Path(__file__).resolve().parents[2]
+    git = subprocess.run(
+        ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "commit": git.stdout.strip() or None,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "machine": {"cpu": platform.machine(), "threads": torch.get_num_threads(), "gpu": cuda},
+        "command": sys.argv,
+    }
+
+
+def memory_gib(device: torch.device) -> float:
+    """Peak memory: of the device for CUDA, of this process otherwise."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    unit = 2**30 if sys.platform == "darwin" else 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 1d 02:03:04, 02:03:04 or 03:04."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d {hour:02}:{minute:02}:{second:02}"
+    return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute:02}:{second:02}"
+
+
+class EpochLog:
+    """`log.jsonl` (a line per epoch) and TensorBoard events; silent where no folder is given."""
+
+    def __init__(self, output_dir: Path | None, log_dir: str | None):
+        """Open both; see `write`."""
+        self.path = output_dir / "log.jsonl" if output_dir else None
+        self.board = None
+        if log_dir:
+            from tensorboardX import SummaryWriter  # noqa: PLC0415 - slow import, often unused
+
+            Path(log_dir).mkdir(parents=True, exist_ok=True)
+            self.board = SummaryWriter(log_dir)
+
+    def write(self, epoch: int, line: dict) -> None:
+        """Write an epoch's line; a line of the same epoch from before a restart is replaced."""
+        if self.path:
+            kept = []
+            if self.path.exists():
+                kept = [text for text in self.path.read_text().splitlines() if text.strip()]
+                kept = [text for text in kept if json.loads(text)["epoch"] < epoch]
+            kept.append(json.dumps({"epoch": epoch, **line}))
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text("\n".join(kept) + "\n")
+            temporary.replace(self.path)
+        self.scalars(line, epoch, "epoch")
+
+    def scalars(self, values: dict, step: int, prefix: str) -> None:
+        """Send numbers to TensorBoard."""
+        if self.board:
+            for name, value in values.items():
+                if isinstance(value, (int, float)):
+                    self.board.add_scalar(f"{prefix}/{name}", value, step)
+
+    def close(self) -> None:
+        """Flush TensorBoard."""
+        if self.board:
+            self.board.close()
+
+
+class Progress:
+    """Progress of an epoch or an evaluation: a bar on a terminal, now and then a line elsewhere.
+
+    Measures the rate in clips/s over all processes and the share of time spent waiting for data.
+    """
+
+    def __init__(self, title: str, *, total: int, done: int, clips_per_step: int, enabled: bool):
+        """Start the clock.
+
+        Args:
+            title: what is under way.
+            total: steps in all.
+            done: steps already behind (after a restart).
+            clips_per_step: clips of all processes in a step.
+            enabled: False prints nothing.
+        """
+        self.title, self.total, self.done = title, total, done
+        self.clips_per_step, self.enabled = clips_per_step, enabled
+        self.started = time.monotonic()
+        self.first = done
+        self.waited = 0.0
+        bar = enabled and sys.stdout.isatty()
+        self.bar = tqdm(total=total, initial=done, desc=title, leave=False) if bar else None
+
+    def step(self, waited: float) -> None:
+        """Count a step that waited `waited` seconds for its data."""
+        self.done += 1
+        self.waited += waited
+        if self.bar:
+            self.bar.update()
+
+    def facts(self) -> dict[str, float]:
+        """Rate (clips/s), data-wait share (0..1) and time left (seconds) so far."""
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        steps = self.done - self.first
+        return {
+            "clips_per_second": steps * self.clips_per_step / seconds,
+            "data_wait": min(self.waited / seconds, 1.0),
+            "seconds_left": (self.total - self.done) * seconds / max(steps, 1),
+        }
+
+    def report(self, device: torch.device, **values: float) -> None:
+        """Show numbers beside the bar, or print a line."""
+        if not self.enabled:
+            return
+        facts = self.facts()
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        if self.bar:
+            self.bar.set_postfix_str(
+                f"{shown} {facts['clips_per_second']:.1f} clips/s wait {facts['data_wait']:.0%}"
+            )
+            return
+        logger.info(
+            "%s %d/%d  %s  %.1f clips/s  data wait %.0f%%  memory %.1f GiB  %s left",
+            self.title, self.done, self.total, shown, facts["clips_per_second"],
+            100 * facts["data_wait"], memory_gib(device), duration(facts["seconds_left"]),
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self.bar:
+            self.bar.close()

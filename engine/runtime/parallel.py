@@ -1,0 +1,173 @@
+"""How the processes of a run hold its model: each all of it, or each a part (`--shard`)."""
+
+import argparse
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from engine import build
+from engine.runtime.distributed import Workers
+from engine.runtime.optim import create_average
+from engine.runtime.precision import Precision
+
+# what `broadcast_buffers` is called in newer versions of PyTorch
+_SYNC_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+    else "broadcast_buffers"
+)
+SHARDED_OPTIMIZERS = ("adamw", "sgd")
+
+
+class Parallel(Protocol):
+    """What training asks of the way its model is held; made before the optimizer.
+
+    What it gives and takes as a state is the same for all ways, so that checkpoints are. All
+    processes call everything.
+
+    Attributes:
+        wrapped: what a training step calls in place of the model.
+    """
+
+    wrapped: nn.Module
+
+    def compile(self, mode: str, average: AveragedModel | None) -> None:
+        """Let training steps be compiled, in a mode of torch.compile; evaluation where it can."""
+
+    def create_average(self, decay: float) -> AveragedModel:
+        """Exponential moving average of the weights, held like the model."""
+
+    def exchange_gradients(self, enable: bool) -> None:
+        """Whether the next backward pass ends with the mean gradient of all processes."""
+
+    def clip_gradients(self, limit: float | None) -> Tensor:
+        """Scale the gradient of all parameters to at most this norm; returns the norm before."""
+
+    def update_average(self, average: AveragedModel) -> None:
+        """Move the average towards the weights."""
+
+    def whole_state(self, state: Mapping) -> Mapping:
+        """A `state_dict()` with whole tensors; used on the main process only."""
+
+    def load_model(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """Put a whole state into the model or its average."""
+
+    def load_optimizer(self, optimizer: torch.optim.Optimizer, state: Mapping) -> None:
+        """Put a whole state into the optimizer."""
+
+    def whole(self, model: nn.Module) -> nn.Module:
+        """The model or its average in one piece, on every process, for evaluation."""
+
+
+class Replicated:
+    """Every process holds all of the model; DistributedDataParallel if there are several.
+
+    Args:
+        model: on the device of this process.
+        flags: `update_freq`.
+        workers: processes and device.
+    """
+
+    def __init__(self, model: nn.Module, flags: argparse.Namespace, workers: Workers):
+        self.model = self.wrapped = model
+        self.is_distributed = workers.is_distributed
+        if workers.is_distributed:
+            on_gpu = workers.device.type == "cuda"
+            self.wrapped = DistributedDataParallel(
+                model,
+                device_ids=[workers.device.index] if on_gpu else None,
+                gradient_as_bucket_view=True,
+                **{_SYNC_BUFFERS: False},
+                # the same operations in every step, unless some end without exchanging gradients
+                static_graph=flags.update_freq == 1,
+            )
+
+    def compile(self, mode: str, average: AveragedModel | None) -> None:
+        """See `Parallel`."""
+        for model in (self.model, *([average.module] if average else [])):
+            build.compile_model(model, mode)
+
+    def create_average(self, decay: float) -> AveragedModel:
+        """See `Parallel`."""
+        return create_average(self.model, decay)
+
+    def exchange_gradients(self, enable: bool) -> None:
+        """See `Parallel`."""
+        if self.is_distributed:
+            self.wrapped.require_backward_grad_sync = enable
+
+    def clip_gradients(self, limit: float | None) -> Tensor:
+        """See `Parallel`."""
+        return nn.utils.clip_grad_norm_(self.model.parameters(), limit or math.inf)
+
+    def update_average(self, average: AveragedModel) -> None:
+        """See `Parallel`."""
+        average.update_parameters(self.model)
+
+    def whole_state(self, state: Mapping) -> Mapping:
+        """See `Parallel`."""
+        return state
+
+    def load_model(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """See `Parallel`."""
+        model.load_state_dict(state)
+
+    def load_optimizer(self, optimizer: torch.optim.Optimizer, state: Mapping) -> None:
+        """See `Parallel`."""
+        optimizer.load_state_dict(state)
+
+    def whole(self, model: nn.Module) -> nn.Module:
+        """See `Parallel`; the model itself."""
+        return model
+
+
+def check_sharding(flags: argparse.Namespace, workers: Workers, precision: Precision) -> None:
+    """Refuse `--shard` where it cannot work, before a run leaves anything behind.
+
+    Raises:
+        ValueError: with the remedy.
+    """
+    if not flags.shard:
+        return
+    if not workers.is_distributed:
+        raise ValueError(
+            "--shard spreads the model over several processes, this is a single one; start them "
+            "with `torchrun --nproc_per_node N`, or leave --shard out"
+        )
+    try:
+        from torch.distributed.fsdp import fully_shard  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f"--shard needs PyTorch 2.6 or newer, this is {torch.__version__}; install a newer "
+            "one, or leave --shard out"
+        ) from error
+    if flags.opt.lower() not in SHARDED_OPTIMIZERS:
+        raise ValueError(
+            f"--opt {flags.opt} with --shard: take one of {', '.join(SHARDED_OPTIMIZERS)}"
+        )
+    if precision.needs_scaler:
+        raise ValueError(
+            f"--amp {flags.amp} means fp16 here, whose loss scaling does not work with --shard; "
+            "take --amp bf16 or --amp off"
+        )
+
+
+def distribute(model: nn.Module, flags: argparse.Namespace, workers: Workers) -> Parallel:
+    """Hold the model as the flags say; to be called before its optimizer is made.
+
+    Args:
+        model: on the device of this process; `--shard` changes it in place.
+        flags: `shard`, `update_freq`; checked by `check_sharding`.
+        workers: processes and device.
+    """
+    if flags.shard:
+        from engine.runtime.sharding import Sharded
+
+        return Sharded(model, workers)
+    return Replicated(model, flags, workers)

@@ -1,0 +1,42 @@
+"""What the commands `python -m engine.<name>` share: arguments for others, and how errors end."""
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+
+from engine.runtime.errors import is_for_user
+
+
+def split_arguments(arguments: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """A command's own arguments, and those after `--`, which are for the command it runs.
+
+    Args:
+        arguments: without the program's name; None: those of this process.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:place], arguments[place + 1 :]
+
+
+def tells_user(*more: type[Exception]) -> Callable:
+    """Decorate a command: errors that are for its user become a line and exit status 1.
+
+    Args:
+        more: errors that are for the user wherever they come from; others keep their traceback
+            unless `engine.runtime.errors.is_for_user`.
+    """
+
+    def decorate(main: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(main)
+        def guarded(*args, **options) -> int:
+            try:
+                return main(*args, **options)
+            except Exception as error:
+                if not (is_for_user(error) or isinstance(error, more)):
+                    raise
+                print(f"error: {error}", file=sys.stderr)
+                return 1
+
+        return guarded
+
+    return decorate

@@ -1,0 +1,146 @@
+"""Sharding (FSDP2): every process holds a part of each weight, gradient and optimizer state.
+
+A block's weights are collected when it computes and given back after it. Numbers are those of
+DistributedDataParallel up to rounding: weights stay in float32 and autocast chooses what computes
+in bf16. Files and evaluation know nothing of shards.
+"""
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim.swa_utils import AveragedModel
+
+from engine.runtime.distributed import Workers
+from engine.runtime.optim import create_average
+
+
+class Sharded:
+    """See `engine.runtime.parallel.Parallel`.
+
+    Args:
+        model: whole, on the device of this process; sharded in place, after all processes have
+            taken over the main process's weights.
+        workers: processes and device.
+    """
+
+    def __init__(self, model: nn.Module, workers: Workers):
+        for tensor in itertools.chain(model.parameters(), model.buffers()):
+            dist.broadcast(tensor.detach(), src=0)
+        self.model = self.wrapped = model
+        self.is_main = workers.is_main
+        self.mesh = init_device_mesh(workers.device.type, (workers.world_size,))
+        # A copy without weights, to be filled by `whole`; sharded modules cannot be copied.
+        empty = {id(p): nn.Parameter(p.to("meta"), p.requires_grad) for p in model.parameters()}
+        self._skeleton = copy.deepcopy(model, empty)
+        self._shard(model)
+
+    def _shard(self, model: nn.Module) -> None:
+        for block in blocks_of(model):
+            fully_shard(block, mesh=self.mesh)
+        fully_shard(model, mesh=self.mesh)
+
+    def compile(self, mode: str, average: AveragedModel | None) -> None:
+        """Compile block by block: what collects weights stays outside; evaluation is not."""
+        for block in blocks_of(self.model):
+            block.compile(mode=mode)
+
+    def create_average(self, decay: float) -> AveragedModel:
+        """See `Parallel`; made on the host, where there is room for a whole model."""
+        average = create_average(self.whole(self.model).cpu(), decay)
+        self._shard(average.module)
+        return average
+
+    def exchange_gradients(self, enable: bool) -> None:
+        """See `Parallel`; gradients that are not exchanged are kept whole."""
+        self.model.set_requires_gradient_sync(enable)
+
+    def clip_gradients(self, limit: float | None) -> Tensor:
+        """See `Parallel`."""
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit or math.inf)
+        return norm.full_tensor()
+
+    @torch.no_grad()
+    def update_average(self, average: AveragedModel) -> None:
+        """See `Parallel`; as `AveragedModel.update_parameters`, shard by shard."""
+        own, new = (_local_tensors(model) for model in (average.module, self.model))
+        for is_float in (True, False):
+            chosen = [i for i, tensor in enumerate(own) if tensor.is_floating_point() == is_float]
+            if not chosen:
+                continue
+            pair = [own[i] for i in chosen], [new[i] for i in chosen]
+            if average.n_averaged == 0:
+                torch._foreach_copy_(*pair)
+            else:
+                average.multi_avg_fn(*pair, average.n_averaged)
+        average.n_averaged += 1
+
+    def whole_state(self, state: Mapping) -> Mapping:
+        """See `Parallel`; collected tensor by tensor into the main process's host memory."""
+        return _collected(state, Tensor.cpu if self.is_main else lambda tensor: None)
+
+    def load_model(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """See `Parallel`."""
+        own = model.state_dict()
+        parts = {name: _part_of(value, own.get(name)) for name, value in state.items()}
+        model.load_state_dict(parts)
+
+    def load_optimizer(self, optimizer: torch.optim.Optimizer, state: Mapping) -> None:
+        """See `Parallel`."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        parts = {
+            number: {name: _part_of(value, parameters[number]) for name, value in values.items()}
+            for number, values in state["state"].items()
+        }
+        optimizer.load_state_dict({**state, "state": parts})
+
+    def whole(self, model: nn.Module) -> nn.Module:
+        """See `Parallel`; a copy, which costs the memory of the weights until it is dropped."""
+        filled = copy.deepcopy(self._skeleton)
+        state = _collected(model.state_dict(), lambda tensor: tensor)
+        state = {name: tensor.detach().clone() for name, tensor in state.items()}
+        filled.load_state_dict(state, assign=True)
+        return filled
+
+
+def blocks_of(model: nn.Module) -> Iterator[nn.Module]:
+    """Modules that stand in lists or sequences (the outermost of these) and have parameters."""
+    in_a_row = isinstance(model, nn.ModuleList | nn.Sequential)
+    for child in model.children():
+        if not in_a_row or isinstance(child, nn.ModuleList):
+            yield from blocks_of(child)
+        elif next(child.parameters(), None) is not None:
+            yield child
+
+
+def _local_tensors(model: nn.Module) -> list[Tensor]:
+    """Parameters and buffers of a module, of sharded ones this process's part."""
+    tensors = [tensor.detach() for tensor in itertools.chain(model.parameters(), model.buffers())]
+    return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+
+
+@torch.no_grad()
+def _collected(value, use: Callable[[Tensor], object]):
+    """A state with `use(whole tensor)` for every sharded tensor; a collective."""
+    if isinstance(value, DTensor):
+        return use(value.full_tensor())
+    if isinstance(value, Mapping):
+        return {key: _collected(part, use) for key, part in value.items()}
+    return value
+
+
+def _part_of(value, like: Tensor | None):
+    """This process's part of a whole tensor, sharded as `like` is; other values as they are."""
+    if not (isinstance(like, DTensor) and isinstance(value, Tensor) and value.shape == like.shape):
+        return value
+    # no communication: every process has read the whole
+    return distribute_tensor(
+        value.to(like.device), like.device_mesh, like.placements, src_data_rank=None
+    )

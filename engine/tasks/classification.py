@@ -1,0 +1,169 @@
+"""Classification tasks: one class per video, or one class per video and head."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from datasets.augment.mixing import Mixer
+from engine.results.predictions import Predictions, from_scores
+
+
+@dataclass
+class Classification:
+    """One class per video: cross-entropy, mixup and cutmix, label smoothing; UAR and WAR.
+
+    `class_weights`, if set, scale each class's part of the loss; the mean stays one over clips.
+    """
+
+    names: list[str]
+    mixer: Mixer | None = None
+    smoothing: float = 0.0
+    class_weights: Sequence[float] | None = None
+    default_metric: str = "uar"
+    frame_level: bool = False
+    remark: str = ""
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of classes."""
+        return len(self.names)
+
+    def training_loss(self, model, clip, label, draws) -> torch.Tensor:
+        """Cross-entropy against mixed or smoothed labels."""
+        smoothing = self.smoothing
+        if self.mixer is not None:
+            clip, label = self.mixer(clip, label, draws)
+            smoothing = 0.0
+        logits = model(clip).float()
+        if self.class_weights is None:
+            return F.cross_entropy(logits, label, label_smoothing=smoothing)
+        if label.ndim == 1:  # for class indices, torch would divide by the sum of the weights
+            label = F.one_hot(label, self.num_outputs) * (1 - smoothing)
+            label = label + smoothing / self.num_outputs
+        return F.cross_entropy(logits, label, weight=logits.new_tensor(self.class_weights))
+
+    def scores(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Class probabilities."""
+        return outputs.float().softmax(dim=-1)
+
+    def loss(self, scores: np.ndarray, labels: np.ndarray) -> float:
+        """Negative log of the true class's mean probability."""
+        return _negative_log_likelihood(scores, labels)
+
+    def predictions(self, ids, labels, scores, frames=None) -> Predictions:
+        """Predictions with the names of the classes."""
+        return from_scores(ids, labels, scores, self.names)
+
+
+@dataclass
+class Multihead:
+    """Several classifications of the same video, such as arousal and valence of AVCAffe.
+
+    The model has one head whose rows are the classes of all heads, block after block. The loss is
+    the sum of the heads' cross-entropies; a clip is mixed once, its labels head by head.
+    """
+
+    heads: Mapping[str, Sequence[str]]
+    mixers: Sequence[Mixer] = ()
+    smoothing: float = 0.0
+    default_metric: str = "weighted_f1"
+    frame_level: bool = False
+    remark: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """The heads."""
+        return list(self.heads)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Number of classes of each head."""
+        return [len(classes) for classes in self.heads.values()]
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of classes of all heads together."""
+        return sum(self.sizes)
+
+    def training_loss(self, model, clip, label, draws) -> torch.Tensor:
+        """Sum over heads of cross-entropy against mixed or smoothed labels (B, H)."""
+        labels, smoothing = label.unbind(dim=1), self.smoothing
+        if self.mixers:
+            mixes = self.mixers[0].draw(draws, len(clip), *clip.shape[-2:])
+            clip = self.mixers[0].mix(clip, mixes)
+            labels = [
+                mixer.mix_labels(of_head, mixes) for mixer, of_head in zip(self.mixers, labels)
+            ]
+            smoothing = 0.0
+        blocks = model(clip).float().split(self.sizes, dim=-1)
+        losses = [
+            F.cross_entropy(block, of_head, label_smoothing=smoothing)
+            for block, of_head in zip(blocks, labels, strict=True)
+        ]
+        return torch.stack(losses).sum()
+
+    def scores(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Class probabilities of each head, side by side."""
+        blocks = outputs.float().split(self.sizes, dim=-1)
+        return torch.cat([block.softmax(dim=-1) for block in blocks], dim=-1)
+
+    def loss(self, scores: np.ndarray, labels: np.ndarray) -> float:
+        """Sum over heads of the negative log of the true class's mean probability."""
+        blocks = np.split(scores, np.cumsum(self.sizes)[:-1], axis=1)
+        return sum(map(_negative_log_likelihood, blocks, labels.T))
+
+    def predictions(self, ids, labels, scores, frames=None) -> Predictions:
+        """Predictions with the names of heads and classes."""
+        return from_scores(ids, labels, scores, heads=self.heads)
+
+
+def classification(
+    flags: argparse.Namespace, names: list[str], heads: Mapping[str, Sequence[str]] | None
+) -> Classification:
+    """The task of `classes.json` with "classification"."""
+    return Classification(names=names, mixer=_mixer(flags, len(names)), smoothing=flags.smoothing)
+
+
+def multihead(
+    flags: argparse.Namespace, names: list[str], heads: Mapping[str, Sequence[str]] | None
+) -> Multihead:
+    """The task of `classes.json` with "multihead".
+
+    Raises:
+        ValueError: the classes of the heads are unknown.
+    """
+    if not heads:
+        raise ValueError(
+            f"the classes of the heads {', '.join(names)} are unknown: multihead needs the heads "
+            "of a classes.json beside the CSVs"
+        )
+    mixers = [_mixer(flags, len(classes)) for classes in heads.values()]
+    return Multihead(
+        heads=dict(heads),
+        mixers=[mixer for mixer in mixers if mixer is not None],
+        smoothing=flags.smoothing,
+    )
+
+
+def _mixer(flags: argparse.Namespace, num_classes: int) -> Mixer | None:
+    if not (flags.mixup > 0 or flags.cutmix > 0 or flags.cutmix_minmax):
+        return None
+    return Mixer(
+        mixup_alpha=flags.mixup,
+        cutmix_alpha=flags.cutmix,
+        cutmix_minmax=flags.cutmix_minmax,
+        prob=flags.mixup_prob,
+        switch_prob=flags.mixup_switch_prob,
+        mode=flags.mixup_mode,
+        label_smoothing=flags.smoothing,
+        num_classes=num_classes,
+    )
+
+
+def _negative_log_likelihood(scores: np.ndarray, labels: np.ndarray) -> float:
+    chosen = scores[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(chosen, 1e-12)).mean())
