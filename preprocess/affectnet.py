@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 
 from datasets.catalog import get_spec
-from preprocess.affect_targets import DIMENSIONS, affect_targets
-from preprocess.common import PreparationError, Progress, run_command
-from preprocess.images import count_parts, image_parser, prepare_parts, published_parts
-from preprocess.labelled import Clip, Found, clip_name, find_images
+from preprocess.shared.affect_targets import DIMENSIONS, affect_targets
+from preprocess.shared.common import PreparationError, Progress, run_command
+from preprocess.shared.images import count_parts, image_parser, prepare_parts, published_parts
+from preprocess.shared.labelled import Clip, Found, clip_name, find_images
 
 SPEC = get_spec("AffectNet")
 SETS = {"train": "train_set", "test": "val_set"}

@@ -26,8 +26,8 @@ from datasets.catalog import get_spec
 from datasets.labels.classes import LabelNames
 from datasets.labels.listing import find_videos
 from datasets.labels.splits import carve_validation
-from preprocess.common import PreparationError, Problems, run_command
-from preprocess.labelled import (
+from preprocess.shared.common import PreparationError, Problems, run_command
+from preprocess.shared.labelled import (
     Clip,
     Found,
     check_found,
@@ -35,7 +35,7 @@ from preprocess.labelled import (
     write_parts,
     write_subjects,
 )
-from preprocess.splits import add_split_flags, warn_about_validation
+from preprocess.shared.splits import add_split_flags, warn_about_validation
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ files are found by name at any depth):
                             interview, not used)
     NAME.mp4                6,000, 2,000 and 2,000 videos, or frame folders called NAME
 
-The pickles are read by preprocess.safe_pickle, which runs nothing from them. The official parts
+The pickles are read by preprocess.shared.safe_pickle, which runs nothing from them. The official parts
 are used as they are; a few speakers are in several of them (the name starts with the identifier
 of the longer video, written to subjects.csv).
 """
@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.catalog import get_spec
-from preprocess.common import PreparationError, Problems, run_command
-from preprocess.labelled import (
+from preprocess.shared.common import PreparationError, Problems, run_command
+from preprocess.shared.labelled import (
     Clip,
     Found,
     check_found,
@@ -31,8 +31,8 @@ from preprocess.labelled import (
     write_parts,
     write_subjects,
 )
-from preprocess.safe_pickle import load_plain_pickle
-from preprocess.splits import add_split_flags
+from preprocess.shared.safe_pickle import load_plain_pickle
+from preprocess.shared.splits import add_split_flags
 
 SPEC = get_spec("ChaLearn")
 FILES = {

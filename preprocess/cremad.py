@@ -19,9 +19,9 @@ from pathlib import Path
 
 from datasets.catalog import get_spec
 from datasets.video.open_video import natural_key
-from preprocess.common import read_table, run_command
-from preprocess.labelled import Clip, Found, clip_name, named_videos
-from preprocess.subject_folds import fold_parser, prepare_subject_folds
+from preprocess.shared.common import read_table, run_command
+from preprocess.shared.labelled import Clip, Found, clip_name, named_videos
+from preprocess.shared.subject_folds import fold_parser, prepare_subject_folds
 
 SPEC = get_spec("CREMA-D")
 VIDEOS, LIST = "VideoFlash", "SentenceFilenames.csv"

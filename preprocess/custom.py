@@ -16,12 +16,19 @@ from pathlib import Path
 
 from datasets.labels.classes import LabelNames
 from datasets.labels.splits import carve_validation
-from preprocess.common import PreparationError, Problems, add_link_flag, run_command
-from preprocess.custom_sources import Source, class_order, decide_task, read_csv, read_folder
-from preprocess.custom_sources import to_clips as labelled_clips
-from preprocess.labelled import Clip, Found, check_found, csv_paths, write_parts, write_subjects
-from preprocess.splits import warn_about_validation
-from preprocess.subject_folds import add_fold_flags, warn_about_absent, write_folds
+from preprocess.shared.common import PreparationError, Problems, add_link_flag, run_command
+from preprocess.shared.custom_sources import Source, class_order, decide_task, read_csv, read_folder
+from preprocess.shared.custom_sources import to_clips as labelled_clips
+from preprocess.shared.labelled import (
+    Clip,
+    Found,
+    check_found,
+    csv_paths,
+    write_parts,
+    write_subjects,
+)
+from preprocess.shared.splits import warn_about_validation
+from preprocess.shared.subject_folds import add_fold_flags, warn_about_absent, write_folds
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.catalog import get_spec
-from preprocess.common import PreparationError, Problems, read_table, run_command
-from preprocess.folds import Fold, Video, prepare_folds, read_subjects
-from preprocess.splits import add_split_flags
+from preprocess.shared.common import PreparationError, Problems, read_table, run_command
+from preprocess.shared.folds import Fold, Video, prepare_folds, read_subjects
+from preprocess.shared.splits import add_split_flags
 
 logger = logging.getLogger(__name__)
 

@@ -24,9 +24,9 @@ from pathlib import Path
 
 from datasets.catalog import get_spec
 from datasets.labels.listing import find_videos
-from preprocess.common import PreparationError, run_command
-from preprocess.labelled import Clip, Found, clip_name
-from preprocess.subject_folds import fold_parser, prepare_subject_folds
+from preprocess.shared.common import PreparationError, run_command
+from preprocess.shared.labelled import Clip, Found, clip_name
+from preprocess.shared.subject_folds import fold_parser, prepare_subject_folds
 
 logger = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from datasets.faces import STYLES, create_detector, parse_style
 from datasets.faces.crops import ALIGNMENTS, BORDERS, BOXES
 from datasets.labels.listing import NamedVideo, apart_from, list_videos
-from preprocess.common import SHOWN_PROBLEMS, PreparationError, Progress, run_command
-from preprocess.face_jobs import FORMATS, FaceSettings, Outcome, Worker, start_worker, work
-from preprocess.face_journal import (
+from preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, Progress, run_command
+from preprocess.shared.face_jobs import FORMATS, FaceSettings, Outcome, Worker, start_worker, work
+from preprocess.shared.face_journal import (
     JOURNAL,
     TABLE,
     Journal,

@@ -21,9 +21,14 @@ import numpy as np
 
 from datasets.catalog import get_spec
 from datasets.files import replacing
-from preprocess.common import PreparationError, Progress, run_command
-from preprocess.images import image_parser, prepare_parts, published_parts, read_class_folders
-from preprocess.labelled import Clip, Found
+from preprocess.shared.common import PreparationError, Progress, run_command
+from preprocess.shared.images import (
+    image_parser,
+    prepare_parts,
+    published_parts,
+    read_class_folders,
+)
+from preprocess.shared.labelled import Clip, Found
 
 SPEC = get_spec("FER2013")
 TABLES = ("fer2013.csv", "icml_face_data.csv")

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.catalog import get_spec
-from preprocess.common import PreparationError, Problems, run_command
-from preprocess.folds import Video, label_index, prepare_folds
-from preprocess.splits import add_split_flags
+from preprocess.shared.common import PreparationError, Problems, run_command
+from preprocess.shared.folds import Video, label_index, prepare_folds
+from preprocess.shared.splits import add_split_flags
 
 logger = logging.getLogger(__name__)
 

@@ -34,8 +34,8 @@ from datasets.faces.search import frame_blocks, work_picture
 from datasets.labels.annotations import read_annotations
 from datasets.video.frame_rate import read_frame_rate
 from datasets.video.open_video import UnreadableVideoError, open_video
-from preprocess.common import SHOWN_PROBLEMS, PreparationError, Progress, run_command
-from preprocess.probe import map_unordered
+from preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, Progress, run_command
+from preprocess.shared.probe import map_unordered
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from preprocess.common import PreparationError, Problems, run_command
-from preprocess.labelled import write_pairs
+from preprocess.shared.common import PreparationError, Problems, run_command
+from preprocess.shared.labelled import write_pairs
 
 logger = logging.getLogger(__name__)
 

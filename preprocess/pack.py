@@ -28,8 +28,8 @@ from datasets.labels.annotations import read_annotations, write_annotations
 from datasets.labels.classes import FILE_NAME as CLASSES_FILE
 from datasets.video.store import ENCODINGS, MANIFEST, ClipStore, read_manifest
 from datasets.video.store_writer import PackedVideo, StoreWriter, check_shard, check_tables
-from preprocess.common import PreparationError, Problems, Progress, run_command
-from preprocess.pack_frames import FrameSettings, pack_video, use_one_thread
+from preprocess.shared.common import PreparationError, Problems, Progress, run_command
+from preprocess.shared.pack_frames import FrameSettings, pack_video, use_one_thread
 
 logger = logging.getLogger(__name__)
 

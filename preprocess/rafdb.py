@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.catalog import get_spec
-from preprocess.common import PreparationError, run_command
-from preprocess.images import image_parser, prepare_parts, read_class_folders
-from preprocess.labelled import Clip, Found, find_images
+from preprocess.shared.common import PreparationError, run_command
+from preprocess.shared.images import image_parser, prepare_parts, read_class_folders
+from preprocess.shared.labelled import Clip, Found, find_images
 
 SPEC = get_spec("RAF-DB")
 LIST, IMAGES, ALIGNED = "EmoLabel/list_patition_label.txt", "Image/aligned", "_aligned"

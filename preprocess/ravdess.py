@@ -19,9 +19,9 @@ from itertools import product
 from pathlib import Path
 
 from datasets.catalog import get_spec
-from preprocess.common import run_command
-from preprocess.labelled import Clip, Found, named_videos
-from preprocess.subject_folds import fold_parser, prepare_subject_folds
+from preprocess.shared.common import run_command
+from preprocess.shared.labelled import Clip, Found, named_videos
+from preprocess.shared.subject_folds import fold_parser, prepare_subject_folds
 
 logger = logging.getLogger(__name__)
 

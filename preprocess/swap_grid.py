@@ -21,7 +21,7 @@ from datasets.faces.swap import swap_face
 from datasets.labels.annotations import read_annotations
 from datasets.rng import generator
 from datasets.video.open_video import open_video
-from preprocess.common import PreparationError, run_command
+from preprocess.shared.common import PreparationError, run_command
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ import argparse
 from collections.abc import Sequence
 
 from datasets.labels.classes import LabelNames
-from preprocess.affect_targets import DIMENSIONS
-from preprocess.common import run_command, without_spaces
-from preprocess.labelled import Clip, csv_paths, link_folder, write_parts, write_subjects
-from preprocess.splits import warn_about_validation
-from preprocess.synthetic_lists import lists_parser, read_clips, read_folds, text_of
+from preprocess.shared.affect_targets import DIMENSIONS
+from preprocess.shared.common import run_command, without_spaces
+from preprocess.shared.labelled import Clip, csv_paths, link_folder, write_parts, write_subjects
+from preprocess.shared.splits import warn_about_validation
+from preprocess.synthetic.lists import lists_parser, read_clips, read_folds, text_of
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -19,11 +19,11 @@ import numpy as np
 from datasets.catalog import get_spec
 from datasets.labels.classes import LabelNames
 from datasets.video.open_video import natural_key
-from preprocess.affect_targets import affect_targets
-from preprocess.common import PreparationError, run_command
-from preprocess.labelled import Clip, write_parts
-from preprocess.splits import warn_about_validation
-from preprocess.synthetic_lists import DrawnClip, lists_parser, read_clips, read_folds, text_of
+from preprocess.shared.affect_targets import affect_targets
+from preprocess.shared.common import PreparationError, run_command
+from preprocess.shared.labelled import Clip, write_parts
+from preprocess.shared.splits import warn_about_validation
+from preprocess.synthetic.lists import DrawnClip, lists_parser, read_clips, read_folds, text_of
 
 STRONG = 0.75  # of the clip's strongest frame
 

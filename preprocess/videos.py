@@ -10,13 +10,8 @@ from pathlib import Path
 
 from datasets.labels.listing import VIDEO_SUFFIXES, find_videos
 from datasets.video.open_video import IMAGE_SUFFIXES
-from preprocess.common import (
-    PreparationError,
-    add_link_flag,
-    run_command,
-    without_spaces,
-)
-from preprocess.probe import add_probe_flags, probe_or_list
+from preprocess.shared.common import PreparationError, add_link_flag, run_command, without_spaces
+from preprocess.shared.probe import add_probe_flags, probe_or_list
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -21,7 +21,7 @@ import numpy as np
 
 from datasets.video.frame_rate import write_frame_rate
 from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
-from preprocess.common import (
+from preprocess.shared.common import (
     SHOWN_PROBLEMS,
     PreparationError,
     Problems,
@@ -30,8 +30,8 @@ from preprocess.common import (
     run_command,
     without_spaces,
 )
-from preprocess.labelled import SUBJECTS_FILE, write_pairs
-from preprocess.probe import add_probe_flags, probe_or_list
+from preprocess.shared.labelled import SUBJECTS_FILE, write_pairs
+from preprocess.shared.probe import add_probe_flags, probe_or_list
 
 logger = logging.getLogger(__name__)
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from datasets.catalog import get_spec
 from datasets.video.open_video import natural_key
-from preprocess.common import (
+from preprocess.shared.common import (
     PreparationError,
     add_link_flag,
     check_counts,
     run_command,
     without_spaces,
 )
-from preprocess.probe import add_probe_flags, probe_or_list
+from preprocess.shared.probe import add_probe_flags, probe_or_list
 
 logger = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.catalog import get_spec
-from preprocess.common import PreparationError, read_table, run_command
-from preprocess.labelled import Clip, Found, named_videos
-from preprocess.subject_folds import fold_parser, prepare_subject_folds
+from preprocess.shared.common import PreparationError, read_table, run_command
+from preprocess.shared.labelled import Clip, Found, named_videos
+from preprocess.shared.subject_folds import fold_parser, prepare_subject_folds
 
 SPEC = get_spec("Werewolf-XL")
 NAME, SESSION = "VideoName", "Session"

@@ -9,10 +9,11 @@ import pytest
 
 from datasets.labels.annotations import write_annotations
 from datasets.labels.classes import LabelNames, write_classes
-from preprocess import doctor, doctor_scan
-from preprocess.common import PreparationError
-from preprocess.doctor_pairs import count_bits, find_pairs, similarity
-from preprocess.doctor_scan import face_share, perceptual_hash, scan_video
+from preprocess.doctor import command as doctor
+from preprocess.doctor import scan as doctor_scan
+from preprocess.doctor.pairs import count_bits, find_pairs, similarity
+from preprocess.doctor.scan import face_share, perceptual_hash, scan_video
+from preprocess.shared.common import PreparationError
 from tests.clips_drawn import pattern, write_folder, write_video
 from tests.conftest import ROOT
 

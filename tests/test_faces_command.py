@@ -10,10 +10,10 @@ import pytest
 from datasets.faces import geometry
 from datasets.labels.listing import NamedVideo, list_videos, stamp_of
 from datasets.video.open_video import open_video
-from preprocess import face_jobs, face_journal
 from preprocess import faces as command
-from preprocess.common import PreparationError
-from preprocess.face_jobs import FaceSettings, Outcome
+from preprocess.shared import face_jobs, face_journal
+from preprocess.shared.common import PreparationError
+from preprocess.shared.face_jobs import FaceSettings, Outcome
 from tests.face_drawings import BlobDetector, Scene, face_video, write_frames
 
 

@@ -13,7 +13,7 @@ from datasets.labels.annotations import read_annotations
 from datasets.video.frame_index import INDEX_FILE, FrameIndex, KnownFrames, write_index
 from datasets.video.open_video import open_video
 from datasets.video.pyav import PyAVReader
-from preprocess.probe import Probe, probe_video, write_results
+from preprocess.shared.probe import Probe, probe_video, write_results
 from tests.video_files import write_video
 
 

@@ -15,7 +15,7 @@ from datasets.faces.landmarks import (
 )
 from datasets.video.frame_rate import write_frame_rate
 from preprocess import landmarks
-from preprocess.common import PreparationError
+from preprocess.shared.common import PreparationError
 from tests.face_drawings import BlobDetector, Scene, drawn_landmarks, write_frames
 
 FACE = drawn_landmarks(60, 50, 30)

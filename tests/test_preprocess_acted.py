@@ -11,9 +11,9 @@ from datasets.catalog import get_spec
 from datasets.labels.annotations import read_annotations
 from datasets.labels.classes import LabelNames, read_classes
 from preprocess import cremad, enterface, ravdess
-from preprocess.common import PreparationError
-from preprocess.labelled import Clip
-from preprocess.subject_folds import assign_folds
+from preprocess.shared.common import PreparationError
+from preprocess.shared.labelled import Clip
+from preprocess.shared.subject_folds import assign_folds
 from tests import lab_trees as trees
 from tests.preparation import OTHER, message, rows, run, subjects_of, table
 

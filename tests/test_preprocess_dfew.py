@@ -11,7 +11,7 @@ import pytest
 from datasets.labels.annotations import read_annotations
 from datasets.labels.splits import carve_validation
 from preprocess import dfew
-from preprocess.common import PreparationError, check_counts, without_spaces
+from preprocess.shared.common import PreparationError, check_counts, without_spaces
 from tests.conftest import ROOT
 from tests.preparation import lines_of, write_frames
 

@@ -9,7 +9,7 @@ from datasets.video.frame_rate import FILE_NAME, read_frame_rate, write_frame_ra
 from datasets.video.open_video import open_video
 from engine.results.find import subjects_of
 from preprocess import lfw, voxceleb1
-from preprocess.common import PreparationError
+from preprocess.shared.common import PreparationError
 from tests.lab_trees import write_image
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from datasets.labels.annotations import read_annotations
 from datasets.video.frame_index import FrameIndex, KnownFrames
-from preprocess import probe, videos, voxceleb2
-from preprocess.common import PreparationError
+from preprocess import videos, voxceleb2
+from preprocess.shared import probe
+from preprocess.shared.common import PreparationError
 from tests.clips_drawn import write_video
 from tests.conftest import ROOT
 from tests.preparation import lines_of, table, write_frames

@@ -20,7 +20,7 @@ from datasets.video.open_video import UnreadableVideoError, open_video
 from datasets.video.store import ClipStore, StoreError, open_store, paths_exist, stores_of
 from datasets.video.store_writer import PackedVideo, StoreWriter
 from preprocess import pack
-from preprocess.common import PreparationError
+from preprocess.shared.common import PreparationError
 from tests.video_files import decode_everything, moving_frames, write_video
 
 WINDOW = (8, 16, 48, 64)

@@ -8,7 +8,7 @@ from datasets.faces.geometry import transform
 from datasets.faces.landmarks import write_landmarks
 from datasets.faces.swap import INNER, alignment, swap_face, swapped_points
 from preprocess import swap_grid
-from preprocess.common import PreparationError
+from preprocess.shared.common import PreparationError
 from tests.face_drawings import drawn_landmarks
 
 SIZE = 112

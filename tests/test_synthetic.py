@@ -10,12 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess import synthetic
-from preprocess.synthetic_motion import (
-    AU_NAMES,
-    EMOTIONS,
-)
-from preprocess.synthetic_plan import (
+from preprocess.synthetic import command as synthetic
+from preprocess.synthetic.motion import AU_NAMES, EMOTIONS
+from preprocess.synthetic.plan import (
     FIRST_PRETRAIN_SUBJECT,
     Settings,
     labelled_clip,
@@ -24,7 +21,7 @@ from preprocess.synthetic_plan import (
     pretrain_clip,
     subject_folds,
 )
-from preprocess.synthetic_render import FACE_CROP, ClipRenderer
+from preprocess.synthetic.render import FACE_CROP, ClipRenderer
 
 SMALL = Settings(
     num_pretrain_videos=3,

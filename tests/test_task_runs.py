@@ -20,7 +20,7 @@ from engine.runtime import checkpoint
 from engine.summarize import main as summarize
 from engine.tasks.base import create_task
 from engine.tasks.regression import ccc_loss
-from preprocess import doctor
+from preprocess.doctor import command as doctor
 from tests.tiny_data import FINETUNE_FLAGS, make_tiny_data
 
 PARTS = {"train": slice(0, 6), "val": slice(6, 8), "test": slice(5, 10)}

@@ -16,12 +16,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from preprocess.doctor_checks import PROBLEM, run_checks
-from preprocess.doctor_data import find_files, find_subjects, load_folds
-from preprocess.doctor_pairs import find_pairs
-from preprocess.doctor_report import report_text, write_json
-from preprocess.doctor_scan import faces_available, scan_all
-from preprocess.doctor_sheet import choose_rows, draw_sheet, pair_rows
+from preprocess.doctor.checks import PROBLEM, run_checks
+from preprocess.doctor.data import find_files, find_subjects, load_folds
+from preprocess.doctor.pairs import find_pairs
+from preprocess.doctor.report import report_text, write_json
+from preprocess.doctor.scan import faces_available, scan_all
+from preprocess.doctor.sheet import choose_rows, draw_sheet, pair_rows
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,3 @@ def run() -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return CANNOT_RUN
-
-
-if __name__ == "__main__":
-    sys.exit(run())

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from datasets.rng import generator
 from datasets.video.open_video import UnreadableVideoError, open_video
-from preprocess.doctor_data import Fold
-from preprocess.doctor_pairs import Pair
-from preprocess.doctor_scan import Scan
+from preprocess.doctor.data import Fold
+from preprocess.doctor.pairs import Pair
+from preprocess.doctor.scan import Scan
 
 COLUMNS, MIN_COLUMNS = 10, 5
 TILE_INCHES = 0.95

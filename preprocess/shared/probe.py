@@ -17,7 +17,7 @@ import numpy as np
 from datasets.labels.annotations import write_annotations
 from datasets.video.frame_index import INDEX_FILE, KnownFrames, write_index
 from datasets.video.open_video import UnreadableVideoError, open_video
-from preprocess.common import SHOWN_PROBLEMS, PreparationError, Progress
+from preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, Progress
 
 logger = logging.getLogger(__name__)
 

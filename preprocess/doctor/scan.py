@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from datasets.video.open_video import UnreadableVideoError, open_video
-from preprocess.common import Progress
-from preprocess.probe import map_unordered
+from preprocess.shared.common import Progress
+from preprocess.shared.probe import map_unordered
 
 logger = logging.getLogger(__name__)
 

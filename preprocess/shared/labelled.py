@@ -16,7 +16,7 @@ from datasets.catalog import DatasetSpec
 from datasets.labels.classes import LabelNames, write_classes
 from datasets.labels.listing import VIDEO_SUFFIXES, find_videos
 from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
-from preprocess.common import (
+from preprocess.shared.common import (
     SHOWN_PROBLEMS,
     PreparationError,
     Problems,
@@ -25,7 +25,7 @@ from preprocess.common import (
     frame_folder_problem,
     without_spaces,
 )
-from preprocess.splits import Row, split_parts, write_split
+from preprocess.shared.splits import Row, split_parts, write_split
 
 logger = logging.getLogger(__name__)
 

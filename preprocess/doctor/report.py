@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocess.doctor_checks import NOTE, PROBLEM, WARNING, Finding
-from preprocess.doctor_data import Fold, Split
-from preprocess.doctor_scan import Scan
+from preprocess.doctor.checks import NOTE, PROBLEM, WARNING, Finding
+from preprocess.doctor.data import Fold, Split
+from preprocess.doctor.scan import Scan
 
 SHOWN_ITEMS = 5
 SHOWN_SIZES = 4

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets.rng import generator
-from preprocess.synthetic_motion import AU_NAMES
+from preprocess.synthetic.motion import AU_NAMES
 
 SKIN_TONES = np.array(
     [

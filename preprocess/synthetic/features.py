@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from preprocess.synthetic_face import LID_POSITIONS, LIP_POSITIONS, SIDES, FaceGeometry, spline
-from preprocess.synthetic_texture import fixed_point
+from preprocess.synthetic.face import LID_POSITIONS, LIP_POSITIONS, SIDES, FaceGeometry, spline
+from preprocess.synthetic.texture import fixed_point
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from datasets.labels.annotations import write_annotations
 from datasets.labels.splits import carve_validation
 from datasets.video.open_video import natural_key
-from preprocess.common import add_link_flag
+from preprocess.shared.common import add_link_flag
 
 logger = logging.getLogger(__name__)
 

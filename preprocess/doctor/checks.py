@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from datasets.video.open_video import natural_key
-from preprocess.doctor_data import Fold, Split
-from preprocess.doctor_pairs import MAX_PAIRED, Pair
-from preprocess.doctor_scan import Scan
+from preprocess.doctor.data import Fold, Split
+from preprocess.doctor.pairs import MAX_PAIRED, Pair
+from preprocess.doctor.scan import Scan
 
 PROBLEM, WARNING, NOTE = "problem", "warning", "note"
 # Official parts that are known to share people.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datasets.catalog import get_spec
 from datasets.labels.classes import LabelNames, write_classes
-from preprocess.common import (
+from preprocess.shared.common import (
     PreparationError,
     Problems,
     check_counts,
@@ -17,7 +17,7 @@ from preprocess.common import (
     read_table,
     without_spaces,
 )
-from preprocess.splits import Row, split_parts, warn_about_validation, write_split
+from preprocess.shared.splits import Row, split_parts, warn_about_validation, write_split
 
 logger = logging.getLogger(__name__)
 

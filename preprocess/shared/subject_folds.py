@@ -14,8 +14,8 @@ from datasets.catalog import DatasetSpec
 from datasets.labels.classes import LabelNames
 from datasets.rng import generator
 from datasets.video.open_video import natural_key
-from preprocess.common import PreparationError, Problems, read_table
-from preprocess.labelled import (
+from preprocess.shared.common import PreparationError, Problems, read_table
+from preprocess.shared.labelled import (
     Clip,
     Found,
     check_found,
@@ -27,7 +27,7 @@ from preprocess.labelled import (
     write_parts,
     write_subjects,
 )
-from preprocess.splits import add_split_flags, warn_about_validation
+from preprocess.shared.splits import add_split_flags, warn_about_validation
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from datasets.files import replacing
 from datasets.labels.listing import stamp_of
-from preprocess.common import PreparationError
-from preprocess.face_jobs import FaceSettings, Outcome
+from preprocess.shared.common import PreparationError
+from preprocess.shared.face_jobs import FaceSettings, Outcome
 
 logger = logging.getLogger(__name__)
 

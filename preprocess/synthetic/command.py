@@ -39,8 +39,8 @@ from tqdm import tqdm
 
 from datasets.files import TEMPORARY, replacing
 from datasets.rng import generator
-from preprocess.synthetic_motion import AU_NAMES, EMOTIONS
-from preprocess.synthetic_plan import (
+from preprocess.synthetic.motion import AU_NAMES, EMOTIONS
+from preprocess.synthetic.plan import (
     FIRST_PRETRAIN_SUBJECT,
     SCENES,
     Settings,
@@ -51,7 +51,7 @@ from preprocess.synthetic_plan import (
     pretrain_clip,
     subject_folds,
 )
-from preprocess.synthetic_render import VOXCELEB2, ClipRenderer
+from preprocess.synthetic.render import VOXCELEB2, ClipRenderer
 
 SETTINGS_FILE = "synthetic.json"
 FRAMES_PER_SECOND = 25
@@ -324,7 +324,3 @@ def main(arguments: list[str] | None = None) -> None:
         args.preview.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(args.preview), contact_sheet(settings)[..., ::-1])
         print(f"contact sheet: {args.preview}")
-
-
-if __name__ == "__main__":
-    main()

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from datasets.rng import generator
-from preprocess.synthetic_identity import draw_identity, draw_scene
-from preprocess.synthetic_motion import EMOTIONS, draw_motion
-from preprocess.synthetic_render import FACE_CROP, ClipRenderer, Framing
+from preprocess.synthetic.identity import draw_identity, draw_scene
+from preprocess.synthetic.motion import EMOTIONS, draw_motion
+from preprocess.synthetic.render import FACE_CROP, ClipRenderer, Framing
 
 VERSION = 2  # raised whenever the same settings give other pictures
 SCENES = ("clip", "subject")

@@ -11,8 +11,8 @@ from datasets.catalog import DatasetSpec, get_spec
 from datasets.labels.annotations import AnnotationError, Annotations, read_annotations
 from datasets.labels.classes import LabelNames, read_classes
 from datasets.video.open_video import natural_key
-from preprocess.common import PreparationError, read_table
-from preprocess.labelled import SUBJECTS_FILE, clip_name
+from preprocess.shared.common import PreparationError, read_table
+from preprocess.shared.labelled import SUBJECTS_FILE, clip_name
 
 PARTS = ("train", "val", "test")
 PATH_COLUMNS = ("path", "video_name", "clip", "name", "video")

@@ -7,8 +7,15 @@ from pathlib import Path
 
 from datasets.catalog import DatasetSpec
 from datasets.labels.classes import LabelNames
-from preprocess.labelled import Clip, Found, check_found, find_images, label_names, write_parts
-from preprocess.splits import add_split_flags, warn_about_validation
+from preprocess.shared.labelled import (
+    Clip,
+    Found,
+    check_found,
+    find_images,
+    label_names,
+    write_parts,
+)
+from preprocess.shared.splits import add_split_flags, warn_about_validation
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from datasets.labels.listing import VIDEO_SUFFIXES, find_videos
 from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
-from preprocess.common import PreparationError, Problems
-from preprocess.labelled import Clip
+from preprocess.shared.common import PreparationError, Problems
+from preprocess.shared.labelled import Clip
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What the preparation commands share: checks, folds, journals, reading of official files."""

@@ -1,0 +1,1 @@
+"""Drawn faces: animated people whose expressions are known, in the layouts of real data sets."""
