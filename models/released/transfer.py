@@ -1,6 +1,6 @@
 """Fetching one large file over HTTP: resumed, retried, checked; nothing half-done is left over.
 
-A file grows as `<name>.part` (`models.part_file`) and gets its name only when it is complete.
+A file grows as `<name>.part` (`models.released.part_file`) and gets its name only when it is complete.
 """
 
 import email.utils
@@ -20,9 +20,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.links import confirmation_link, describe_page, direct_link, looks_like_page
-from models.part_file import PartFile, Source
-from models.wholeness import check_whole
+from models.released.catalogue.links import (
+    confirmation_link,
+    describe_page,
+    direct_link,
+    looks_like_page,
+)
+from models.released.catalogue.part_file import PartFile, Source
+from models.released.catalogue.wholeness import check_whole
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +84,7 @@ def fetch(
     """Download a file, going on with what an earlier attempt left.
 
     Args:
-        url: address or share link, see `models.links.direct_link`.
+        url: address or share link, see `models.released.links.direct_link`.
         target: file to write; its folder is made.
         sha256: what the file must have; None: only the host's own statement, if any, is checked.
         patience: timeouts and retries.
