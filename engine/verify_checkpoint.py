@@ -24,8 +24,8 @@ from engine.flags.config import finetuning_parser
 from engine.flags.parsing import parse_flags
 from engine.runtime.programs import split_arguments, tells_user
 from models.guess import guess_config
-from models.released.catalogue.catalogue import ReleasedFile, released_at
-from models.released.catalogue.transfer import file_sha256
+from models.released.catalogue import ReleasedFile, released_at
+from models.released.transfer import file_sha256
 from models.weights import named_tensors
 
 logger = logging.getLogger(__name__)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from models.released.catalogue.catalogue import RELEASED, ReleasedFile, find_released
-from models.released.catalogue.links import direct_link
-from models.released.catalogue.part_file import PartFile
-from models.released.catalogue.transfer import DownloadError, Patience, fetch, file_sha256
-from models.released.catalogue.wholeness import check_whole
+from models.released.catalogue import RELEASED, ReleasedFile, find_released
+from models.released.links import direct_link
+from models.released.part_file import PartFile
+from models.released.transfer import DownloadError, Patience, fetch, file_sha256
+from models.released.wholeness import check_whole
 
 logger = logging.getLogger(__name__)
 

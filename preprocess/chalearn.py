@@ -8,9 +8,9 @@ files are found by name at any depth):
                             interview, not used)
     NAME.mp4                6,000, 2,000 and 2,000 videos, or frame folders called NAME
 
-The pickles are read by preprocess.shared.safe_pickle, which runs nothing from them. The official parts
-are used as they are; a few speakers are in several of them (the name starts with the identifier
-of the longer video, written to subjects.csv).
+The pickles are read by preprocess.shared.safe_pickle, which runs nothing from them. The official
+parts are used as they are; a few speakers are in several of them (the name starts with the
+identifier of the longer video, written to subjects.csv).
 """
 
 import argparse

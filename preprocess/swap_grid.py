@@ -2,8 +2,8 @@
 
     python -m preprocess.swap_grid saved/data/faces.csv --output swapped.png
 
-takes clips of an annotation file that have landmarks beside them (`datasets.faces.landmarks`) and draws
-triples: image (its expression is kept), donor (its head is kept), result.
+takes clips of an annotation file that have landmarks beside them (`datasets.faces.landmarks`) and
+draws triples: image (its expression is kept), donor (its head is kept), result.
 """
 
 import argparse

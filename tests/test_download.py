@@ -14,10 +14,10 @@ import torch
 
 from models import download as command
 from models.download import download, record_checksum, take_over
-from models.released.catalogue.catalogue import RELEASED, ReleasedFile, find_released, released_at
-from models.released.catalogue.links import confirmation_link, describe_page, direct_link
-from models.released.catalogue.transfer import DownloadError, Patience, fetch
-from models.released.catalogue.wholeness import check_whole
+from models.released.catalogue import RELEASED, ReleasedFile, find_released, released_at
+from models.released.links import confirmation_link, describe_page, direct_link
+from models.released.transfer import DownloadError, Patience, fetch
+from models.released.wholeness import check_whole
 from tests import http_server as answers
 from tests.conftest import ROOT
 

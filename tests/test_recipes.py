@@ -316,9 +316,15 @@ def test_documented_commands_exist_and_parse(path):
             check_module("engine.predict.command", *words[words.index("run_predict.py") + 1 :])
 
 
+def command_module(name: str):
+    """What `python -m NAME` runs: a module, or `__main__` of a package."""
+    module = import_module(name)
+    return import_module(f"{name}.__main__") if hasattr(module, "__path__") else module
+
+
 def parser_of(name: str):
     """Parser of a module that is a command; None where only its `main` has it."""
-    module = import_module(name)
+    module = command_module(name)
     makers = [getattr(module, maker, None) for maker in ("build_parser", "get_parser")]
     assert any(makers) or not name.startswith("preprocess."), name
     return next((make_parser() for make_parser in makers if make_parser), None)
@@ -341,7 +347,7 @@ def check_flags(name: str, *arguments: str) -> None:
         parser.print_help(shown)
     else:
         with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
-            import_module(name).main(["--help"])
+            command_module(name).main(["--help"])
     flags = {word for word in own if re.fullmatch(r"--\w+", word)}
     unknown = flags - set(re.findall(r"--\w+", shown.getvalue()))
     assert not unknown, f"{name} does not know {unknown}"

@@ -1,4 +1,4 @@
-"""Writing a packed store of clips, video by video, and checking one (format: `datasets.video.store`).
+"""Writing a packed store of clips, video by video, and checking one (`datasets.video.store`).
 
 The tables only grow, so whatever a killed run left is a store of the first videos: `StoreWriter`
 checks its end, cuts off what is incomplete, and says how many videos it has.

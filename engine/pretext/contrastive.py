@@ -1,7 +1,7 @@
 """Contrastive learning of expressions: what `run_pretrain.py` does with `--objective contrastive`.
 
-SSL-FER (arXiv 2210.03853): which frames are pairs is in `datasets.clips.pairs`, what the views look like
-in `datasets.augment.pair_views`, the loss in `engine.pretext.contrastive_loss`.
+SSL-FER (arXiv 2210.03853): which frames are pairs is in `datasets.clips.pairs`, what the views look
+like in `datasets.augment.pair_views`, the loss in `engine.pretext.contrastive_loss`.
 """
 
 import argparse

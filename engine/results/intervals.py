@@ -183,7 +183,7 @@ def classification_from_counts(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def regression_from_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
-    """The means over dimensions of `engine.results.metrics.regression_metrics` from sums over videos.
+    """Means over dimensions as `engine.results.metrics.regression_metrics`, from sums over videos.
 
     Args:
         sums: (R, L, 7) sums of `REGRESSION_SUMS` over the videos of each resample.

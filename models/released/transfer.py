@@ -1,6 +1,6 @@
 """Fetching one large file over HTTP: resumed, retried, checked; nothing half-done is left over.
 
-A file grows as `<name>.part` (`models.released.part_file`) and gets its name only when it is complete.
+A file grows as `<name>.part` (`models.released.part_file`) and gets its name only when complete.
 """
 
 import email.utils
@@ -20,14 +20,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.released.catalogue.links import (
+from models.released.links import (
     confirmation_link,
     describe_page,
     direct_link,
     looks_like_page,
 )
-from models.released.catalogue.part_file import PartFile, Source
-from models.released.catalogue.wholeness import check_whole
+from models.released.part_file import PartFile, Source
+from models.released.wholeness import check_whole
 
 logger = logging.getLogger(__name__)
 
