@@ -1,6 +1,11 @@
-"""Imports go one way: run_* -> engine -> {models, datasets}; preprocess -> datasets."""
+"""Imports go one way, between the packages and between the rooms of each.
+
+run_* -> engine -> {models, datasets}; preprocess -> datasets. A room (a module or folder right below
+a package) sees only rooms that stand below it.
+"""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +22,36 @@ ALLOWED = {
     "run_pretrain": {"engine"},
     "run_finetune": {"engine"},
     "run_predict": {"engine"},
+}
+# From the ground up; a name that is not listed stands on the last floor with the commands.
+FLOORS = {
+    "models": [
+        {"batch_norm", "layers", "patches", "weights"},
+        {"encoder", "released"},
+        {"classifier", "contrastive", "masked_autoencoder"},
+        {"image", "lgi_former", "tpsbt", "vit"},
+        {"descriptors", "registry"},
+        {"guess", "timm_names"},
+    ],
+    "datasets": [
+        {"catalog", "files", "rng"},
+        {"video"},
+        {"labels"},
+        {"faces"},
+        {"augment"},
+        {"clips"},
+    ],
+    "engine": [
+        {"build", "flags", "results"},
+        {"runtime", "summarize", "tasks"},
+        {"compare", "evaluate", "loop", "report"},
+        {"evaluate_frames", "groups", "predict", "pretext"},
+        {"setting"},
+        {"selection"},
+        {"finetuning", "probe"},
+        {"pretraining"},
+    ],
+    "preprocess": [{"shared"}, {"synthetic"}],
 }
 COMMANDS = {path.stem for path in ROOT.glob("run_*.py")}
 
@@ -61,6 +96,67 @@ def test_imports_go_one_way(package, path):
     ours = top_names(path, package) & (set(ALLOWED) | COMMANDS | {"tests"})
     wrong = ours - ALLOWED[package]
     assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+
+
+def room_of(module: str) -> str:
+    """`engine.runtime.log` is in the room `runtime` of `engine`; a package itself is in none."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def room_edges(source: str, room: str, package: str) -> set[tuple[str, str]]:
+    """(room, imported room) within a package, for a file in `room`."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package:
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {room_of(module) for module in modules}
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+            found |= {room_of(name) for name in names if name.split(".")[0] == package}
+    return {(room, other) for other in found - {room, ""}}
+
+
+def upward(edges: set[tuple[str, str]], package: str) -> set[tuple[str, str]]:
+    """Edges that do not lead to a lower floor."""
+    floors = {room: i for i, floor in enumerate(FLOORS[package]) for room in floor}
+    top = len(FLOORS[package])
+    return {
+        (room, other) for room, other in edges if floors.get(other, top) >= floors.get(room, top)
+    }
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_rooms_see_only_what_stands_below_them(package):
+    edges, rooms = set(), set()
+    for path in sorted((ROOT / package).rglob("*.py")):
+        room = path.relative_to(ROOT / package).parts[0].removesuffix(".py")
+        rooms.add(room)
+        if room != "__init__":  # it shows the rooms to others
+            edges |= room_edges(path.read_text(), room, package)
+    assert set().union(*FLOORS[package]) <= rooms
+    assert not upward({edge for edge in edges if edge[1] in rooms}, package)
+
+
+def test_an_upward_import_would_be_seen():
+    source = "from datasets.clips import loader\nfrom datasets import rng\n"
+    edges = room_edges(source, "labels", "datasets")
+    assert edges == {("labels", "clips"), ("labels", "rng")}
+    assert upward(edges, "datasets") == {("labels", "clips")}
+
+
+def test_every_import_is_absolute():
+    for _, path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), path
+
+
+def test_every_folder_of_code_is_installed():
+    """Packages are found by setuptools, by name and only where there is an __init__.py."""
+    settings = (ROOT / "pyproject.toml").read_text()
+    for package in FLOORS:
+        assert re.search(rf'^packages = .*"{package}\*"', settings, flags=re.MULTILINE), package
+        for path in (ROOT / package).rglob("*.py"):
+            assert (path.parent / "__init__.py").is_file(), path
 
 
 def test_a_wrong_edge_would_be_seen(tmp_path):
