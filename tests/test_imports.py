@@ -1,7 +1,7 @@
 """Imports go one way, between the packages and between the rooms of each.
 
-run_* -> engine -> {models, datasets}; preprocess -> datasets. A room (a module or folder right below
-a package) sees only rooms that stand below it.
+run_* -> engine -> {models, datasets}; preprocess -> datasets. A room (a module or folder right
+below a package) sees only rooms that stand below it.
 """
 
 import ast
