@@ -35,7 +35,7 @@ def measure(name: str, stage: str, flags: argparse.Namespace, device: torch.devi
     batch = flags.batch_size or (CUDA_BATCH if device.type == "cuda" else CPU_BATCH)[stage]
     work = steps.our_work(
         name, stage, batch=batch, device=device, amp=flags.amp,
-        compile_mode=steps.compile_mode(flags),
+        levers=steps.levers_asked(flags, device),
     )  # fmt: skip
     timing = common.measure(work.run, repeats=flags.repeats, warmup=2, device=device)
     seconds = timing.median(flags.clock)

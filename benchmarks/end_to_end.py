@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
         stored = data.packed(mp4, folder / "store_jpeg", "--encoding", "jpeg")
         ours = steps.our_work(
             flags.model, "pretrain", batch=flags.batch_size, device=device, amp=flags.amp,
-            compile_mode=steps.compile_mode(flags),
+            levers=steps.levers_asked(flags, device),
         )  # fmt: skip
         if flags.baseline:
             work = steps.baseline_work(flags.model, "pretrain", batch=1, device=device)

@@ -19,6 +19,7 @@ from engine.flags import config, parsing
 from engine.flags.shared import COMPILE_MODES
 from engine.pretext.objectives import MaskedReconstruction
 from engine.runtime import distributed, optim, plan
+from engine.runtime.levers import Levers, levers_of, set_up_levers
 from engine.runtime.precision import Precision, choose_precision, set_up_device
 from engine.tasks.base import Classification, FinetuningLoss
 
@@ -68,7 +69,7 @@ def step_parser(
 
 
 def add_compile_flags(parser: argparse.ArgumentParser) -> None:
-    """Add `--compile` and `--compile_mode`, for `compile_mode`."""
+    """Add `--compile` and `--compile_mode`, for `levers_asked`."""
     parser.add_argument("--compile", action="store_true", help="torch.compile ours")
     parser.add_argument(
         "--compile_mode",
@@ -78,9 +79,9 @@ def add_compile_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def compile_mode(flags: argparse.Namespace) -> str | None:
-    """How the flags ask for compiling; None: not at all."""
-    return flags.compile_mode if flags.compile else None
+def levers_asked(flags: argparse.Namespace, device: torch.device) -> Levers:
+    """What suits the device, compiled as `add_compile_flags` asks."""
+    return levers_of(device, compile_mode=flags.compile_mode if flags.compile else None)
 
 
 def begin(flags: argparse.Namespace) -> torch.device:
@@ -151,7 +152,7 @@ def our_work(
     batch: int,
     device: torch.device,
     amp: str = "auto",
-    compile_mode: str | None = None,
+    levers: Levers | None = None,
     mask_ratio: float = MASK_RATIO,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     **overrides: object,
@@ -164,19 +165,21 @@ def our_work(
         batch: clips; videos in evaluation.
         device: where it runs.
         amp: `--amp`.
-        compile_mode: mode of torch.compile; None: not compiled.
+        levers: how it is computed; default: what suits the device, not compiled.
         mask_ratio: hidden share in pre-training.
         wrap: what is put around the model in training, for several processes.
         overrides: of `models.create_model`.
     """
+    levers = levers or levers_of(device)
+    set_up_levers(levers, device)
     model = make_model(name, stage, **overrides)
     precision = choose_precision(amp, device, width=model.embed_dim)
     views = batch * (DISTINCT_VIEWS if stage == "evaluate" else 1)
     content, visible = batch_of(model, stage, views, mask_ratio)
     flop = step_flop(model, stage, views, visible)
     model.to(device)
-    if compile_mode:
-        build.compile_model(model, compile_mode)
+    if levers.compile_mode:
+        build.compile_model(model, levers.compile_mode)
     if stage == "evaluate":
         model.eval()
         step = partial(_evaluate, model, precision, device)

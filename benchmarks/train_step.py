@@ -35,7 +35,7 @@ def measure_stage(
         made["baseline"] = steps.baseline_work(name, stage, batch=batch, device=device)
     made["ours"] = steps.our_work(
         name, stage, batch=batch, device=device, amp=flags.amp,
-        compile_mode=steps.compile_mode(flags),
+        levers=steps.levers_asked(flags, device),
     )  # fmt: skip
     timings = common.alternate(
         {variant: step.run for variant, step in made.items()}, repeats=flags.repeats, device=device

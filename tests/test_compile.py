@@ -65,10 +65,9 @@ def test_fine_tuning_and_the_benchmark_pass_the_mode_on(data, tmp_path, compiled
     assert options == [{"mode": "max-autotune", "dynamic": False}]
     assert len(graphs) == 2  # training, and all views of validation and test
     flags = train_step.build_parser().parse_args(["--compile", "--compile_mode", "reduce-overhead"])
-    steps.our_work(
-        "svfap_tiny_patch8_64", "pretrain", batch=1, device=torch.device("cpu"),
-        compile_mode=steps.compile_mode(flags),
-    )  # fmt: skip
+    device = torch.device("cpu")
+    levers = steps.levers_asked(flags, device)
+    steps.our_work("svfap_tiny_patch8_64", "pretrain", batch=1, device=device, levers=levers)
     assert options[1:] == [{"mode": "reduce-overhead", "dynamic": False}]
 
 

@@ -6,6 +6,8 @@ from collections import Counter
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, _cur_sdpa_kernel_backends
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import models
@@ -118,6 +120,34 @@ def test_bf16_on_cpu_avoids_sdpa(monkeypatch, amx):
     with torch.no_grad():
         layers.attention(half, half, half)
     assert len(calls) == 1 + amx
+
+
+@pytest.mark.parametrize("cudnn", [True, False])
+def test_cudnn_attends_on_cuda_where_shapes_stay_and_there_are_several_queries(monkeypatch, cudnn):
+    """It comes first in training, and is ruled out for one query and in varying evaluation."""
+    order = []
+
+    def noted(query, key, value):
+        order.append(_cur_sdpa_kernel_backends(with_priority=True))
+        return query
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", noted)
+    before = _cur_sdpa_kernel_backends(with_priority=True)
+    layers.choose_attention_kernels(cudnn=cudnn)
+    with FakeTensorMode():
+        many = torch.empty(2, 4, 8, 16, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+        layers.attention(many, many, many)
+        assert (order.pop()[0] == SDPBackend.CUDNN_ATTENTION) is cudnn
+        layers.attention(many[:, :, :1], many, many)
+        assert SDPBackend.CUDNN_ATTENTION not in order.pop()
+        with torch.no_grad():
+            layers.attention(many, many, many)
+            assert SDPBackend.CUDNN_ATTENTION not in order.pop()
+            monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+            layers.attention(many, many, many)
+            assert (SDPBackend.CUDNN_ATTENTION in order.pop()) is cudnn
+    layers._chosen_kernels.close()
+    assert _cur_sdpa_kernel_backends(with_priority=True) == before
 
 
 def test_autocast_keeps_the_model_working():

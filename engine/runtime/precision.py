@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from datasets.clips.memory import keep_freed_memory
-from models.layers import use_safe_kernels
+from engine.runtime.levers import Levers, levers_of, set_up_levers
 
 # Below this width autocast costs more than its matrix products save on a CPU.
 MIN_CPU_AUTOCAST_WIDTH = 256
@@ -58,15 +58,19 @@ def choose_precision(amp: str, device: torch.device, *, width: int) -> Precision
     return Precision(device.type, torch.bfloat16 if quick else None)
 
 
-def set_up_device(device: torch.device) -> None:
+def set_up_device(device: torch.device, levers: Levers | None = None) -> None:
     """Process-wide choices, to be made before anything is computed.
 
-    CUDA: TF32 for what stays in float32; no attention kernel that is known to be wrong. CPU: freed
-    memory stays for the next step, which otherwise gets every page anew.
+    CUDA: TF32 for what stays in float32. CPU: freed memory stays for the next step, which otherwise
+    gets every page anew.
+
+    Args:
+        device: where the process computes.
+        levers: default: what suits the device.
     """
+    set_up_levers(levers or levers_of(device), device)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-        use_safe_kernels()
     elif device.type == "cpu":
         keep_freed_memory()
 
