@@ -1,46 +1,180 @@
-"""Files and folders that are whole or not there, and arrays read from npz files."""
+"""Files and folders that are whole or not there, journals, and arrays read from npz files."""
 
+import errno
+import json
+import logging
 import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
+
+logger = logging.getLogger(__name__)
 
 # Pattern of what a killed process leaves of `replacing`.
 TEMPORARY = ".*.[0-9]*.tmp"
 # What reading damaged npz files raises, among them pickled arrays (ValueError) and npy files
 # (TypeError).
 _DAMAGE = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+# What a disk answers that takes no more, and what is to be done about it.
+_REMEDIES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EFBIG: "choose a disk that takes files of this size",
+    errno.EACCES: "make it writable",
+    errno.EPERM: "make it writable",
+    errno.EROFS: "make it writable",
+    errno.EIO: "see to the disk",
+    errno.ESTALE: "see to the disk",
+}
+
+
+class CannotWriteError(OSError):
+    """A file of ours cannot be written; the message names it, the reason and the remedy."""
+
+    def __init__(self, path: str | os.PathLike, error: OSError):
+        """Take over the number of `error`."""
+        remedy = _REMEDIES.get(error.errno, "see to it")
+        reason = error.strerror or str(error)
+        super().__init__(f"cannot write {path} ({reason}): {remedy}; the same command goes on")
+        self.errno = error.errno
 
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Where to write a file that is to take the place of `path` once it is complete.
 
-    Readers see the old file or the new one, never a part; after an error the old one stays. A
-    folder is written in the same way where there is none yet.
+    Readers see the old file or the new one, never a part, and after a power failure too; after an
+    error the old one stays. A folder is written in the same way where there is none yet.
 
     Args:
         path: the file or folder; the one around it is made if necessary.
 
     Yields:
         A path beside it, with nothing there.
+
+    Raises:
+        CannotWriteError: the disk is full, the folder is not writable, or the like.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _flush(temporary)
         os.replace(temporary, path)
+        _flush_entry(path.parent)
+    except Exception as error:
+        if found := _refusal(error, temporary):
+            raise CannotWriteError(path, found) from error
+        raise
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            _remove(temporary)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a text file as UTF-8, whole or not at all; see `replacing`."""
+    data = text.encode("utf-8", "surrogateescape")
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def remove_leftovers(folder: str | os.PathLike) -> None:
+    """Delete what killed processes left of `replacing`; nobody else may be writing there."""
+    for leftover in sorted(Path(folder).rglob(TEMPORARY)):
+        _remove(leftover)
+
+
+def read_journal(path: str | os.PathLike, needs: Mapping[str, type] | None = None) -> list[dict]:
+    """Read the objects of a file with a JSON object per line; none where there is no file.
+
+    A line that is none, such as the last one of a killed process, is named in a warning and left
+    out.
+
+    Args:
+        path: the file.
+        needs: what every object must have, and of what type.
+    """
+    path = Path(path)
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line) if line.strip() else None
+        except (ValueError, RecursionError):
+            entry = line
+        fits = isinstance(entry, dict) and all(
+            isinstance(entry.get(key), kind) for key, kind in (needs or {}).items()
+        )
+        if fits:
+            entries.append(entry)
+        elif entry is not None:
+            logger.warning("%s: line %d is damaged and left out", path, number)
+    return entries
+
+
+def open_journal(path: str | os.PathLike) -> TextIO:
+    """Open a file of `read_journal` for further lines, none of which continues a torn one."""
+    path = Path(path)
+    content = path.read_bytes() if path.is_file() else b""
+    torn = bool(content) and not content.endswith(b"\n")
+    file = path.open("a", encoding="utf-8")
+    if torn:
+        file.write("\n")
+    return file
+
+
+def _refusal(error: BaseException | None, temporary: Path) -> OSError | None:
+    """The disk's answer behind an error of writing `temporary`, whatever a library made of it."""
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and not isinstance(error, CannotWriteError):
+            names = [name for name in (error.filename, error.filename2) if name is not None]
+            ours = any(_is_part(name, temporary) for name in names)
+            if ours or (not names and error.errno in _REMEDIES):
+                return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _is_part(name: object, temporary: Path) -> bool:
+    """Whether a name in an error is that of the file being written, or of its folder."""
+    if isinstance(name, int):  # a file descriptor
+        return True
+    name = Path(os.fsdecode(name))
+    return name == temporary or temporary in name.parents or name in temporary.parents
+
+
+def _flush(path: Path) -> None:
+    """Bring a file, or all of a folder, to the disk."""
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as content:
+                os.fsync(content.fileno())
+
+
+def _flush_entry(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the file system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def read_arrays(

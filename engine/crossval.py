@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from datasets.files import write_text
 from engine.report.page import write_report
 from engine.results.find import find_results
 from engine.runtime.errors import STOPPED_STATUS
@@ -280,7 +281,7 @@ def write_table(folds: Sequence[Fold], output_dir: Path, subjects: str | None) -
     """
     summary = crossval_table(find_results([fold.run_dir for fold in folds]), subjects)
     for ending, style in (("md", "md"), ("csv", "csv"), ("tex", "latex")):
-        (output_dir / f"summary.{ending}").write_text(format_summary(summary, style))
+        write_text(output_dir / f"summary.{ending}", format_summary(summary, style))
     write_report(output_dir, subjects)
     return format_summary(summary, "md")
 

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.files import write_text
 from engine.flags.config import pretraining_parser
 from engine.flags.parsing import parse_flags
 from engine.pretraining import create_pretext
-from engine.results.predictions import write_text_atomically
 from engine.results.tables import FORMATS, render
 from engine.runtime import distributed
 
@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = format_budgets(budgets, flags.clips_per_epoch, style)
     if flags.output:
         flags.output.parent.mkdir(parents=True, exist_ok=True)
-        write_text_atomically(flags.output, table)
+        write_text(flags.output, table)
     shown = "".join(f"{budget.epochs}\n" for budget in budgets)
     sys.stdout.write(shown if flags.format == "epochs" else table)
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.files import write_text
 from engine.flags.config import finetuning_parser
 from engine.flags.parsing import parse_flags
 from engine.probe.command import run_probe
 from engine.report.plots import MARKERS, OKABE_ITO, new_figure, save_figure
 from engine.results.intervals import half_width
-from engine.results.predictions import write_text_atomically
 from engine.results.tables import FORMATS, render
 from engine.runtime.log import set_up_logging
 from engine.runtime.programs import tells_user
@@ -95,7 +95,7 @@ def probed(checkpoint: Path, name: str, folder: str, more: Sequence[str]) -> dic
             return content
     flags = parse_flags(finetuning_parser(), ["--data_path", folder, *more])
     content = run_probe(checkpoint, flags) | {"of": key}
-    write_text_atomically(kept, json.dumps(content, indent=2) + "\n")
+    write_text(kept, json.dumps(content, indent=2) + "\n")
     return content
 
 

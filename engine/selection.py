@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.files import write_text
 from datasets.labels.annotations import Annotations
 from datasets.labels.splits import carve_validation, choose_share, take_rows
 from engine.results.find import CARVED_FILE, LABELLED_FILE, SUBJECTS_FILE, subjects_of
-from engine.results.predictions import write_text_atomically
 from engine.setting import Setting
 
 logger = logging.getLogger(__name__)
@@ -66,11 +66,11 @@ class Parts:
         rows = [line.rstrip() for line in lines if line.strip()]
         if self.carved:
             text = "\n".join(rows[row] for row in self.carved)
-            write_text_atomically(folder / CARVED_FILE, text + "\n")
+            write_text(folder / CARVED_FILE, text + "\n")
         if self.share:
             known = set(self.train.ids)
             text = "\n".join(row for row in rows if row.split(" ")[0] in known)
-            write_text_atomically(folder / LABELLED_FILE, text + "\n")
+            write_text(folder / LABELLED_FILE, text + "\n")
 
 
 def read_parts(setting: Setting) -> Parts:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.files import write_text
 from datasets.video.open_video import natural_key
 from engine.report.plots import LINE_STYLES, MARKERS, OKABE_ITO, new_figure, save_figure
 from engine.results.find import Result, align, find_results, subjects_of
@@ -24,7 +25,7 @@ from engine.results.intervals import (
     resampled_metrics,
     two_sided_p,
 )
-from engine.results.predictions import Predictions, write_text_atomically
+from engine.results.predictions import Predictions
 from engine.results.tables import render
 from engine.summarize import TITLES
 
@@ -263,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for ending, style in (("md", "md"), ("csv", "csv"), ("tex", "latex")):
         text = format_side_by_side(result, style)
         text += "".join(notes) if style == "md" else ""
-        write_text_atomically(output_dir / f"{FILE_STEM}.{ending}", text)
+        write_text(output_dir / f"{FILE_STEM}.{ending}", text)
     metric = _headline(result)[0]
     draw(result, metric, output_dir / f"{FILE_STEM}.png")
     print((output_dir / f"{FILE_STEM}.md").read_text(), end="")  # noqa: T201 - this is a command

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.files import write_text
 from engine.results.find import Result, find_results, pool, subjects_of
 from engine.results.intervals import CONFIDENCE, NUM_RESAMPLES, bootstrap_intervals
 from engine.results.metrics import HEADLINE_METRICS, REGRESSION_METRICS
-from engine.results.predictions import write_text_atomically
 from engine.results.tables import FORMATS, render
 
 TITLES = {
@@ -216,7 +216,7 @@ def emit(text: str, output: str | Path | None) -> None:
         print(text, end="")  # noqa: T201 - this is a command
         return
     Path(output).parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(output, text)
+    write_text(output, text)
     logging.getLogger(__name__).info("wrote %s", output)
 
 

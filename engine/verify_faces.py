@@ -19,11 +19,11 @@ from torch import nn
 
 from datasets.augment import transforms
 from datasets.clips.source import cut_window
+from datasets.files import write_text
 from datasets.video.open_video import open_video
 from engine.probe.probing import load_frozen
 from engine.results.intervals import half_width
 from engine.results.metrics import require_finite
-from engine.results.predictions import write_text_atomically
 from engine.runtime import distributed
 from engine.runtime.log import Progress, set_up_logging
 from engine.runtime.programs import tells_user
@@ -248,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if flags.output:
         Path(flags.output).parent.mkdir(parents=True, exist_ok=True)
-        write_text_atomically(flags.output, json.dumps(result, indent=2) + "\n")
+        write_text(flags.output, json.dumps(result, indent=2) + "\n")
     spread = "" if result["half_width"] is None else f" ± {100 * result['half_width']:.2f}"
     sys.stdout.write(
         f"accuracy {100 * result['accuracy']:.2f}{spread} % of {result['num_pairs']} pairs in "

@@ -1,9 +1,22 @@
-"""Files that are whole or not there; arrays of npz files."""
+"""Files that are whole or not there, journals, arrays of npz files."""
+
+import errno
+import os
 
 import numpy as np
 import pytest
+import torch
 
-from datasets.files import TEMPORARY, read_arrays, replacing
+from datasets.files import (
+    TEMPORARY,
+    CannotWriteError,
+    open_journal,
+    read_arrays,
+    read_journal,
+    remove_leftovers,
+    replacing,
+    write_text,
+)
 
 
 def test_a_file_is_replaced_when_it_is_complete(tmp_path):
@@ -69,3 +82,75 @@ def test_what_is_no_npz_file_of_plain_arrays(tmp_path, content):
     path.write_bytes(content(path))
     with pytest.raises(ValueError, match="a.npz is not an npz file of plain arrays"):
         read_arrays(path, ["one"])
+
+
+def test_a_disk_that_takes_no_more_is_named_with_the_file(tmp_path, monkeypatch):
+    """Full, over its quota, read-only: one sentence, and the old file stays."""
+    path = tmp_path / "list.txt"
+    write_text(path, "old")
+    for number, remedy in ((errno.ENOSPC, "make room"), (errno.EROFS, "make it writable")):
+
+        def refuse(*_, number=number):
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", refuse)
+            with pytest.raises(CannotWriteError, match=f"list.txt .*{remedy}.*goes on") as found:
+                write_text(path, "new")
+        assert found.value.errno == number
+        assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_seen_through_what_torch_makes_of_it(tmp_path):
+    """torch.save turns "no space left" into "unexpected pos"."""
+    path = tmp_path / "weights.pth"
+    expected = pytest.raises(CannotWriteError, match=r"weights.pth \(No space left on device\)")
+    with expected, replacing(path), open("/dev/full", "wb") as full:
+        torch.save({"model": torch.zeros(10_000)}, full)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_errors_while_writing_stay_what_they_are(tmp_path):
+    with pytest.raises(FileNotFoundError, match="elsewhere"), replacing(tmp_path / "a"):
+        (tmp_path / "elsewhere").read_text()
+    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "a"):
+        1 / 0  # noqa: B018
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(CannotWriteError, match=r"runs/one/list.txt \(Not a directory\)"):
+        write_text(tmp_path / "runs" / "one" / "list.txt", "text")
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path):
+    for name in (".config.json.17.tmp", ".checkpoint-last.pth.17.934.tmp", "figures/.a.png.3.tmp"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("half")
+    (tmp_path / ".crops.17.tmp").mkdir()
+    for name in ("config.json", ".hidden", "notes.tmp"):
+        (tmp_path / name).write_text("")
+    remove_leftovers(tmp_path)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [".hidden", "config.json", "figures", "notes.tmp"]
+    assert not list((tmp_path / "figures").iterdir())
+
+
+@pytest.mark.parametrize("damage", [b'{"epoch": 2, "tr', b"\xff\xfe", b"[1]", b'{"step": 1}', b"7"])
+def test_damaged_lines_of_a_journal_are_named_and_left_out(tmp_path, caplog, damage):
+    path = tmp_path / "log.jsonl"
+    assert read_journal(path) == []
+    path.write_bytes(b'{"epoch": 0}\n' + damage + b'\n\n{"epoch": 1}')
+    assert read_journal(path, {"epoch": int}) == [{"epoch": 0}, {"epoch": 1}]
+    assert f"{path}: line 2 is damaged" in caplog.text
+
+
+def test_a_line_added_to_a_torn_journal_stands_alone(tmp_path):
+    path = tmp_path / "log.jsonl"
+    for before in ("", '{"a": 1}\n', '{"a": 1}\n{"b'):
+        path.write_text(before)
+        with open_journal(path) as file:
+            file.write('{"c": 3}\n')
+        assert read_journal(path)[-1] == {"c": 3}
+        assert len(read_journal(path)) == 1 + bool(before)

@@ -11,9 +11,9 @@ from engine.report.plots import (
     curves_figure,
     plot_confusion_matrix,
     plot_curves,
-    read_log,
     spread,
 )
+from engine.results.find import read_log
 from engine.results.metrics import classification_metrics
 
 NAMES = ["happy", "sad", "neutral"]

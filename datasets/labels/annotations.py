@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import replacing
+from datasets.files import write_text
 from datasets.labels.columns import TASKS, malformed_lines, parse_labels
 from datasets.labels.frame_labels import FrameLabels, read_frame_labels
 from datasets.video.store import paths_exist
@@ -276,9 +276,5 @@ def write_annotations(csv_path: str | os.PathLike, rows: Iterable[Sequence]) -> 
         lines.append(" ".join([path, *map(str, labels)]))
     if not lines:
         raise ValueError(f"{csv_path}: there are no rows to write")
-    text = ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
-    with replacing(csv_path) as temporary, temporary.open("wb") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    write_text(csv_path, "\n".join(lines) + "\n")
     return len(lines)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.files import replacing
+from datasets.files import write_text
 
 FILE_NAME = "classes.json"
 LABEL_TASKS = (
@@ -91,8 +91,7 @@ def write_classes(folder: str | os.PathLike, names: LabelNames) -> Path:
         content["heads"] = {head: list(classes) for head, classes in names.heads.items()}
     path = Path(folder) / FILE_NAME
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 

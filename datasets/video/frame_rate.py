@@ -5,7 +5,7 @@ import math
 import os
 from pathlib import Path
 
-from datasets.files import replacing
+from datasets.files import write_text
 
 FILE_NAME = "frame_rate.json"
 
@@ -13,8 +13,7 @@ FILE_NAME = "frame_rate.json"
 def write_frame_rate(folder: str | os.PathLike, fps: float) -> Path:
     """Record the rate of all frame folders in the annotation files of a folder."""
     path = Path(folder) / FILE_NAME
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps({"frames_per_second": fps}) + "\n", encoding="utf-8")
+    write_text(path, json.dumps({"frames_per_second": fps}) + "\n")
     return path
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.files import read_journal
 from datasets.video.base import FrameReader, UnreadableVideoError
 from datasets.video.hashing import hash_keys
 from datasets.video.images import decode_into
@@ -94,6 +95,11 @@ def read_manifest(path: str | os.PathLike) -> dict:
             f"{(FORMAT, FORMAT_VERSION)}; pack the videos again"
         )
     return manifest
+
+
+def read_notes(path: str | os.PathLike) -> list[dict]:
+    """What is wrong with single videos, as `row` and `note`."""
+    return read_journal(path, {"row": int, "note": str})
 
 
 class ClipStore:
@@ -169,9 +175,7 @@ class ClipStore:
     @cached_property
     def notes(self) -> dict[int, str]:
         """Row -> what is wrong with that video; only for those with something wrong."""
-        path = Path(self.folder, NOTES)
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        return {entry["row"]: entry["note"] for entry in map(json.loads, lines)}
+        return {entry["row"]: entry["note"] for entry in read_notes(Path(self.folder, NOTES))}
 
     def read_bytes(self, shard: int, start: int, stop: int) -> bytes:
         """Bytes of a shard; fewer than asked for where the file is cut off."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import replacing
+from datasets.files import remove_leftovers, replacing, write_text
 from datasets.video.hashing import hash_keys
 from datasets.video.store import (
     FORMAT,
@@ -26,6 +26,7 @@ from datasets.video.store import (
     VIDEO,
     ClipStore,
     StoreError,
+    read_notes,
     shard_path,
 )
 
@@ -87,7 +88,8 @@ class StoreWriter:
             self._files = {}
             return
         (self.folder / "shards").mkdir(parents=True, exist_ok=True)
-        (self.folder / UNFINISHED).write_text(json.dumps(settings, indent=1) + "\n")
+        write_text(self.folder / UNFINISHED, json.dumps(settings, indent=1) + "\n")
+        remove_leftovers(self.folder)
         self._take_over()
         self._files = {name: (self.folder / name).open("ab") for name in (*GROWING, NOTES)}
         self._shard_file = None
@@ -159,14 +161,8 @@ class StoreWriter:
 
     def _cut_notes(self) -> None:
         path = self.folder / NOTES
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-            try:
-                if json.loads(line)["row"] < self.num_videos:
-                    kept.append(line + "\n")
-            except ValueError:  # the line that was being written
-                continue
-        path.write_text("".join(kept), encoding="utf-8")
+        kept = [note for note in read_notes(path) if note["row"] < self.num_videos]
+        write_text(path, "".join(json.dumps(note) + "\n" for note in kept))
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -247,14 +243,7 @@ class StoreWriter:
             **facts,
             "tables": {name: _facts(self.folder / name) for name in TABLES},
         }
-        text = json.dumps(manifest, indent=1) + "\n"
-        with (
-            replacing(self.folder / MANIFEST) as temporary,
-            temporary.open("w", encoding="utf-8") as file,
-        ):
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        write_text(self.folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
         (self.folder / UNFINISHED).unlink()
         self.finished = True
         return manifest
@@ -268,9 +257,8 @@ class StoreWriter:
         hashes = hash_keys(keys)
         order = np.argsort(hashes, kind="stable")
         for name, values in (("hashes.bin", hashes[order]), ("rows.bin", order)):
-            with open(self.folder / name, "wb") as file:
-                values.astype(TABLES[name]).tofile(file)
-                os.fsync(file.fileno())
+            with replacing(self.folder / name) as temporary:
+                values.astype(TABLES[name]).tofile(temporary)
 
 
 def check_tables(folder: str | os.PathLike) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from datasets.files import write_text
 from engine.flags.contrastive import CONTRASTIVE_DEFAULTS
 from engine.flags.shared import WITHOUT_GRAPHS
 
@@ -141,4 +142,4 @@ def _check_compiling(flags: argparse.Namespace) -> None:
 
 def save_flags(flags: argparse.Namespace, path: Path, extra: dict) -> None:
     """Write flags and `extra` facts of the run as JSON."""
-    path.write_text(json.dumps({"flags": vars(flags), **extra}, indent=2, default=str) + "\n")
+    write_text(path, json.dumps({"flags": vars(flags), **extra}, indent=2, default=str) + "\n")

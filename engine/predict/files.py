@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from datasets.files import open_journal, read_journal, write_text
 from datasets.labels.listing import NamedVideo, stamp_of
 from engine.predict.predictor import TrackPrediction, VideoPrediction
-from engine.results.predictions import write_text_atomically
 
 JOURNAL = "predictions.jsonl"
 TABLE = "predictions.csv"
@@ -103,8 +103,8 @@ def write_video(folder: Path, content: dict, names: Iterable[str]) -> None:
             for part in track.get(key, ())
         ]
         if rows:
-            write_text_atomically(folder / file, _csv([("track", *columns, *names), *rows]))
-    write_text_atomically(folder / "prediction.json", json.dumps(content, indent=1) + "\n")
+            write_text(folder / file, _csv([("track", *columns, *names), *rows]))
+    write_text(folder / "prediction.json", json.dumps(content, indent=1) + "\n")
 
 
 def _csv(rows: Iterable[tuple]) -> str:
@@ -131,7 +131,7 @@ def write_table(path: Path, contents: Iterable[dict], names: Iterable[str]) -> N
             scores = [track.get("scores", {}).get(name, "") for name in names]
             video = [content[column] for column in about_video]
             rows.append((content["video"], content["status"], *about, *scores, *video))
-    write_text_atomically(path, _csv(rows))
+    write_text(path, _csv(rows))
 
 
 class Journal:
@@ -149,17 +149,14 @@ class Journal:
         self.folder, self.done = folder, {}
         path = folder / JOURNAL
         settings = json.loads(json.dumps(settings))
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        entries = [entry for entry in map(_parse, text.splitlines()) if entry]
+        entries = read_journal(path)
         if entries:
             _same_settings(entries[0].get("settings", {}), settings, folder)
         for entry in entries[1:]:
             if {"stamp", "content"} <= entry.keys():
                 self.done[entry["content"]["video"]] = entry
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8")
-        if text and not text.endswith("\n"):  # the last line was cut off
-            self._file.write("\n")
+        self._file = open_journal(path)
         if not entries:
             self._line({"settings": settings})
 
@@ -195,15 +192,6 @@ class Journal:
     def _line(self, entry: dict) -> None:
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
-
-
-def _parse(line: str) -> dict | None:
-    """A line of the journal; None for one that was cut off when the command was killed."""
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return entry if isinstance(entry, dict) else None
 
 
 def _same_settings(before: dict, now: dict, folder: Path) -> None:

@@ -22,6 +22,7 @@ from datasets.clips.loader import SampleKey
 from datasets.clips.pairs import PairRule
 from datasets.faces.landmarks import find_landmarks
 from datasets.faces.swap import swap_face
+from datasets.files import replacing
 from datasets.labels.annotations import Annotations
 from datasets.labels.splits import take_rows
 from engine import build
@@ -216,9 +217,8 @@ class ContrastiveLearning:
         )  # fmt: skip
         if self.flags.dry_run or not self.flags.output_dir:
             return
-        folder = Path(self.flags.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / LEFT_OUT_FILE).open("w", newline="") as file:
+        path = Path(self.flags.output_dir) / LEFT_OUT_FILE
+        with replacing(path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["path", "num_frames", "frames_per_second", "frames_needed"])
             writer.writerows(

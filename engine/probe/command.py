@@ -9,10 +9,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasets.files import write_text
 from engine.flags.config import finetuning_parser
 from engine.flags.parsing import parse_flags
 from engine.probe.probing import NEIGHBOURS, SHOWN, extract, frozen_setting, load_frozen, probe
-from engine.results.predictions import write_text_atomically
 from engine.results.tables import render
 from engine.runtime import distributed
 from engine.runtime.log import set_up_logging
@@ -99,6 +99,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parse_flags(finetuning_parser(), passed_on)
     content = run_probe(own.checkpoint, flags, neighbours=own.neighbours)
     if own.output:
-        write_text_atomically(own.output, json.dumps(content, indent=2) + "\n")
+        write_text(own.output, json.dumps(content, indent=2) + "\n")
     print(format_probe(content), end="")
     return 0

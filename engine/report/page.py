@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from datasets.files import write_text
 from engine.report import html as html
 from engine.report import plots
 from engine.report import videos as report_videos
-from engine.results.find import Result, find_results, pool, subjects_of
+from engine.results.find import Result, find_results, pool, read_log, subjects_of
 from engine.results.intervals import bootstrap_intervals
 from engine.results.metrics import HEADLINE_METRICS, REGRESSION_METRICS
-from engine.results.predictions import Predictions, PredictionsWithValues, write_text_atomically
+from engine.results.predictions import Predictions, PredictionsWithValues
 from engine.runtime.log import duration
 from engine.summarize import MEAN, POOLED, TITLES, Summary, crossval_table, summary_cells
 
@@ -91,7 +92,7 @@ def write_report(folder: str | Path, subjects_csv: str | Path | None = None) -> 
         _configuration(runs[0]),
     ]
     path = folder / "report.html"
-    write_text_atomically(path, html.page(*_title(folder, runs, results), sections))
+    write_text(path, html.page(*_title(folder, runs, results), sections))
     return path
 
 
@@ -129,7 +130,7 @@ def _read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         config=json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {},
-        log=plots.read_log(log) if log.is_file() else [],
+        log=read_log(log),
     )
 
 

@@ -5,8 +5,6 @@ can be drawn from any thread. Colours are Okabe and Ito's, which colour-blind re
 line styles and printed numbers carry the same information in black and white.
 """
 
-import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,8 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from datasets.files import replacing
-
-logger = logging.getLogger(__name__)
+from engine.results.find import read_log
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "^", "s", "v", "D", "P", "X")
@@ -53,36 +50,6 @@ NAMES = {
 }
 
 
-def read_log(log_jsonl: str | Path) -> list[dict]:
-    """Lines of a `log.jsonl`, one per epoch and in their order.
-
-    A run that was killed and resumed may have written an epoch twice, or half of a last line: the
-    later line of an epoch counts and lines that are not JSON objects are left out with a warning.
-
-    Args:
-        log_jsonl: the file.
-
-    Returns:
-        One dict per epoch, sorted by its `epoch`.
-
-    Raises:
-        FileNotFoundError: no such file.
-    """
-    path = Path(log_jsonl)
-    if not path.is_file():
-        raise FileNotFoundError(f"no log {path}; a run writes log.jsonl into its --output_dir.")
-    records: dict[int, dict] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            records[int(record["epoch"])] = record
-        except (ValueError, KeyError, TypeError):
-            logger.warning("%s line %d is not a log line of an epoch, left out", path, number)
-    return [records[epoch] for epoch in sorted(records)]
-
-
 def plot_training(run_dir: Path) -> None:
     """Draw `curves.png` of a run directory from its `log.jsonl`, if it has one."""
     if (run_dir / "log.jsonl").exists():
@@ -100,6 +67,10 @@ def plot_curves(log_jsonl: str | Path, out_png: str | Path) -> None:
         FileNotFoundError: no such log.
         ValueError: nothing in the log to draw.
     """
+    if not Path(log_jsonl).is_file():
+        raise FileNotFoundError(
+            f"no log {log_jsonl}; a run writes log.jsonl into its --output_dir."
+        )
     records = read_log(log_jsonl)
     try:
         save_figure(curves_figure(records), out_png)

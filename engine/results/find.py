@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from datasets.files import read_journal
 from datasets.video.open_video import natural_key
 from engine.results.predictions import (
     VALUES_FILE,
@@ -69,6 +70,22 @@ def find_results(sources: Sequence[str | Path]) -> list[Result]:
     if twice:
         raise ValueError(f"given more than once: {', '.join(sorted(twice))}; give each fold once.")
     return [_read(file, name) for file, name in zip(files, _names(files))]
+
+
+def read_log(path: str | Path) -> list[dict]:
+    """Lines of a `log.jsonl`, one per epoch and in their order.
+
+    A run that was killed and resumed may have written an epoch twice, or half of a last line: the
+    later line of an epoch counts, and damaged lines are left out with a warning.
+
+    Args:
+        path: the file.
+
+    Returns:
+        One dict per epoch, sorted by its `epoch`; none where there is no file.
+    """
+    records = {record["epoch"]: record for record in read_journal(path, {"epoch": int})}
+    return [records[epoch] for epoch in sorted(records)]
 
 
 def pool(results: Sequence[Result]) -> Predictions:

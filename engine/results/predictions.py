@@ -10,14 +10,13 @@ frame has labels, a line is about one frame: `id,frame,label_<dimension>,...`. O
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from datasets.files import replacing
+from datasets.files import write_text
 from engine.results.metrics import (
     classification_metrics,
     multihead_metrics,
@@ -50,7 +49,6 @@ __all__ = [
     "score_names",
     "write_metrics",
     "write_predictions",
-    "write_text_atomically",
 ]
 
 
@@ -250,7 +248,7 @@ def write_predictions(csv_path: str | Path, predictions: Predictions) -> None:
         blocks.append([[_number(v) for v in row] for row in predictions.scores])
     writer.writerow(columns)
     writer.writerows([cell for part in parts for cell in part] for parts in zip(*blocks))
-    write_text_atomically(csv_path, buffer.getvalue())
+    write_text(csv_path, buffer.getvalue())
 
 
 def score_names(predictions: Predictions) -> Sequence[str]:
@@ -321,7 +319,7 @@ def write_metrics(json_path: str | Path, metrics: dict, *, weights: str, split: 
         split: which annotation file they were computed on, such as "test".
     """
     text = json.dumps({**metrics, "weights": weights, "split": split}, indent=2, allow_nan=False)
-    write_text_atomically(json_path, text + "\n")
+    write_text(json_path, text + "\n")
 
 
 def read_metrics(json_path: str | Path) -> dict:
@@ -341,19 +339,6 @@ def read_metrics(json_path: str | Path) -> dict:
     if not isinstance(metrics, dict):
         raise ValueError(f"{json_path} holds a {type(metrics).__name__}, not a JSON object.")
     return metrics
-
-
-def write_text_atomically(path: str | Path, text: str) -> None:
-    """Write a text file so that a reader sees the old content or the new, never a part.
-
-    Args:
-        path: file to write; its folder is made if necessary.
-        text: whole content, written as UTF-8.
-    """
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _number(value: float) -> str:

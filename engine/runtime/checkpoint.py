@@ -1,14 +1,14 @@
 """Checkpoints: complete, written atomically, found again by the same command."""
 
 import logging
-import os
-import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+
+from datasets.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -44,21 +44,8 @@ class Position:
 
 def write_atomically(content: dict, path: Path) -> None:
     """Save with `torch.save` so that `path` is always either the old or the new whole file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{random.randrange(1 << 30)}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files that a killed process left behind."""
-    for leftover in folder.glob(".checkpoint-*.tmp"):
-        leftover.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
 
 
 def pack(

@@ -12,6 +12,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from datasets.files import write_text
+from engine.results.find import read_log
+
 logger = logging.getLogger(__name__)
 
 
@@ -80,14 +83,9 @@ class EpochLog:
     def write(self, epoch: int, line: dict) -> None:
         """Write an epoch's line; a line of the same epoch from before a restart is replaced."""
         if self.path:
-            kept = []
-            if self.path.exists():
-                kept = [text for text in self.path.read_text().splitlines() if text.strip()]
-                kept = [text for text in kept if json.loads(text)["epoch"] < epoch]
-            kept.append(json.dumps({"epoch": epoch, **line}))
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_text("\n".join(kept) + "\n")
-            temporary.replace(self.path)
+            before = [entry for entry in read_log(self.path) if entry["epoch"] < epoch]
+            lines = map(json.dumps, [*before, {"epoch": epoch, **line}])
+            write_text(self.path, "".join(f"{text}\n" for text in lines))
         self.scalars(line, epoch, "epoch")
 
     def scalars(self, values: dict, step: int, prefix: str) -> None:

@@ -5,7 +5,7 @@ import json
 import logging
 from pathlib import Path
 
-from datasets.files import replacing
+from datasets.files import remove_leftovers
 from engine.flags import parsing
 from engine.flags import shared as config_shared
 from engine.runtime import checkpoint
@@ -46,9 +46,8 @@ def open_run(flags: argparse.Namespace, workers: Workers, facts: dict) -> Path |
     folder = Path(flags.output_dir)
     if workers.is_main:
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.remove_leftovers(folder)
-        with replacing(folder / "config.json") as temporary:
-            parsing.save_flags(flags, temporary, {"resolved": facts, **run_facts()})
+        remove_leftovers(folder)
+        parsing.save_flags(flags, folder / "config.json", {"resolved": facts, **run_facts()})
     workers.barrier()
     return folder
 

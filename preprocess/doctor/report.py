@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.files import write_text
 from preprocess.doctor.checks import NOTE, PROBLEM, WARNING, Finding
 from preprocess.doctor.data import Fold, Split
 from preprocess.doctor.scan import Scan
@@ -168,7 +169,7 @@ def write_json(
             {"level": f.level, "check": f.check, "text": f.text, "items": f.items} for f in findings
         ],
     }
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _fold_json(fold: Fold) -> dict:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from datasets.files import replacing
 from datasets.rng import generator
 from datasets.video.open_video import UnreadableVideoError, open_video
 from preprocess.doctor.data import Fold
@@ -118,7 +119,8 @@ def draw_sheet(
         )
         for column, name in enumerate(row.paths):
             _draw_tile(axis, column, line, name, scans.get(name))
-    figure.savefig(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=Path(path).suffix[1:])
 
 
 def _draw_tile(axis, column: int, line: int, path: str, scan: Scan | None) -> None:

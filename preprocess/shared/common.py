@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from datasets.files import write_text
 from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 
 logger = logging.getLogger(__name__)
@@ -37,8 +38,7 @@ class Problems:
         """Raise a `PreparationError` with the first problems; `report` gets all of them."""
         if not self.lines:
             return
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text("\n".join(self.lines) + "\n")
+        write_text(report, "\n".join(self.lines) + "\n")
         shown = self.lines[:SHOWN_PROBLEMS]
         text = [f"{what}: {len(self.lines)} problem(s)", *(f"  {line}" for line in shown)]
         if len(self.lines) > len(shown):

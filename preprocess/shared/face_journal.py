@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from datasets.files import replacing
+from datasets import files
 from datasets.labels.listing import stamp_of
 from preprocess.shared.common import PreparationError
 from preprocess.shared.face_jobs import FaceSettings, Outcome
@@ -34,8 +34,7 @@ def read_journal(output_dir: Path, settings: FaceSettings) -> dict[str, Outcome]
                 "folder, nothing of yours is overwritten"
             )
         return {}
-    lines = path.read_text(encoding="utf-8").splitlines()
-    entries = [entry for entry in map(_parse, lines) if entry]
+    entries = files.read_journal(path)
     made_with = entries[0].get("settings", {}) if entries else {}
     wanted = asdict(settings)
     other = [f"{k} was {v}, is {wanted.get(k)}" for k, v in made_with.items() if v != wanted.get(k)]
@@ -47,15 +46,6 @@ def read_journal(output_dir: Path, settings: FaceSettings) -> dict[str, Outcome]
     known = {field.name for field in fields(Outcome)}
     outcomes = (Outcome(**entry) for entry in entries[1:] if entry.keys() <= known)
     return {outcome.source: outcome for outcome in outcomes}
-
-
-def _parse(line: str) -> dict | None:
-    """A line of the journal; None for one that was cut off when the run was killed."""
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return entry if isinstance(entry, dict) else None
 
 
 def is_done(outcome: Outcome | None, output_dir: Path) -> bool:
@@ -74,10 +64,7 @@ class Journal:
         output_dir.mkdir(parents=True, exist_ok=True)
         path = output_dir / JOURNAL
         fresh = not path.is_file() or path.stat().st_size == 0
-        broken = not fresh and not path.read_bytes().endswith(b"\n")
-        self._file = path.open("a", encoding="utf-8")
-        if broken:
-            self._file.write("\n")
+        self._file = files.open_journal(path)
         if fresh:
             self._line({"settings": asdict(settings)})
 
@@ -98,7 +85,7 @@ def write_table(output_dir: Path, outcomes: Iterable[Outcome]) -> None:
     """Write `faces.csv`: a line per track, and one per video without any."""
     video_columns = ("source", "status", "height", "width", "fps", "video_frames")
     with (
-        replacing(output_dir / TABLE) as temporary,
+        files.replacing(output_dir / TABLE) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.catalog import DatasetSpec
+from datasets.files import replacing
 from datasets.labels.classes import LabelNames, write_classes
 from datasets.labels.listing import VIDEO_SUFFIXES, find_videos
 from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
@@ -273,8 +274,7 @@ def write_subjects(output_dir: Path, clips: Sequence[Clip], rename: Mapping[Path
 
 def write_pairs(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a small CSV with a header."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from datasets.files import replacing
 from datasets.labels.annotations import write_annotations
 from datasets.video.frame_index import INDEX_FILE, KnownFrames, write_index
 from datasets.video.open_video import UnreadableVideoError, open_video
@@ -201,8 +202,7 @@ def write_clean(output_dir: Path, paths: Iterable[str]) -> None:
 
 
 def _write_notes(path: Path, probes: Sequence[Probe]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "num_frames", "reason"))
         writer.writerows((probe.path, probe.num_frames, probe.note) for probe in probes)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.catalog import DatasetSpec
+from datasets.files import write_text
 from datasets.labels.classes import LabelNames
 from datasets.rng import generator
 from datasets.video.open_video import natural_key
@@ -266,7 +267,7 @@ def _write_list(
         ]
     }
     text = json.dumps(content, indent=2, ensure_ascii=False)
-    (output_dir / FOLDS_JSON).write_text(text + "\n", encoding="utf-8")
+    write_text(output_dir / FOLDS_JSON, text + "\n")
     rows = [(s, folds[s] + 1, numbers[s]) for s in sorted(numbers, key=natural_key)]
     write_pairs(output_dir / FOLDS_CSV, ("subject", "fold", "clips"), rows)
     logger.info("wrote %s: who is tested in which fold", output_dir / FOLDS_JSON)

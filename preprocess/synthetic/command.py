@@ -24,7 +24,6 @@ import csv
 import json
 import multiprocessing
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -37,7 +36,7 @@ import numpy as np
 import simplejpeg
 from tqdm import tqdm
 
-from datasets.files import TEMPORARY, replacing
+from datasets.files import remove_leftovers, replacing, write_text
 from datasets.rng import generator
 from preprocess.synthetic.motion import AU_NAMES, EMOTIONS
 from preprocess.synthetic.plan import (
@@ -180,13 +179,8 @@ def prepare_directory(output_dir: Path, settings: Settings) -> None:
             "this command. Choose another --output_dir."
         )
     else:
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(asdict(settings), indent=2) + "\n")
-    for left_over in sorted(output_dir.rglob(TEMPORARY)):
-        if left_over.is_dir():
-            shutil.rmtree(left_over)
-        else:
-            left_over.unlink()
+        write_text(path, json.dumps(asdict(settings), indent=2) + "\n")
+    remove_leftovers(output_dir)
 
 
 def _start_worker() -> None:
