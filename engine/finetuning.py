@@ -18,7 +18,7 @@ from engine.runtime.log import EpochLog, set_up_logging
 from engine.runtime.optim import create_optimizer, parameter_settings
 from engine.runtime.parallel import check_sharding, distribute
 from engine.runtime.precision import set_up_device
-from engine.runtime.schedules import peak_rates
+from engine.runtime.schedules import highest_weight_decay, peak_rates
 from engine.setting import Setting, settle
 from engine.tasks.base import FinetuningLoss
 
@@ -139,7 +139,7 @@ def _training(setting: Setting, parts: selection.Parts, steps: int, output_dir) 
     )
     parallel = distribute(model, flags, workers)
     settings = parameter_settings(
-        model, weight_decay=flags.weight_decay, layer_decay=flags.layer_decay
+        model, weight_decay=highest_weight_decay(flags), layer_decay=flags.layer_decay
     )
     return Training(
         flags=flags,

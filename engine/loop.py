@@ -24,7 +24,7 @@ from engine.runtime.checkpoint import Position
 from engine.runtime.distributed import Workers
 from engine.runtime.errors import StoppedBySignalError
 from engine.runtime.log import EpochLog, Progress, duration, memory_gib
-from engine.runtime.optim import set_step_values
+from engine.runtime.optim import set_step_values, take_step
 from engine.runtime.parallel import Parallel
 from engine.runtime.precision import Precision
 from engine.runtime.prefetch import prefetched
@@ -220,11 +220,12 @@ def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, stop_step:
     started = time.monotonic()
     try:
         while position.step < stop_step:
-            measured, waited = _optimizer_step(run, batches)
+            measured, waited, taken = _optimizer_step(run, batches)
             pending.append(measured)
             position.step += 1
             progress.step(waited)
             report = position.step % run.flags.print_freq == 0 or position.step == stop_step
+            report = report or not taken  # which ends the run
             due = _save_is_due(run)
             stopping = request.received is not None
             if report or (run.workers.world_size == 1 and (due or stopping)):
@@ -249,12 +250,13 @@ def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, stop_step:
 
 def _optimizer_step(
     run: Training, batches: Iterator[dict]
-) -> tuple[dict[str, torch.Tensor], float]:
+) -> tuple[dict[str, torch.Tensor], float, bool]:
     """One optimizer step.
 
     Returns:
         What it measured, on the device: `loss`, `norm` of the gradient, and the objective's
-        metrics, means over the accumulated batches; and the seconds waited for data.
+        metrics, means over the accumulated batches; the seconds waited for data; and False if it
+        is known already that the gradient is not finite, so that nothing was updated.
     """
     position, flags = run.position, run.flags
     step = position.epoch * run.steps_per_epoch + position.step
@@ -278,19 +280,18 @@ def _optimizer_step(
         parts.append({"loss": loss.detach(), **metrics})
     if run.scaler:
         run.scaler.unscale_(run.optimizer)
-    norm = run.parallel.clip_gradients(flags.clip_grad)
+    norm, taken = run.parallel.clip_gradients(flags.clip_grad).detach(), True
     if run.scaler:
         run.scaler.step(run.optimizer)
         run.scaler.update()
     else:
-        run.optimizer.step()
+        taken = take_step(run.optimizer, norm)
     run.optimizer.zero_grad(set_to_none=True)
-    if run.average:
+    if run.average and taken:
         run.parallel.update_average(run.average)
     means = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
-    return {
-        name: value.float() for name, value in (means | {"norm": norm.detach()}).items()
-    }, waited
+    measured = {name: value.float() for name, value in (means | {"norm": norm}).items()}
+    return measured, waited, taken
 
 
 def _save_is_due(run: Training) -> bool:
@@ -299,12 +300,13 @@ def _save_is_due(run: Training) -> bool:
 
 
 def _read_back(run: Training, pending: list[dict[str, torch.Tensor]]) -> None:
-    """Bring what the last steps measured to the host, averaged over processes; check the losses.
+    """Bring what the last steps measured to the host, averaged over processes; check it.
 
     It stays on the device until here, so a step never waits for the one before.
 
     Raises:
-        FloatingPointError: a loss is not finite, on any process, so raised on all.
+        FloatingPointError: a loss or gradient is not finite, on any process, so raised on all. Of
+            gradients in fp16 the scaler takes care.
     """
     if not pending:
         return
@@ -314,20 +316,25 @@ def _read_back(run: Training, pending: list[dict[str, torch.Tensor]]) -> None:
     first = run.position.step - len(pending)
     pending.clear()
     for offset, measured in enumerate(values):
-        loss = measured.pop("loss")
+        loss, norm = measured.pop("loss"), measured.pop("norm")
         if not math.isfinite(loss):
-            step = first + offset
-            rate = run.rates[run.position.epoch * run.steps_per_epoch + step]
-            raise FloatingPointError(
-                f"the loss is {loss} in epoch {run.position.epoch}, step {step} (learning rate "
-                f"{rate:.3g}, precision {run.precision}); last good checkpoint: "
-                f"{run.last_saved or 'none'}. Try a lower --lr, --clip_grad 1, longer "
-                "--warmup_epochs or --amp off, and start again: the run goes on from there"
-            )
+            raise _not_finite(run, f"the loss is {loss}", first + offset)
+        if not (math.isfinite(norm) or run.scaler):
+            raise _not_finite(run, f"the norm of the gradient is {norm}", first + offset)
         run.position.losses.append(loss)
-        run.position.grad_norms.append(measured.pop("norm"))
+        run.position.grad_norms.append(norm)
         for name, value in measured.items():
             run.position.metrics.setdefault(name, []).append(value)
+
+
+def _not_finite(run: Training, what: str, step: int) -> FloatingPointError:
+    rate = run.rates[run.position.epoch * run.steps_per_epoch + step]
+    return FloatingPointError(
+        f"{what} in epoch {run.position.epoch}, step {step} (learning rate {rate:.3g}, precision "
+        f"{run.precision}); last good checkpoint: {run.last_saved or 'none'}. Try a lower --lr, "
+        "--clip_grad 1, longer --warmup_epochs or --amp off, and start again: the run goes on from "
+        "there"
+    )
 
 
 def _close_epoch(run: Training, facts: dict, *, finished: bool) -> dict:

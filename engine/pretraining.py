@@ -23,7 +23,7 @@ from engine.runtime.merging import merge_batches
 from engine.runtime.optim import create_optimizer, parameter_settings
 from engine.runtime.parallel import check_sharding, distribute
 from engine.runtime.precision import choose_precision, set_up_device
-from engine.runtime.schedules import peak_rates
+from engine.runtime.schedules import highest_weight_decay, peak_rates
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ def _training(
         pin_memory=flags.pin_mem and workers.device.type == "cuda",
     )
     parallel = distribute(model, flags, workers)
-    settings = parameter_settings(model, weight_decay=flags.weight_decay, layer_decay=None)
+    settings = parameter_settings(model, weight_decay=highest_weight_decay(flags), layer_decay=None)
 
     def loss_of(wrapped, part, draws):
         return pretext.loss(wrapped, part, draws, autocast=precision.autocast)

@@ -47,7 +47,7 @@ def test_each_clip_length_is_compiled_once(data, tmp_path, compiled):
     """In the mode that the flags name, and not again in a second step; the run stays as it is."""
     options, graphs = compiled
     phases = ["--short_clip_frames", "8", "--short_clip_epochs", "1", *SHALLOW]
-    more = ["--compile", "--compile_mode", "reduce-overhead"]
+    more = ["--compile", "--compile_mode", "reduce-overhead", "--visualize", "1"]
     run_pretraining(pretrain_argv(data, tmp_path / "compiled", *phases, *more))
     assert options == [{"mode": "reduce-overhead", "dynamic": False}]
     assert len(graphs) == 2

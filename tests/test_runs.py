@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from engine import loop, pretraining
 from engine.finetuning import finetune
 from engine.flags.config import finetuning_parser, pretraining_parser
 from engine.flags.parsing import parse_flags
 from engine.loop import _close_epoch
 from engine.pretext.objectives import MaskedReconstruction
 from engine.pretraining import pretrain
-from engine.runtime import checkpoint, distributed, merging
+from engine.runtime import checkpoint, distributed, merging, optim
 from engine.runtime.errors import TooManyUnreadableError, UnreadableInEvaluationError
 from engine.runtime.plan import Cost
 from engine.runtime.precision import Precision
@@ -272,6 +273,51 @@ def test_loss_that_is_not_finite_stops_with_the_facts(data, tmp_path, monkeypatc
     text = str(caught.value)
     assert "nan in epoch 1, step 1 (learning rate" in text and "checkpoint-last.pth" in text
     assert all(torch.isfinite(v).all() for v in weights(tmp_path / "run").values())
+
+
+@pytest.mark.parametrize("more", [[], ["--clip_grad", "1"], ["--opt", "sgd"]])
+def test_a_gradient_that_is_not_finite_is_neither_stepped_nor_saved(
+    data, tmp_path, monkeypatch, more
+):
+    """One bad element, from fine losses: the last good checkpoint stays good."""
+    held, steps = [], []
+
+    class Spoiled(loop.Training):
+        def __post_init__(self):
+            super().__post_init__()
+            held.append(self.model)
+            self.model.decoder.head.weight.register_hook(self.spoil)
+
+        @staticmethod
+        def spoil(gradient):
+            steps.append(0)
+            if len(steps) == 5:
+                gradient = gradient.clone()
+                gradient[0, 0] = float("inf")
+            return gradient
+
+    monkeypatch.setattr(pretraining, "Training", Spoiled)
+    argv = pretrain_argv(data, tmp_path / "run", "--save_every_minutes", "0", *more)
+    with pytest.raises(
+        FloatingPointError, match=r"norm of the gradient is (inf|nan) in epoch 1, s"
+    ):
+        run_pretraining(argv)
+    assert len(steps) == 5
+    for kept in (held[0].state_dict(), weights(tmp_path / "run")):
+        assert all(torch.isfinite(value).all() for value in kept.values())
+    run_pretraining(argv)  # and the same command goes on
+
+
+def test_without_a_limit_gradients_are_measured_only():
+    model = torch.nn.Linear(3, 2)
+    model(torch.ones(1, 3)).sum().backward()
+    before = model.weight.grad.clone()
+    norm = optim.clip_gradients(model, None)
+    assert torch.equal(model.weight.grad, before) and norm.item() == pytest.approx(8**0.5)
+    model.weight.grad[0, 0] = float("nan")
+    assert optim.clip_gradients(model, None).isnan()
+    assert model.weight.grad.isnan().sum() == 1
+    assert optim.clip_gradients(torch.nn.Linear(1, 1), 1.0).item() == 0
 
 
 def broken_copy(data, folder, *, broken):

@@ -9,8 +9,17 @@ import torch
 from torch import nn
 
 import models
-from engine.runtime.optim import create_optimizer, parameter_settings, set_step_values
-from engine.runtime.schedules import cosine_schedule
+from engine.runtime.optim import (
+    create_average,
+    create_optimizer,
+    parameter_settings,
+    set_step_values,
+)
+from engine.runtime.schedules import (
+    cosine_schedule,
+    highest_weight_decay,
+    weight_decay_schedule,
+)
 
 
 @pytest.mark.parametrize("case", ["pretrain", "finetune", "weight_decay", "warmup_steps"])
@@ -82,6 +91,37 @@ def test_step_values_reach_the_groups():
         "head.bias": (0.2, 0.0),
     }
     assert optimizer.defaults["betas"] == (0.9, 0.99)
+
+
+def test_weight_decay_that_begins_at_zero_grows():
+    flags = _flags(weight_decay=0.0, weight_decay_end=0.1, epochs=2)
+    model = _TwoLayers()
+    settings = parameter_settings(model, weight_decay=highest_weight_decay(flags), layer_decay=None)
+    optimizer = create_optimizer(model, flags, settings)
+    for decay in weight_decay_schedule(flags, 2):
+        set_step_values(optimizer, 1.0, decay)
+        group = next(g for g in optimizer.param_groups if g["params"][0] is model.first.weight)
+        assert group["weight_decay"] == decay
+    assert decay > 0.05
+    assert highest_weight_decay(_flags(weight_decay=0.0, weight_decay_end=None)) == 0
+
+
+@pytest.mark.parametrize("name", ["maedfer_tiny_patch8_64", "timm/resnet10t"])
+def test_averages_take_whole_numbers_as_they_are(name):
+    """Tables of indices and counters are no weights."""
+    model = models.create_model(name, num_frames=32, img_size=64)
+    average = create_average(model, 0.9999)
+    for _ in range(3):
+        for tensor in (*model.parameters(), *model.buffers()):
+            with torch.no_grad():
+                tensor.add_(1 if tensor.is_floating_point() else 0)
+        if name.startswith("timm"):
+            model.backbone.bn1.num_batches_tracked.add_(1)
+        average.update_parameters(model)
+    for (part, own), new in zip(average.module.named_buffers(), model.buffers(), strict=True):
+        assert own.is_floating_point() or torch.equal(own, new), part
+    first = next(average.module.parameters())
+    assert not torch.equal(first, next(model.parameters()))
 
 
 def test_other_optimizers_and_unknown_names():

@@ -179,6 +179,15 @@ def test_float_clips_are_what_the_published_runs_fed(device):
     assert torch.allclose(transforms.denormalize(normalised).cpu(), scaled, atol=1e-6)
 
 
+def test_normalising_serves_training_after_an_evaluation():
+    transforms._mean_and_std.cache_clear()
+    with torch.inference_mode():
+        transforms.normalize(torch.ones(3, 1, 2, 2))
+    clip = torch.ones(3, 1, 2, 2, requires_grad=True)
+    transforms.normalize(clip).sum().backward()
+    assert torch.isfinite(clip.grad).all()
+
+
 def many_draws(count, **options):
     draws = [
         transforms.draw_finetune(generator(0, 0, index, 0, "augment"), 160, **options)

@@ -189,10 +189,11 @@ def _enlarging_weights(start: torch.Tensor, length: torch.Tensor, size: int) -> 
 @lru_cache
 def _mean_and_std(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     """ImageNet's mean and standard deviation, (3, 1, 1, 1) each; copied to a device only once."""
-    return tuple(
-        torch.tensor(values, device=device, dtype=dtype).view(3, 1, 1, 1)
-        for values in (IMAGENET_MEAN, IMAGENET_STD)
-    )
+    with torch.inference_mode(False):  # training, too, takes what an evaluation left here
+        return tuple(
+            torch.tensor(values, device=device, dtype=dtype).view(3, 1, 1, 1)
+            for values in (IMAGENET_MEAN, IMAGENET_STD)
+        )
 
 
 def normalize(clips: torch.Tensor) -> torch.Tensor:

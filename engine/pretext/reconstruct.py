@@ -70,7 +70,7 @@ def draw_reconstructions(
         mask = masking(rng.generator(flags.seed, 0, index, 0, "visualize"))
         pixels = transforms.to_float(batch["clip"].to(device))
         with precision.autocast():
-            prediction = model(
+            prediction = model.forward(  # not as a call, which would compile for one clip
                 transforms.normalize(pixels),
                 torch.from_numpy(mask)[None].to(device),
                 num_visible=masking.num_visible,

@@ -1,11 +1,11 @@
 """Optimizer, layer-wise learning rate decay, weight averaging."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 
 def parameter_settings(
@@ -18,7 +18,7 @@ def parameter_settings(
 
     Args:
         model: a model that follows the contract of `models`.
-        weight_decay: for parameters with two or more dimensions.
+        weight_decay: the highest of the run, for parameters with two or more dimensions.
         layer_decay: factor per layer group, 0..1; None or 1 trains all alike.
 
     Returns:
@@ -98,6 +98,53 @@ def set_step_values(optimizer: torch.optim.Optimizer, rate: float, weight_decay:
             group["weight_decay"] = weight_decay
 
 
+def take_step(optimizer: torch.optim.Optimizer, norm: Tensor) -> bool:
+    """Update the parameters, unless the gradient's norm is not finite.
+
+    On a CPU looking at the norm costs nothing. On a GPU it would mean waiting for it, so the fused
+    optimizer looks for itself; others step there, and the run stops when the norm is read back,
+    before anything is saved.
+
+    Args:
+        optimizer: of `create_optimizer`.
+        norm: of the gradient of all parameters, a scalar.
+
+    Returns:
+        False if it is known already that the step was not taken.
+    """
+    if norm.device.type == "cpu" and not norm.isfinite():
+        return False
+    if norm.device.type != "cpu" and optimizer.defaults.get("fused"):
+        # what a GradScaler tells it
+        optimizer.grad_scale, optimizer.found_inf = None, 1 - norm.isfinite().float()
+    optimizer.step()
+    return True
+
+
+def clip_gradients(model: nn.Module, limit: float | None) -> Tensor:
+    """Scale the gradient of a model to at most this norm; without a limit, only measure it.
+
+    Returns:
+        The norm before, a scalar.
+    """
+    parameters = [p for p in model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in parameters])
+    if limit:
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm
+
+
 def create_average(model: nn.Module, decay: float) -> AveragedModel:
-    """Exponential moving average of the weights (`--model_ema`)."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    """Exponential moving average of the weights (`--model_ema`).
+
+    Whole numbers, such as tables of indices and counters, are taken over as they are.
+    """
+
+    @torch.no_grad()
+    def update(own: Sequence[Tensor], new: Sequence[Tensor], _) -> None:
+        if own[0].is_floating_point():
+            torch._foreach_lerp_(own, new, 1 - decay)
+        else:
+            torch._foreach_copy_(own, new)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)

@@ -2,7 +2,6 @@
 
 import argparse
 import inspect
-import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -13,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from engine import build
 from engine.runtime.distributed import Workers
-from engine.runtime.optim import create_average
+from engine.runtime.optim import clip_gradients, create_average
 from engine.runtime.precision import Precision
 
 # what `broadcast_buffers` is called in newer versions of PyTorch
@@ -47,7 +46,10 @@ class Parallel(Protocol):
         """Whether the next backward pass ends with the mean gradient of all processes."""
 
     def clip_gradients(self, limit: float | None) -> Tensor:
-        """Scale the gradient of all parameters to at most this norm; returns the norm before."""
+        """Scale the gradient of all parameters to at most this norm; returns the norm before.
+
+        Without a limit no gradient is touched.
+        """
 
     def update_average(self, average: AveragedModel) -> None:
         """Move the average towards the weights."""
@@ -104,7 +106,7 @@ class Replicated:
 
     def clip_gradients(self, limit: float | None) -> Tensor:
         """See `Parallel`."""
-        return nn.utils.clip_grad_norm_(self.model.parameters(), limit or math.inf)
+        return clip_gradients(self.model, limit)
 
     def update_average(self, average: AveragedModel) -> None:
         """See `Parallel`."""

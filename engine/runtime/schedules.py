@@ -59,7 +59,15 @@ def peak_rates(flags: argparse.Namespace, batch: int) -> tuple[float, float, flo
 
 def weight_decay_schedule(flags: argparse.Namespace, steps_per_epoch: int) -> np.ndarray:
     """Weight decay per step: constant, or a cosine to `--weight_decay_end`."""
-    end = flags.weight_decay if flags.weight_decay_end is None else flags.weight_decay_end
-    return cosine_schedule(
-        flags.weight_decay, end, epochs=flags.epochs, steps_per_epoch=steps_per_epoch
-    )
+    begin, end = _weight_decays(flags)
+    return cosine_schedule(begin, end, epochs=flags.epochs, steps_per_epoch=steps_per_epoch)
+
+
+def highest_weight_decay(flags: argparse.Namespace) -> float:
+    """The largest weight decay of any step; 0 only if nothing ever decays."""
+    return max(_weight_decays(flags))
+
+
+def _weight_decays(flags: argparse.Namespace) -> tuple[float, float]:
+    end = flags.weight_decay_end
+    return flags.weight_decay, flags.weight_decay if end is None else end

@@ -7,7 +7,6 @@ in bf16. Files and evaluation know nothing of shards.
 
 import copy
 import itertools
-import math
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
@@ -19,7 +18,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim.swa_utils import AveragedModel
 
 from engine.runtime.distributed import Workers
-from engine.runtime.optim import create_average
+from engine.runtime.optim import clip_gradients, create_average
 
 
 class Sharded:
@@ -64,8 +63,7 @@ class Sharded:
 
     def clip_gradients(self, limit: float | None) -> Tensor:
         """See `Parallel`."""
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit or math.inf)
-        return norm.full_tensor()
+        return clip_gradients(self.model, limit).full_tensor()
 
     @torch.no_grad()
     def update_average(self, average: AveragedModel) -> None:
