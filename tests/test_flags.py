@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from engine.flags.config import finetuning_parser, pretraining_parser
+from engine.flags.config import TABLES, finetuning_parser, pretraining_parser
+from engine.flags.flag import CONTENT, FREE, SAME
 from engine.flags.parsing import parse_flags
 from tests.conftest import ROOT
 
@@ -76,6 +77,15 @@ def test_yaml_file_is_overridden_by_the_command_line(tmp_path):
     assert flags.explicit == ["config", "data_path", "epochs", "lr", "pin_mem", "stage_depths"]
 
 
+def test_yaml_values_are_the_texts_that_they_are(tmp_path):
+    """YAML 1.1 would make False of no, 8 of 010, 90 of 1:30 and an error of 1e-3."""
+    path = tmp_path / "run.yaml"
+    path.write_text("model: no\nseed: 010\nlr: 1e-3\ndata_set: '1:30'\npin_mem: no\nclip_grad: ~\n")
+    flags = parse_flags(pretraining_parser(), ["--config", str(path)])
+    assert (flags.model, flags.seed, flags.lr, flags.data_set) == ("no", 10, 1e-3, "1:30")
+    assert flags.pin_mem is False and flags.clip_grad is None
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -84,13 +94,27 @@ def test_yaml_file_is_overridden_by_the_command_line(tmp_path):
         ("mask_type: cube", "mask_type 'cube' is not one of .*tube"),
         ("stage_depths: [1, 2]", "stage_depths takes 3 values"),
         ("pin_mem: 3", "pin_mem is true or false"),
+        ("lr: [1e-3, 5e-4]", r"line 1: lr takes one value, not the list \[1e-3, 5e-4\]"),
+        ("lr: {a: 1}", "line 1: expected one value"),
+        ("epochs: 3\nlr: .nan", "could not convert string to float: '.nan'"),
+        ("epochs: 3\nlr: nan", "--lr nan: must be a finite number"),
+        ("epochs: 3\n\tlr: 1", "is not YAML: .*line 2"),
+        ("lr: [1e-3", "is not YAML: .*line 1"),
+        ("lr: !!python/object:os.system 1", "line 1: tags such as .*os.system"),
+        ("lr: !mine 1", "line 1: tags such as !mine"),
+        ("lr:", "line 1: lr has no value"),
+        ("lr: 1\nepochs: 3\nlr: 2", "given more than once: lr"),
+        ("- lr", "expected lines of `flag: value`"),
+        ("lr: 1\n---\nlr: 2", "is not YAML"),
+        ("[" * 5000, "is not YAML"),
     ],
 )
 def test_wrong_yaml_names_the_problem(tmp_path, text, message):
     path = tmp_path / "run.yaml"
     path.write_text(text)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as found:
         parse_flags(pretraining_parser(), ["--config", str(path)])
+    assert str(path) in str(found.value) or "--lr" in str(found.value)
 
 
 @pytest.mark.parametrize(
@@ -146,3 +170,26 @@ def test_wrong_flags_are_told_in_two_lines_with_the_nearest_right_one(argv, mess
     lines = capsys.readouterr().err.splitlines()
     assert stop.value.code == 2
     assert len(lines) == 2 and message in lines[0] and "--help" in lines[1]
+
+
+def test_every_flag_has_one_row_that_says_what_it_means_to_a_run_that_goes_on():
+    for stage, table in TABLES.items():
+        for name, flag in table.by_name.items():
+            assert flag.goes_on in (SAME, CONTENT, FREE), (stage, name)
+    free = {name for table in TABLES.values() for name, f in table.by_name.items()
+            if f.goes_on == FREE}  # fmt: skip
+    decisive = {"reader", "val_metric", "test_num_segment", "test_num_crop", "test_weights",
+                "average_by", "disable_eval_during_finetuning", "lr", "seed"}  # fmt: skip
+    assert not free & decisive and {"device", "num_workers", "print_freq"} <= free
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("name", ["lr", "weight_decay", "opt_betas", "warmup_lr", "clip_grad"])
+def test_numbers_are_finite(name, value):
+    with pytest.raises(ValueError, match=f"--{name} {value}: must be a finite number"):
+        parse_flags(pretraining_parser(), [f"--{name}={value}"])
+
+
+def test_an_epoch_to_begin_with_lies_in_the_run():
+    with pytest.raises(ValueError, match="--start_epoch 5: must be below --epochs"):
+        parse_flags(pretraining_parser(), ["--start_epoch", "5", "--epochs", "5"])

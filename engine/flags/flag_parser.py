@@ -6,10 +6,15 @@ from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """Parser of the two programs: full flag names only, defaults in the help, short errors."""
+    """Parser of the two programs: full flag names only, defaults in the help, short errors.
 
-    def __init__(self, prog: str, *, description: str):
-        """Take the program's name and what it does."""
+    Attributes:
+        table: what is known about its flags (`engine.flags.flag.Table`).
+    """
+
+    def __init__(self, prog: str, *, description: str, table: object):
+        """Take the program's name, what it does, and its flags."""
+        self.table = table
         super().__init__(
             prog, description=description, formatter_class=_HelpFormatter, allow_abbrev=False
         )
@@ -44,14 +49,6 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         if action.default in (None, False, argparse.SUPPRESS) or action.nargs == 0:
             return action.help or ""
         return super()._get_help_string(action) or ""
-
-
-def add_switch(group, name: str, *, default: bool, text: str) -> None:
-    """Add the pair `--name` and `--no_name` to a group of flags."""
-    group.add_argument(f"--{name}", action="store_true", default=default, help=text)
-    group.add_argument(
-        f"--no_{name}", action="store_false", dest=name, default=default, help=f"not --{name}"
-    )
 
 
 def share(text: str) -> float:

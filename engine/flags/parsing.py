@@ -8,10 +8,13 @@ from pathlib import Path
 import yaml
 
 from datasets.files import write_text
-from engine.flags.contrastive import CONTRASTIVE_DEFAULTS
+from engine.flags.flag import Table
+from engine.flags.flag_parser import Parser, boolean
+from engine.flags.pretraining import CONTRASTIVE, CONTRASTIVE_DEFAULTS, MASKED
 from engine.flags.shared import WITHOUT_GRAPHS
 
-Parser = argparse.ArgumentParser
+_PLAIN = "tag:yaml.org,2002:str"  # what a scalar without a tag is
+_NOTHING = ("", "~", "null")
 
 
 def parse_flags(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -36,17 +39,17 @@ def parse_flags(parser: Parser, argv: Sequence[str] | None = None) -> argparse.N
         parser.set_defaults(**from_file)
         flags = parser.parse_args(argv)
     flags.explicit = sorted(explicit)
-    if getattr(flags, "objective", "mae") == "contrastive":
+    if getattr(flags, "objective", MASKED) == CONTRASTIVE:
         for name, value in CONTRASTIVE_DEFAULTS.items():
             if name not in explicit:
                 setattr(flags, name, value)
-    _check(flags)
+    _check(flags, parser.table)
     return flags
 
 
 def _explicit_parser(parser: Parser) -> Parser:
     """Copy of `parser` whose namespace holds only what was given."""
-    bare = Parser(add_help=False, allow_abbrev=False)
+    bare = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for action in parser._actions:
         if not action.option_strings or action.dest == "help":
             continue
@@ -62,62 +65,86 @@ def _explicit_parser(parser: Parser) -> Parser:
 
 
 def _read_yaml(parser: Parser, path: Path) -> dict:
+    """Flags of a YAML file, each value read as the command line would read its text."""
+    where = f"--config {path}"
     if not path.is_file():
-        raise FileNotFoundError(f"--config {path} does not exist")
-    content = yaml.safe_load(path.read_text()) or {}
-    if not isinstance(content, dict):
-        raise ValueError(f"--config {path}: expected lines of `flag: value`")
-    actions = {action.dest: action for action in parser._actions if action.dest != "help"}
-    unknown = sorted(set(content) - set(actions))
-    if unknown:
-        raise ValueError(f"--config {path}: unknown flags {unknown}; known: {sorted(actions)}")
-    return {name: _convert(actions[name], value, path) for name, value in content.items()}
-
-
-def _convert(action: argparse.Action, value: object, path: Path) -> object:
-    """Read a YAML value as the command line would read its text."""
-    if value is None or action.nargs == 0:
-        if action.nargs == 0 and not isinstance(value, bool):
-            raise ValueError(f"--config {path}: {action.dest} is true or false, not {value!r}")
-        return value
-    items = value if isinstance(value, list) else [value]
+        raise FileNotFoundError(f"{where} does not exist")
     try:
-        items = [action.type(str(item)) if action.type else item for item in items]
+        root = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{where} is not YAML: {reason}") from error
+    if root is None:
+        return {}
+    if not isinstance(root, yaml.MappingNode):
+        raise ValueError(f"{where}: expected lines of `flag: value`")
+    actions = {action.dest: action for action in parser._actions if action.dest != "help"}
+    names = [_text(name, where) for name, _ in root.value]
+    unknown = sorted(set(names) - set(actions))
+    if unknown:
+        raise ValueError(f"{where}: unknown flags {unknown}; known: {sorted(actions)}")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{where}: given more than once: {', '.join(twice)}")
+    values = (value for _, value in root.value)
+    return {name: _convert(actions[name], value, where) for name, value in zip(names, values)}
+
+
+def _text(node: yaml.Node, where: str) -> str:
+    """The text of a scalar as it stands in the file."""
+    place = f"{where}, line {node.start_mark.line + 1}"
+    if not isinstance(node, yaml.ScalarNode):
+        raise ValueError(f"{place}: expected one value, not a list or a table")
+    if node.tag != _PLAIN:
+        raise ValueError(f"{place}: tags such as {node.tag} have no meaning here; leave it out")
+    return node.value
+
+
+def _convert(action: argparse.Action, node: yaml.Node, where: str) -> object:
+    """Read a value as the command line would read its text."""
+    where = f"{where}, line {node.start_mark.line + 1}: {action.dest}"
+    many = action.nargs not in (None, "?", 0)
+    if isinstance(node, yaml.SequenceNode):
+        texts = [_text(item, where) for item in node.value]
+        if not many:
+            raise ValueError(f"{where} takes one value, not the list [{', '.join(texts)}]")
+    else:
+        text = _text(node, where)
+        if text in _NOTHING and node.style is None:
+            if action.default is None:
+                return None
+            raise ValueError(f"{where} has no value")
+        if action.nargs == 0:
+            return _switched(text, where)
+        texts = [text]
+    try:
+        items = [action.type(text) if action.type else text for text in texts]
     except (ValueError, argparse.ArgumentTypeError) as error:
-        raise ValueError(f"--config {path}: {action.dest}: {error}") from error
+        raise ValueError(f"{where}: {error}") from error
     if action.choices and any(item not in action.choices for item in items):
-        raise ValueError(
-            f"--config {path}: {action.dest} {value!r} is not one of {list(action.choices)}"
-        )
-    many = action.nargs not in (None, "?")
+        raise ValueError(f"{where} {', '.join(texts)!r} is not one of {list(action.choices)}")
     if isinstance(action.nargs, int) and len(items) != action.nargs:
-        raise ValueError(f"--config {path}: {action.dest} takes {action.nargs} values, got {value}")
+        raise ValueError(f"{where} takes {action.nargs} values, got {len(items)}")
     return items if many else items[0]
 
 
-def _check(flags: argparse.Namespace) -> None:
+def _switched(text: str, where: str) -> bool:
+    try:
+        return boolean(text)
+    except argparse.ArgumentTypeError:
+        raise ValueError(f"{where} is true or false, not {text!r}") from None
+
+
+def _check(flags: argparse.Namespace, table: Table) -> None:
     """Refuse values that cannot work, naming the allowed ones."""
-    at_least = {
-        "batch_size": 1, "epochs": 1, "update_freq": 1, "num_frames": 1, "sampling_rate": 1,
-        "save_ckpt_freq": 1, "print_freq": 1, "test_num_segment": 1, "test_num_crop": 1,
-        "num_sample": 1, "num_samples": 1, "save_every_minutes": 0, "max_steps": 1, "lr": 0,
-        "warmup_epochs": 0, "input_size": 1, "num_workers": 0, "tubelet_size": 1,
-        "probe_every": 0,
-    }  # fmt: skip
-    for name, low in at_least.items():
-        value = getattr(flags, name, None)
-        if value is not None and value < low:
-            raise ValueError(f"--{name} {value}: must be at least {low}")
-    for name in ("max_unreadable", "drop_path", "smoothing", "reprob", "flip", "mixup_prob",
-                 "mixup_switch_prob", "target_diff_weight", "val_fraction"):  # fmt: skip
-        value = getattr(flags, name, None)
-        if value is not None and not 0 <= value <= 1:
-            raise ValueError(f"--{name} {value}: must lie in 0..1")
-    for name in ("fc_drop_rate", "drop", "attn_drop_rate", "enable_deepspeed", "use_cls"):
-        if getattr(flags, name, 0):
-            raise ValueError(f"--{name} is not supported; leave it out (these models pool tokens)")
-    if getattr(flags, "imagenet_default_mean_and_std", True) is False:
+    table.check(flags)
+    if not flags.imagenet_default_mean_and_std:
         raise ValueError("only ImageNet mean and std are supported; leave the flag out")
+    if flags.start_epoch >= flags.epochs:
+        raise ValueError(
+            f"--start_epoch {flags.start_epoch}: must be below --epochs ({flags.epochs}); epochs "
+            "count from 0"
+        )
     _check_compiling(flags)
     short = getattr(flags, "short_side_size", None)
     if short is not None and flags.input_size is not None and short != flags.input_size:

@@ -19,7 +19,7 @@ from datasets.augment.masking import make_masking
 from datasets.clips import training as clips
 from datasets.labels.annotations import Annotations
 from engine import build
-from engine.flags.contrastive import CONTRASTIVE_FLAGS
+from engine.flags.config import CONTRASTIVE_FLAGS
 from engine.loop import Training
 from engine.pretext.clip_length import clip_phases, frames_by_epoch
 from engine.pretext.objectives import MaskedReconstruction

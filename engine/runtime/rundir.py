@@ -7,26 +7,13 @@ from pathlib import Path
 
 from datasets.files import remove_leftovers
 from engine.flags import parsing
-from engine.flags import shared as config_shared
+from engine.flags.config import table_of
+from engine.flags.flag import SAME
 from engine.runtime import checkpoint
 from engine.runtime.distributed import Workers
 from engine.runtime.log import run_facts
 
 logger = logging.getLogger(__name__)
-
-# Flags that may differ between the commands that start and continue a run.
-OPERATIONAL = {
-    "output_dir", "log_dir", "config", "device", "amp", "compile", "use_checkpoint", "print_freq",
-    "dry_run", "resume", "auto_resume", "start_epoch", "save_ckpt_freq", "save_ckpt", "reader",
-    "save_every_minutes", "num_workers", "pin_mem", "max_unreadable", "check_paths", "visualize",
-    "report", "subjects", "feature_format", "probe_every", "probe_path", "probe_data_set",
-    "batch_size", "update_freq", "data_root", "data_path", "explicit", "max_steps", "finetune",
-    "eval", "eval_data_path", "eval_split", "test_weights", "dist_eval", "save_feature",
-    "test_num_segment", "test_num_crop", "val_metric", "disable_eval_during_finetuning",
-    "model_key", "model_prefix", "short_side_size", "train_interpolation", "crop_pct", "average_by",
-    "landmarks", "shard", "compile_mode", "resize_on", "merge_batches",
-    *config_shared.OBSOLETE_FLAGS,
-}  # fmt: skip
 
 
 def open_run(flags: argparse.Namespace, workers: Workers, facts: dict) -> Path | None:
@@ -87,8 +74,8 @@ def _refuse_other_run(flags: argparse.Namespace, last: Path) -> None:
     before = json.loads(json.dumps(before, default=str))
     changed = [
         f"--{name} was {before[name]}, is {now[name]}"
-        for name in sorted(set(now) & set(before) - OPERATIONAL)
-        if now[name] != before[name]
+        for name, flag in sorted(table_of(flags).by_name.items())
+        if flag.goes_on == SAME and name in before and now[name] != before[name]
     ]
     if changed:
         raise ValueError(

@@ -1,0 +1,152 @@
+"""What a flag is: one row of the tables beside this file."""
+
+import argparse
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from engine.flags.flag_parser import Parser, boolean
+
+PRETRAINING, FINETUNING = STAGES = ("pretraining", "finetuning")
+# What another value of a flag means to a run that goes on.
+SAME = "same"  # it decides a result, so it has to stay
+CONTENT = "content"  # it names data or weights; these have to stay, wherever they are
+FREE = "free"  # it decides no result
+
+SWITCH, PAIR = "switch", "pair"  # flags without a value: --name; --name and --no_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """All that is known about a flag.
+
+    Attributes:
+        name: without dashes, as in the released scripts where they have it.
+        kind: reads the text of a value; or `SWITCH`, or `PAIR`, which take none.
+        default: without the flag; a mapping where the stages differ.
+        text: for --help; "" hides the flag, which is then accepted and without effect, or obvious.
+        goes_on: `SAME`, `CONTENT` or `FREE`.
+        low: least value.
+        high: largest value.
+        choices: allowed values.
+        nargs: how many values, as argparse takes it.
+        metavar: what --help calls the value.
+        other_names: further names, without dashes.
+        owner: the objective that alone has a use for it.
+        refused: why any value but the default is refused.
+    """
+
+    name: str
+    kind: Callable[[str], Any] | str = str
+    default: Any = None
+    text: str = ""
+    goes_on: str = SAME
+    low: float = -math.inf
+    high: float = math.inf
+    choices: tuple[str, ...] | None = None
+    nargs: int | str | None = None
+    metavar: str | tuple[str, ...] | None = None
+    other_names: tuple[str, ...] = ()
+    owner: str = ""
+    refused: str = ""
+
+    def add_to(self, group: argparse._ArgumentGroup, stage: str) -> None:
+        """Let a parser read it."""
+        default = self.default
+        if isinstance(default, Mapping):
+            default = default[stage]
+        text = self.text or argparse.SUPPRESS
+        names = [f"--{name}" for name in (self.name, *self.other_names)]
+        about = {"dest": self.name, "default": default}
+        if self.kind in (SWITCH, PAIR):
+            group.add_argument(*names, **about, action="store_true", help=text)
+            if self.kind == PAIR:
+                negative = f"not --{self.name}" if self.text else argparse.SUPPRESS
+                group.add_argument(
+                    f"--no_{self.name}", **about, action="store_false", help=negative
+                )
+            return
+        if self.kind is boolean:
+            about |= {"nargs": "?", "const": True}
+        group.add_argument(
+            *names, **about, type=self.kind, choices=self.choices, help=text, metavar=self.metavar,
+            **({"nargs": self.nargs} if self.nargs else {}),
+        )  # fmt: skip
+
+    def check(self, value: object) -> None:
+        """Refuse a value that cannot be meant.
+
+        Raises:
+            ValueError: names the flag, the value and what is allowed.
+        """
+        if self.refused and value and value != self.default:
+            raise ValueError(f"--{self.name} {self.refused}")
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(item, bool) or not isinstance(item, (int, float)):
+                continue
+            if not math.isfinite(item):
+                raise ValueError(f"--{self.name} {item}: must be a finite number")
+            if not self.low <= item <= self.high:
+                raise ValueError(f"--{self.name} {item}: {self.range}")
+
+    @property
+    def range(self) -> str:
+        """Which numbers are allowed, in words."""
+        if self.high == math.inf:
+            return f"must be at least {self.low}"
+        return f"must lie in {self.low}..{self.high}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Flags under one heading of --help."""
+
+    title: str
+    flags: tuple[Flag, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The flags of a program.
+
+    Attributes:
+        stage: one of `STAGES`.
+        groups: in the order of --help.
+        by_name: all flags.
+    """
+
+    stage: str
+    groups: tuple[Group, ...]
+    by_name: Mapping[str, Flag] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Index the flags."""
+        flags = [flag for group in self.groups for flag in group.flags]
+        by_name = {flag.name: flag for flag in flags}
+        assert len(by_name) == len(flags), "a flag stands in two groups"
+        object.__setattr__(self, "by_name", MappingProxyType(by_name))
+
+    def parser(self, program: str, description: str) -> Parser:
+        """A parser of these flags."""
+        parser = Parser(program, description=description, table=self)
+        for group in self.groups:
+            place = parser.add_argument_group(group.title)
+            for flag in group.flags:
+                flag.add_to(place, self.stage)
+        return parser
+
+    def check(self, flags: argparse.Namespace) -> None:
+        """Check the value of every flag by itself.
+
+        Raises:
+            ValueError: see `Flag.check`.
+        """
+        for name, flag in self.by_name.items():
+            flag.check(getattr(flags, name))
+
+
+def names_of(groups: Iterable[Group], owner: str) -> tuple[str, ...]:
+    """The flags that only one objective has a use for."""
+    return tuple(flag.name for group in groups for flag in group.flags if flag.owner == owner)
