@@ -6,7 +6,6 @@ less is better: what identifies a face is not its expression.
 """
 
 import argparse
-import csv
 import json
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from torch import nn
 from datasets.augment import transforms
 from datasets.clips.source import cut_window
 from datasets.files import write_text
+from datasets.tables import table_rows
 from datasets.video.open_video import open_video
 from engine.probe.probing import load_frozen
 from engine.results.intervals import half_width
@@ -57,10 +57,7 @@ def read_pairs(path: str | Path) -> Pairs:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no pairs {path}: `python -m preprocess.lfw` writes them")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        rows = [row for row in reader if row]
+    header, *rows = [row for _, row in table_rows(path)] or [[]]
     wrong = [n for n, row in enumerate(rows, 2) if len(row) != 4 or row[3] not in ("0", "1")]
     if header != HEADER or wrong or not rows:
         where = f"line {wrong[0]}" if wrong else f"header {header}"

@@ -99,7 +99,7 @@ def read_set(folder: Path, found: Found) -> list[Annotation]:
     annotations_dir = folder / "annotations"
     if not annotations_dir.is_dir():
         raise PreparationError(f"no such folder: {annotations_dir}")
-    images = list(find_images(folder / "images"))
+    images = find_images(folder / "images")
     progress = Progress(total=len(images), what=folder.name)
 
     def read(image: Path) -> Annotation:

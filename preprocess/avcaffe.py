@@ -26,6 +26,7 @@ from datasets.catalog import get_spec
 from datasets.labels.classes import LabelNames
 from datasets.labels.listing import find_videos
 from datasets.labels.splits import carve_validation
+from datasets.tables import read_text
 from preprocess.shared.common import PreparationError, Problems, run_command
 from preprocess.shared.labelled import (
     Clip,
@@ -64,7 +65,7 @@ def read_reports(path: Path, classes: Sequence[str], problems: Problems) -> dict
     if not path.is_file():
         raise PreparationError(f"no such file: {path}")
     reports: dict[str, int] = {}
-    for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for line, text in enumerate(read_text(path).split("\n"), start=1):
         where = f"{path} line {line}"
         fields = [field.strip() for field in text.split(",")]
         if len(fields) == 1:
@@ -100,7 +101,7 @@ def read_participants(
                 f"no list of {part} participants: {path}; it is part of the release, or pass "
                 f"--{part}_subjects FILE with one identifier (aiimNNN) per line"
             )
-        for name in re.split(r"[\s,]+", path.read_text(encoding="utf-8-sig").strip()):
+        for name in re.split(r"[\s,]+", read_text(path).strip()):
             if not PARTICIPANT.fullmatch(name):
                 problems.add(f"{path}: {name!r} is not a participant (aiimNNN)")
             elif parts.setdefault(name, part) != part:

@@ -44,7 +44,7 @@ def read_layout(dataset_dir: Path) -> Found:
     """
     found = Found()
     seen: dict[tuple[int, str, int], Path] = {}
-    paths = list(find_videos(dataset_dir))
+    paths = find_videos(dataset_dir)
     if not paths:
         raise PreparationError(f"no videos in {dataset_dir}")
     for path in paths:

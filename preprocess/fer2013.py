@@ -12,8 +12,7 @@ separate validation part: its 7,178 test images are both.
 """
 
 import argparse
-import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -21,6 +20,7 @@ import numpy as np
 
 from datasets.catalog import get_spec
 from datasets.files import replacing
+from datasets.tables import iterate_table
 from preprocess.shared.common import PreparationError, Progress, run_command
 from preprocess.shared.images import (
     image_parser,
@@ -35,23 +35,6 @@ TABLES = ("fer2013.csv", "icml_face_data.csv")
 COLUMNS = ("emotion", "pixels", "Usage")
 PARTS = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 SIDE_PX = 48
-
-
-def table_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows of the table one by one (it has 300 MB), with their line numbers.
-
-    Raises:
-        PreparationError: a column is absent.
-    """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        header = [name.strip() for name in reader.fieldnames or []]
-        absent = [name for name in COLUMNS if name not in header]
-        if absent:
-            raise PreparationError(f"{path}: no column {absent}; its header is {header}")
-        reader.fieldnames = header
-        for row in reader:
-            yield reader.line_num, row
 
 
 def decode_pixels(text: str) -> np.ndarray | str:
@@ -78,10 +61,10 @@ def read_table(path: Path, images_dir: Path) -> tuple[Found, dict[str, list[Clip
     found = Found()
     parts: dict[str, list[Clip]] = {part: [] for part in PARTS.values()}
     progress = Progress(total=sum(SPEC.counts.values()), what="images")
-    for number, (line, row) in enumerate(table_rows(path)):
+    for number, (line, row) in enumerate(iterate_table(path, COLUMNS)):
         where = f"{path} line {line}"
-        label, usage = (row["emotion"] or "").strip(), (row["Usage"] or "").strip()
-        pixels = decode_pixels(row["pixels"] or "")
+        label, usage = row.get("emotion", ""), row.get("Usage", "")
+        pixels = decode_pixels(row.get("pixels", ""))
         if None in row:
             found.problems.add(f"{where}: more columns than the header")
         elif not label.isdecimal() or int(label) >= SPEC.num_classes:

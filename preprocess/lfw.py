@@ -12,6 +12,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasets.tables import read_text
 from preprocess.shared.common import PreparationError, Problems, run_command
 from preprocess.shared.labelled import write_pairs
 
@@ -56,7 +57,7 @@ def read_pairs(
     Returns:
         (fold, image, image, same) each.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path).split("\n")
     header = lines[0].split() if lines else []
     if not 1 <= len(header) <= 2 or not all(text.isdecimal() for text in header):
         problems.add(f"{path} line 1: expected '<folds> <pairs>' or '<pairs>', found {header}")

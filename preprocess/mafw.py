@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.catalog import get_spec
+from datasets.tables import read_text
 from preprocess.shared.common import PreparationError, Problems, run_command
 from preprocess.shared.folds import Video, label_index, prepare_folds
 from preprocess.shared.splits import add_split_flags
@@ -37,7 +38,7 @@ def read_list(path: Path, problems: Problems) -> list[Video]:
     if not path.is_file():
         raise PreparationError(f"no such file: {path}")
     videos = []
-    for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for line, text in enumerate(read_text(path).split("\n"), start=1):
         where = f"{path} line {line}"
         fields = text.split()
         if not fields:

@@ -26,6 +26,7 @@ from pathlib import Path
 from datasets.catalog import get_spec, spec_for_csv
 from datasets.labels.annotations import read_annotations, write_annotations
 from datasets.labels.classes import FILE_NAME as CLASSES_FILE
+from datasets.tables import read_text
 from datasets.video.store import ENCODINGS, MANIFEST, ClipStore, read_manifest
 from datasets.video.store_writer import PackedVideo, StoreWriter, check_shard, check_tables
 from preprocess.shared.common import PreparationError, Problems, Progress, run_command
@@ -222,7 +223,7 @@ def write_csvs(
     for source, target in csvs.items():
         target = folder / target
         manifest = os.path.relpath(folder / MANIFEST, target.parent)
-        lines = source.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
+        lines = read_text(source).split("\n")
         labels = [line.rstrip().split(" ")[1:] for line in lines if line.strip()]
         rows = [
             (f"{manifest}#{key}", *label)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.catalog import get_spec
+from datasets.tables import read_text
 from preprocess.shared.common import PreparationError, run_command
 from preprocess.shared.images import image_parser, prepare_parts, read_class_folders
 from preprocess.shared.labelled import Clip, Found, find_images
@@ -35,7 +36,7 @@ def read_official(list_path: Path, images_dir: Path) -> tuple[Found, dict[str, l
     parts: dict[str, list[Clip]] = {"train": [], "test": []}
     images = {path.name: path for path in find_images(images_dir)}
     seen: dict[str, int] = {}
-    for line, text in enumerate(list_path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for line, text in enumerate(read_text(list_path).split("\n"), start=1):
         where, fields = f"{list_path} line {line}", text.split()
         if not fields:
             continue

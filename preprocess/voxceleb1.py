@@ -10,7 +10,6 @@ is seen (subjects.csv). 1,251 people, 22,496 videos.
 
 import argparse
 import logging
-import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.labels.listing import Unused, visible_folders, walk_folders
 from datasets.video.frame_rate import write_frame_rate
 from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 from preprocess.shared.common import (
@@ -84,42 +84,46 @@ def find_folders(root: Path, problems: Problems) -> list[FrameFolder]:
     people = sorted((p.parent for p in root.glob(f"*/{SCALE}")), key=lambda p: natural_key(p.name))
     progress = Progress(total=len(people), what="people")
 
+    unused = Unused(root)
+
     def look(person: Path) -> tuple[list[FrameFolder], list[str]]:
         found, wrong = [], []
-        for video in _subfolders(person / SCALE):
-            _look_into(video, person.name, found, wrong)
+        frames = {f.path: f.pictures for f in walk_folders(person / SCALE, unused) if f.pictures}
+        for video in visible_folders(person / SCALE):
+            _look_into(video, person.name, frames, found, wrong)
+        for path, names in frames.items():  # those that are left
+            unused.add(
+                f"folders that are not <name>/{SCALE}/<video>[/<utterance>]", path / names[0]
+            )
         progress.advance()
         return found, wrong
 
     with ThreadPoolExecutor(THREADS) as pool:
         looked = list(pool.map(look, people))
     progress.close()
+    unused.tell()
     problems.lines += [line for _, wrong in looked for line in wrong]
     return [folder for found, _ in looked for folder in found]
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    inside = (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return sorted(inside, key=lambda p: natural_key(p.name))
-
-
-def _look_into(video: Path, person: str, found: list[FrameFolder], wrong: list[str]) -> None:
+def _look_into(
+    video: Path,
+    person: str,
+    frames: dict[Path, list[str]],
+    found: list[FrameFolder],
+    wrong: list[str],
+) -> None:
     """A video is a folder of frames, or a folder of these, one per utterance."""
-    utterances, frames = _subfolders(video), _frames(video)
-    if frames and utterances:
-        wrong.append(f"{video}: {len(frames)} frames beside {len(utterances)} folders; which?")
+    own, utterances = frames.pop(video, []), visible_folders(video)
+    if own and utterances:
+        wrong.append(f"{video}: {len(own)} frames beside {len(utterances)} folders; which?")
         return
     for folder in utterances or [video]:
-        names = _frames(folder) if utterances else frames
+        names = frames.pop(folder, []) if utterances else own
         if not names:
             wrong.append(f"{folder}: no frames ({', '.join(IMAGE_SUFFIXES)})")
         else:
             found.append(FrameFolder(folder, person, len(names), is_irregular(names)))
-
-
-def _frames(folder: Path) -> list[str]:
-    names = (e.name for e in os.scandir(folder) if e.is_file() and not e.name.startswith("."))
-    return sorted((n for n in names if n.lower().endswith(IMAGE_SUFFIXES)), key=natural_key)
 
 
 def is_irregular(names: Sequence[str]) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.catalog import get_spec
+from datasets.labels.listing import Unused, walk_folders
 from datasets.video.open_video import natural_key
 from preprocess.shared.common import (
     PreparationError,
@@ -22,6 +23,7 @@ from preprocess.shared.probe import add_probe_flags, probe_or_list
 logger = logging.getLogger(__name__)
 
 SPEC = get_spec("voxceleb2")
+DEPTH = 2  # folders above a clip
 NUM_CLIPS, NUM_BROKEN = SPEC.counts["train"], SPEC.counts["undecodable"]
 
 
@@ -31,8 +33,17 @@ def find_clips(dataset_dir: Path) -> list[str]:
     Raises:
         PreparationError: there are none.
     """
-    root = dataset_dir / "dev" / "mp4"
-    clips = sorted((str(path) for path in root.glob("*/*/*.mp4")), key=natural_key)
+    root, clips = dataset_dir / "dev" / "mp4", []
+    unused = Unused(root)
+    for folder in walk_folders(root, unused) if root.is_dir() else ():
+        depth = len(folder.path.relative_to(root).parts)
+        for path in folder.files(folder.videos + folder.pictures):
+            if depth == DEPTH and path.suffix.lower() == ".mp4":
+                clips.append(str(path))
+            else:
+                unused.add("files that are not <identity>/<video>/<clip>.mp4", path)
+    unused.tell()
+    clips.sort(key=natural_key)
     if not clips:
         raise PreparationError(
             f"no clips {root}/<identity>/<video>/<clip>.mp4; --dataset_dir must hold dev/mp4"

@@ -34,7 +34,7 @@ FLOORS = {
         {"guess", "timm_names"},
     ],
     "datasets": [
-        {"catalog", "files", "rng"},
+        {"catalog", "files", "rng", "tables"},
         {"video"},
         {"labels"},
         {"faces"},

@@ -111,7 +111,7 @@ def test_videos_finds_files_and_frame_folders(tmp_path, caplog):
         f"{root}/frames_10",
         f"{tmp_path}/links/footage__sub__with_space.mp4",
     ]
-    assert "1 pictures beside videos left out" in caplog.text
+    assert "1 pictures beside videos (sub/00001.jpg)" in caplog.text
 
 
 def test_videos_without_any_video(tmp_path):

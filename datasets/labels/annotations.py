@@ -15,6 +15,7 @@ import numpy as np
 from datasets.files import write_text
 from datasets.labels.columns import TASKS, malformed_lines, parse_labels
 from datasets.labels.frame_labels import FrameLabels, read_frame_labels
+from datasets.tables import TableError, as_on_disk, read_text
 from datasets.video.store import paths_exist
 
 PATH_CHECKS = (True, False, "sample")
@@ -190,9 +191,9 @@ def read_annotations(
 def _read_rows(csv_path: str) -> list[tuple[int, list[str]]]:
     """(line number, space-separated fields) of every line that is not blank."""
     try:
-        text = Path(csv_path).read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise AnnotationError(csv_path, [(0, f"cannot be read ({error.strerror})")]) from error
+        text = read_text(csv_path)
+    except TableError as error:
+        raise AnnotationError(csv_path, [(0, str(error))]) from error
     rows = [
         (number, line.rstrip().split(" "))
         for number, line in enumerate(text.split("\n"), 1)
@@ -246,10 +247,19 @@ def _missing_paths(
         (
             rows[place][0],
             f"path does not exist: {rows[place][1][0]}"
-            + ("" if os.path.isabs(rows[place][1][0]) else f" ({looked})"),
+            + ("" if os.path.isabs(rows[place][1][0]) else f" ({looked})")
+            + _spelt_otherwise(paths[place]),
         )
         for place in absent
     ]
+
+
+def _spelt_otherwise(path: str) -> str:
+    """A hint where the disk has the name with other bytes (NFC and NFD, Latin-1 and UTF-8)."""
+    found = as_on_disk(Path(path))
+    if os.path.lexists(found):
+        return f"; {ascii(str(found))} is there, the same name in other bytes: write the list again"
+    return ""
 
 
 def write_annotations(csv_path: str | os.PathLike, rows: Iterable[Sequence]) -> int:

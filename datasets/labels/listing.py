@@ -1,10 +1,14 @@
-"""Videos below the folders a user names, each with a name for what is made of it."""
+"""Videos below the folders a user names, each with a name for what is made of it.
+
+What is found and not used is counted and named by kind: nothing is left out without a word.
+"""
 
 import logging
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +17,20 @@ from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 logger = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset(
-    (".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg")
-    + (".mts", ".ogv", ".ts", ".webm", ".wmv")
+    (".3g2", ".3gp", ".amv", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m1v")
+    + (".m2t", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mov", ".mp4")
+    + (".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm")
+    + (".rmvb", ".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m")
 )
+# What file servers, operating systems and packers put beside people's files; in lower case.
+SYSTEM_FOLDERS = frozenset(
+    ("@eadir", "@eastream", "@tmp", "@recycle", "@recently-snapshot", "@transcode", "@__thumb")
+    + ("#recycle", "#snapshot", "~snapshot", "$recycle.bin", "recycler", "recycled", "found.000")
+    + ("system volume information", "lost+found", "__macosx", "__pycache__", "_gsdata_")
+    + ("network trash folder", "temporary items", "lost.dir")
+)
+SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
+SHOWN_UNUSED = 3
 
 
 class NamedVideo(NamedTuple):
@@ -25,11 +40,129 @@ class NamedVideo(NamedTuple):
     name: str
 
 
-def find_videos(folder: Path) -> Iterator[Path]:
+@dataclass
+class Unused:
+    """What was found below a folder and is not used.
+
+    Attributes:
+        root: the folder.
+        by_kind: paths by what they are, in the plural.
+    """
+
+    root: Path
+    by_kind: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, kind: str, path: str | os.PathLike) -> None:
+        """Note one file or folder."""
+        self.by_kind.setdefault(kind, []).append(os.fspath(path))
+
+    def tell(self) -> None:
+        """Name it all in one line of the log."""
+        if not self.by_kind:
+            return
+        kinds = []
+        for kind, paths in sorted(self.by_kind.items()):
+            shown = [os.path.relpath(path, self.root) for path in paths[:SHOWN_UNUSED]]
+            more = ", ..." if len(paths) > SHOWN_UNUSED else ""
+            kinds.append(f"{len(paths):,} {kind} ({', '.join(shown)}{more})")
+        logger.warning("%s: found and not used: %s", self.root, "; ".join(kinds))
+
+
+class Folder(NamedTuple):
+    """Videos and pictures that lie directly in a folder, in natural order."""
+
+    path: Path
+    videos: list[str]
+    pictures: list[str]
+
+    def files(self, names: Iterable[str]) -> list[Path]:
+        """Paths of files in it."""
+        return [self.path / name for name in names]
+
+
+def walk_folders(root: Path, unused: Unused) -> Iterator[Folder]:
+    """Folders with videos or pictures, `root` included, those above before those below.
+
+    Links to folders elsewhere are followed, each folder once. Links to what lies below `root`
+    anyway, or around it, are not: their videos would come twice, with the labels of other folders.
+    Hidden and system folders are left out.
+
+    Args:
+        root: a folder.
+        unused: gets everything that is neither a folder nor a video or picture.
+
+    Raises:
+        PermissionError: `root` itself cannot be read.
+    """
+    inside = os.path.realpath(root)
+    os.scandir(root).close()
+    seen: set[tuple[int, int]] = set()
+    waiting = [os.fspath(root)]
+    while waiting:
+        path = waiting.pop()
+        try:
+            state = os.stat(path)
+            with os.scandir(path) as found:
+                entries = sorted(found, key=lambda entry: natural_key(entry.name))
+        except OSError as error:
+            unused.add(f"folders that cannot be read: {error.strerror}", path)
+            continue
+        if (state.st_dev, state.st_ino) in seen:
+            unused.add("links to folders that are listed anyway", path)
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        folder, below = _sort(path, entries, inside, unused)
+        if folder.videos or folder.pictures:
+            yield folder
+        waiting += reversed(below)
+
+
+def _sort(
+    path: str, entries: Sequence[os.DirEntry], inside: str, unused: Unused
+) -> tuple[Folder, list[str]]:
+    """Videos and pictures of a folder, and the folders below to go on with."""
+    folder, below = Folder(Path(path), [], []), []
+    for entry in entries:
+        suffix = os.path.splitext(entry.name)[1].lower()
+        if is_of_system(entry.name):
+            hidden = entry.name.startswith(".")
+            kind = "hidden files or folders" if hidden else "files or folders of the system"
+            unused.add(kind, entry.path)
+        elif _is(entry, os.DirEntry.is_dir):
+            if entry.is_symlink() and _overlap(os.path.realpath(entry.path), inside):
+                unused.add("links to folders that are listed anyway", entry.path)
+            else:
+                below.append(entry.path)
+        elif not (_is(entry, os.DirEntry.is_file) or entry.is_symlink()):
+            unused.add("pipes, sockets or devices", entry.path)
+        elif suffix in VIDEO_SUFFIXES:
+            folder.videos.append(entry.name)
+        elif suffix in IMAGE_SUFFIXES:
+            folder.pictures.append(entry.name)
+        else:
+            unused.add(f"{suffix} files" if suffix else "files without an ending", entry.path)
+    if not entries:
+        unused.add("empty folders", path)
+    return folder, below
+
+
+def _is(entry: os.DirEntry, kind) -> bool:
+    try:
+        return kind(entry)
+    except OSError:  # a link that leads round in a circle
+        return False
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one of two real paths lies in the other."""
+    return os.path.commonpath((one, other)) in (one, other)
+
+
+def find_videos(folder: Path) -> list[Path]:
     """Video files and frame folders below `folder`, itself included, in natural order.
 
     A folder that holds pictures and no videos is one video. Pictures beside videos are taken for
-    thumbnails and left out, which is said.
+    thumbnails. Everything that is left out is said (`walk_folders`).
 
     Args:
         folder: a folder, or a single video or picture.
@@ -38,21 +171,49 @@ def find_videos(folder: Path) -> Iterator[Path]:
         FileNotFoundError: `folder` does not exist.
     """
     if folder.is_file():
-        yield folder
-        return
+        return [folder]
+    unused, found = Unused(folder), []
+    for inside in walk_folders(_existing(folder), unused):
+        if inside.videos:
+            found += inside.files(inside.videos)
+            for name in inside.pictures:
+                unused.add("pictures beside videos", inside.path / name)
+        else:
+            found.append(inside.path)
+    unused.tell()
+    return found
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """Image files at any depth, in natural order; everything else is said.
+
+    Raises:
+        FileNotFoundError: `folder` does not exist.
+    """
+    unused, found = Unused(folder), []
+    for inside in walk_folders(_existing(folder), unused):
+        found += inside.files(inside.pictures)
+        for name in inside.videos:
+            unused.add("videos among pictures", inside.path / name)
+    unused.tell()
+    return sorted(found, key=lambda path: natural_key(str(path)))
+
+
+def visible_folders(folder: Path) -> list[Path]:
+    """Folders directly in a folder, hidden ones and those of the system left out."""
+    inside = [path for path in folder.iterdir() if path.is_dir() and not is_of_system(path.name)]
+    return sorted(inside, key=lambda path: natural_key(path.name))
+
+
+def is_of_system(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or none that people made."""
+    return name.startswith(".") or name.lower() in SYSTEM_FILES | SYSTEM_FOLDERS
+
+
+def _existing(folder: Path) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"no such file or folder: {folder}")
-    for parent, subfolders, files in os.walk(folder, followlinks=True):
-        subfolders[:] = sorted((s for s in subfolders if not s.startswith(".")), key=natural_key)
-        visible = [name for name in files if not name.startswith(".")]
-        videos = [name for name in visible if Path(name).suffix.lower() in VIDEO_SUFFIXES]
-        pictures = [name for name in visible if Path(name).suffix.lower() in IMAGE_SUFFIXES]
-        if videos:
-            yield from (Path(parent, name) for name in sorted(videos, key=natural_key))
-            if pictures:
-                logger.warning("%s: %d pictures beside videos left out", parent, len(pictures))
-        elif pictures:
-            yield Path(parent)
+    return folder
 
 
 def list_videos(inputs: Sequence[Path]) -> list[NamedVideo]:
@@ -66,7 +227,7 @@ def list_videos(inputs: Sequence[Path]) -> list[NamedVideo]:
     """
     found: dict[str, Path] = {}
     for root in map(Path, inputs):
-        here = list(find_videos(root))
+        here = find_videos(root)
         if not here:
             raise FileNotFoundError(
                 f"{root} holds no videos; looked for {' '.join(sorted(VIDEO_SUFFIXES))} and "

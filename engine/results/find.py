@@ -1,12 +1,12 @@
 """Finding the results of evaluations: run directories, `pred.csv` and `metrics.json` files."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from datasets import tables
 from datasets.files import read_journal
 from datasets.video.open_video import natural_key
 from engine.results.predictions import (
@@ -155,6 +155,7 @@ def subjects_of(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"no subjects file {path}")
     table = read_table(path, SUBJECT_KEYS, "subject")
+    table |= {tables.same_name(name): subject for name, subject in table.items()}
     plain = {name.lstrip("0"): subject for name, subject in table.items()}
     found = [_subject(video, table, plain) for video in ids]
     unknown = [video for video, subject in zip(ids, found) if subject is None]
@@ -180,23 +181,19 @@ def read_table(path: Path, keys: Sequence[str], value: str) -> dict[str, str]:
     Raises:
         ValueError: missing columns, or a key without a value or with two.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = list(reader.fieldnames or [])
-        key = next((name for name in keys if name in columns), None)
-        if key is None or value not in columns:
+    columns = tables.read_header(path)
+    key = next((name for name in keys if name in columns), None)
+    if key is None or value not in columns:
+        raise ValueError(f"{path} has columns {columns}; needed: {' or '.join(keys)} and {value}")
+    table: dict[str, str] = {}
+    for line, row in tables.read_table(path):
+        name, own = row[key], row[value]
+        if not own or table.setdefault(name, own) != own:
+            given = dict.fromkeys([table.get(name, ""), own])
             raise ValueError(
-                f"{path} has columns {columns}; needed: {' or '.join(keys)} and {value}"
+                f"{path} line {line}: {name!r} needs one {value}, not "
+                f"{' and '.join(map(repr, given))}"
             )
-        table: dict[str, str] = {}
-        for row in reader:
-            name, own = (row[key] or "").strip(), (row[value] or "").strip()
-            if not own or table.setdefault(name, own) != own:
-                given = dict.fromkeys([table.get(name, ""), own])
-                raise ValueError(
-                    f"{path} line {reader.line_num}: {name!r} needs one {value}, not "
-                    f"{' and '.join(map(repr, given))}"
-                )
     return table
 
 
@@ -352,8 +349,9 @@ def _require_disjoint(results: Sequence[Result]) -> None:
 def _subject(video: str, table: dict[str, str], plain: dict[str, str]) -> str | None:
     last = PurePosixPath(video.replace("\\", "/"))
     for name in (video, last.name, last.stem):
-        if name in table:
-            return table[name]
+        for spelling in (name, tables.same_name(name)):
+            if spelling in table:
+                return table[spelling]
     return plain.get(last.stem.lstrip("0"))
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.files import write_text
+from datasets.tables import table_rows
 from engine.results.metrics import (
     classification_metrics,
     multihead_metrics,
@@ -277,10 +278,7 @@ def read_predictions(csv_path: str | Path, class_names: Sequence[str] | None = N
     csv_path = Path(csv_path)
     if not csv_path.is_file():
         raise FileNotFoundError(f"no prediction file {csv_path}; evaluation writes pred.csv.")
-    with csv_path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        rows = [(reader.line_num, row) for row in reader if row]
+    (_, header), *rows = [*table_rows(csv_path)] or [(1, [])]
     columns = read_header(header)
     problems = list(columns.problems)
     if not problems and not rows:

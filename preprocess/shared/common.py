@@ -1,7 +1,6 @@
 """What the preparation commands share: problems told together, counts, paths, progress."""
 
 import argparse
-import csv
 import logging
 import os
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from datasets import tables
 from datasets.files import write_text
 from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 
@@ -201,14 +201,10 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, 
     """
     if not path.is_file():
         raise PreparationError(f"no such file: {path}")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        header = [name.strip() for name in reader.fieldnames or []]
-        missing = [name for name in columns if name not in header]
-        if missing:
-            raise PreparationError(f"{path}: no column {missing}; its header is {header}")
-        reader.fieldnames = header
-        return [(reader.line_num, row) for row in reader]
+    try:
+        return tables.read_table(path, columns)
+    except tables.TableError as error:
+        raise PreparationError(str(error)) from error
 
 
 class Progress:
@@ -240,7 +236,7 @@ def run_command(main: Callable[[Sequence[str] | None], None]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         main(None)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     except KeyboardInterrupt:

@@ -1,6 +1,5 @@
 """Reading one's own data: a folder per class, or a table with a header."""
 
-import csv
 import logging
 import math
 import os
@@ -9,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.labels.listing import VIDEO_SUFFIXES, find_videos
-from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
+from datasets.labels.listing import Folder, Unused, visible_folders, walk_folders
+from datasets.tables import as_on_disk, iterate_table, read_header, same_name
+from datasets.video.open_video import natural_key
 from preprocess.shared.common import PreparationError, Problems
 from preprocess.shared.labelled import Clip
 
@@ -62,7 +62,7 @@ def read_folder(folder: Path, subject_pattern: re.Pattern | None = None) -> Sour
     """Read a folder per class, perhaps below folders train, val and test.
 
     A class folder holds videos or frame folders at any depth; images directly in it are samples
-    of their own.
+    of their own. What is not used is said (`walk_folders`).
 
     Args:
         folder: holds the class folders.
@@ -71,61 +71,71 @@ def read_folder(folder: Path, subject_pattern: re.Pattern | None = None) -> Sour
     Raises:
         PreparationError: there are fewer than two class folders.
     """
-    source = Source()
-    entries = _subfolders(folder)
-    given = [entry for entry in entries if entry.name.lower() in PARTS]
-    others = [entry.name for entry in entries if entry not in given]
-    if len(given) > 1 and others:
+    source, unused = Source(), Unused(folder)
+    parts = _given_parts(folder)
+    for inside in walk_folders(folder, unused):
+        names = inside.path.relative_to(folder).parts
+        part, below = (parts[names[0]], names[1:]) if parts and names else (None, names)
+        if not below:
+            for path in inside.files(inside.videos + inside.pictures):
+                unused.add("files beside the class folders", path)
+            continue
+        for path in _samples(inside, unused, is_class=len(below) == 1):
+            subject = _subject(path.relative_to(folder), subject_pattern, source.problems)
+            label = (same_name(below[0]),)
+            source.samples.append(
+                Sample(path=path, labels=label, where=str(path), subject=subject, part=part)
+            )
+    classes = {sample.labels[0] for sample in source.samples}
+    for parent in [folder / name for name in parts] or [folder]:
+        for empty in visible_folders(parent):
+            if same_name(empty.name) not in classes:
+                unused.add("class folders without videos or pictures", empty)
+    unused.tell()
+    if len(classes) < 2:
         raise PreparationError(
-            f"{folder}: folders {', '.join(entry.name for entry in given)} look like a split, but "
-            f"there are others beside them: {', '.join(others)}; remove or rename them"
-        )
-    if given and not others:
-        groups = [(PARTS[entry.name.lower()], entry) for entry in given]
-    else:
-        groups = [(None, folder)]
-    names = set()
-    for part, parent in groups:
-        for class_folder in _subfolders(parent):
-            names.add(class_folder.name)
-            for path in _class_samples(class_folder):
-                subject = _subject(path.relative_to(folder), subject_pattern, source.problems)
-                source.samples.append(
-                    Sample(path=path, labels=(class_folder.name,), where=str(path),
-                           subject=subject, part=part)
-                )  # fmt: skip
-    if len(names) < 2:
-        raise PreparationError(
-            f"{folder}: {len(names)} class folder(s) {sorted(names)}; expected one folder per "
+            f"{folder}: {len(classes)} class folder(s) {sorted(classes)}; expected one folder per "
             "class (FOLDER/happy/*.mp4, FOLDER/sad/*.mp4), or give a CSV with path and label"
         )
+    _name_contradictions(source)
     return source
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    folders = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."]
-    loose = [
-        entry.name
-        for entry in folder.iterdir()
-        if entry.is_file() and entry.suffix.lower() in VIDEO_SUFFIXES | set(IMAGE_SUFFIXES)
-    ]
-    if loose:
-        logger.warning(
-            "%s: %d files beside the class folders not used: %s",
-            folder, len(loose), " ".join(sorted(loose)[:5]),
-        )  # fmt: skip
-    return sorted(folders, key=lambda path: natural_key(path.name))
+def _given_parts(folder: Path) -> dict[str, str]:
+    """Part by the name of the folder directly below, where these folders are a split."""
+    names = [entry.name for entry in visible_folders(folder)]
+    given = {name: PARTS[name.lower()] for name in names if name.lower() in PARTS}
+    others = [name for name in names if name not in given]
+    if len(given) > 1 and others:
+        raise PreparationError(
+            f"{folder}: folders {', '.join(given)} look like a split, but there are others beside "
+            f"them: {', '.join(others)}; remove or rename them"
+        )
+    return {} if others else given
 
 
-def _class_samples(folder: Path) -> list[Path]:
-    """Videos and frame folders of a class, or its images if it holds images itself."""
-    found = list(find_videos(folder))
-    if folder not in found:
-        return found
-    images = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-    images = sorted((p for p in images if p.name[0] != "."), key=lambda p: natural_key(p.name))
-    logger.info("%s: %d single images, each a sample of its own", folder, len(images))
-    return images + [path for path in found if path != folder]
+def _samples(inside: Folder, unused: Unused, *, is_class: bool) -> list[Path]:
+    """Videos, or the folder as one video; in a class folder each image is a sample of its own."""
+    if inside.videos:
+        for path in inside.files(inside.pictures):
+            unused.add("pictures beside videos", path)
+        return inside.files(inside.videos)
+    if not is_class:
+        return [inside.path]
+    logger.info("%s: %d single images, each a sample of its own", inside.path, len(inside.pictures))
+    return inside.files(inside.pictures)
+
+
+def _name_contradictions(source: Source) -> None:
+    """One file under two labels, by links, is a problem."""
+    seen: dict[str, Sample] = {}
+    for sample in source.samples:
+        first = seen.setdefault(os.path.realpath(sample.path), sample)
+        if first.labels != sample.labels:
+            source.problems.add(
+                f"{sample.where}: label {sample.labels[0]!r}, but the same file is {first.where} "
+                f"with {first.labels[0]!r}"
+            )
 
 
 def _subject(path: Path, pattern: re.Pattern | None, problems: Problems) -> str | None:
@@ -147,7 +157,7 @@ def read_csv(
     data_root: Path | None = None,
     subject_pattern: re.Pattern | None = None,
 ) -> Source:
-    """Read a table with a header; separated by comma, semicolon or tab.
+    """Read a table with a header, see `datasets.tables`.
 
     Args:
         path: with a column `path` and those named here.
@@ -161,19 +171,19 @@ def read_csv(
         PreparationError: a column is absent, or the file is empty.
     """
     source = Source(label_columns=tuple(label_columns))
-    header, rows = _read_rows(path)
-    _check_header(path, header, [*label_columns, *filter(None, (subject_column, split_column))])
+    wanted = [*label_columns, *filter(None, (subject_column, split_column))]
+    header = _check_header(path, wanted)
     subject_column = subject_column or ("subject" if "subject" in header else None)
     split_column = split_column or ("split" if "split" in header else None)
     seen: dict[str, str] = {}
-    for line, fields in rows:
+    for line, row in iterate_table(path):
         where = f"{path} line {line}"
-        if len(fields) != len(header):
-            source.problems.add(f"{where}: {len(fields)} columns, the header has {len(header)}")
+        if None in row or len(row) < len(header):
+            found = len(row) + (len(row[None]) - 1 if None in row else 0)
+            source.problems.add(f"{where}: {found} columns, the header has {len(header)}")
             continue
-        row = dict(zip(header, fields, strict=True))
         problem = _row_problem(row, label_columns, subject_column, split_column)
-        first = seen.setdefault(row["path"], where)
+        first = seen.setdefault(same_name(row["path"]), where)
         if first != where:
             problem = f"{row['path']} is already in {first}"
         if problem:
@@ -182,36 +192,30 @@ def read_csv(
         subject = row[subject_column] if subject_column else None
         if subject is None:
             subject = _subject(Path(row["path"]), subject_pattern, source.problems)
+        video = Path(os.path.abspath((data_root or path.parent) / row["path"]))
         source.samples.append(
             Sample(
-                path=Path(os.path.abspath((data_root or path.parent) / row["path"])),
+                path=as_on_disk(video),
                 labels=tuple(row[name] for name in label_columns),
                 where=where,
                 subject=subject,
                 part=PARTS[row[split_column].lower()] if split_column else None,
             )
         )
+    if not seen and not source.problems.lines:
+        raise PreparationError(f"{path}: expected a header (path,label,...) and at least one row")
     return source
 
 
-def _check_header(path: Path, header: Sequence[str], wanted: Sequence[str]) -> None:
+def _check_header(path: Path, wanted: Sequence[str]) -> list[str]:
+    header = read_header(path)
     absent = [name for name in ("path", *wanted) if name not in header]
     if absent:
         raise PreparationError(
             f"{path}: no column {', '.join(map(repr, absent))}; its header is {header} (columns: "
             "path,label[,subject][,split]; --label, --subject, --split name others)"
         )
-
-
-def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    text = path.read_text(encoding="utf-8-sig")
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
-    rows = [(reader.line_num, [field.strip() for field in row]) for row in reader if any(row)]
-    if len(rows) < 2:
-        raise PreparationError(f"{path}: expected a header (path,label,...) and at least one row")
-    return rows[0][1], rows[1:]
+    return header
 
 
 def _row_problem(

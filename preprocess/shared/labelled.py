@@ -8,15 +8,15 @@ import argparse
 import csv
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.catalog import DatasetSpec
 from datasets.files import replacing
 from datasets.labels.classes import LabelNames, write_classes
-from datasets.labels.listing import VIDEO_SUFFIXES, find_videos
-from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
+from datasets.labels.listing import VIDEO_SUFFIXES, find_pictures, find_videos
+from datasets.video.open_video import IMAGE_SUFFIXES
 from preprocess.shared.common import (
     SHOWN_PROBLEMS,
     PreparationError,
@@ -76,13 +76,11 @@ def clip_name(path: Path) -> str:
     return path.name
 
 
-def find_images(folder: Path) -> Iterator[Path]:
-    """Image files at any depth, in natural order, hidden ones left out."""
+def find_images(folder: Path) -> list[Path]:
+    """Image files at any depth, in natural order (`datasets.labels.listing.find_pictures`)."""
     if not folder.is_dir():
         raise PreparationError(f"no such folder: {folder}")
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    visible = (path for path in files if not path.name.startswith("."))
-    return iter(sorted(visible, key=lambda path: natural_key(str(path))))
+    return find_pictures(folder)
 
 
 def named_videos(folder: Path, problems: Problems) -> dict[str, Path]:
