@@ -20,6 +20,7 @@ from benchmarks import (
     train_step,
 )  # fmt: skip
 from datasets.augment import transforms
+from datasets.augment.masking import Masking
 from engine.pretext.objectives import MaskedReconstruction
 from engine.runtime import plan
 from engine.runtime.precision import Precision
@@ -184,23 +185,24 @@ def test_tables():
 
 
 def test_a_part_of_the_masked_tokens_can_be_decoded():
-    """Another part in every step, the same for the same draws; all of them is the usual loss."""
+    """Another part for other draws, the same for the same."""
     model = models.create_model("pretrain_svfap_tiny_patch8_64")
     mask, visible = steps.masks(model, 3, 0.75)
     batch = {"clip": steps.uint8_clips(model, 3), "mask": mask}
-    half = MaskedReconstruction(tubelet=model.tubelet, num_visible=visible, decoder_mask_share=0.5)
-    masked = torch.stack([row.nonzero().squeeze(1) for row in mask])
-    parts = [half.part_of(masked, np.random.default_rng(seed)) for seed in (0, 0, 1)]
-    assert torch.equal(parts[0], parts[1]) and not torch.equal(parts[0], parts[2])
-    assert parts[0].shape == (3, 192)
-    for part, row in zip(parts[0], mask):
-        assert row[part].all() and (part.diff() > 0).all()
-    options = {"device": CPU, "autocast": Precision("cpu", None).autocast}
-    loss = half(model, batch, draws=np.random.default_rng(0), **options)
-    prediction = model(
-        transforms.normalize(transforms.to_float(batch["clip"])), mask, predicted=parts[0]
+    objective = MaskedReconstruction(tubelet=model.tubelet, num_visible=visible)
+    one, same, other = (
+        Masking.part_of(mask[0].numpy(), 0.5, np.random.default_rng(seed)) for seed in (0, 0, 1)
     )
-    targets = half.targets(transforms.to_float(batch["clip"]), parts[0])
-    torch.testing.assert_close(loss, half.loss(prediction, targets))
+    assert np.array_equal(one, same) and not np.array_equal(one, other) and len(one) == 192
+    rows = [Masking.part_of(row.numpy(), 0.5, np.random.default_rng(0)) for row in mask]
+    batch["predicted"] = part = torch.from_numpy(np.stack(rows))
+    for chosen, row in zip(part, mask):
+        assert row[chosen].all() and (chosen.diff() > 0).all()
+    loss = objective(model, batch, device=CPU, autocast=Precision("cpu", None).autocast)
+    prediction = model(
+        transforms.normalize(transforms.to_float(batch["clip"])), mask, predicted=part
+    )
+    targets = objective.targets(transforms.to_float(batch["clip"]), part)
+    torch.testing.assert_close(loss, objective.loss(prediction, targets))
     loss.backward()
     assert model.encoder.blocks[0].mlp.fc1.weight.grad.abs().sum() > 0

@@ -156,8 +156,12 @@ def test_accumulated_batches_equal_one_large_batch(data, tmp_path):
     )
 
 
-def test_merged_batches_and_crops_enlarged_on_the_device_change_no_run(data, tmp_path, monkeypatch):
-    plain = ["--batch_size", "1", "--update_freq", "4", "--drop_path", "0"]
+@pytest.mark.parametrize("share", ["1", "0.5"])
+def test_merged_batches_and_crops_enlarged_on_the_device_change_no_run(
+    data, tmp_path, monkeypatch, share
+):
+    plain = ["--batch_size", "1", "--update_freq", "4", "--drop_path", "0", "--epochs", "1",
+             "--decoder_mask_share", share]  # fmt: skip
     run_pretraining(pretrain_argv(data, tmp_path / "plain", *plain))
     sizes, loss = [], MaskedReconstruction.__call__
 
@@ -173,6 +177,8 @@ def test_merged_batches_and_crops_enlarged_on_the_device_change_no_run(data, tmp
     one, other = (weights(tmp_path / way) for way in ("plain", "merged"))
     for name, value in one.items():
         torch.testing.assert_close(value, other[name], rtol=0, atol=2e-5, msg=name)
+    with pytest.raises(ValueError, match="always with --drop_path 0.2.*another run"):
+        run_pretraining(pretrain_argv(data, tmp_path / "x", *plain, *more, "--drop_path", "0.2"))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +191,9 @@ def test_merged_batches_and_crops_enlarged_on_the_device_change_no_run(data, tmp
 def test_as_many_batches_are_merged_as_memory_holds(monkeypatch, how, memory, batch):
     """A clip of one GiB: 24, 12 or 8 clips have to fit into 70 % of it."""
     monkeypatch.setattr(merging, "_memory_gib", lambda device: memory)
-    flags = SimpleNamespace(merge_batches=how, batch_size=4, update_freq=6, num_samples=1)
+    flags = SimpleNamespace(
+        merge_batches=how, batch_size=4, update_freq=6, num_samples=1, drop_path=0.0
+    )
     cost = Cost(parameters=0, multiply_adds=0, activation_bytes=2**30)
     merging.merge_batches(flags, cost, Precision("cpu", None), torch.device("cpu"))
     assert (flags.batch_size, flags.update_freq) == batch

@@ -54,6 +54,13 @@ class Masking:
         """
         return self.draw(rng).reshape(self.num_tokens)
 
+    @staticmethod
+    def part_of(mask: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+        """Draw a share (0 < share <= 1) of a mask's hidden tokens: (M',) int64, in token order."""
+        hidden = np.flatnonzero(mask)
+        count = max(1, round(share * len(hidden)))
+        return np.sort(rng.permutation(hidden)[:count])
+
     def __str__(self) -> str:
         return f"{self.kind} masking: {self.num_masked} of {self.num_tokens} tokens hidden"
 

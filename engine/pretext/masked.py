@@ -78,6 +78,7 @@ class MaskedAutoencoding:
             face_window=window,
             backend=flags.reader,
             clips_per_video=flags.num_samples,
+            decoder_mask_share=flags.decoder_mask_share,
             enlarge_later=self._enlarges_on_device,
         )
         if len(self.phases) == 1:
@@ -103,7 +104,7 @@ class MaskedAutoencoding:
             logger.info("clips have %d frames from here on", frames)
             self.model.set_num_frames(frames)
         _, objective = self.by_length[frames]
-        return objective(model, batch, device=self.workers.device, autocast=autocast, draws=draws)
+        return objective(model, batch, device=self.workers.device, autocast=autocast)
 
     def cost(self) -> plan.Cost:
         """What one clip costs."""
@@ -210,7 +211,6 @@ def _objective(flags: argparse.Namespace, model, masking) -> MaskedReconstructio
     return MaskedReconstruction(
         tubelet=model.tubelet,
         num_visible=masking.num_visible,
-        decoder_mask_share=flags.decoder_mask_share,
         normalise=flags.normlize_target,
         group_frames=flags.frame_diff_group_size if motion else None,
         motion_weight=flags.target_diff_weight if motion else None,

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -91,9 +90,6 @@ class MaskedReconstruction:
     Attributes:
         tubelet: (frames, height_px, width_px).
         num_visible: visible tokens per clip.
-        decoder_mask_share: share of the masked tokens that the decoder predicts, another random
-            part in every step (0 < share <= 1). Below 1 is a change of recipe, for speed (compare
-            VideoMAE V2, arXiv 2303.16727, Sec. 3.2).
         normalise: normalise each target tubelet per colour.
         group_frames: None for pixels; otherwise appearance and motion in groups of that many
             frames, counted from the clip's first; the clip is a multiple of it.
@@ -103,7 +99,6 @@ class MaskedReconstruction:
 
     tubelet: tuple[int, int, int]
     num_visible: int
-    decoder_mask_share: float = 1.0
     normalise: bool = True
     group_frames: int | None = None
     motion_weight: float | None = None
@@ -177,16 +172,14 @@ class MaskedReconstruction:
         *,
         device: torch.device,
         autocast: Callable,
-        draws: np.random.Generator | None = None,
     ) -> torch.Tensor:
         """Loss of one batch of the pre-training loader.
 
         Args:
             model: pre-training model, wrapped or not.
-            batch: of the loader.
+            batch: of the loader; where it says which tokens are predicted, only these.
             device: where to compute.
             autocast: context of the forward pass.
-            draws: chooses what is predicted where that is a part.
         """
         clip = batch["clip"].to(device, non_blocking=True)
         mask = batch["mask"].to(device, non_blocking=True)
@@ -198,16 +191,10 @@ class MaskedReconstruction:
                 pixels = transforms.to_float(clip)
             _, masked = split_mask(mask, self.num_visible)
             options = {"num_visible": self.num_visible}
-            if self.decoder_mask_share < 1:
-                masked = options["predicted"] = self.part_of(masked, draws)
+            if "predicted" in batch:
+                masked = batch["predicted"].to(device, non_blocking=True)
+                options["predicted"] = masked
             targets = self.targets(pixels, masked)
         with autocast():
             prediction = model(transforms.normalize_(pixels), mask, **options)
         return self.loss(prediction, targets)
-
-    def part_of(self, masked: torch.Tensor, draws: np.random.Generator) -> torch.Tensor:
-        """Random part of the masked tokens of every clip: (B, M) to (B, M'), in token order."""
-        count = max(1, round(self.decoder_mask_share * masked.shape[1]))
-        places = np.argsort(draws.random(masked.shape), axis=1)[:, :count]
-        places = torch.from_numpy(np.sort(places, axis=1))
-        return masked.gather(1, places.to(masked.device, non_blocking=True))

@@ -31,14 +31,25 @@ def merge_batches(
     The global batch, its samples and their gradients stay the same, up to rounding.
 
     Args:
-        flags: `merge_batches`: auto (on CUDA, as many as memory holds by the plan's estimate),
-            always (all) or never; changed in place.
+        flags: `merge_batches`: auto (on CUDA, as many as memory holds by the plan's estimate; none
+            with `drop_path`, which draws batch by batch), always (all) or never; changed in place.
         cost: of a clip.
         precision: number format of the forward pass.
         device: where the model will be.
         shards: processes that share the model's memory.
+
+    Raises:
+        ValueError: `always` with `drop_path`.
     """
     if flags.update_freq == 1 or flags.merge_batches == "never":
+        return
+    if flags.drop_path:
+        if flags.merge_batches == "always":
+            raise ValueError(
+                f"--merge_batches always with --drop_path {flags.drop_path}: which blocks a clip "
+                "leaves out is drawn batch by batch, so merged batches would be another run; take "
+                "--merge_batches never, or --drop_path 0"
+            )
         return
     factors = [n for n in range(flags.update_freq, 0, -1) if flags.update_freq % n == 0]
     if flags.merge_batches == "auto":
