@@ -1,6 +1,7 @@
 """Batch norm over the batches of all processes.
 
-A contrastive step on several processes then is the step of one process with the whole batch, and
+A step on several processes then is the step of one process with the whole batch, and what the norms
+remember is the same on all of them: each evaluates the model that is saved. In contrastive learning
 no process can tell its positives by the statistics of its own small batch.
 """
 
@@ -26,6 +27,8 @@ def synchronise_batch_norm(model: nn.Module, *, on_cuda: bool) -> nn.Module:
 
         return convert_sync_batchnorm(model)
     for layer in model.modules():
+        if getattr(layer, "running_mean", None) is None:
+            continue
         if type(layer) in _PLAIN:
             layer.__class__ = GlobalBatchNorm
         elif isinstance(layer, _PLAIN) and hasattr(layer, "act"):
@@ -52,14 +55,17 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         variance = _Sum.apply(centred.square().mean(axes)) / world_size
         self._keep(mean.detach(), variance.detach(), world_size * values.numel() // len(mean))
         normed = centred * (variance + self.eps).rsqrt().view(shape)
-        return (normed * self.weight.view(shape) + self.bias.view(shape)).to(values.dtype)
+        if self.affine:
+            normed = normed * self.weight.view(shape) + self.bias.view(shape)
+        return normed.to(values.dtype)
 
     @torch.no_grad()
     def _keep(self, mean: Tensor, variance: Tensor, count: int) -> None:
         """Move the running statistics, with the unbiased variance as torch does."""
         self.num_batches_tracked.add_(1)
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
+        share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance * (count / max(count - 1, 1)), share)
 
 
 class GlobalBatchNormAct(GlobalBatchNorm):

@@ -220,6 +220,32 @@ def test_two_processes_evaluate_like_one(data, tmp_path):
     assert features["feature"].shape == (5, 128) and np.isfinite(features["feature"]).all()
 
 
+@pytest.mark.parametrize(
+    "more", [[], pytest.param(["--shard"], marks=pytest.mark.slow)], ids=["replicated", "sharded"]
+)
+def test_scores_of_two_processes_are_those_of_the_saved_batch_norms(data, tmp_path, more):
+    """Of one process with the same global batch, too: every process normalises by all clips."""
+    plain = ["--model", "timm/test_resnet", "--input_size", "32", "--num_frames", "2", "--aa",
+             "none", "--reprob", "0", "--mixup", "0", "--cutmix", "0", "--lr", "1e-2", "--epochs",
+             "2", "--warmup_epochs", "0", "--nb_classes", "2", "--num_workers", "0", "--device",
+             "cpu", "--no_report", "--amp", "off", "--sampling_rate", "2",
+             "--data_path", str(data / "fold")]  # fmt: skip
+    out = tmp_path / "two"
+    argv = [*plain, "--batch_size", "3", "--output_dir", str(out), *more]
+    status, output = finish(start("run_finetune.py", argv, processes=2))
+    assert status == 0, output
+    again, one = tmp_path / "again", tmp_path / "one"
+    run_finetuning([*plain, "--eval", "--resume", str(out / checkpoint.LAST), "--output_dir",
+                    str(again)])  # fmt: skip
+    run_finetuning([*plain, "--batch_size", "6", "--output_dir", str(one)])
+    scores = [
+        [[float(value) for value in row.split(",")[3:]] for row in rows[1:]]
+        for rows in ((run / "pred.csv").read_text().splitlines() for run in (out, again, one))
+    ]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
+    np.testing.assert_allclose(scores[0], scores[2], atol=2e-4)
+
+
 def test_finetuning_writes_what_the_documentation_promises(data, tmp_path):
     out = tmp_path / "run"
     run_pretraining(pretrain_argv(data, tmp_path / "pre", "--visualize", "2"))

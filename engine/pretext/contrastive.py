@@ -34,7 +34,6 @@ from engine.report.plots import save_figure, spread
 from engine.results.find import SUBJECTS_FILE, subjects_of
 from engine.runtime import plan
 from engine.runtime.distributed import Workers
-from models.batch_norm import synchronise_batch_norm
 from models.descriptors import create_descriptor
 
 logger = logging.getLogger(__name__)
@@ -84,8 +83,6 @@ class ContrastiveLearning:
         )
         self.lengths: Lengths | None = None
         self.num_left_out = 0
-        if workers.is_distributed:
-            synchronise_batch_norm(self.model, on_cuda=workers.device.type == "cuda")
 
     def choose_rows(self, annotations: Annotations) -> Annotations:
         """Leave out the videos that are too short for the pairs asked for, and say which.

@@ -14,6 +14,7 @@ from engine import build
 from engine.runtime.distributed import Workers
 from engine.runtime.optim import clip_gradients, create_average
 from engine.runtime.precision import Precision
+from models.batch_norm import synchronise_batch_norm
 
 # what `broadcast_buffers` is called in newer versions of PyTorch
 _SYNC_BUFFERS = (
@@ -163,11 +164,15 @@ def check_sharding(flags: argparse.Namespace, workers: Workers, precision: Preci
 def distribute(model: nn.Module, flags: argparse.Namespace, workers: Workers) -> Parallel:
     """Hold the model as the flags say; to be called before its optimizer is made.
 
+    Batch norms of several processes share their statistics from here on.
+
     Args:
         model: on the device of this process; `--shard` changes it in place.
         flags: `shard`, `update_freq`; checked by `check_sharding`.
         workers: processes and device.
     """
+    if workers.is_distributed:
+        model = synchronise_batch_norm(model, on_cuda=workers.device.type == "cuda")
     if flags.shard:
         from engine.runtime.sharding import Sharded
 
