@@ -44,21 +44,11 @@ class Setting:
         path = Path(folder or self.flags.data_path) / f"{split}.csv"
         if not path.exists() and split == "val":
             return None
-        of_heads = [len(names) for names in (self.heads or {}).values()]
-        classes = {
-            "classification": self.task.num_outputs,
-            "multihead": of_heads,
-            "class_and_values": of_heads,
-        }
-        columns = {
-            "regression": self.task.num_outputs, "class_and_values": len(self.task.names),
-        }  # fmt: skip
         return read_annotations(
             path,
             task=self.kind,
-            num_classes=classes.get(self.kind),
-            num_labels=columns.get(self.kind),
             names=self.task.names,
+            heads=self.heads,
             data_root=self.flags.data_root,
             check_paths=self.flags.check_paths,
         )

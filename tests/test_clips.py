@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 
 def annotated(folder, videos, task="classification", name="list.csv"):
     write_annotations(folder / name, [(f"v{video}", video) for video in videos])
-    return read_annotations(folder / name, task=task, num_labels=1, data_root=folder)
+    return read_annotations(folder / name, task=task, data_root=folder)
 
 
 @pytest.fixture

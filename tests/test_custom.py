@@ -69,7 +69,7 @@ def test_folder_per_class(tmp_path, caplog):
     assert (names.task, names.class_names, names.data_set) == (
         "classification", ("bored", "keen"), "custom")  # fmt: skip
     assert "no subjects are known" in caplog.text
-    read_annotations(tmp_path / "out/test.csv", task="classification", num_classes=2)
+    read_annotations(tmp_path / "out/test.csv", task="classification", names="ab")
     run(root, tmp_path / "again")
     assert parts(tmp_path / "again") == found
     run(root, tmp_path / "other", "--fold_seed", "3")
@@ -201,7 +201,7 @@ def test_regression_of_one_and_several_numbers(tmp_path):
     run(table, tmp_path / "out", "--label", "valence", "arousal", "--subject", "who")
     names = read_classes(tmp_path / "out")
     assert (names.task, names.class_names) == ("regression", ("valence", "arousal"))
-    test = read_annotations(tmp_path / "out/test.csv", task="regression", num_labels=2)
+    test = read_annotations(tmp_path / "out/test.csv", task="regression", names="va")
     numbers = np.array([int(Path(path).stem) for path in test.ids])
     np.testing.assert_allclose(test.labels, np.stack([numbers / 10, -numbers / 20], 1), rtol=1e-6)
     run(table, tmp_path / "one", "--label", "arousal")

@@ -9,6 +9,7 @@ import pytest
 
 from datasets.labels.annotations import write_annotations
 from datasets.labels.classes import LabelNames, write_classes
+from datasets.labels.kinds import KINDS
 from preprocess.doctor import command as doctor
 from preprocess.doctor import scan as doctor_scan
 from preprocess.doctor.pairs import count_bits, find_pairs, similarity
@@ -276,6 +277,25 @@ def test_regression_and_several_heads(tmp_path, capsys):
     assert status == 0
     assert "train arousal: low 4  high 4" in text
     assert "train valence: bad 0  so 0  good 8" in text
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_every_kind_of_labels_is_told(clean, capsys, task):
+    kind = KINDS[task]
+    names = ("mood", "valence") if not kind.one_class else CLASSES
+    heads = dict.fromkeys(names[kind.headed], CLASSES)
+    write_classes(clean, LabelNames(task=task, class_names=names, heads=heads))
+    np.savez(clean / "labels.npz", mood=np.arange(30) / 10, valence=np.full(30, 0.5))
+    fields = {1: (1,), 2: (1, 1)}[len(kind.columns(names, heads))]
+    fields = (clean / "labels.npz",) if "npz" in kind.line else fields
+    for part in ("train", "val", "test"):
+        rows = [line.split()[0] for line in lines(clean / f"{part}.csv")]
+        write_annotations(clean / f"{part}.csv", [(row, *fields) for row in rows])
+    examine(clean)
+    text = capsys.readouterr().out
+    told = {"regression_frames": "1.45 +- 0.87", "regression": "1 +- 0"}
+    assert told.get(task, "glad") in text
+    assert (clean / "doctor" / "contact_sheet.png").is_file()
 
 
 def test_pretraining_lists(tmp_path, capsys):

@@ -76,14 +76,22 @@ def test_problems_of_label_files_are_listed_together(folder, tmp_path):
 def test_labels_of_several_heads(tmp_path):
     (tmp_path / "a.csv").write_text("x 0 4\ny 2 1\n")
     annotations = read_annotations(
-        tmp_path / "a.csv", task="multihead", num_classes=(3, 5), check_paths=False
+        tmp_path / "a.csv",
+        task="multihead",
+        names="ab",
+        heads={"a": "xyz", "b": "uvxyz"},
+        check_paths=False,
     )
     assert annotations.labels.dtype == np.int64
     assert annotations.labels.tolist() == [[0, 4], [2, 1]]
     (tmp_path / "a.csv").write_text("x 3 4\ny 2\nz 0 one\nv 0 --1\n")
     with pytest.raises(AnnotationError) as caught:
         read_annotations(
-            tmp_path / "a.csv", task="multihead", num_classes=(3, 5), check_paths=False
+            tmp_path / "a.csv",
+            task="multihead",
+            names="ab",
+            heads={"a": "xyz", "b": "uvxyz"},
+            check_paths=False,
         )
     text = str(caught.value)
     assert "line 1: label 3 is out of range; allowed are 0 to 2" in text

@@ -172,7 +172,7 @@ def test_frame_folders_take_the_place_of_videos(tmp_path):
         trees.write_image(root / f"{subject}_TIE_SAD_XX" / "0001.jpg")
     run(cremad, root, tmp_path / "o", OTHER)
     test = read_annotations(
-        tmp_path / "o/split01/test.csv", task="classification", num_classes=6, check_paths=True
+        tmp_path / "o/split01/test.csv", task="classification", names="abcdef", check_paths=True
     )
     assert len(test) == 2
     assert test.labels.tolist() == [5, 5]

@@ -66,7 +66,7 @@ def test_dfew_writes_what_the_official_lists_say(dfew_tree, tmp_path):
         assert not set(train) & set(test)
         assert lines_of(tmp_path / f"split{fold:02d}" / "val.csv") == test
     rows = read_annotations(
-        tmp_path / "split01" / "train.csv", task="classification", num_classes=7
+        tmp_path / "split01" / "train.csv", task="classification", names="abcdefg"
     )
     assert np.bincount(rows.labels).tolist() == [4] * 7
 

@@ -35,7 +35,7 @@ def test_werewolf_keeps_sessions_together(tmp_path):
         assert len(parts[1]) == 5
         tested += parts[2]
     assert len(set(tested)) == 30
-    test = read_annotations(folder / "test.csv", task="regression", num_labels=3)
+    test = read_annotations(folder / "test.csv", task="regression", names="vad")
     path, scores = test.ids[3], test.labels[3]
     session, clip = int(Path(path).name[:2]), int(Path(path).name[3]) - 1
     np.testing.assert_allclose(scores, [-0.2 * clip, 0.1 * clip, 0.01 * session], atol=1e-6)

@@ -26,7 +26,7 @@ def test_affectnet_writes_classes_and_values(tmp_path):
     assert [row[1] for row in train] == [str(n % 9) for n in range(18) if n % 9 != 8]
     assert train[3][0] == str(root / "train_set/images/3.jpg")
     values = read_annotations(
-        tmp_path / "o/valence_arousal/test.csv", task="regression", num_labels=2
+        tmp_path / "o/valence_arousal/test.csv", task="regression", names="va"
     )
     np.testing.assert_allclose(values.labels[4], [0.2, -0.2])
     assert read_classes(tmp_path / "o/valence_arousal").class_names == ("valence", "arousal")

@@ -147,9 +147,9 @@ def test_a_class_and_values_by_one_model(videos, tmp_path, capsys):
 def test_names_of_a_class_and_values():
     heads = {"expression": ("a", "b")}
     for names in (("valence", "expression"), ("expression",)):
-        with pytest.raises(ValueError, match="class_and_values|no dimension"):
+        with pytest.raises(ValueError, match="class_and_values"):
             LabelNames(task="class_and_values", class_names=names, heads=heads)
-    with pytest.raises(ValueError, match="no other task has heads"):
+    with pytest.raises(ValueError, match="there must be none"):
         LabelNames(task="regression", class_names=("expression", "valence"), heads=heads)
 
 

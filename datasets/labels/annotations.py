@@ -5,7 +5,7 @@ Everything is checked on reading, and all problems of a file are reported togeth
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets.files import write_text
-from datasets.labels.columns import TASKS, malformed_lines, parse_labels
-from datasets.labels.frame_labels import FrameLabels, read_frame_labels
+from datasets.labels.frame_labels import FrameLabels
+from datasets.labels.kinds import kind_of, malformed_lines
 from datasets.tables import TableError, as_on_disk, read_text
 from datasets.video.store import paths_exist
 
@@ -100,12 +100,10 @@ class Annotations:
 
     Attributes:
         path: the file.
-        task: one of `TASKS`.
+        task: "pretrain", or one of `datasets.labels.kinds.KINDS`.
         ids: paths as written.
         paths: paths to open.
-        labels: (n,) int64 class numbers (zeros for pre-training); (n, L) float32 in regression;
-            (n, H) int64 class numbers in multihead; of every frame in regression_frames; float32
-            (n, 1 + L), class and numbers, in class_and_values.
+        labels: as the label kind of the task makes them; zeros for pre-training.
     """
 
     path: str
@@ -122,9 +120,8 @@ def read_annotations(
     csv_path: str | os.PathLike,
     *,
     task: str,
-    num_classes: int | Sequence[int] | None = None,
-    num_labels: int | None = None,
     names: Sequence[str] = (),
+    heads: Mapping[str, Sequence[str]] | None = None,
     data_root: str | os.PathLike | None = None,
     check_paths: bool | str = True,
 ) -> Annotations:
@@ -135,14 +132,11 @@ def read_annotations(
 
     Args:
         csv_path: the file.
-        task: "pretrain" (labels are ignored and may be absent), "classification" (one whole
-            number), "regression" (`num_labels` finite numbers), "multihead" (a whole number per
-            head), "regression_frames" (an npz file with the labels of every frame) or
-            "class_and_values" (a whole number and `num_labels` - 1 finite numbers).
-        num_classes: classification labels must be 0 .. num_classes - 1; None: 0 or more. In
-            multihead and class_and_values one number per head.
-        num_labels: numbers per line in regression; None takes the first line's count.
-        names: arrays of the npz files, in the order of the dimensions; regression_frames only.
+        task: "pretrain" (labels are ignored and may be absent) or one of
+            `datasets.labels.kinds.KINDS`, which say what stands behind the path.
+        names: as in `datasets.labels.classes.LabelNames`. Without those of classes, any class is
+            allowed; without those of dimensions, the first line says how many there are.
+        heads: likewise.
         data_root: folder of relative paths.
         check_paths: True looks for every path, "sample" for a thousand of them, False for none.
 
@@ -154,8 +148,7 @@ def read_annotations(
         AnnotationError: everything that is wrong with its contents, by line.
         ValueError: an argument is not one of the allowed values.
     """
-    if task not in TASKS:
-        raise ValueError(f"unknown task {task!r}: choose {', '.join(TASKS)}")
+    kind = kind_of(task)
     if check_paths not in PATH_CHECKS:
         raise ValueError(f"check_paths is {check_paths!r}: choose True, False or 'sample'")
     csv_path = os.fspath(csv_path)
@@ -164,23 +157,16 @@ def read_annotations(
             f"{csv_path}: no such annotation file; preprocess/ has the commands that write one"
         )
     rows = _read_rows(csv_path)
-    if task == "regression" and num_labels is None:
-        num_labels = len(rows[0][1]) - 1
-    if task == "multihead":
-        num_labels = len(num_classes)
-    problems = malformed_lines(rows, task, num_labels)
-    if problems:
-        lines = {number for number, _ in problems}
-        rows = [row for row in rows if row[0] not in lines]
-    labels, wrong_labels = parse_labels(rows, task, num_classes, num_labels)
-    problems += wrong_labels + _duplicates(rows)
+    names = names or (() if kind.one_class else map(str, range(max(1, len(rows[0][1]) - 1))))
+    columns = kind.columns(tuple(names), heads or {})
+    problems = malformed_lines(rows, kind, columns)
+    lines = {number for number, _ in problems}
+    rows = [row for row in rows if row[0] not in lines]
     ids = PathColumn(fields[0] for _, fields in rows)
     root = os.fspath(data_root) if data_root is not None else _guess_root(ids, csv_path)
     paths = ids.under(root)
-    if task == "regression_frames" and rows:
-        files = [os.path.join(root, fields[1]) for _, fields in rows]
-        labels, unusable = read_frame_labels(files, names)
-        problems += [(rows[place][0], problem) for place, problem in unusable]
+    labels, wrong_labels = kind.read(rows, columns, root)
+    problems += wrong_labels + _duplicates(rows)
     if check_paths:
         problems += _missing_paths(rows, paths, check_paths, root)
     if problems:

@@ -11,15 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.files import write_text
+from datasets.labels.kinds import KINDS, Column, LabelKind
 
 FILE_NAME = "classes.json"
-LABEL_TASKS = (
-    "classification",
-    "regression",
-    "multihead",
-    "regression_frames",
-    "class_and_values",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,15 +21,11 @@ class LabelNames:
     """What the labels of an annotation file mean.
 
     Attributes:
-        task: "classification" (one whole number per line), "regression" (one number per
-            dimension), "multihead" (one whole number per head), "regression_frames" (an npz
-            file per line, with an array over frames for each dimension) or "class_and_values" (a
-            whole number for the one head, then one number per dimension).
+        task: one of `datasets.labels.kinds.KINDS`.
         class_names: in label order; names of the dimensions in regression, where each frame has
             its labels also those of the arrays; of the heads in multihead; of the head and then
             of the dimensions in class_and_values.
-        heads: class names of each head, by the names in `class_names`; multihead and
-            class_and_values only.
+        heads: class names of each of the `class_names` that stand for a class of their own.
         data_set: name of the data set, "custom" for one's own.
     """
 
@@ -45,14 +35,24 @@ class LabelNames:
     data_set: str = "custom"
 
     @property
+    def kind(self) -> LabelKind:
+        """What the labels are."""
+        return KINDS[self.task]
+
+    @property
+    def columns(self) -> list[Column]:
+        """What stands behind the path."""
+        return self.kind.columns(self.class_names, self.heads)
+
+    @property
     def output_names(self) -> tuple[str, ...]:
         """A name for each output of a model: <head>_<class> of heads, then `class_names`."""
         of_heads = [f"{head}_{name}" for head, names in self.heads.items() for name in names]
         return (*of_heads, *(name for name in self.class_names if name not in self.heads))
 
     def __post_init__(self) -> None:
-        if self.task not in LABEL_TASKS:
-            raise ValueError(f"task {self.task!r}: choose {', '.join(LABEL_TASKS)}")
+        if self.task not in KINDS:
+            raise ValueError(f"task {self.task!r}: choose {', '.join(KINDS)}")
         if not self.class_names or not all(
             isinstance(name, str) and name.strip() for name in self.class_names
         ):
@@ -60,15 +60,16 @@ class LabelNames:
         repeated = {name for name in self.class_names if self.class_names.count(name) > 1}
         if repeated:
             raise ValueError(f"class names repeat: {', '.join(sorted(repeated))}")
-        allowed = {"multihead": self.class_names, "class_and_values": self.class_names[:1]}
-        if tuple(self.heads) != allowed.get(self.task, ()):
+        if len(self.class_names) < self.kind.fewest_names:
             raise ValueError(
-                f"heads {list(self.heads)} with task {self.task!r} and names "
-                f"{list(self.class_names)}: multihead needs one entry per name, class_and_values "
-                "one for the first name, and no other task has heads"
+                f"names {list(self.class_names)}: {self.task} has at least {self.kind.fewest_names}"
             )
-        if self.task == "class_and_values" and len(self.class_names) < 2:
-            raise ValueError(f"names {list(self.class_names)}: no dimension besides the head")
+        headed = list(self.class_names[self.kind.headed])
+        if list(self.heads) != headed:
+            raise ValueError(
+                f"heads {list(self.heads)}: with task {self.task!r} and names "
+                f"{list(self.class_names)} there must be {headed or 'none'}"
+            )
         unclear = [
             f"{head}_{name} ({head}) and {other}_... ({other})"
             for head, names in self.heads.items()

@@ -13,7 +13,6 @@ from engine.results.find import CARVED_FILE, LABELLED_FILE
 from engine.results.predictions import Predictions
 
 SPLITS = ("train", "val", "test")
-NUMBERS = ("multihead", "class_and_values")  # tasks whose labels are read as plain numbers
 MAX_PAIRS = 6
 MAX_EXAMPLES = 4
 THUMBNAIL_PX = 112
@@ -52,7 +51,7 @@ def read_data(
         try:
             found[name] = read_annotations(
                 path,
-                task="regression" if task in NUMBERS else task,
+                task=task,
                 names=resolved.get("class_names") or (),
                 data_root=flags.get("data_root"),
                 check_paths=False,

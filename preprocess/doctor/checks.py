@@ -150,7 +150,7 @@ def _places(fold: Fold) -> dict[str, dict[str, str]]:
     for split in fold.splits:
         if split.annotations is None:
             continue
-        classes = fold.task in ("classification", "multihead")
+        classes = all(column.classes is not None for column in fold.columns)
         for path, label in zip(split.annotations.paths, split.annotations.labels, strict=True):
             text = " ".join(f"{v:g}" for v in np.atleast_1d(label)) if classes else ""
             places.setdefault(path, {})[split.name] = text
@@ -237,7 +237,7 @@ def check_faces(scans: Mapping[str, Scan], missing: str | None) -> list[Finding]
 
 def check_classes(fold: Fold) -> list[Finding]:
     """Classes that lack training or test videos, parts that differ, published histograms."""
-    if fold.task != "classification":
+    if not fold.one_class:
         return []
     names = fold.names.class_names
     counts = {

@@ -10,6 +10,7 @@ import numpy as np
 from datasets.catalog import DatasetSpec, get_spec
 from datasets.labels.annotations import AnnotationError, Annotations, read_annotations
 from datasets.labels.classes import LabelNames, read_classes
+from datasets.labels.kinds import PRETRAIN, Column
 from datasets.video.open_video import natural_key
 from preprocess.shared.common import PreparationError, read_table
 from preprocess.shared.labelled import SUBJECTS_FILE, clip_name
@@ -51,10 +52,11 @@ class Split:
         """Paths of the opened videos."""
         return [self.annotations.paths[row] for row in self.sampled] if self.annotations else []
 
-    def labels_of(self, index: int | None = None) -> np.ndarray:
-        """Class numbers of all rows; of head `index` where there are several."""
+    def labels_of(self, index: int = 0) -> np.ndarray:
+        """What stands in a column behind the path: of all rows, or of all frames of all rows."""
         labels = self.annotations.labels
-        return labels if labels.ndim == 1 else labels[:, index or 0].astype(int)
+        labels = getattr(labels, "values", labels)
+        return labels if labels.ndim == 1 else labels[:, index]
 
 
 @dataclass
@@ -76,7 +78,17 @@ class Fold:
     @property
     def task(self) -> str:
         """The task of `names`; "pretrain" without."""
-        return self.names.task if self.names else "pretrain"
+        return self.names.task if self.names else PRETRAIN
+
+    @property
+    def one_class(self) -> bool:
+        """Whether labels are a class per video."""
+        return self.names is not None and self.names.kind.one_class
+
+    @property
+    def columns(self) -> list[Column]:
+        """What stands behind the path; nothing in pre-training."""
+        return self.names.columns if self.names else []
 
     def get(self, name: str) -> Split | None:
         """A readable split by name."""
@@ -149,7 +161,7 @@ def _load_fold(
         spec = get_spec(names.data_set)
     if names is None and spec is not None and spec.class_names:
         names = LabelNames(task=spec.task, class_names=spec.class_names, data_set=spec.name)
-    if names is None and not (spec and spec.task == "pretrain"):
+    if names is None and not (spec and spec.task == PRETRAIN):
         names = _names_from_labels(paths)
     fold = Fold(folder, [], names, spec)
     for path in sorted(paths, key=_part_order):
@@ -193,14 +205,11 @@ def _names_from_labels(paths: Sequence[Path]) -> LabelNames | None:
 
 
 def _read(path: Path, names: LabelNames | None, data_root: Path | None) -> Annotations:
-    task = names.task if names else "pretrain"
-    columns = ("regression", "multihead", "class_and_values")  # read as plain numbers
     return read_annotations(
         path,
-        task="regression" if task in columns else task,
-        num_classes=len(names.class_names) if task == "classification" else None,
-        num_labels=len(names.class_names) if task in columns else None,
+        task=names.task if names else PRETRAIN,
         names=names.class_names if names else (),
+        heads=names.heads if names else {},
         data_root=data_root,
         check_paths=False,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.files import write_text
+from datasets.labels.kinds import Column
 from preprocess.doctor.checks import NOTE, PROBLEM, WARNING, Finding
 from preprocess.doctor.data import Fold, Split
 from preprocess.doctor.scan import Scan
@@ -19,8 +20,7 @@ SIGNS = {PROBLEM: "PROBLEM", WARNING: "warning", NOTE: "note"}
 
 def split_rows(fold: Fold) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table of a fold: videos, subjects and classes or values per part."""
-    multihead = fold.task == "multihead"
-    columns = [] if fold.names is None or multihead else list(fold.names.class_names)
+    columns = list(fold.names.class_names) if fold.names else []
     header = ["", "videos", "subjects", *columns]
     rows = []
     for split in fold.splits:
@@ -29,34 +29,36 @@ def split_rows(fold: Fold) -> tuple[list[str], list[list[str]]]:
             continue
         people = "?" if split.subjects is None else f"{len(set(split.subjects)):,}"
         rows.append([split.name, f"{len(split.annotations):,}", people, *_cells(fold, split)])
-    if multihead:
-        rows += _head_rows(fold)
-    return header, rows
+    return header, rows if fold.one_class else [*rows, *_class_rows(fold)]
 
 
 def _cells(fold: Fold, split: Split) -> list[str]:
-    if fold.task == "classification":
-        counts = np.bincount(split.labels_of(), minlength=len(fold.names.class_names))
-        return [f"{count:,}" for count in counts]
-    if fold.task == "regression":
-        labels = split.annotations.labels
-        return [f"{m:.3g} +- {s:.2g}" for m, s in zip(labels.mean(0), labels.std(0), strict=True)]
-    if fold.task == "class_and_values":
-        values = split.annotations.labels[:, 1:]
-        classes = f"{len(np.unique(split.annotations.labels[:, 0]))} classes"
-        means = zip(values.mean(0), values.std(0), strict=True)
-        return [classes, *(f"{m:.3g} +- {s:.2g}" for m, s in means)]
-    return []
+    if fold.one_class:
+        return [f"{count:,}" for count in _counts(split, 0, fold.columns[0])]
+    cells = []
+    for index, column in enumerate(fold.columns):
+        values = split.labels_of(index)
+        if column.classes is None:
+            cells.append(f"{values.mean():.3g} +- {values.std():.2g}")
+        else:
+            cells.append(f"{len(np.unique(values))} classes")
+    return cells
 
 
-def _head_rows(fold: Fold) -> list[list[str]]:
+def _counts(split: Split, index: int, column: Column) -> np.ndarray:
+    """Videos of each class."""
+    return np.bincount(split.labels_of(index).astype(int), minlength=len(column.classes))
+
+
+def _class_rows(fold: Fold) -> list[list[str]]:
+    """How often each class of a head occurs."""
     rows = []
-    for index, (head, names) in enumerate(fold.names.heads.items()):
+    for index, column in enumerate(fold.columns):
         for split in fold.splits:
-            if split.annotations is not None:
-                counts = np.bincount(split.labels_of(index), minlength=len(names))
-                shown = "  ".join(f"{n} {c:,}" for n, c in zip(names, counts))
-                rows.append([f"{split.name} {head}: {shown}", "", ""])
+            if column.classes is not None and split.annotations is not None:
+                counts = zip(column.classes, _counts(split, index, column))
+                shown = "  ".join(f"{name} {count:,}" for name, count in counts)
+                rows.append([f"{split.name} {column.name}: {shown}"] + [""] * len(fold.columns))
     return rows
 
 
@@ -179,9 +181,8 @@ def _fold_json(fold: Fold) -> dict:
         if split.annotations is not None:
             entry["videos"] = len(split.annotations)
             entry["subjects"] = None if split.subjects is None else len(set(split.subjects))
-            if fold.task == "classification":
-                size = len(fold.names.class_names)
-                counts = np.bincount(split.labels_of(), minlength=size)
+            if fold.one_class:
+                counts = _counts(split, 0, fold.columns[0])
                 entry["classes"] = dict(zip(fold.names.class_names, counts.tolist()))
         splits.append(entry)
     return {

@@ -36,23 +36,20 @@ def choose_rows(fold: Fold, scans: Mapping[str, Scan], *, columns: int = COLUMNS
     if split is None:
         return []
     opened = [row for row in split.sampled if split.annotations.paths[row] in scans]
-    if fold.task == "classification":
-        labels = split.labels_of()
+    groups = {split.name: opened}
+    first = next(iter(fold.columns), None)
+    labels = split.labels_of()
+    if first and first.classes is not None:
         groups = {
             f"{index} {name}": [row for row in opened if labels[row] == index]
-            for index, name in enumerate(fold.names.class_names)
+            for index, name in enumerate(first.classes)
         }
-    elif fold.task == "regression":
-        values = split.annotations.labels[:, 0]
-        order = sorted(opened, key=lambda row: values[row])
-        name = fold.names.class_names[0]
-        thirds = np.array_split(np.array(order, int), 3)
+    elif first and len(labels) == len(split.annotations):
+        thirds = np.array_split(np.array(sorted(opened, key=lambda row: labels[row]), int), 3)
         groups = {
-            f"{name} {level}": some.tolist()
+            f"{first.name} {level}": some.tolist()
             for level, some in zip(("low", "middle", "high"), thirds, strict=True)
         }
-    else:
-        groups = {split.name: opened}
     rows = []
     for title, members in list(groups.items())[:MAX_ROWS]:
         rng = generator(0, 0, 0, 0, f"contact sheet {title}")
