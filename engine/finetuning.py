@@ -21,6 +21,7 @@ from engine.runtime.precision import set_up_device
 from engine.runtime.schedules import highest_weight_decay, peak_rates
 from engine.setting import Setting, settle
 from engine.tasks.base import FinetuningLoss
+from models.weight_file import CHOSEN
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +102,14 @@ def _initialise(setting: Setting) -> None:
     if flags.init_scale != models.HEAD_SCALE:
         model.head.weight.data.mul_(flags.init_scale / models.HEAD_SCALE)
     if flags.finetune:
-        report = models.load_weights(model, flags.finetune)
+        report = models.load_weights(model, flags.finetune, **_where_weights_are(flags))
         logger.info("weights of %s\n%s", flags.finetune, report)
+
+
+def _where_weights_are(flags: argparse.Namespace) -> dict:
+    """What `--model_key` and `--model_prefix` say about a file of weights."""
+    keys = flags.model_key.split("|") if "model_key" in flags.explicit else ()
+    return {"keys": keys, "prefix": flags.model_prefix}
 
 
 def _training(setting: Setting, parts: selection.Parts, steps: int, output_dir) -> Training:
@@ -157,10 +164,10 @@ def _training(setting: Setting, parts: selection.Parts, steps: int, output_dir) 
         precision=setting.precision,
         output_dir=output_dir,
         average=parallel.create_average(flags.model_ema_decay) if flags.model_ema else None,
-        class_names=list(setting.task.names),
-        task=setting.kind,
-        heads=setting.heads,
-        chosen_on=parts.chosen_on,
+        facts={
+            "class_names": list(setting.task.names), "task": setting.kind, "heads": setting.heads,
+            "chosen_on": parts.chosen_on,
+        },
     )  # fmt: skip
 
 
@@ -187,7 +194,7 @@ def _validate(setting: Setting, run: Training, val_set: Annotations) -> dict:
         position.best, position.best_epoch = score, position.epoch
         run.save(checkpoint.BEST)
     logger.info("validation: %s", "  ".join(f"{k} {v:.4f}" for k, v in line.items()))
-    logger.info("best %s on %s: %.4f after epoch %d", chosen, run.chosen_on, position.best,
+    logger.info("best %s on %s: %.4f after epoch %d", chosen, run.facts["chosen_on"], position.best,
                 position.best_epoch)  # fmt: skip
     return line
 
@@ -209,7 +216,7 @@ def _test(setting, run: Training, parts: selection.Parts, output_dir) -> dict:
             )
         run.workers.barrier()
         content = checkpoint.read(output_dir / checkpoint.BEST)
-        model.load_state_dict(content["model_ema"] or content["model"])
+        model.load_state_dict(content[content[CHOSEN]])
         chosen_on = parts.chosen_on
     return _report(setting, model, parts.test, "test", which, chosen_on, output_dir)
 

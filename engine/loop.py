@@ -30,6 +30,7 @@ from engine.runtime.precision import Precision
 from engine.runtime.prefetch import prefetched
 from engine.runtime.schedules import rate_schedule, weight_decay_schedule
 from engine.runtime.unreadable import UnreadableBudget
+from models.weights import check_same_model
 
 logger = logging.getLogger(__name__)
 
@@ -53,10 +54,7 @@ class Training:
         output_dir: None writes nothing.
         average: moving average of the weights, if any.
         position: where the run stands.
-        class_names: stored in checkpoints.
-        chosen_on: what the best weights are chosen on, in words; stored in checkpoints.
-        task: what the labels are; stored in checkpoints.
-        heads: class names of each head; stored in checkpoints.
+        facts: what checkpoints say beside the state, see `engine.identity`; plain values.
         rates: learning rate of every step.
         weight_decays: weight decay of every step.
         budget: keeps account of unreadable videos.
@@ -75,10 +73,7 @@ class Training:
     output_dir: Path | None
     average: nn.Module | None = None
     position: Position = field(default_factory=Position)
-    class_names: list[str] | None = None
-    chosen_on: str | None = None
-    task: str | None = None
-    heads: dict[str, list[str]] | None = None
+    facts: dict = field(default_factory=dict)
     rates: np.ndarray = field(init=False)
     weight_decays: np.ndarray = field(init=False)
     budget: UnreadableBudget = field(init=False)
@@ -115,10 +110,8 @@ class Training:
             position=self.position,
             flags=vars(self.flags),
             global_batch=self.global_batch,
-            class_names=self.class_names,
-            chosen_on=self.chosen_on,
-            task=self.task,
-            heads=self.heads,
+            name=name,
+            facts=self.facts,
         )
         self.last_saved = self.output_dir / name
         if self.workers.is_main:
@@ -129,9 +122,10 @@ class Training:
         """Take over the state of a checkpoint.
 
         Raises:
-            ValueError: the file is damaged, or its run had another global batch.
+            ValueError: the file is damaged, or its run had another model or global batch.
         """
         content = checkpoint.read(path)
+        check_same_model(content["model_config"], self.model.config, str(path))
         if content["global_batch"] != self.global_batch:
             raise ValueError(
                 f"{path} was trained with a global batch of {content['global_batch']}, this "

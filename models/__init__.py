@@ -44,7 +44,8 @@ from models.registry import (
     list_models,
 )
 from models.timm_names import register_with_timm
-from models.weights import LoadReport, load_weights, read_checkpoint
+from models.weight_file import read_checkpoint
+from models.weights import LoadReport, load_weights
 
 __all__ = [
     "HEAD_SCALE",

@@ -6,19 +6,16 @@ averaged weights instead of the last ones.
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import safetensors.torch
 import torch
 
 from models.guess import guess_config
-from models.weights import HEADER_FACTS, named_tensors, read_checkpoint
-
-SAFETENSORS = ".safetensors"
+from models.weight_file import HEADER_FACTS, SAFETENSORS, read_checkpoint, write_safetensors
+from models.weights import named_tensors
 
 
 def convert(source: str | Path, target: str | Path, *, averaged: bool = False) -> list[str]:
@@ -50,8 +47,7 @@ def convert(source: str | Path, target: str | Path, *, averaged: bool = False) -
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         if target.suffix == SAFETENSORS:
-            header = {name: json.dumps(value, default=str) for name, value in facts.items()}
-            safetensors.torch.save_file(tensors, temporary, metadata=header)
+            write_safetensors(temporary, tensors, facts)
         else:
             torch.save({"model": tensors, **facts}, temporary)
         temporary.replace(target)

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.image import feature_dim, without_classifier
-from models.weights import named_tensors, read_checkpoint
+from models.weight_file import read_checkpoint
+from models.weights import named_tensors
 
 HOG = "hog"
 ORIENTATIONS = 9

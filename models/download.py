@@ -18,7 +18,7 @@ from models.released.catalogue import RELEASED, ReleasedFile, find_released
 from models.released.links import direct_link
 from models.released.part_file import PartFile
 from models.released.transfer import DownloadError, Patience, fetch, file_sha256
-from models.released.wholeness import check_whole
+from models.weight_file import check_whole
 
 logger = logging.getLogger(__name__)
 

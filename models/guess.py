@@ -1,6 +1,5 @@
 """Which model are these weights of? Read off names and shapes."""
 
-import argparse
 import re
 from collections.abc import Mapping
 
@@ -8,7 +7,7 @@ from torch import Tensor
 
 from models.lgi_former import following_regions
 from models.registry import SIZES, default_config
-from models.weights import named_tensors
+from models.weights import named_tensors, training_flags
 
 _HEAD_WIDTH = 64
 _PATCH = "patch_embed.proj.weight"
@@ -53,7 +52,7 @@ def guess_config(checkpoint: Mapping, source: str = "the checkpoint") -> dict:
     same_width = config["embed_dim"] == dim
     config |= {"embed_dim": dim, "patch_size": patch, "tubelet_size": frames}
     config["num_heads"] = config["num_heads"] if same_width else max(1, dim // _HEAD_WIDTH)
-    flags = _flags(checkpoint)
+    flags = training_flags(checkpoint)
     for flag, option in (("input_size", "img_size"), ("num_frames", "num_frames")):
         if isinstance(flags.get(flag), int):
             config[option] = flags[flag]
@@ -73,12 +72,6 @@ def _nearest(family: str, dim: int, patch: int) -> str:
     return min(
         sizes, key=lambda n: (SIZES[n]["patch_size"] != patch, abs(SIZES[n]["embed_dim"] - dim))
     )
-
-
-def _flags(checkpoint: Mapping) -> dict:
-    """The training flags in a checkpoint, released (Namespace) or ours."""
-    flags = checkpoint.get("args") or checkpoint.get("flags") or {}
-    return vars(flags) if isinstance(flags, argparse.Namespace) else dict(flags)
 
 
 def _count(names: Mapping[str, Tensor], prefix: str) -> int:

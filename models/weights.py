@@ -1,23 +1,27 @@
-"""Load weights from our checkpoints, the released ones, or safetensors; never arbitrary pickles."""
+"""Put weights into models: from our checkpoints, the released ones, or safetensors."""
 
 import argparse
-import json
-import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import safetensors
-import torch
 from torch import Tensor, nn
+
+from models.weight_file import CHOSEN, read_checkpoint
 
 _CONTAINERS = ("model", "module", "state_dict")
 _WRAPPERS = ("module.", "_orig_mod.")
 _HEAD = ("head.",)
 _NEW_AFTER_PRETRAINING = ("head.", "fc_norm.")
 _LISTED = 6
-# What `models.convert` writes into the header of a safetensors file, each as JSON.
-HEADER_FACTS = ("model_config", "class_names", "task", "heads", "flags")
+# What may differ between the model that weights come from and the one they go into: sizes that are
+# interpolated, the head, what matters in training only, what shows in shapes and has two spellings.
+_MAY_DIFFER = {
+    *("name", "img_size", "num_frames", "drop_path_rate", "num_classes", "head_activation"),
+    *("keep_temporal_dim", "num_bottleneck_tokens"),
+}
+_OF_PRETRAINING = {"restore_order"}
+_OF_FINE_TUNING = {"pooled_tokens"}
 
 
 @dataclass
@@ -65,8 +69,19 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def load_weights(model: nn.Module, source: str | Path | Mapping, strict: bool = True) -> LoadReport:
+def load_weights(
+    model: nn.Module,
+    source: str | Path | Mapping,
+    strict: bool = True,
+    *,
+    keys: Sequence[str] = (),
+    prefix: str = "",
+    called: str | None = None,
+) -> LoadReport:
     """Set a model's parameters from a checkpoint.
+
+    Of a checkpoint of ours it takes the weights that were chosen, which are the averaged ones where
+    the scores of the file are of these.
 
     Names may carry the prefixes of data-parallel or compiled models. Pre-training weights go into
     a fine-tuning model by themselves: the encoder's are taken, the decoder's left out; head and
@@ -76,8 +91,11 @@ def load_weights(model: nn.Module, source: str | Path | Mapping, strict: bool = 
         model: a model of `create_model`; changed in place, unless an error is raised.
         source: path of a .pth or .safetensors file, or a dict: the names and tensors themselves or
             a checkpoint that has them under "model", "module" or "state_dict".
-        strict: raise if anything but a new head is missing, unexpected or mis-shaped; otherwise
-            only report it.
+        strict: raise if anything but a new head is missing, unexpected or mis-shaped, or if the
+            file says that its model computes something else; otherwise only report it.
+        keys: where in the checkpoint the weights are: the first of these that it has.
+        prefix: take the entries whose names begin so, without it.
+        called: name of a dict for messages.
 
     Returns:
         What was loaded and what was not.
@@ -85,19 +103,20 @@ def load_weights(model: nn.Module, source: str | Path | Mapping, strict: bool = 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file holds no weights (HTML page, broken, unsafe pickle, no tensors), or
-            (strict) they do not fit.
+            some that are not finite, or (strict) they do not fit.
     """
     named = isinstance(source, (str, Path))
     content = read_checkpoint(source) if named else source
-    entries = named_tensors(content, str(source) if named else "dict")
+    report = LoadReport(source=called or (str(source) if named else "dict"))
+    entries = named_tensors(content, report.source, keys=keys)
+    if prefix:
+        entries, report.unused = _below(prefix, entries, report.source)
     config = content.get("model_config") if isinstance(content, Mapping) else None
     model = getattr(model, "_orig_mod", model)
     model = getattr(model, "module", model)
-    report = LoadReport(source=str(source) if named else "dict")
-    if strict:
-        _check_same_input(config, getattr(model, "config", {}))
     if hasattr(model, "own_names"):
-        entries, report.unused = model.own_names(entries)
+        entries, left_out = model.own_names(entries)
+        report.unused += left_out
     from_pretraining = _take_encoder(entries, model, report)
     accepted = _match(entries, model, report, from_pretraining, config)
     if strict and not report.ok:
@@ -107,93 +126,103 @@ def load_weights(model: nn.Module, source: str | Path | Mapping, strict: bool = 
             "were trained with (model name, stage_depths, embed_dim, num_bottleneck_tokens, ...), "
             "or pass strict=False to load what fits."
         )
+    if strict:
+        check_same_model(_stated_config(content), getattr(model, "config", {}), report.source)
+    require_finite(accepted, report.source)
     model.load_state_dict(accepted, strict=False)
     return report
 
 
-def _check_same_input(theirs: Mapping | None, ours: Mapping) -> None:
-    """Raise ValueError if weights were trained on inputs prepared in another way."""
-    key = "standardise_clip"
-    if theirs and bool(theirs.get(key)) != bool(ours.get(key)):
+def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    """Raise ValueError if some weight is NaN or infinite."""
+    bad = [n for n, v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]
+    if bad:
+        raise ValueError(f"{source}: NaN or infinite values in {_listed(bad)}; do not use it.")
+
+
+def _stated_config(content: object) -> dict:
+    """What a checkpoint says about its model, as far as `create_model` has names for it."""
+    if not isinstance(content, Mapping):
+        return {}
+    flags = training_flags(content)
+    depths = flags.get("stage_depths")
+    return content.get("model_config") or ({"stage_depths": list(depths)} if depths else {})
+
+
+def training_flags(content: Mapping) -> dict:
+    """The training flags in a checkpoint, released (a Namespace) or ours; empty without any."""
+    flags = content.get("args") or content.get("flags") or {}
+    return vars(flags) if isinstance(flags, argparse.Namespace) else dict(flags)
+
+
+def check_same_model(theirs: Mapping, ours: Mapping, source: str) -> None:
+    """Raise ValueError if weights whose shapes fit are those of a model that computes otherwise."""
+    if not (theirs and ours):
+        return
+    theirs = {"standardise_clip": False, **theirs}
+    skip = set(_MAY_DIFFER)
+    stages = [str(config.get("name", "")).startswith("pretrain_") for config in (theirs, ours)]
+    skip |= set() if all(stages) else _OF_PRETRAINING
+    skip |= _OF_FINE_TUNING if any(stages) else set()
+    sizes = ("img_size", "num_frames", "patch_size", "tubelet_size")
+    if any(theirs.get(size) != ours.get(size) for size in sizes):
+        skip.add("region_size")  # follows the size of the clips
+    differ = [
+        (key, theirs[key], ours[key])
+        for key in sorted(theirs.keys() & ours.keys() - skip)
+        if theirs[key] != ours[key]
+    ]
+    backbones = [_backbone(config) for config in (theirs, ours)]
+    if all(backbones) and backbones[0] != backbones[1]:
+        differ.insert(0, ("name", *backbones))
+    if differ:
+        said = "; ".join(f"{key}={value}, the model has {own}" for key, value, own in differ)
         raise ValueError(
-            f"these weights were trained with {key}={bool(theirs.get(key))}, the model has "
-            f"{bool(ours.get(key))}: build it with the same ({'add' if theirs.get(key) else 'drop'}"
-            f" the flag --{key}), or pass strict=False."
+            f"{source}: these weights were trained with {said}. All shapes fit, but it would "
+            "compute something else: build it with the same (add, drop or change --model, "
+            "--stage_depths, --standardise_clip, ...), or pass strict=False."
         )
 
 
-def read_checkpoint(path: str | Path) -> dict:
-    """Read a checkpoint file without executing anything in it.
+def _backbone(config: Mapping) -> str:
+    """The architecture of an image backbone, without what tells its training; "" of others."""
+    name = str(config.get("name", ""))
+    return name.split("timm/")[1].split(".")[0] if "timm/" in name else ""
 
-    Args:
-        path: .safetensors, or a file of `torch.save` (any ending).
 
-    Returns:
-        What the file holds; tensors are on the CPU. Of a safetensors file: its tensors, and if
-        `models.convert` wrote it they are under "model", beside what its header says.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: not a checkpoint: HTML page, Git LFS pointer, empty, cut off, or a pickle with
-            anything but tensors, plain containers and argparse.Namespace.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no weights at {path}: give the path of a .pth or .safetensors file."
+def _below(
+    prefix: str, entries: Mapping[str, Tensor], source: str
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Entries whose names begin with a prefix, without it, and the names of the others."""
+    inside = {n.removeprefix(prefix): v for n, v in entries.items() if n.startswith(prefix)}
+    if not inside:
+        raise ValueError(
+            f"{source}: no name begins with {prefix!r} (--model_prefix); the names are "
+            f"{_listed(list(entries))}."
         )
-    check_is_binary(path)
-    try:
-        if path.suffix == ".safetensors":
-            return _read_safetensors(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} was refused, nothing in it was executed: it is damaged, or holds Python "
-            "objects other than tensors, plain containers and argparse.Namespace. Fetch it again, "
-            f"or get a file whose weights are plain tensors. ({_first_line(error)})"
-        ) from error
-    except Exception as error:  # on damaged bytes the readers fail in many ways
-        raise ValueError(
-            f"{path} ({path.stat().st_size} bytes) is not a readable checkpoint, probably cut "
-            f"off. Fetch it again and compare its size or checksum. ({_first_line(error)})"
-        ) from error
+    return inside, [name for name in entries if not name.startswith(prefix)]
 
 
-def _read_safetensors(path: Path) -> dict:
-    with safetensors.safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-        header = file.metadata() or {}
-    facts = {name: json.loads(header[name]) for name in HEADER_FACTS if name in header}
-    return {"model": tensors, **facts} if facts else tensors
-
-
-def check_is_binary(path: Path) -> None:
-    """Raise ValueError for an empty file, an HTML page or a Git LFS pointer."""
-    with path.open("rb") as file:
-        start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")
-    if not start:
-        raise ValueError(f"{path} is empty. Fetch it again.")
-    if start[:1] == b"<":
-        raise ValueError(
-            f"{path} is an HTML page, not weights: the download link led to a log-in, expiry or "
-            "warning page. Open the link in a browser, or get the file from another place."
-        )
-    if start.startswith(b"version https://git-lfs"):
-        raise ValueError(f"{path} is a Git LFS pointer, not weights. Run `git lfs pull` there.")
-
-
-def named_tensors(checkpoint: object, source: str) -> dict[str, Tensor]:
+def named_tensors(
+    checkpoint: object, source: str, *, keys: Sequence[str] = ()
+) -> dict[str, Tensor]:
     """The named tensors inside a checkpoint, without the prefixes of wrappers.
 
     Args:
         checkpoint: what `read_checkpoint` returned.
         source: what messages call it.
+        keys: take what is under the first of these that is there; without any of them, or without
+            keys, the weights that a checkpoint of ours names as chosen, else those under "model",
+            "module" or "state_dict", else the tensors at the top.
 
     Raises:
         ValueError: there are none.
     """
+    if isinstance(checkpoint, Mapping):
+        for key in (*keys, checkpoint.get(CHOSEN)):
+            if isinstance(checkpoint.get(key), Mapping):
+                checkpoint = checkpoint[key]
+                break
     for _ in _CONTAINERS:
         for key in _CONTAINERS:
             if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
@@ -272,7 +301,3 @@ def _resized(
 def _listed(names: list[str]) -> str:
     more = f", and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -17,7 +17,7 @@ from models.download import download, record_checksum, take_over
 from models.released.catalogue import RELEASED, ReleasedFile, find_released, released_at
 from models.released.links import confirmation_link, describe_page, direct_link
 from models.released.transfer import DownloadError, Patience, fetch
-from models.released.wholeness import check_whole
+from models.weight_file import check_whole
 from tests import http_server as answers
 from tests.conftest import ROOT
 

@@ -26,7 +26,8 @@ ALLOWED = {
 # From the ground up; a name that is not listed stands on the last floor with the commands.
 FLOORS = {
     "models": [
-        {"batch_norm", "layers", "patches", "weights"},
+        {"batch_norm", "layers", "patches", "weight_file"},
+        {"weights"},
         {"encoder", "released"},
         {"classifier", "contrastive", "masked_autoencoder"},
         {"image", "lgi_former", "tpsbt", "vit"},

@@ -272,6 +272,37 @@ def test_finetuning_writes_what_the_documentation_promises(data, tmp_path):
     assert ema_moved
 
 
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:999], lambda data: b"x"])
+def test_a_damaged_checkpoint_is_named_with_an_older_one(data, tmp_path, damage):
+    out = tmp_path / "run"
+    argv = pretrain_argv(data, out, "--save_ckpt_freq", "1", "--epochs", "1")
+    run_pretraining(argv)
+    last = out / checkpoint.LAST
+    last.write_bytes(damage(last.read_bytes()))
+    with pytest.raises(ValueError, match="checkpoint-last.pth.*--resume .*checkpoint-0.pth"):
+        run_pretraining(argv)
+    (out / "checkpoint-0.pth").write_bytes(b"")
+    with pytest.raises(ValueError, match="checkpoint-last.pth.*no older one"):
+        run_pretraining(argv)
+
+
+def test_weights_may_stand_anywhere_in_a_file(data, tmp_path):
+    """`--model_key` and `--model_prefix`, as in the released code."""
+    argv = finetune_argv(data, tmp_path / "run", "--epochs", "1", "--max_steps", "1")
+    run_finetuning(argv)
+    own = weights(tmp_path / "run")
+    moved = {f"teacher.{name}": torch.zeros_like(value) for name, value in own.items()}
+    torch.save({"model": own, "best": moved}, tmp_path / "moved.pth")
+    more = ["--finetune", str(tmp_path / "moved.pth"), "--lr", "0", "--min_lr", "0",
+            "--warmup_lr", "0", "--model_key", "ema|best", "--model_prefix"]  # fmt: skip
+    argv[argv.index("--output_dir") + 1] = str(tmp_path / "other")
+    run_finetuning([*argv, *more, "teacher."])
+    assert not any(value.any() for value in weights(tmp_path / "other").values())
+    argv[argv.index("--output_dir") + 1] = str(tmp_path / "third")
+    with pytest.raises(ValueError, match="moved.pth: no name begins with 'student.'"):
+        run_finetuning([*argv, *more, "student."])
+
+
 def test_missing_weights_stop_a_fine_tuning_before_it_leaves_anything_behind(data, tmp_path):
     more = ["--finetune", str(tmp_path / "gone.pth")]
     for flags in (more, [*more, "--dry_run"]):

@@ -3,12 +3,15 @@
 import argparse
 import pickle
 import re
+import zipfile
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
 import models
+from models.convert import convert
 from tests.hostile import Hostile
 from tests.model_cases import random_clip, small_model
 
@@ -188,3 +191,138 @@ def test_report_reads_well(pretrained, classifier):
     assert text.splitlines()[0].endswith("parameters loaded")
     assert "new (4): fc_norm.weight, fc_norm.bias, head.weight, head.bias" in text
     assert re.search(r"unused \(\d+\): .*, and \d+ more", text)
+
+
+# ---------------------------------------------------------------- altered files, other models
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_a_changed_bit_is_refused_or_changes_nothing(tmp_path, ending):
+    """A checksum guards every weight; padding and time stamps may change."""
+    model = small_model("svfap_tiny_patch8_64")
+    names = ["happy", "sad"]
+    torch.save({"model": model.state_dict(), "class_names": names}, tmp_path / "whole.pth")
+    convert(tmp_path / "whole.pth", tmp_path / "whole.safetensors")
+    whole = (tmp_path / f"whole{ending}").read_bytes()
+    path, refused = tmp_path / f"changed{ending}", 0
+    rng = np.random.default_rng(0)
+    header = rng.integers(0, 8 * 4096, 60)  # where little is weights
+    for bit in (*header, *rng.integers(0, 8 * len(whole), 60)):
+        path.write_bytes(flipped(whole, int(bit)))
+        try:
+            content = models.read_checkpoint(path)
+        except ValueError as error:
+            assert path.name in str(error)
+            refused += 1
+        else:
+            found = models.load_weights(small_model("svfap_tiny_patch8_64"), content)
+            assert found.ok and content["class_names"] == names
+            assert all(torch.equal(content["model"][k], v) for k, v in model.state_dict().items())
+    assert refused > 90
+
+
+def test_numbers_of_numpy_beside_weights_are_plain_values(classifier, tmp_path):
+    numbers = {
+        str(kind): np.dtype(kind).type(1) for kind in ("f2", "f4", "f8", "i1", "i8", "u2", "?")
+    }
+    path = tmp_path / "scalars.pth"
+    torch.save({"model": classifier.state_dict(), "best_acc": np.float64(0.5), **numbers}, path)
+    assert models.load_weights(classifier, path).ok
+    assert models.read_checkpoint(path)["best_acc"] == 0.5
+    # as NumPy 1 named it
+    renamed = tmp_path / "older.pth"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(renamed, "w") as new:
+        for member in old.namelist():
+            new.writestr(member, old.read(member).replace(b"numpy._core.", b"numpy.core."))
+    assert models.read_checkpoint(renamed)["f4"] == 1
+    torch.save({"model": classifier.state_dict(), "x": np.array([object()])}, path)
+    with pytest.raises(ValueError, match="namely numpy.*Take another copy") as caught:
+        models.read_checkpoint(path)
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(classifier, strict, value):
+    weights = {key: item.clone() for key, item in classifier.state_dict().items()}
+    weights["blocks.0.norm1.weight"][3] = value
+    with pytest.raises(ValueError, match="NaN or infinite values in blocks.0.norm1.weight"):
+        models.load_weights(classifier, weights, strict=strict)
+    assert all(value.isfinite().all() for value in classifier.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs", "ours"),
+    [
+        ("svfap_tiny_patch8_64", {"stage_depths": [1, 3, 1]}, {"stage_depths": [1, 2, 2]}),
+        ("svfap_tiny_patch8_64", {"num_heads": 4}, {"num_heads": 2}),
+        ("videomae_tiny_patch8_64", {"num_heads": 4}, {"num_heads": 2}),
+        ("maedfer_tiny_patch8_64", {"region_size": [2, 2, 4]}, {"region_size": [2, 4, 2]}),
+        ("maedfer_tiny_patch8_64", {"attn_param_sharing_all": True}, {}),
+        ("maedfer_tiny_patch8_64", {"pooled_tokens": "org"}, {}),
+        ("pretrain_maedfer_tiny_patch8_64", {"restore_order": True}, {}),
+        ("pretrain_videomae_tiny_patch8_64", {"decoder_num_heads": 2}, {"decoder_num_heads": 4}),
+    ],
+)
+def test_weights_of_a_model_of_equal_shapes_that_computes_otherwise_are_refused(name, theirs, ours):
+    source, model = (models.create_model(name, **changes) for changes in (theirs, ours))
+    content = {"model": source.state_dict(), "model_config": source.config}
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=f"trained with {next(iter(theirs))}=.*the model has"):
+        models.load_weights(model, content)
+    assert same(model, before)
+    assert models.load_weights(model, content, strict=False).ok
+    again = models.create_model(**source.config)
+    assert models.load_weights(again, content).ok
+
+
+def test_what_may_differ_between_two_models():
+    source = models.create_model("pretrain_maedfer_tiny_patch8_64", restore_order=True)
+    content = {"model": source.state_dict(), "model_config": source.config}
+    for changes in ({}, {"pooled_tokens": "org"}, {"num_frames": 32}, {"drop_path_rate": 0.1}):
+        models.load_weights(models.create_model("maedfer_tiny_patch8_64", **changes), content)
+    args = argparse.Namespace(stage_depths=[1, 3, 1])
+    model = models.create_model("svfap_tiny_patch8_64", stage_depths=[1, 3, 1])
+    other = models.create_model("svfap_tiny_patch8_64", stage_depths=[1, 2, 2])
+    assert models.load_weights(model, {"model": model.state_dict(), "args": args}).ok
+    with pytest.raises(ValueError, match="stage_depths="):
+        models.load_weights(other, {"model": model.state_dict(), "args": args})
+
+
+def test_keys_and_a_prefix_say_where_the_weights_are(classifier):
+    """As `--model_key` and `--model_prefix` of the released code."""
+    state = classifier.state_dict()
+    inside = {f"student.{key}": value + 1 for key, value in state.items()}
+    source = {"model": state, "ema": {**inside, "queue.weight": torch.zeros(2)}}
+    report = models.load_weights(classifier, source, keys=["absent", "ema"], prefix="student.")
+    assert report.ok and report.unused == ["queue.weight"]
+    assert same(classifier, {key.removeprefix("student."): inside[key] for key in inside})
+    with pytest.raises(ValueError, match="no name begins with 'teacher.'.*student.patch_embed"):
+        models.load_weights(classifier, source, keys=["ema"], prefix="teacher.")
+    bare = {key: torch.zeros_like(value) for key, value in state.items()}
+    assert models.load_weights(classifier, bare, keys=["model", "module"]).ok
+
+
+def test_the_chosen_weights_of_a_checkpoint_are_taken(classifier, tmp_path):
+    last = {key: torch.zeros_like(value) for key, value in classifier.state_dict().items()}
+    average = {key: torch.ones_like(value) for key, value in last.items()}
+    ours = {"model": last, "model_ema": average, "position": {}, "flags": {}}
+    models.load_weights(classifier, ours | {"chosen_weights": "model_ema"})
+    assert same(classifier, average)
+    models.load_weights(classifier, ours | {"chosen_weights": "model"})
+    assert same(classifier, last)
+    # Checkpoints of before: the best, and those of runs that reported their averaged weights.
+    for name, flags, expected in (
+        ("checkpoint-best.pth", {}, average),
+        ("checkpoint-last.pth", {}, last),
+        ("checkpoint-last.pth", {"test_weights": "ema"}, average),
+    ):
+        torch.save(ours | {"flags": flags}, tmp_path / name)
+        models.load_weights(classifier, tmp_path / name)
+        assert same(classifier, expected)

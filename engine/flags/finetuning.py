@@ -36,8 +36,11 @@ HEAD = Group(
              "loss"),
         _switch(name="model_ema", text="average the weights"),
         _chance(name="model_ema_decay", default=0.9999, text="0..1"),
-        Flag(name="model_key", default="model|module"),
-        Flag(name="model_prefix", default=""),
+        Flag(name="model_key", default="model|module", metavar="KEY|KEY...",
+             text="where in the file the weights are: under the first of these that it has, else "
+             "at the top"),
+        Flag(name="model_prefix", default="",
+             text="take the weights whose names begin so, without it"),
         _only_zero(name="fc_drop_rate"),
         _only_zero(name="drop"),
         _only_zero(name="attn_drop_rate"),

@@ -3,17 +3,19 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
 from datasets.files import replacing
+from models.weight_file import BEST, CHOSEN, check_whole, read_checkpoint
+from models.weights import require_finite
 
 logger = logging.getLogger(__name__)
 
 LAST = "checkpoint-last.pth"
-BEST = "checkpoint-best.pth"
 FORMAT = 1
 
 
@@ -58,54 +60,58 @@ def pack(
     position: Position,
     flags: dict,
     global_batch,
-    class_names,
-    chosen_on: str | None = None,
-    task: str | None = None,
-    heads: dict[str, list[str]] | None = None,
+    name: str = LAST,
+    facts: Mapping | None = None,
 ) -> dict:
-    """Everything a run needs to go on, and everything evaluation needs to know.
+    """Everything a run needs to go on, and everything `engine.identity` needs to know.
 
     Only tensors, numbers, strings and containers of them, so that `torch.load` can read it with
     `weights_only=True`. `whole_state` turns a state dict, which may be this process's part, into
-    what is written.
+    what is written; `name` is the file's, `facts` are written as they are.
+
+    The chosen weights are those that the scores of the file are of: the best were chosen by scores
+    of the averaged ones where there are any, others are those of `--test_weights`.
     """
+    is_best = name == BEST
+    averaged = average and (is_best or flags.get("test_weights") == "ema")
     return {
         "format": FORMAT,
         "model": whole_state(model.state_dict()),
         "model_config": model.config,
         "model_ema": whole_state(average.module.state_dict()) if average else None,
         "num_averaged": int(average.n_averaged) if average else 0,
+        CHOSEN: "model_ema" if averaged else "model",
+        "is_best": is_best,
         "optimizer": whole_state(optimizer.state_dict()),
         "scaler": scaler.state_dict() if scaler else None,
         "epoch": position.epoch,
         "position": asdict(position),
         "flags": flags,
         "global_batch": global_batch,
-        "class_names": class_names,
-        "task": task,
-        "heads": heads,
-        "chosen_on": chosen_on,
+        **(facts or {}),
         "saved_at": time.time(),
     }
 
 
-def read(path: Path, *, map_location="cpu") -> dict:
-    """Read a checkpoint of ours, tensors and plain values only.
+def read(path: Path) -> dict:
+    """Read a checkpoint of ours.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged or not a checkpoint of this program.
+        ValueError: the file is damaged or not a checkpoint of this program; names an older one that
+            is whole.
     """
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
     try:
-        content = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:
+        content = read_checkpoint(path)
+    except ValueError as error:
+        older = _newest_whole(path)
         raise ValueError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}); it may be damaged: delete it or name another by "
-            "--resume"
-        ) from error
+            f"{error} "
+            + (f"The run can go on from an older one: --resume {older}" if older else
+               "There is no older one to go on from; remove it to begin again.")
+        ) from error  # fmt: skip
     if not isinstance(content, dict) or "position" not in content:
         raise ValueError(
             f"{path} holds weights but no training state; use --finetune for weights, "
@@ -114,8 +120,24 @@ def read(path: Path, *, map_location="cpu") -> dict:
     return content
 
 
+def _newest_whole(damaged: Path) -> Path | None:
+    """The last kept of the other checkpoints of a run that is whole."""
+    others = [path for path in damaged.parent.glob("checkpoint-*.pth") if path != damaged]
+    for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
+        with suppress(ValueError, OSError):
+            check_whole(path)
+            return path
+    return None
+
+
 def restore(content: dict, *, parallel, model, optimizer, scaler, average) -> Position:
-    """Put a checkpoint's state into live objects; returns where the run stands."""
+    """Put a checkpoint's state into live objects; returns where the run stands.
+
+    Raises:
+        ValueError: weights that are not finite.
+    """
+    for name in ("model", "model_ema"):
+        require_finite(content[name] or {}, name)
     parallel.load_model(model, content["model"])
     parallel.load_optimizer(optimizer, content["optimizer"])
     if scaler and content["scaler"]:

@@ -27,7 +27,7 @@ from models.released.links import (
     looks_like_page,
 )
 from models.released.part_file import PartFile, Source
-from models.released.wholeness import check_whole
+from models.weight_file import check_whole
 
 logger = logging.getLogger(__name__)
 
