@@ -11,10 +11,10 @@ from pathlib import Path
 
 from engine.results.find import Result, align, find_results, pool, subjects_of
 from engine.results.intervals import CONFIDENCE, NUM_RESAMPLES, PairedTest, paired_test
-from engine.results.metrics import HEADLINE_METRICS
+from engine.results.metrics import METRICS
 from engine.results.predictions import Predictions
 from engine.results.tables import FORMATS, render
-from engine.summarize import TITLES, emit, unit_notes
+from engine.summarize import emit, unit_notes
 
 
 def compare(
@@ -63,12 +63,12 @@ def format_comparison(test: PairedTest, table_format: str = "md", notes: Sequenc
     header += ["McNemar p"] * with_mcnemar
     rows = []
     for name, value in test.first.items():
-        in_percent = name in HEADLINE_METRICS and table_format != "csv"
+        in_percent = METRICS[name].in_percent and table_format != "csv"
         scale, digits = (100, 2) if in_percent else (1, 6 if table_format == "csv" else 3)
         low, high = test.intervals[name]
         numbers = [value, test.second[name], value - test.second[name], low, high]
         shown = [f"{scale * number:.{digits}f}" for number in numbers]
-        rows.append([TITLES[name], *shown, _p(test.p_values[name])])
+        rows.append([METRICS[name].title, *shown, _p(test.p_values[name])])
         if with_mcnemar:
             rows[-1].append(_p(test.mcnemar_p if name == "war" else None))
     return render(header, rows, table_format, notes=[*_explain(test), *notes])

@@ -10,54 +10,15 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from engine.report.videos import read_data
 from engine.results.find import find_results
-from engine.results.predictions import (
-    VALUES_FILE,
-    Predictions,
-    PredictionsWithValues,
-    write_metrics,
-    write_predictions,
-)
+from engine.results.predictions import write_metrics, write_predictions
 
 FOLDER = "constant"
-MEAN = "none (mean of the training labels)"
-FREQUENT = "none (most frequent training class)"
-
-
-def constant_prediction(predictions: Predictions, training_labels: np.ndarray) -> Predictions:
-    """The same prediction for every row.
-
-    Args:
-        predictions: of a model; its videos, labels and names are taken over.
-        training_labels: (m,) classes, (m, H) classes of several heads, or (m, L) numbers.
-
-    Returns:
-        The mean of the training labels for a regression, else their most frequent class (the
-        first of equally frequent ones).
-
-    Raises:
-        ValueError: other dimensions or heads than the predictions have.
-    """
-    labels = np.asarray(training_labels)
-    if labels.shape[1:] != predictions.labels.shape[1:]:
-        raise ValueError(
-            f"training labels of shape {labels.shape} do not belong to predictions of labels of "
-            f"shape {predictions.labels.shape}"
-        )
-    if predictions.task == "regression":
-        constant = labels.astype(np.float64).mean(axis=0)
-    else:
-        columns = labels.reshape(len(labels), -1).astype(np.int64).T
-        constant = np.array([np.bincount(column).argmax() for column in columns])
-    shape = predictions.labels.shape
-    predicted = np.broadcast_to(constant.reshape(1, *shape[1:]), shape).copy()
-    return replace(predictions, predicted=predicted, scores=None)
 
 
 def write_constant(run: str | Path) -> Path:
@@ -77,17 +38,12 @@ def write_constant(run: str | Path) -> Path:
     if not (run / "pred.csv").is_file():
         raise FileNotFoundError(f"{run} has no pred.csv; evaluate it first")
     [result] = find_results([run])
-    predictions, labels = result.predictions, _training_labels(run)
+    constant = result.predictions.constant(_training_labels(run))
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
-    if isinstance(predictions, PredictionsWithValues):  # labels are the class, then the values
-        values = constant_prediction(predictions.values, labels[:, 1:])
-        write_predictions(folder / VALUES_FILE, values)
-        constant = replace(constant_prediction(predictions, labels[:, 0]), values=values)
-    else:
-        constant = constant_prediction(predictions, labels)
-    write_predictions(folder / "pred.csv", constant)
-    weights = MEAN if constant.task == "regression" else FREQUENT
+    for name, part in constant.files().items():
+        write_predictions(folder / name, part)
+    weights = f"none ({constant.guess_is})"
     write_metrics(folder / "metrics.json", constant.metrics(), weights=weights, split=result.split)
     return folder
 

@@ -14,13 +14,7 @@ from torch import nn
 from datasets.augment import transforms
 from datasets.labels.annotations import Annotations
 from engine.results.features import StageRecorder, write_features
-from engine.results.predictions import (
-    Predictions,
-    PredictionsWithValues,
-    score_names,
-    write_metrics,
-    write_predictions,
-)
+from engine.results.predictions import Predictions, write_metrics, write_predictions
 from engine.runtime.distributed import Workers
 from engine.runtime.errors import UnreadableInEvaluationError
 from engine.runtime.log import Progress
@@ -239,18 +233,15 @@ def write_results(
         label_names: the task's.
         feature_formats: kinds of files for features (`engine.results.features.FORMATS`).
     """
-    write_predictions(output_dir / "pred.csv", predictions)
-    names = list(score_names(predictions))
-    if isinstance(predictions, PredictionsWithValues):
-        write_predictions(output_dir / "values.csv", predictions.values)
-        names += score_names(predictions.values)
+    for name, part in predictions.files().items():
+        write_predictions(output_dir / name, part)
     if evaluated.features is not None:
         write_features(
             output_dir,
             ids=evaluated.ids,
             labels=evaluated.labels,
             scores=evaluated.scores,
-            names=names,
+            names=predictions.score_names,
             label_names=label_names,
             features=evaluated.features,
             formats=feature_formats,

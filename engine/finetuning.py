@@ -13,6 +13,7 @@ from engine import build, selection
 from engine.evaluate import write_results
 from engine.loop import Training, train
 from engine.results.features import check_formats
+from engine.results.metrics import METRICS
 from engine.runtime import checkpoint, distributed, plan, rundir
 from engine.runtime.log import EpochLog, set_up_logging
 from engine.runtime.optim import create_optimizer, parameter_settings
@@ -25,7 +26,6 @@ from models.weight_file import CHOSEN
 
 logger = logging.getLogger(__name__)
 
-LOWER_IS_BETTER = {"loss", "mae", "rmse"}
 ALIASES = {"acc1": "war"}
 
 
@@ -189,7 +189,7 @@ def _validate(setting: Setting, run: Training, val_set: Annotations) -> dict:
         )
     score = line[f"val_{chosen}"]
     position = run.position
-    sign = -1 if chosen in LOWER_IS_BETTER else 1
+    sign = -1 if chosen == "loss" or METRICS[chosen].lower_is_better else 1
     if position.best is None or sign * score > sign * position.best:
         position.best, position.best_epoch = score, position.epoch
         run.save(checkpoint.BEST)

@@ -25,9 +25,9 @@ from engine.results.intervals import (
     resampled_metrics,
     two_sided_p,
 )
+from engine.results.metrics import METRICS
 from engine.results.predictions import Predictions
 from engine.results.tables import render
-from engine.summarize import TITLES
 
 SYSTEM_NAMES = {"svfap": "SVFAP", "maedfer": "MAE-DFER", "videomae": "VideoMAE"}
 FILE_STEM = "side_by_side"
@@ -154,14 +154,17 @@ def compare_systems(
         seeds=tuple(seeds),
         scores=scores,
         differences=_differences(scores, drawn),
-        chance=_chance(predictions[0]),
+        chance=predictions[0].chance,
         notes=tuple(_notes(runs, seeds, predictions[0], subjects, num_resamples)),
     )
 
 
 def score_rows(result: SideBySide, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the scores: per condition and metric mean and interval, in percent."""
-    header = ["system", *(f"{TITLES[m]}, {title(c)}" for c in result.conditions for m in metrics)]
+    header = [
+        "system",
+        *(f"{METRICS[m].title}, {title(c)}" for c in result.conditions for m in metrics),
+    ]
     rows = []
     for system in result.systems:
         cells = [result.scores.get((system, condition)) for condition in result.conditions]
@@ -175,7 +178,7 @@ def difference_rows(
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the differences, in percent, with bootstrap p."""
     header = ["difference", "condition"]
-    header += [f"{TITLES[m]}{part}" for m in metrics for part in ("", ", p")]
+    header += [f"{METRICS[m].title}{part}" for m in metrics for part in ("", ", p")]
     rows = []
     for (first, second, condition), found in result.differences.items():
         row = [f"{title(first)} - {title(second)}", title(condition)]
@@ -225,7 +228,7 @@ def draw(result: SideBySide, metric: str, path: str | Path) -> None:
         axis.axhline(100 * result.chance, color="black", linewidth=0.8, linestyle=":")
         axis.text(-0.48, 100 * result.chance, "chance", fontsize=8, va="bottom")
     axis.set_xticks(range(len(result.conditions)), [title(c) for c in result.conditions])
-    axis.set(xlim=(-0.5, len(result.conditions) - 0.5), ylabel=f"{TITLES[metric]}, %")
+    axis.set(xlim=(-0.5, len(result.conditions) - 0.5), ylabel=f"{METRICS[metric].title}, %")
     axis.grid(axis="y", alpha=0.3, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False, fontsize="small")
@@ -297,7 +300,7 @@ def _score(
 ) -> tuple[Score, dict[str, np.ndarray]]:
     """The score of a cell, and metric -> (R,) its resampled means."""
     metrics = [own.metrics() for own in predictions]
-    names = [name for name in resampled[0] if name in TITLES]
+    names = [name for name in resampled[0] if name in METRICS]
     of_seeds = {name: tuple(own[name] for own in metrics) for name in names}
     drawn = {
         name: (np.stack([own[name] for own in resampled], axis=1) * draws).sum(1) for name in names
@@ -329,17 +332,9 @@ def _differences(scores: dict, drawn: dict) -> dict[tuple[str, str, str], Differ
     return found
 
 
-def _chance(predictions: Predictions) -> float | None:
-    """UAR of guessing, of several heads the mean; None in regression."""
-    if predictions.task == "regression":
-        return None
-    heads = (predictions.heads or {"": predictions.names or np.unique(predictions.labels)}).values()
-    return float(np.mean([1 / len(classes) for classes in heads]))
-
-
 def _headline(result: SideBySide) -> list[str]:
     known = next(iter(result.scores.values())).mean
-    return [name for name in ("uar", "war", "ccc", "pcc") if name in known]
+    return [name for name, metric in METRICS.items() if metric.headline and name in known]
 
 
 def _shown(found: Score | Difference | None, name: str) -> str:

@@ -16,21 +16,9 @@ import numpy as np
 from datasets.files import write_text
 from engine.results.find import Result, find_results, pool, subjects_of
 from engine.results.intervals import CONFIDENCE, NUM_RESAMPLES, bootstrap_intervals
-from engine.results.metrics import HEADLINE_METRICS, REGRESSION_METRICS
+from engine.results.metrics import METRICS
 from engine.results.tables import FORMATS, render
 
-TITLES = {
-    "uar": "UAR",
-    "war": "WAR",
-    "weighted_f1": "weighted F1",
-    "micro_f1": "micro F1",
-    "macro_f1": "macro F1",
-    "pcc": "PCC",
-    "ccc": "CCC",
-    "mae": "MAE",
-    "rmse": "RMSE",
-    "accuracy": "1 - MAE",
-}
 POOLED = "pooled"
 PART = ": "  # between the name of a row and the head or dimension that it is about
 MEAN = "mean of folds"
@@ -163,7 +151,7 @@ def summary_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
         scores = [_cell(row, name, with_interval) for name in metrics]
         videos = "" if row.num_videos is None else str(row.num_videos)
         cells.append([row.name, videos, *scores, row.weights, row.split])
-    return ["fold", "videos", *(TITLES[name] for name in metrics), "weights", "split"], cells
+    return ["fold", "videos", *(METRICS[name].title for name in metrics), "weights", "split"], cells
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -203,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def unit_notes(metrics: Iterable[str]) -> list[str]:
     """Which of these scores the tables show in percent: those of classes; empty if none is one."""
     metrics = list(metrics)
-    in_percent = [TITLES[name] for name in metrics if name in HEADLINE_METRICS]
+    in_percent = [METRICS[name].title for name in metrics if METRICS[name].in_percent]
     if not in_percent:
         return []
     which = "Scores" if len(in_percent) == len(metrics) else ", ".join(in_percent)
@@ -228,12 +216,11 @@ def _row(
     *,
     is_part: bool = False,
 ) -> Row:
-    known = (*HEADLINE_METRICS, *REGRESSION_METRICS)
     return Row(
         name=name,
         num_videos=metrics.get("num_videos"),
-        values={key: metrics[key] for key in known if metrics.get(key) is not None},
-        intervals={key: value for key, value in intervals.items() if key in known},
+        values={key: metrics[key] for key in METRICS if metrics.get(key) is not None},
+        intervals={key: value for key, value in intervals.items() if key in METRICS},
         deviations={},
         weights=_joined(result.weights for result in results),
         split=_joined(result.split for result in results),
@@ -242,10 +229,9 @@ def _row(
 
 
 def _mean_row(results: Sequence[Result]) -> Row:
-    known = (*HEADLINE_METRICS, *REGRESSION_METRICS)
     columns = {
         name: [result.metrics[name] for result in results]
-        for name in known
+        for name in METRICS
         if all(result.metrics.get(name) is not None for result in results)
     }
     return Row(
@@ -285,10 +271,7 @@ def _notes(results: Sequence[Result], by_subject: bool, num_resamples: int) -> l
 def _cell(row: Row, name: str, with_interval: bool) -> str:
     if name not in row.values:
         return "-"
-
-    def show(value: float) -> str:
-        return f"{100 * value:.2f}" if name in HEADLINE_METRICS else f"{value:.3f}"
-
+    show = METRICS[name].text
     text = show(row.values[name])
     if with_interval and name in row.intervals:
         low, high = row.intervals[name]
@@ -299,8 +282,7 @@ def _cell(row: Row, name: str, with_interval: bool) -> str:
 
 
 def _metrics(summary: Summary) -> list[str]:
-    known = (*HEADLINE_METRICS, *REGRESSION_METRICS)
-    return [name for name in known if any(name in row.values for row in summary.rows)]
+    return [name for name in METRICS if any(name in row.values for row in summary.rows)]
 
 
 def _csv_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:

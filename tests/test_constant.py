@@ -7,12 +7,9 @@ import pytest
 
 from engine.compare import main as compare
 from engine.constant import main, write_constant
-from engine.results.predictions import (
-    from_scores,
-    read_predictions,
-    write_metrics,
-    write_predictions,
-)
+from engine.results.kinds.classes import Classes, ClassesOfHeads
+from engine.results.kinds.numbers import Numbers
+from engine.results.predictions import read_predictions, write_metrics, write_predictions
 
 IDS = ["x/1", "x/2", "x/3", "x/4"]
 
@@ -36,7 +33,7 @@ def write_run(folder, task, names, train_rows, predictions):
 def test_regression(tmp_path, capsys):
     names = ["valence", "arousal"]
     labels = np.array([[0.0, 1.0], [0.5, 0.0], [1.0, 0.0], [0.5, 1.0]])
-    predictions = from_scores(IDS, labels, labels + 0.1, names)
+    predictions = Numbers.from_scores(IDS, labels, labels + 0.1, names)
     run = write_run(tmp_path, "regression", names, ["0.2 0.4", "0.4 -0.4"], predictions)
     assert main([str(run)]) == 0
     constant = read_predictions(run / "constant" / "pred.csv")
@@ -61,7 +58,7 @@ def test_frames(tmp_path):
     rows = [str(tmp_path / f"{index}.npz") for index in range(2)]
     labels = np.array([[0.1], [0.2], [0.3], [0.4]])
     ids = ["x/1", "x/1", "x/2", "x/2"]
-    predictions = from_scores(ids, labels, labels, names, frames=frames)
+    predictions = Numbers.from_scores(ids, labels, labels, names, frames=frames)
     folder = write_constant(write_run(tmp_path, "regression_frames", names, rows, predictions))
     constant = read_predictions(folder / "pred.csv")
     assert constant.keys == predictions.keys
@@ -69,7 +66,7 @@ def test_frames(tmp_path):
 
 
 def test_classification_and_heads(tmp_path):
-    predictions = from_scores(IDS, [0, 1, 2, 1], np.eye(3)[[0, 1, 2, 2]], ["a", "b", "c"])
+    predictions = Classes.from_scores(IDS, [0, 1, 2, 1], np.eye(3)[[0, 1, 2, 2]], ["a", "b", "c"])
     run = write_run(tmp_path / "one", "classification", ["a", "b", "c"], [2, 1, 1, 0], predictions)
     constant = read_predictions(write_constant(run) / "pred.csv", ["a", "b", "c"])
     assert constant.predicted.tolist() == [1, 1, 1, 1]
@@ -77,19 +74,19 @@ def test_classification_and_heads(tmp_path):
     assert metrics["war"] == 0.5 and metrics["uar"] == pytest.approx(1 / 3)
     heads = {"mood": ["low", "high"], "pace": ["slow", "fast"]}
     labels = np.array([[0, 1], [1, 1], [1, 0], [0, 0]])
-    predictions = from_scores(IDS, labels, np.ones((4, 4)) / 2, heads=heads)
+    predictions = ClassesOfHeads.from_scores(IDS, labels, np.ones((4, 4)) / 2, heads)
     run = write_run(tmp_path / "two", "multihead", list(heads), ["1 0", "1 1", "0 0"], predictions)
     constant = read_predictions(write_constant(run) / "pred.csv")
     assert constant.predicted.tolist() == [[1, 0]] * 4
 
 
 def test_a_class_and_values(tmp_path):
-    predictions = from_scores(IDS, [0, 1, 1, 1], np.eye(2)[[0, 1, 0, 1]], ["a", "b"])
+    predictions = Classes.from_scores(IDS, [0, 1, 1, 1], np.eye(2)[[0, 1, 0, 1]], ["a", "b"])
     names = ["emotion", "valence"]
     rows = ["1 0.2", "1 0.4", "0 0.6"]
     run = write_run(tmp_path, "class_and_values", names, rows, predictions)
     labels = np.array([[0.0], [0.5], [1.0], [0.5]])
-    write_predictions(run / "values.csv", from_scores(IDS, labels, labels, ["valence"]))
+    write_predictions(run / "values.csv", Numbers.from_scores(IDS, labels, labels, ["valence"]))
     folder = write_constant(run)
     assert read_predictions(folder / "pred.csv", ["a", "b"]).predicted.tolist() == [1] * 4
     np.testing.assert_allclose(read_predictions(folder / "values.csv").predicted, 0.4)
@@ -100,7 +97,7 @@ def test_a_class_and_values(tmp_path):
 
 def test_what_is_missing_is_said(tmp_path, capsys):
     names = ["valence"]
-    predictions = from_scores(IDS, np.ones((4, 1)), np.ones((4, 1)), names)
+    predictions = Numbers.from_scores(IDS, np.ones((4, 1)), np.ones((4, 1)), names)
     run = write_run(tmp_path, "regression", names, ["0.1"], predictions)
     (tmp_path / "data" / "train.csv").unlink()
     with pytest.raises(FileNotFoundError, match="training labels .* any more"):

@@ -6,12 +6,17 @@ from scipy.stats import binom, norm
 
 from engine.results.intervals import (
     bootstrap_intervals,
-    classification_from_counts,
     paired_test,
-    regression_from_sums,
 )
-from engine.results.metrics import HEADLINE_METRICS, REGRESSION_METRICS
-from engine.results.predictions import Predictions, from_scores
+from engine.results.kinds.classes import Classes
+from engine.results.kinds.numbers import Numbers
+from engine.results.metrics import (
+    HEADLINE_METRICS,
+    REGRESSION_METRICS,
+    classification_from_counts,
+    regression_from_sums,
+    regression_summands,
+)
 
 CLASS_SHARES = np.array([0.5, 0.3, 0.2])
 CLASS_RECALLS = np.array([0.8, 0.6, 0.4])
@@ -21,7 +26,7 @@ def classified(labels, predicted, names=None):
     labels, predicted = np.asarray(labels), np.asarray(predicted)
     ids = [str(index) for index in range(len(labels))]
     names = names or [str(i) for i in range(int(max(labels.max(), predicted.max())) + 1)]
-    return Predictions(ids=ids, labels=labels, predicted=predicted, names=names)
+    return Classes(ids=ids, labels=labels, predicted=predicted, names=names)
 
 
 def draw(random, labels, right_probability):
@@ -43,9 +48,8 @@ def test_metrics_of_counts_and_sums_are_those_of_the_metrics_module():
 
     x, y = random.normal(size=(2, 40, 2))
     y[:, 1] = 0.3
-    metrics = from_scores([str(i) for i in range(40)], x, y).metrics()
-    summands = [np.ones_like(x), x, y, x * x, y * y, x * y, np.abs(x - y)]
-    batch = regression_from_sums(np.stack([s.sum(axis=0) for s in summands], axis=-1)[None])
+    metrics = Numbers.from_scores([str(i) for i in range(40)], x, y).metrics()
+    batch = regression_from_sums(regression_summands(x, y).sum(axis=0)[None])
     for name in REGRESSION_METRICS:
         assert batch[name] == pytest.approx([metrics[name]])
 
@@ -136,7 +140,7 @@ def test_regression_intervals_are_those_of_fisher():
     random = np.random.default_rng(5)
     x = random.normal(size=400)
     y = 0.6 * x + 0.8 * random.normal(size=400)
-    predictions = from_scores([str(i) for i in range(400)], x[:, None], y[:, None])
+    predictions = Numbers.from_scores([str(i) for i in range(400)], x[:, None], y[:, None])
     low, high = bootstrap_intervals(predictions, num_resamples=4000)["pcc"]
     middle = np.arctanh(predictions.metrics()["pcc"])
     reach = norm.ppf(0.975) / np.sqrt(397)
@@ -205,10 +209,8 @@ def test_paired_test_by_subject_is_more_careful():
 
 def test_different_videos_or_labels_are_refused():
     one = classified([0, 1], [0, 1])
-    other_ids = Predictions(
-        ids=["0", "x"], labels=one.labels, predicted=one.predicted, names=one.names
-    )
+    other_ids = Classes(ids=["0", "x"], labels=one.labels, predicted=one.predicted, names=one.names)
     with pytest.raises(ValueError, match="different videos"):
         paired_test(one, other_ids)
-    with pytest.raises(ValueError, match="disagree about the labels"):
+    with pytest.raises(ValueError, match="labels disagree"):
         paired_test(one, classified([1, 1], [0, 1]))

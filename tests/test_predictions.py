@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from engine.results.kinds.classes import Classes, ClassesOfHeads
+from engine.results.kinds.numbers import Numbers
 from engine.results.predictions import (
     PredictionFileError,
-    Predictions,
-    from_scores,
     read_metrics,
     read_predictions,
     write_metrics,
@@ -19,14 +19,14 @@ from engine.results.predictions import (
 def test_classification_round_trip(tmp_path):
     scores = np.random.default_rng(0).dirichlet(np.ones(3), size=4).astype(np.float32)
     ids = ["a/1.mp4", 'odd, "name".mp4', "ünï.avi", "0007"]
-    written = from_scores(ids, [0, 1, 2, 1], scores, ["happy", "sad", "neutral"])
+    written = Classes.from_scores(ids, [0, 1, 2, 1], scores, ["happy", "sad", "neutral"])
     write_predictions(tmp_path / "pred.csv", written)
     header = (tmp_path / "pred.csv").read_text().splitlines()[0]
     assert header == "id,label,pred,prob_happy,prob_sad,prob_neutral"
     read = read_predictions(tmp_path / "pred.csv")
     assert read.ids == ids
     assert read.names == ["happy", "sad", "neutral"]
-    assert read.task == "classification"
+    assert type(read) is Classes
     np.testing.assert_array_equal(read.labels, [0, 1, 2, 1])
     np.testing.assert_array_equal(read.predicted, scores.argmax(axis=1))
     np.testing.assert_array_equal(read.scores.astype(np.float32), scores)
@@ -36,12 +36,12 @@ def test_classification_round_trip(tmp_path):
 
 def test_regression_round_trip(tmp_path):
     targets = np.array([[0.25, 1.0], [0.5, 0.0]])
-    written = from_scores(["a", "b"], targets, targets + 0.1, ["valence", "arousal"])
+    written = Numbers.from_scores(["a", "b"], targets, targets + 0.1, ["valence", "arousal"])
     write_predictions(tmp_path / "pred.csv", written)
     header = (tmp_path / "pred.csv").read_text().splitlines()[0]
     assert header == "id,label_valence,label_arousal,pred_valence,pred_arousal"
     read = read_predictions(tmp_path / "pred.csv")
-    assert read.task == "regression"
+    assert type(read) is Numbers
     np.testing.assert_array_equal(read.labels, targets)
     np.testing.assert_allclose(read.predicted, targets + 0.1, rtol=1e-8)
     assert read.metrics()["mae"] == pytest.approx(0.1)
@@ -112,24 +112,28 @@ def test_missing_files_say_so(tmp_path):
 
 def test_videos_count_once():
     with pytest.raises(ValueError, match="more than once, such as \\['a'\\]"):
-        from_scores(["a", "a"], [0, 1], np.eye(2))
+        Classes.from_scores(["a", "a"], [0, 1], np.eye(2))
     with pytest.raises(ValueError, match="one entry per video"):
-        Predictions(ids=["a"], labels=np.zeros(2, int), predicted=np.zeros(2, int))
+        Classes(ids=["a"], labels=np.zeros(2, int), predicted=np.zeros(2, int))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize(
-    ("labels", "heads"),
-    [([0, 1], None), ([[0.1, 0.2], [0.3, 0.4]], None), ([[0], [1]], {"mood": ("low", "high")})],
+    ("kind", "labels", "names"),
+    [
+        (Classes, [0, 1], None),
+        (Numbers, [[0.1, 0.2], [0.3, 0.4]], None),
+        (ClassesOfHeads, [[0], [1]], {"mood": ("low", "high")}),
+    ],
 )
-def test_scores_that_are_not_finite_give_no_predictions(labels, heads, bad):
+def test_scores_that_are_not_finite_give_no_predictions(kind, labels, names, bad):
     scores = np.array([[0.4, 0.6], [bad, 0.5]])
     with pytest.raises(ValueError, match=r"scores hold NaN or infinity for 1 of 2 .* rows: \[1\]"):
-        from_scores(["a", "b"], labels, scores, heads=heads)
+        kind.from_scores(["a", "b"], labels, scores, names)
 
 
 def test_metrics_file(tmp_path):
-    predictions = from_scores(["a", "b", "c"], [0, 1, 1], np.eye(3)[[0, 1, 0]])
+    predictions = Classes.from_scores(["a", "b", "c"], [0, 1, 1], np.eye(3)[[0, 1, 0]])
     write_metrics(tmp_path / "m.json", predictions.metrics(), weights="last", split="test")
     metrics = json.loads((tmp_path / "m.json").read_text())
     assert metrics == read_metrics(tmp_path / "m.json")

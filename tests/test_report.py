@@ -12,12 +12,9 @@ from PIL import Image
 
 from engine.report.page import main, write_report
 from engine.report.plots import new_figure, save_figure
-from engine.results.predictions import (
-    PredictionsWithValues,
-    from_scores,
-    write_metrics,
-    write_predictions,
-)
+from engine.results.kinds.classes import Classes
+from engine.results.kinds.numbers import ClassesAndNumbers, Numbers
+from engine.results.predictions import write_metrics, write_predictions
 
 NAMES = ["happy", "sad", "disgust & fear"]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -42,7 +39,7 @@ def write_fold(folder, fold, *, seed=0):
     (data / "test.csv").write_text("".join(rows))
     (data / "train.csv").write_text("other/1 0\nother/2 2\nother/3 2\n")
     scores = np.eye(3)[predicted] * 0.6 + 0.4 / 3
-    predictions = from_scores(ids, labels, scores, NAMES)
+    predictions = Classes.from_scores(ids, labels, scores, NAMES)
     write_predictions(folder / "pred.csv", predictions)
     metrics = predictions.metrics() | {"notes": ["validation is the test part"]}
     write_metrics(folder / "metrics.json", metrics, weights="last", split="test")
@@ -140,7 +137,7 @@ def test_report_of_a_regression(tmp_path, num_videos):
     labels = random.uniform(-1, 1, (num_videos, 2))
     values = 0.5 * labels + random.normal(0, 0.1, labels.shape)
     ids = [f"v/{index}" for index in range(num_videos)]
-    predictions = from_scores(ids, labels, values, ["valence", "energy/s"])
+    predictions = Numbers.from_scores(ids, labels, values, ["valence", "energy/s"])
     write_predictions(tmp_path / "pred.csv", predictions)
     write_metrics(tmp_path / "metrics.json", predictions.metrics(), weights="last", split="test")
     page = write_report(tmp_path).read_text()
@@ -159,16 +156,18 @@ def test_report_of_a_class_and_values(tmp_path):
     classes, ids = np.arange(40) % 3, [f"v/{index}" for index in range(40)]
     scores = np.eye(3)[(classes + (np.arange(40) % 4 == 0)) % 3]
     for fold, rows in (("fold1", slice(0, 15)), ("fold2", slice(15, 40))):
-        of_values = from_scores(ids[rows], labels[rows], values[rows], ["valence", "arousal"])
-        of_class = from_scores(ids[rows], classes[rows], scores[rows], NAMES)
-        both = PredictionsWithValues(**vars(of_class), values=of_values)
+        of_values = Numbers.from_scores(
+            ids[rows], labels[rows], values[rows], ["valence", "arousal"]
+        )
+        of_class = Classes.from_scores(ids[rows], classes[rows], scores[rows], NAMES)
+        both = ClassesAndNumbers(**vars(of_class), values=of_values)
         (tmp_path / fold).mkdir()
         write_predictions(tmp_path / fold / "pred.csv", both)
         write_predictions(tmp_path / fold / "values.csv", of_values)
         metrics = tmp_path / fold / "metrics.json"
         write_metrics(metrics, both.metrics(), weights="last", split="test")
     text = text_of(write_report(tmp_path).read_text())
-    expected = from_scores(ids, labels, values, ["valence", "arousal"]).metrics()
+    expected = Numbers.from_scores(ids, labels, values, ["valence", "arousal"]).metrics()
     assert "WAR 75.0 %" in text and f"CCC {expected['ccc']:.3f} 95 %: " in text
     for name in ("valence", "arousal"):
         own = expected["per_dimension"][name]

@@ -16,7 +16,8 @@ from PIL import Image
 from engine.equal_cost import equal_budgets
 from engine.equal_cost import main as equal_cost_main
 from engine.results.intervals import bootstrap_intervals, resampled_metrics
-from engine.results.predictions import Predictions, from_scores, write_metrics, write_predictions
+from engine.results.kinds.classes import Classes, ClassesOfHeads
+from engine.results.predictions import write_metrics, write_predictions
 from engine.side_by_side import compare_systems, format_side_by_side, read_runs, title
 from engine.side_by_side import main as side_by_side_main
 from tests.test_recipes import ROOT, STUB, Stub, parse
@@ -73,9 +74,9 @@ def write_runs(folder, accuracy, num_seeds=3, num_videos=140, seed=0):
             wrong = (labels + random.integers(1, 7, num_videos)) % 7
             predicted = np.where(random.random(num_videos) < share, labels, wrong)
             ids = [f"clips/{index:05}" for index in range(num_videos)]
-            found = from_scores(ids, labels, np.eye(7)[predicted], list("abcdefg"))
+            found = Classes.from_scores(ids, labels, np.eye(7)[predicted], list("abcdefg"))
             order = random.permutation(num_videos)  # files need not agree in order
-            shuffled = from_scores([ids[i] for i in order], labels[order],
+            shuffled = Classes.from_scores([ids[i] for i in order], labels[order],
                                    np.eye(7)[predicted][order], list("abcdefg"))  # fmt: skip
             write_predictions(run / "pred.csv", shuffled if number else found)
             write_metrics(run / "metrics.json", found.metrics(), weights="last", split="test")
@@ -144,7 +145,7 @@ def test_resamples_are_the_same_for_all_systems():
     labels = random.integers(0, 3, 60)
     ids = [str(index) for index in range(60)]
     systems = [
-        Predictions(ids=ids, labels=labels, predicted=random.integers(0, 3, 60), names=list("abc"))
+        Classes(ids=ids, labels=labels, predicted=random.integers(0, 3, 60), names=list("abc"))
         for _ in range(2)
     ]
     one, two, again = resampled_metrics([*systems, systems[0]], num_resamples=50)
@@ -199,7 +200,7 @@ def test_chance_of_several_heads_is_the_mean_of_theirs(tmp_path):
     run = tmp_path / "svfap" / "all" / "seed0"
     run.mkdir(parents=True)
     write_predictions(
-        run / "pred.csv", from_scores(["a", "b"], [[0, 3], [1, 0]], scores, heads=heads)
+        run / "pred.csv", ClassesOfHeads.from_scores(["a", "b"], [[0, 3], [1, 0]], scores, heads)
     )
     result = compare_systems(read_runs(tmp_path), num_resamples=10)
     assert result.chance == (1 / 2 + 1 / 4) / 2

@@ -12,14 +12,10 @@ import pytest
 from engine.compare import compare, format_comparison
 from engine.compare import main as compare_main
 from engine.results.find import find_results, pool, subjects_of
+from engine.results.kinds.classes import Classes
+from engine.results.kinds.numbers import ClassesAndNumbers, Numbers
 from engine.results.metrics import regression_metrics
-from engine.results.predictions import (
-    Predictions,
-    PredictionsWithValues,
-    from_scores,
-    write_metrics,
-    write_predictions,
-)
+from engine.results.predictions import write_metrics, write_predictions
 from engine.summarize import MEAN, POOLED, crossval_table, format_summary
 from engine.summarize import main as summarize_main
 from tests.conftest import ROOT
@@ -48,7 +44,7 @@ def write_run(folder, labels, predicted, *, prefix="", weights="last", split="te
     folder.mkdir(parents=True)
     ids = [f"{prefix or folder.name}/{index:05}" for index in range(len(labels))]
     scores = np.eye(len(names))[predicted]
-    predictions = from_scores(ids, labels, scores, names)
+    predictions = Classes.from_scores(ids, labels, scores, names)
     write_predictions(folder / "pred.csv", predictions)
     write_metrics(folder / "metrics.json", predictions.metrics(), weights=weights, split=split)
     return folder
@@ -174,7 +170,7 @@ def test_regression_folds(tmp_path):
         values = targets + random.normal(0, 0.1, targets.shape)
         ids = [f"{fold}/{i}" for i in range(30)]
         (tmp_path / f"fold{fold}").mkdir()
-        predictions = from_scores(ids, targets, values, ["valence", "arousal"])
+        predictions = Numbers.from_scores(ids, targets, values, ["valence", "arousal"])
         write_predictions(tmp_path / f"fold{fold}" / "pred.csv", predictions)
     results = find_results([tmp_path])
     summary = crossval_table(results, num_resamples=100)
@@ -201,7 +197,7 @@ def test_what_find_results_refuses(folds, tmp_path):
     with pytest.raises(ValueError, match="more than once"):
         find_results([folds, folds / "fold1"])
     other = write_run(tmp_path / "other", [0, 1], [0, 1], names=["x", "y", "z"])
-    with pytest.raises(ValueError, match="has classes"):
+    with pytest.raises(ValueError, match="classes differ"):
         crossval_table(find_results([folds, other]))
     metrics = json.loads((folds / "fold1" / "metrics.json").read_text())
     metrics["uar"] = 0.5
@@ -251,7 +247,7 @@ def test_comparison_of_folds_cut_differently(tmp_path):
             folder = tmp_path / system / f"fold{fold}"
             folder.mkdir(parents=True)
             order = random.permutation(len(ids[part]))
-            predictions = Predictions(
+            predictions = Classes(
                 ids=list(ids[part][order]), labels=labels[part][order],
                 predicted=predicted[part][order], names=None,
             )  # fmt: skip
@@ -273,10 +269,10 @@ def test_comparison_of_folds_cut_differently(tmp_path):
 def write_both(folder, ids, classes, right, labels, values):
     """A run with a class and a number."""
     folder.mkdir(parents=True)
-    of_values = from_scores(ids, labels[:, None], values[:, None], ["valence"])
+    of_values = Numbers.from_scores(ids, labels[:, None], values[:, None], ["valence"])
     predicted = np.where(right, classes, (classes + 1) % 3)
-    of_class = from_scores(ids, classes, np.eye(3)[predicted], NAMES)
-    both = PredictionsWithValues(**vars(of_class), values=of_values)
+    of_class = Classes.from_scores(ids, classes, np.eye(3)[predicted], NAMES)
+    both = ClassesAndNumbers(**vars(of_class), values=of_values)
     write_predictions(folder / "pred.csv", both)
     write_predictions(folder / "values.csv", of_values)
     write_metrics(folder / "metrics.json", both.metrics(), weights="last", split="test")
@@ -306,7 +302,7 @@ def test_a_class_and_values_are_pooled_and_compared_together(tmp_path):
     assert test.p_values["war"] == 1 and test.p_values["ccc"] < 0.01
     assert test.second["pcc"] == pytest.approx(-whole["pcc"])
     assert f"| PCC         | {whole['pcc']:.3f} | {-whole['pcc']:.3f} |" in format_comparison(test)
-    with pytest.raises(ValueError, match="with values.csv or without"):
+    with pytest.raises(ValueError, match="different kinds .*with values.csv"):
         pool([*good, *find_results([write_run(tmp_path / "plain", [0, 1, 2], [0, 1, 2])])])
     (tmp_path / "bad" / "values.csv").write_bytes(
         (tmp_path / "good" / "fold1" / "values.csv").read_bytes()

@@ -14,6 +14,7 @@ from engine.flags.config import finetuning_parser
 from engine.flags.parsing import parse_flags
 from engine.predict.predictor import PredictionOptions, Predictor
 from engine.report.page import write_report
+from engine.results.kinds.numbers import ClassesAndNumbers, Numbers
 from engine.results.metrics import concordance
 from engine.results.predictions import read_predictions
 from engine.runtime import checkpoint
@@ -69,7 +70,7 @@ def test_regression(videos, tmp_path, capsys):
                   "--head_activation_func", "sigmoid")  # fmt: skip
     assert "mse+ccc loss; mixup, cutmix and label smoothing are off" in capsys.readouterr().out
     predictions = read_predictions(tmp_path / "run" / "pred.csv")
-    assert predictions.task == "regression" and len(predictions) == 5
+    assert type(predictions) is Numbers and len(predictions) == 5
     assert ((predictions.predicted > 0) & (predictions.predicted < 1)).all()
     np.testing.assert_allclose(predictions.labels[0], [0.5, 0.5])
     assert metrics["per_dimension"]["valence"]["ccc"] == pytest.approx(
@@ -99,8 +100,8 @@ def test_a_class_and_values_by_one_model(videos, tmp_path, capsys):
     assert "cross-entropy + mse loss; mixup and cutmix are off" in capsys.readouterr().out
     classes = read_predictions(tmp_path / "run" / "pred.csv")
     values = read_predictions(tmp_path / "run" / "values.csv")
-    assert classes.task == "classification" and list(classes.names) == ["right", "down"]
-    assert values.task == "regression" and list(values.names) == ["valence", "arousal"]
+    assert type(classes) is ClassesAndNumbers and list(classes.names) == ["right", "down"]
+    assert type(values) is Numbers and list(values.names) == ["valence", "arousal"]
     assert classes.labels.tolist() == [1, 0, 1, 0, 1]
     np.testing.assert_allclose(classes.scores.sum(1), 1, atol=1e-6)
     np.testing.assert_allclose(values.labels[:, 0], [0.5, 0.6, 0.7, 0.8, 0.9], atol=1e-6)

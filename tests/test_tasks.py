@@ -8,13 +8,10 @@ import torch.nn.functional as F
 from datasets.labels.classes import LabelNames
 from engine.flags.config import finetuning_parser
 from engine.flags.parsing import parse_flags
-from engine.results.metrics import classification_metrics, concordance, multihead_metrics
-from engine.results.predictions import (
-    PredictionFileError,
-    from_scores,
-    read_predictions,
-    write_predictions,
-)
+from engine.results.kinds.classes import ClassesOfHeads
+from engine.results.kinds.numbers import Numbers
+from engine.results.metrics import classification_metrics, concordance
+from engine.results.predictions import PredictionFileError, read_predictions, write_predictions
 from engine.tasks.base import create_task
 from engine.tasks.regression import ccc_loss
 
@@ -133,7 +130,7 @@ def several_heads(number=6, seed=5):
     rng = np.random.default_rng(seed)
     labels = np.stack([rng.integers(0, 2, number), rng.integers(0, 3, number)], axis=1)
     scores = np.concatenate([rng.dirichlet(np.ones(n), number) for n in (2, 3)], axis=1)
-    return from_scores([f"v{i}" for i in range(number)], labels, scores, heads=HEADS)
+    return ClassesOfHeads.from_scores([f"v{i}" for i in range(number)], labels, scores, HEADS)
 
 
 def test_metrics_of_several_heads():
@@ -150,12 +147,9 @@ def test_metrics_of_several_heads():
     assert metrics["per_head"] == parts
     for name in ("weighted_f1", "uar", "war"):
         assert metrics[name] == pytest.approx(np.mean([part[name] for part in parts.values()]))
-    assert predictions.head("valence").metrics() == parts["valence"]
-    assert multihead_metrics(predictions.labels, predictions.scores, HEADS) == metrics
-    one_class = multihead_metrics([[0, 0], [0, 1]], np.array([[0, 0], [0, 1]]), HEADS)
-    assert one_class["absent_classes"] == ["arousal: excited", "valence: so-so"]
-    with pytest.raises(ValueError, match="heads of \\[2, 3\\] classes"):
-        multihead_metrics([[0, 0]], np.zeros((1, 4)), HEADS)
+    assert predictions.parts()["valence"].metrics() == parts["valence"]
+    few = predictions.taken(np.flatnonzero(predictions.labels[:, 0] == 0))
+    assert "arousal: excited" in few.metrics()["absent_classes"]
 
 
 def test_predictions_of_several_heads_are_read_back(tmp_path):
@@ -168,7 +162,7 @@ def test_predictions_of_several_heads_are_read_back(tmp_path):
     )
     assert lines[1].split(",")[1:3] == [str(v) for v in written.labels[0]]
     read = read_predictions(tmp_path / "pred.csv")
-    assert read.task == "multihead" and read.heads == HEADS
+    assert isinstance(read, ClassesOfHeads) and read.heads == HEADS
     np.testing.assert_array_equal(read.labels, written.labels)
     np.testing.assert_array_equal(read.predicted, written.predicted)
     np.testing.assert_allclose(read.scores, written.scores, rtol=1e-8)
@@ -184,7 +178,9 @@ def test_predictions_of_several_heads_are_read_back(tmp_path):
 def test_heads_whose_names_begin_alike(tmp_path):
     heads = {"a": ("x", "w"), "a_b": ("y", "z")}
     scores = np.array([[0.9, 0.1, 0.3, 0.7]])
-    write_predictions(tmp_path / "p.csv", from_scores(["v"], [[0, 1]], scores, heads=heads))
+    write_predictions(
+        tmp_path / "p.csv", ClassesOfHeads.from_scores(["v"], [[0, 1]], scores, heads)
+    )
     assert read_predictions(tmp_path / "p.csv").heads == heads
     with pytest.raises(ValueError, match=r"alike.*a_b_y \(a\) and a_b_"):
         LabelNames(task="multihead", class_names=("a", "a_b"),
@@ -195,7 +191,7 @@ def test_predictions_of_frames_are_read_back(tmp_path):
     labels = np.array([[0.0], [0.5], [1.0], [0.25]])
     frames = np.array([0, 1, 2, 0])
     ids = ["a", "a", "a", "b"]
-    written = from_scores(ids, labels, labels + 0.1, ["valence"], frames=frames)
+    written = Numbers.from_scores(ids, labels, labels + 0.1, ["valence"], frames=frames)
     write_predictions(tmp_path / "pred.csv", written)
     text = (tmp_path / "pred.csv").read_text().splitlines()
     assert text[:2] == ["id,frame,label_valence,pred_valence", "a,0,0,0.1"]
@@ -206,7 +202,7 @@ def test_predictions_of_frames_are_read_back(tmp_path):
     variance = np.var(labels)
     assert metrics["ccc"] == pytest.approx(2 * variance / (2 * variance + 0.01))
     with pytest.raises(ValueError, match="more than once"):
-        from_scores(["a", "a"], labels[:2], labels[:2], ["v"], frames=np.array([1, 1]))
+        Numbers.from_scores(["a", "a"], labels[:2], labels[:2], ["v"], frames=np.array([1, 1]))
     (tmp_path / "pred.csv").write_text("\n".join([*text, "a,1,0,0", "b,x,0,0"]) + "\n")
     with pytest.raises(PredictionFileError) as caught:
         read_predictions(tmp_path / "pred.csv")

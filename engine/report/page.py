@@ -20,10 +20,10 @@ from engine.report import plots
 from engine.report import videos as report_videos
 from engine.results.find import Result, find_results, pool, read_log, subjects_of
 from engine.results.intervals import bootstrap_intervals
-from engine.results.metrics import HEADLINE_METRICS, REGRESSION_METRICS
-from engine.results.predictions import Predictions, PredictionsWithValues
+from engine.results.metrics import METRICS, REGRESSION_METRICS
+from engine.results.predictions import Predictions
 from engine.runtime.log import duration
-from engine.summarize import MEAN, POOLED, TITLES, Summary, crossval_table, summary_cells
+from engine.summarize import MEAN, POOLED, Summary, crossval_table, summary_cells
 
 logger = logging.getLogger(__name__)
 
@@ -80,12 +80,12 @@ def write_report(folder: str | Path, subjects_csv: str | Path | None = None) -> 
     ]
     names = [run.folder.resolve().name for run in runs]
     classes = runs[0].config.get("resolved", {}).get("class_names")
-    artist = _Artist(folder / "figures")
+    figures = Page(folder=folder / "figures", data=data, subjects_csv=subjects_csv)
     sections = [
-        *(_evaluation(results, data, artist, subjects_csv) if results else []),
-        _curves(runs, artist),
+        *(_evaluation(results, figures) if results else []),
+        _curves(runs, figures),
         report_videos.data_section(data, names, classes),
-        _features(runs[0], artist) if is_run else "",
+        _features(runs[0], figures) if is_run else "",
         _reconstructions(runs[0]),
         _views(runs[0]),
         _facts(runs),
@@ -111,18 +111,78 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser.error(str(error))
 
 
-class _Artist:
-    """Writes each figure as PNG and PDF and embeds the PNG."""
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What the sections of predictions are made with.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    Attributes:
+        folder: each figure is written there as PNG and PDF.
+        data: of `engine.report.videos.read_data`, for each run.
+        subjects_csv: subject of each video, for intervals.
+    """
+
+    folder: Path
+    data: Sequence[dict]
+    subjects_csv: str | Path | None = None
 
     def show(self, name: str, figure: Figure, alt: str, caption: str = "") -> str:
+        """A figure, embedded as PNG."""
         self.folder.mkdir(exist_ok=True)
+        name = "".join(letter if letter.isalnum() else "_" for letter in name)
         for suffix in (".png", ".pdf"):
             plots.save_figure(figure, self.folder / f"{name}{suffix}")
         data = (self.folder / f"{name}.png").read_bytes()
         return html.picture(data, "png", alt, caption)
+
+    def classes(self, pooled: Predictions, head: str = "") -> list[str]:
+        """Sections on a class of each video: confusion, recall, and what is taken for what."""
+        metrics = pooled.metrics()
+        names = metrics["class_names"]
+        subjects = None if self.subjects_csv is None else subjects_of(self.subjects_csv, pooled.ids)
+        intervals = bootstrap_intervals(pooled, subjects)
+        per_class = [intervals.get(f"recall_{index}") for index in range(len(names))]
+        matrices = [
+            self.show(
+                f"{head}_confusion_{panel}".lstrip("_"),
+                plots.confusion_figure(metrics, names, panels=[panel]),
+                f"Confusion matrix, {panel}",
+            )
+            for panel in ("counts", "recall")
+        ]
+        recalls = metrics["per_class_recall"]
+        figure = plots.recall_figure(names, recalls, per_class)
+        drawn = self.show(
+            f"{head}_recall".lstrip("_"), figure, "Recall of each class with 95 % intervals"
+        )
+        totals = np.sum(metrics["confusion_matrix"], axis=1)
+        rows = [
+            [name, str(total), _percent(recall), *map(_percent, interval or (None, None))]
+            for name, total, recall, interval in zip(names, totals, recalls, per_class)
+        ]
+        listed = html.table(["class", "videos", "recall %", "low", "high"], rows)
+        title = f"{head}: " if head else ""
+        return [
+            html.section(f"{title}Confusion matrix", html.figures(matrices)),
+            html.section(f"{title}Recall per class", html.figures([drawn, listed])),
+            report_videos.confused_section(pooled, metrics, self.data, title),
+        ]
+
+    def numbers(self, pooled: Predictions) -> list[str]:
+        """A section on numbers: metrics of each dimension, and predicted over true values."""
+        per_dimension = pooled.metrics()["per_dimension"]
+        rows = [
+            [name, *(f"{scores[key]:.3f}" for key in REGRESSION_METRICS)]
+            for name, scores in per_dimension.items()
+        ]
+        header = ["dimension", *(METRICS[key].title for key in REGRESSION_METRICS)]
+        listed = html.table(header, rows)
+        drawn = []
+        for column, name in enumerate(per_dimension):
+            pair = pooled.labels[:, column], pooled.predicted[:, column]
+            figure = plots.agreement_figure(*pair, name)
+            alt = f"Predicted over true {name}; the line is agreement"
+            drawn.append(self.show(f"agreement_{name}", figure, alt))
+        return [html.section("Dimensions", listed, html.figures(drawn))]
 
 
 def _read_run(folder: Path) -> Run:
@@ -142,13 +202,8 @@ def _title(folder: Path, runs: Sequence[Run], results: Sequence[Result]) -> tupl
     return f"{what} · {name}" if what else name, f"Report of {kind}"
 
 
-def _evaluation(
-    results: Sequence[Result],
-    data: Sequence[dict],
-    artist: _Artist,
-    subjects_csv: str | Path | None,
-) -> list[str]:
-    summary = crossval_table(results, subjects_csv)
+def _evaluation(results: Sequence[Result], page: Page) -> list[str]:
+    summary = crossval_table(results, page.subjects_csv)
     cautions = [
         html.paragraph(note, "caution")
         for note in summary.notes
@@ -161,7 +216,7 @@ def _evaluation(
     ]
     header, cells = summary_cells(summary)
     # With one label per video micro F1 is WAR: not worth the room.
-    shown = [index for index, title in enumerate(header) if title != TITLES["micro_f1"]]
+    shown = [index for index, title in enumerate(header) if title != METRICS["micro_f1"].title]
     header, *cells = [[row[index] for index in shown] for row in (header, *cells)]
     sections = [
         html.section("Result", html.cards(_cards(summary)), *cautions, *remarks),
@@ -169,17 +224,7 @@ def _evaluation(
     ]
     if any(result.predictions is None for result in results):
         return sections
-    pooled = pool(results)
-    if pooled.task == "classification":
-        sections += _classes(pooled, data, artist, subjects_csv)
-        if isinstance(pooled, PredictionsWithValues):
-            sections.append(_dimensions(pooled.values, artist))
-    elif pooled.task == "multihead":
-        for head in pooled.heads:
-            sections += _classes(pooled.head(head), data, artist, subjects_csv, head)
-    else:
-        sections.append(_dimensions(pooled, artist))
-    return sections
+    return sections + pool(results).sections(page)
 
 
 def _cards(summary: Summary) -> list[tuple[str, str, str]]:
@@ -188,7 +233,7 @@ def _cards(summary: Summary) -> list[tuple[str, str, str]]:
     row = by_name.get(POOLED) or by_name.get(MEAN) or summary.rows[0]
 
     def show(name: str, value: float) -> str:
-        return f"{100 * value:.1f} %" if name in HEADLINE_METRICS else f"{value:.3f}"
+        return METRICS[name].text(value, 1) + " %" * METRICS[name].in_percent
 
     items = []
     for name, value in row.values.items():
@@ -196,72 +241,12 @@ def _cards(summary: Summary) -> list[tuple[str, str, str]]:
             continue  # with one label per video it is WAR
         low, high = row.intervals.get(name, (None, None))
         remark = "" if low is None else f"95 %: {show(name, low)} to {show(name, high)}"
-        items.append((TITLES[name], show(name, value), remark))
+        items.append((METRICS[name].title, show(name, value), remark))
     videos = "" if row.num_videos is None else str(row.num_videos)
     return [*items, ("videos", videos or "-", f"{row.weights} weights, split {row.split}")]
 
 
-def _classes(
-    pooled: Predictions,
-    data: Sequence[dict],
-    artist: _Artist,
-    subjects_csv: str | Path | None,
-    head: str = "",
-) -> list[str]:
-    metrics = pooled.metrics()
-    names = metrics["class_names"]
-    subjects = None if subjects_csv is None else subjects_of(subjects_csv, pooled.ids)
-    intervals = bootstrap_intervals(pooled, subjects)
-    per_class = [intervals.get(f"recall_{index}") for index in range(len(names))]
-    matrices = [
-        artist.show(
-            f"{head}_confusion_{panel}".lstrip("_"),
-            plots.confusion_figure(metrics, names, panels=[panel]),
-            f"Confusion matrix, {panel}",
-        )
-        for panel in ("counts", "recall")
-    ]
-    recalls = metrics["per_class_recall"]
-    figure = plots.recall_figure(names, recalls, per_class)
-    drawn = artist.show(
-        f"{head}_recall".lstrip("_"), figure, "Recall of each class with 95 % intervals"
-    )
-    totals = np.sum(metrics["confusion_matrix"], axis=1)
-    rows = [
-        [name, str(total), _percent(recall), *map(_percent, interval or (None, None))]
-        for name, total, recall, interval in zip(names, totals, recalls, per_class)
-    ]
-    listed = html.table(["class", "videos", "recall %", "low", "high"], rows)
-    title = f"{head}: " if head else ""
-    return [
-        html.section(f"{title}Confusion matrix", html.figures(matrices)),
-        html.section(f"{title}Recall per class", html.figures([drawn, listed])),
-        report_videos.confused_section(pooled, metrics, data, title),
-    ]
-
-
-def _dimensions(pooled: Predictions, artist: _Artist) -> str:
-    per_dimension = pooled.metrics()["per_dimension"]
-    rows = [
-        [name, *(f"{scores[key]:.3f}" for key in REGRESSION_METRICS)]
-        for name, scores in per_dimension.items()
-    ]
-    header = ["dimension", *(TITLES[key] for key in REGRESSION_METRICS)]
-    listed = html.table(header, rows)
-    drawn = []
-    for column, name in enumerate(per_dimension):
-        pair = pooled.labels[:, column], pooled.predicted[:, column]
-        figure = plots.agreement_figure(*pair, name)
-        alt = f"Predicted over true {name}; the line is agreement"
-        drawn.append(artist.show(f"agreement_{_file_name(name)}", figure, alt))
-    return html.section("Dimensions", listed, html.figures(drawn))
-
-
-def _file_name(text: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in text)
-
-
-def _curves(runs: Sequence[Run], artist: _Artist) -> str:
+def _curves(runs: Sequence[Run], page: Page) -> str:
     drawn = []
     for run in runs:
         own = run.folder.resolve().name
@@ -269,13 +254,13 @@ def _curves(runs: Sequence[Run], artist: _Artist) -> str:
             name = title.lower().replace(" ", "_") + (f"_{own}" if len(runs) > 1 else "")
             figure = plots.curves_figure(run.log, [title])
             caption = own if len(runs) > 1 else ""
-            drawn.append(artist.show(name, figure, f"{title} over epochs", caption))
+            drawn.append(page.show(name, figure, f"{title} over epochs", caption))
     if len(runs) > 1:
         return html.section("Curves", html.fold_away("Curves of each fold", html.figures(drawn)))
     return html.section("Curves", html.figures(drawn))
 
 
-def _features(run: Run, artist: _Artist) -> str:
+def _features(run: Run, page: Page) -> str:
     """t-SNE of the pooled features, where evaluation saved them."""
     path = run.folder / "features.npz"
     if not path.is_file():
@@ -297,7 +282,7 @@ def _features(run: Run, artist: _Artist) -> str:
     figure = plots.scatter_figure(points, labels, names)
     caption = f"t-SNE of {len(points)} videos, perplexity {perplexity:.0f}; distances between "
     caption += "groups mean nothing."
-    shown = artist.show("features", figure, "t-SNE of features", caption)
+    shown = page.show("features", figure, "t-SNE of features", caption)
     return html.section("Features", html.figures([shown]))
 
 

@@ -1,7 +1,7 @@
 """Finding the results of evaluations: run directories, `pred.csv` and `metrics.json` files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -9,13 +9,7 @@ import numpy as np
 from datasets import tables
 from datasets.files import read_journal
 from datasets.video.open_video import natural_key
-from engine.results.predictions import (
-    VALUES_FILE,
-    Predictions,
-    PredictionsWithValues,
-    read_metrics,
-    read_predictions,
-)
+from engine.results.predictions import Predictions, read_metrics, read_predictions
 
 UNKNOWN = "not stated"
 SUBJECTS_FILE = "subjects.csv"  # beside annotation files
@@ -104,35 +98,19 @@ def pool(results: Sequence[Result]) -> Predictions:
     if missing:
         raise ValueError(f"pooling needs pred.csv files, these have none: {', '.join(missing)}.")
     parts = [result.predictions for result in results]
-    names = [part.names for part in parts if part.names is not None]
-    for result in results:
-        own = result.predictions.names
-        if own is not None and list(own) != list(names[0]):
-            raise ValueError(f"{result.path} has classes {list(own)}, others {list(names[0])}.")
-    if len({(part.task, part.frames is None, type(part)) for part in parts}) > 1:
-        tasks = sorted({part.task for part in parts})
+    if len({(type(part), part.frames is None) for part in parts}) > 1:
+        kinds = " and ".join(dict.fromkeys(part.header for part in parts))
         raise ValueError(
-            f"predictions of different kinds ({', '.join(tasks)}; of videos or of frames; with "
-            f"{VALUES_FILE} or without): pool one kind."
+            f"predictions of different kinds ({kinds}; of videos or of frames): pool one kind."
         )
-    if any(dict(part.heads or {}) != dict(parts[0].heads or {}) for part in parts):
-        raise ValueError("the heads have different classes: pool one kind.")
+    named = next((part for part in parts if part.names is not None), parts[0])
+    for result in results:
+        try:
+            named.require_alike(result.predictions)
+        except ValueError as error:
+            raise ValueError(f"{result.path}: {error} Pool one kind.") from error
     _require_disjoint(results)
-    scores = [part.scores for part in parts]
-    of_frames = parts[0].frames is not None
-    together = Predictions(
-        ids=[video for part in parts for video in part.ids],
-        labels=np.concatenate([part.labels for part in parts]),
-        predicted=np.concatenate([part.predicted for part in parts]),
-        scores=None if any(s is None for s in scores) else np.concatenate(scores),
-        names=names[0] if names else None,
-        heads=parts[0].heads,
-        frames=np.concatenate([part.frames for part in parts]) if of_frames else None,
-    )
-    if not isinstance(parts[0], PredictionsWithValues):
-        return together
-    values = pool([replace(result, predictions=result.predictions.values) for result in results])
-    return PredictionsWithValues(**vars(together), values=values)
+    return type(parts[0]).joined(parts)
 
 
 def subjects_of(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
@@ -220,32 +198,8 @@ def align(first: Predictions, second: Predictions) -> tuple[Predictions, Predict
             f"{len(only_first)} only in the first ({_some(only_first)}), "
             f"{len(only_second)} only in the second ({_some(only_second)})."
         )
-    if (first.heads or {}) != (second.heads or {}):
-        raise ValueError(f"heads differ: {first.heads} and {second.heads}.")
-    named = first.names is not None and second.names is not None
-    if named and list(first.names) != list(second.names):
-        raise ValueError(f"classes differ: {list(first.names)} and {list(second.names)}.")
-    order = np.array([row_of[key] for key in first.keys])
-    labels = second.labels[order]
-    if labels.shape != first.labels.shape:
-        raise ValueError("one predicts classes, the other numbers, or other dimensions.")
-    differ = np.flatnonzero((labels != first.labels).reshape(len(order), -1).any(axis=1))
-    if len(differ):
-        listed = [f"{first.ids[i]}: {first.labels[i]} and {labels[i]}" for i in differ]
-        raise ValueError(f"labels disagree for {len(differ)} videos: {_some(listed)}.")
-    aligned = Predictions(
-        ids=list(first.ids),
-        labels=labels,
-        predicted=second.predicted[order],
-        scores=None if second.scores is None else second.scores[order],
-        names=second.names if second.names is not None else first.names,
-        heads=second.heads,
-        frames=first.frames,
-    )
-    both = (first, second)
-    if all(isinstance(predictions, PredictionsWithValues) for predictions in both):
-        _, values = align(first.values, second.values)
-        aligned = PredictionsWithValues(**vars(aligned), values=values)
+    aligned = second.taken(np.array([row_of[key] for key in first.keys]))
+    first.require_same(aligned)
     return first, aligned
 
 
@@ -281,8 +235,6 @@ def _read(file: Path, name: str) -> Result:
     predictions, metrics = None, stated
     if file.suffix != ".json":
         predictions = read_predictions(file, stated.get("class_names"))
-        if ours:
-            predictions = _with_values(predictions, file.with_name(VALUES_FILE))
         metrics = predictions.metrics()
         _require_agreement(file, metrics, stated)
     return Result(
@@ -294,16 +246,6 @@ def _read(file: Path, name: str) -> Result:
         split=str(stated.get("split", UNKNOWN)),
         notes=tuple(stated.get("notes", ())),
     )
-
-
-def _with_values(predictions: Predictions, file: Path) -> Predictions:
-    """Predictions of a class, with those of the numbers where the file of these is there."""
-    if not file.is_file():
-        return predictions
-    values = read_predictions(file)
-    if list(values.ids) != list(predictions.ids):
-        raise ValueError(f"{file} is of other videos than pred.csv beside it; evaluate again.")
-    return PredictionsWithValues(**vars(predictions), values=values)
 
 
 def _weights(stated: dict) -> str:

@@ -5,21 +5,17 @@ person resemble each other, so intervals by video are then too narrow. A resampl
 multiplicities; metrics are computed from sums over videos, all resamples at once.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import binomtest, t
 
-from engine.results.metrics import HEADLINE_METRICS
-from engine.results.predictions import VALUES_METRICS, Predictions, PredictionsWithValues
+from engine.results.kinds.base import Predictions, common_kind
 
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
 CHUNK_NUMBERS = 5_000_000
-
-# Sums per dimension of a regression: target x, value y.
-REGRESSION_SUMS = ("one", "x", "y", "xx", "yy", "xy", "absolute_error")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +64,8 @@ def bootstrap_intervals(
         seed: of the resampling; the same seed gives the same interval.
 
     Returns:
-        Metric -> (low, high). Classification: uar, war, weighted_f1, micro_f1, macro_f1 and
-        recall_<class index> of every class with videos; of several heads the means of the first
-        five; regression: pcc, ccc, mae, accuracy, rmse; a class and values: those of both but
-        accuracy.
+        Metric -> (low, high), of all that `summands` of the predictions give; of classes also
+        recall_<class index> of every class with videos.
 
     Raises:
         ValueError: subjects do not match the videos, or numbers out of range.
@@ -100,19 +94,18 @@ def resampled_metrics(
     Returns:
         For each system metric -> (num_resamples,), NaN where a resample has no such value.
     """
-    rows, codes, statistic = _summands(systems)
-    units, counts = _units(rows, codes, _resampled(systems[0], subjects))
-    values: list[dict[str, list]] = [{} for _ in systems]
-    for sums in _resampled_sums(units, counts, num_resamples, seed):
-        for own, part in zip(values, np.split(sums, len(systems), axis=1)):
-            for name, batch in statistic(part).items():
-                own.setdefault(name, []).append(batch)
-    metrics = [{name: np.concatenate(parts) for name, parts in own.items()} for own in values]
-    if all(isinstance(system, PredictionsWithValues) for system in systems):
-        numbers = [system.values for system in systems]
-        of_values = resampled_metrics(numbers, subjects, num_resamples=num_resamples, seed=seed)
-        for own, more in zip(metrics, of_values, strict=True):
-            own |= {name: more[name] for name in VALUES_METRICS}
+    metrics: list[dict[str, np.ndarray]] = [{} for _ in systems]
+    for part in common_kind(systems).summands(systems):
+        rows = np.concatenate(part.rows, axis=1)
+        codes = None if part.codes is None else np.stack(part.codes, axis=1)
+        units, counts = _units(rows, codes, _resampled(systems[0], subjects))
+        values: list[dict[str, list]] = [{} for _ in systems]
+        for sums in _resampled_sums(units, counts, num_resamples, seed):
+            for own, of_system in zip(values, np.split(sums, len(systems), axis=1)):
+                for name, batch in part.metrics(of_system).items():
+                    own.setdefault(name, []).append(batch)
+        for found, own in zip(metrics, values):
+            found |= {name: np.concatenate(batches) for name, batches in own.items()}
     return metrics
 
 
@@ -153,109 +146,13 @@ def paired_test(
         intervals={name: percentiles(values, confidence) for name, values in joined.items()},
         p_values={name: two_sided_p(values) for name, values in joined.items()},
     )
-    return _with_mcnemar(test, first, second) if first.task == "classification" else test
-
-
-def classification_from_counts(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """The metrics of `engine.results.metrics` for many confusion matrices at once.
-
-    Args:
-        counts: (R, C, C) of true by predicted classes; each matrix holds at least one video.
-
-    Returns:
-        Metric -> (R,); recall_<class index> is NaN where the class has no videos.
-    """
-    right = np.diagonal(counts, axis1=1, axis2=2).astype(np.float64)  # (R, C)
-    support, predicted = counts.sum(axis=2), counts.sum(axis=1)
-    total = support.sum(axis=1)
-    recall = np.divide(right, support, out=np.full_like(right, np.nan), where=support > 0)
-    occurs = support + predicted > 0
-    f1 = np.divide(2 * right, support + predicted, out=np.zeros_like(right), where=occurs)
-    war = right.sum(axis=1) / total
-    return {
-        "uar": np.nanmean(recall, axis=1),
-        "war": war,
-        "weighted_f1": (f1 * support).sum(axis=1) / total,
-        "micro_f1": war,
-        "macro_f1": f1.sum(axis=1) / occurs.sum(axis=1),
-        **{f"recall_{index}": recall[:, index] for index in range(counts.shape[1])},
-    }
-
-
-def regression_from_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
-    """Means over dimensions as `engine.results.metrics.regression_metrics`, from sums over videos.
-
-    Args:
-        sums: (R, L, 7) sums of `REGRESSION_SUMS` over the videos of each resample.
-
-    Returns:
-        pcc, ccc, mae, accuracy and rmse, each (R,); correlations of constant series are 0.
-    """
-    n, x, y, xx, yy, xy, error = np.moveaxis(sums, -1, 0)
-    mean_x, mean_y = x / n, y / n
-    # Rounding may leave a variance of a constant series slightly off zero.
-    var_x, var_y = (np.where(v > 1e-12, v, 0.0) for v in (xx / n - mean_x**2, yy / n - mean_y**2))
-    varies = (var_x > 0) & (var_y > 0)
-    covariance = np.where(varies, xy / n - mean_x * mean_y, 0.0)
-    pcc = covariance / np.sqrt(np.where(varies, var_x * var_y, 1.0))
-    ccc = 2 * covariance / np.where(varies, var_x + var_y + (mean_x - mean_y) ** 2, 1.0)
-    mae = error / n
-    rmse = np.sqrt(np.maximum(xx - 2 * xy + yy, 0.0) / n)
-    means = {"pcc": pcc, "ccc": ccc, "mae": mae, "accuracy": 1.0 - mae, "rmse": rmse}
-    return {name: values.mean(axis=1) for name, values in means.items()}
-
-
-def _summands(
-    systems: Sequence[Predictions],
-) -> tuple[np.ndarray, np.ndarray | None, Callable[[np.ndarray], dict[str, np.ndarray]]]:
-    """Per-video summands (n, K), codes of equal rows, and metrics of summed rows of a system."""
-    if systems[0].task == "regression":
-        num_dimensions = systems[0].labels.shape[1]
-        rows = np.concatenate([_regression_rows(system) for system in systems], axis=1)
-        shape = (-1, num_dimensions, len(REGRESSION_SUMS))
-        return rows, None, lambda sums: regression_from_sums(sums.reshape(shape))
-    # One classification per system, or one per system and head.
-    parts = [[system.head(name) for name in system.heads or ()] or [system] for system in systems]
-    sizes = [max(map(_num_classes, of_head)) for of_head in zip(*parts)]
-    cells = [
-        part.labels * size + part.predicted
-        for own in parts
-        for part, size in zip(own, sizes, strict=True)
-    ]
-    widths = [size**2 for size in sizes] * len(systems)
-    rows = np.concatenate(
-        [np.eye(width)[cell] for cell, width in zip(cells, widths, strict=True)], axis=1
-    )
-    return rows, np.stack(cells, axis=1), lambda sums: _from_counts(sums, sizes)
-
-
-def _from_counts(sums: np.ndarray, sizes: Sequence[int]) -> dict[str, np.ndarray]:
-    """Metrics of confusion matrices side by side (R, K); of several heads the means."""
-    blocks = np.split(sums, np.cumsum([size**2 for size in sizes])[:-1], axis=1)
-    of_heads = [
-        classification_from_counts(block.reshape(-1, size, size))
-        for block, size in zip(blocks, sizes, strict=True)
-    ]
-    if len(of_heads) == 1:
-        return of_heads[0]
-    return {name: np.mean([own[name] for own in of_heads], axis=0) for name in HEADLINE_METRICS}
+    right = first.right, second.right
+    return test if right[0] is None else _with_mcnemar(test, *right)
 
 
 def _resampled(predictions: Predictions, subjects: Sequence[str] | None) -> Sequence[str] | None:
     """What a row belongs to: its subject, or its video where rows are frames."""
     return predictions.ids if subjects is None and predictions.frames is not None else subjects
-
-
-def _regression_rows(predictions: Predictions) -> np.ndarray:
-    x, y = predictions.labels, predictions.predicted
-    rows = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y, np.abs(x - y)], axis=-1)
-    return rows.reshape(len(x), -1)  # (n, L*7)
-
-
-def _num_classes(predictions: Predictions) -> int:
-    if predictions.names is not None:
-        return len(predictions.names)
-    return int(max(predictions.labels.max(), predictions.predicted.max())) + 1
 
 
 def _units(
@@ -319,8 +216,7 @@ def two_sided_p(differences: np.ndarray) -> float:
     return min(1.0, 2 * (min(below, above) + 1) / (len(differences) + 1))
 
 
-def _with_mcnemar(test: PairedTest, first: Predictions, second: Predictions) -> PairedTest:
-    first_right, second_right = (p.predicted == p.labels for p in (first, second))
+def _with_mcnemar(test: PairedTest, first_right, second_right) -> PairedTest:
     only_first = int((first_right & ~second_right).sum())
     only_second = int((second_right & ~first_right).sum())
     disagree = only_first + only_second
@@ -335,8 +231,7 @@ def _with_mcnemar(test: PairedTest, first: Predictions, second: Predictions) -> 
 def _require_same_videos(first: Predictions, second: Predictions) -> None:
     if first.keys != second.keys:
         raise ValueError("the two sets of predictions are of different videos or in other order")
-    if first.task != second.task or not np.array_equal(first.labels, second.labels):
-        raise ValueError("the two sets of predictions disagree about the labels")
+    first.require_same(second)
 
 
 def _check_options(num_resamples: int, confidence: float) -> None:

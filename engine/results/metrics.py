@@ -4,10 +4,46 @@ All of them are computed once from the pooled predictions, never as a mean over 
 processes. Fractions are 0..1.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+
+@dataclass(frozen=True)
+class Metric:
+    """How a number of metrics.json is shown.
+
+    Attributes:
+        title: in tables.
+        in_percent: times 100, with two decimals; else as it is, with three.
+        lower_is_better: for choosing the best weights.
+        headline: shown where there is room for one or two.
+    """
+
+    title: str
+    in_percent: bool = False
+    lower_is_better: bool = False
+    headline: bool = False
+
+    def text(self, value: float, percent_digits: int = 2) -> str:
+        """A value for people."""
+        return f"{100 * value:.{percent_digits}f}" if self.in_percent else f"{value:.3f}"
+
+
+# In the order of tables; what a new task measures is added here.
+METRICS = {
+    "uar": Metric("UAR", in_percent=True, headline=True),
+    "war": Metric("WAR", in_percent=True, headline=True),
+    "weighted_f1": Metric("weighted F1", in_percent=True),
+    "micro_f1": Metric("micro F1", in_percent=True),
+    "macro_f1": Metric("macro F1", in_percent=True),
+    "pcc": Metric("PCC", headline=True),
+    "ccc": Metric("CCC", headline=True),
+    "mae": Metric("MAE", lower_is_better=True),
+    "accuracy": Metric("1 - MAE"),
+    "rmse": Metric("RMSE", lower_is_better=True),
+}
 HEADLINE_METRICS = ("uar", "war", "weighted_f1", "micro_f1", "macro_f1")
 REGRESSION_METRICS = ("pcc", "ccc", "mae", "accuracy", "rmse")
 
@@ -63,51 +99,29 @@ def classification_metrics(
     }
 
 
-def multihead_metrics(
-    labels: np.ndarray, scores: np.ndarray, heads: Mapping[str, Sequence[str]]
-) -> dict:
-    """Scores of several classifications of the same videos.
+def classification_from_counts(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """`HEADLINE_METRICS` of many confusion matrices at once.
 
     Args:
-        labels: (n, H) true classes of each head.
-        scores: (n, sum of C) scores of all heads' classes side by side; or (n, H) integers, the
-            predicted classes themselves.
-        heads: class names of each of the H heads, in order.
+        counts: (R, C, C) of true by predicted classes; each matrix holds at least one video.
 
     Returns:
-        `HEADLINE_METRICS`, each the mean over the heads; per_head: head -> its
-        `classification_metrics`; heads, absent_classes ("head: class") and num_videos.
-
-    Raises:
-        ValueError: as `classification_metrics`, or shapes that do not fit the heads.
+        Metric -> (R,); recall_<class index> is NaN where the class has no videos.
     """
-    labels, scores = np.asarray(labels), np.asarray(scores)
-    sizes = [len(names) for names in heads.values()]
-    columns = sum(sizes) if scores.dtype.kind == "f" else len(sizes)
-    if labels.shape != (len(scores), len(sizes)) or scores.shape != (len(scores), columns):
-        raise ValueError(
-            f"labels of shape {labels.shape} and scores of shape {scores.shape} for heads of "
-            f"{sizes} classes: labels must be (videos, heads), scores (videos, classes of all "
-            "heads) or whole predicted classes (videos, heads)."
-        )
-    blocks = list(scores.T)
-    if scores.dtype.kind == "f":
-        blocks = np.split(scores, np.cumsum(sizes)[:-1], axis=1)
-    per_head = {
-        head: classification_metrics(labels[:, i], blocks[i], heads[head])
-        for i, head in enumerate(heads)
-    }
-    means = {
-        name: float(np.mean([own[name] for own in per_head.values()])) for name in HEADLINE_METRICS
-    }
+    right = np.diagonal(counts, axis1=1, axis2=2).astype(np.float64)  # (R, C)
+    support, predicted = counts.sum(axis=2), counts.sum(axis=1)
+    total = support.sum(axis=1)
+    recall = np.divide(right, support, out=np.full_like(right, np.nan), where=support > 0)
+    occurs = support + predicted > 0
+    f1 = np.divide(2 * right, support + predicted, out=np.zeros_like(right), where=occurs)
+    war = right.sum(axis=1) / total
     return {
-        **means,
-        "per_head": per_head,
-        "heads": {head: list(names) for head, names in heads.items()},
-        "absent_classes": [
-            f"{head}: {name}" for head, own in per_head.items() for name in own["absent_classes"]
-        ],
-        "num_videos": len(labels),
+        "uar": np.nanmean(recall, axis=1),
+        "war": war,
+        "weighted_f1": (f1 * support).sum(axis=1) / total,
+        "micro_f1": war,
+        "macro_f1": f1.sum(axis=1) / occurs.sum(axis=1),
+        **{f"recall_{index}": recall[:, index] for index in range(counts.shape[1])},
     }
 
 
@@ -152,6 +166,35 @@ def regression_metrics(
         for metric in REGRESSION_METRICS
     }
     return {**means, "per_dimension": per_dimension, "num_videos": len(targets), "notes": notes}
+
+
+def regression_summands(targets: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(n, L, 7): 1, x, y, xx, yy, xy and |x - y| of targets x and values y (n, L)."""
+    x, y = targets, values
+    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y, np.abs(x - y)], axis=-1)
+
+
+def regression_from_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """Means over dimensions as `regression_metrics`, from sums over videos.
+
+    Args:
+        sums: (R, L, 7) sums of `regression_summands`.
+
+    Returns:
+        pcc, ccc, mae, accuracy and rmse, each (R,); correlations of constant series are 0.
+    """
+    n, x, y, xx, yy, xy, error = np.moveaxis(sums, -1, 0)
+    mean_x, mean_y = x / n, y / n
+    # Rounding may leave a variance of a constant series slightly off zero.
+    var_x, var_y = (np.where(v > 1e-12, v, 0.0) for v in (xx / n - mean_x**2, yy / n - mean_y**2))
+    varies = (var_x > 0) & (var_y > 0)
+    covariance = np.where(varies, xy / n - mean_x * mean_y, 0.0)
+    pcc = covariance / np.sqrt(np.where(varies, var_x * var_y, 1.0))
+    ccc = 2 * covariance / np.where(varies, var_x + var_y + (mean_x - mean_y) ** 2, 1.0)
+    mae = error / n
+    rmse = np.sqrt(np.maximum(xx - 2 * xy + yy, 0.0) / n)
+    means = {"pcc": pcc, "ccc": ccc, "mae": mae, "accuracy": 1.0 - mae, "rmse": rmse}
+    return {name: values.mean(axis=1) for name, values in means.items()}
 
 
 def concordance(targets: np.ndarray, values: np.ndarray) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from engine.results.predictions import Predictions, PredictionsWithValues, from_scores
+from engine.results.kinds.numbers import ClassesAndNumbers
 from engine.tasks.classification import Classification
 from engine.tasks.regression import MIXING_FLAGS, Regression, regression
 
@@ -67,20 +67,12 @@ class ClassAndValues:
         of_class = self.classifier.loss(scores[:, :place], labels[:, 0].astype(np.int64))
         return of_class + self.regressor.loss(scores[:, place:], labels[:, 1:])
 
-    def predictions(self, ids, labels, scores, frames=None) -> Predictions:
+    def predictions(self, ids, labels, scores, frames=None) -> ClassesAndNumbers:
         """Predictions of the class, which carry those of the values."""
         labels, place = np.asarray(labels), self.num_classes
-        own = from_scores(
-            ids, labels[:, 0].astype(np.int64), scores[:, :place], self.classifier.names
-        )
-        return PredictionsWithValues(
-            ids=own.ids,
-            labels=own.labels,
-            predicted=own.predicted,
-            scores=own.scores,
-            names=own.names,
-            values=from_scores(ids, labels[:, 1:], scores[:, place:], self.regressor.names),
-        )
+        own = self.classifier.predictions(ids, labels[:, 0], scores[:, :place])
+        values = self.regressor.predictions(ids, labels[:, 1:], scores[:, place:])
+        return ClassesAndNumbers(**vars(own), values=values)
 
 
 def class_and_values(

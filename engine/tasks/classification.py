@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from datasets.augment.mixing import Mixer
-from engine.results.predictions import Predictions, from_scores
+from engine.results.kinds.classes import Classes, ClassesOfHeads, split_heads
 
 
 @dataclass
@@ -54,9 +54,9 @@ class Classification:
         """Negative log of the true class's mean probability."""
         return _negative_log_likelihood(scores, labels)
 
-    def predictions(self, ids, labels, scores, frames=None) -> Predictions:
+    def predictions(self, ids, labels, scores, frames=None) -> Classes:
         """Predictions with the names of the classes."""
-        return from_scores(ids, labels, scores, self.names)
+        return Classes.from_scores(ids, labels, scores, self.names)
 
 
 @dataclass
@@ -113,12 +113,11 @@ class Multihead:
 
     def loss(self, scores: np.ndarray, labels: np.ndarray) -> float:
         """Sum over heads of the negative log of the true class's mean probability."""
-        blocks = np.split(scores, np.cumsum(self.sizes)[:-1], axis=1)
-        return sum(map(_negative_log_likelihood, blocks, labels.T))
+        return sum(map(_negative_log_likelihood, split_heads(scores, self.heads), labels.T))
 
-    def predictions(self, ids, labels, scores, frames=None) -> Predictions:
+    def predictions(self, ids, labels, scores, frames=None) -> ClassesOfHeads:
         """Predictions with the names of heads and classes."""
-        return from_scores(ids, labels, scores, heads=self.heads)
+        return ClassesOfHeads.from_scores(ids, labels, scores, self.heads)
 
 
 def classification(

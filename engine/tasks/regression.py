@@ -8,8 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from engine.results.kinds.numbers import Numbers
 from engine.results.metrics import concordance
-from engine.results.predictions import Predictions, from_scores
 
 LOSSES = ("mse", "ccc", "mse+ccc")
 MIXING_FLAGS = ("mixup", "cutmix", "cutmix_minmax")
@@ -79,9 +79,9 @@ class Regression:
             total += 1 - float(np.mean(list(map(concordance, labels.T, scores.T))))
         return total
 
-    def predictions(self, ids, labels, scores, frames=None) -> Predictions:
+    def predictions(self, ids, labels, scores, frames=None) -> Numbers:
         """Predictions with the names of the dimensions."""
-        return from_scores(ids, labels, scores, self.names, frames=frames)
+        return Numbers.from_scores(ids, labels, scores, self.names, frames=frames)
 
 
 def regression(
