@@ -214,7 +214,7 @@ def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, stop_step:
     started = time.monotonic()
     try:
         while position.step < stop_step:
-            measured, waited, taken = _optimizer_step(run, batches)
+            measured, waited, taken = optimizer_step(run, batches)
             pending.append(measured)
             position.step += 1
             progress.step(waited)
@@ -242,10 +242,10 @@ def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, stop_step:
     return progress.facts()
 
 
-def _optimizer_step(
+def optimizer_step(
     run: Training, batches: Iterator[dict]
 ) -> tuple[dict[str, torch.Tensor], float, bool]:
-    """One optimizer step.
+    """One optimizer step; on CUDA it never waits for the device (tests/test_fake_cuda_runs.py).
 
     Returns:
         What it measured, on the device: `loss`, `norm` of the gradient, and the objective's

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from datasets.files import write_text
 from datasets.labels.annotations import Annotations
@@ -196,5 +197,6 @@ def balance_classes(setting: Setting, train: Annotations) -> np.ndarray | None:
     weights = balanced_class_weights(train.labels, setting.task.num_outputs)
     if how == "sampler":
         return weights[train.labels]
-    setting.task.class_weights = tuple(weights.tolist())
+    device = setting.workers.device
+    setting.task.class_weights = torch.as_tensor(weights, dtype=torch.float32, device=device)
     return None

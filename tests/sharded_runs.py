@@ -10,7 +10,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from engine.runtime import distributed
-from engine.runtime.optim import create_average
+from engine.runtime.optim import WeightAverage
 from engine.runtime.sharding import Sharded, blocks_of
 from models import create_model
 from tests.test_runs import run_finetuning, run_pretraining
@@ -48,7 +48,7 @@ def check_parts() -> None:
     torch.manual_seed(0)
     clip = torch.randn(2, 3, 4, 32, 32)
     optimizer_of_whole = adamw(whole.parameters())
-    average_of_whole = create_average(whole, 0.5)
+    average_of_whole = WeightAverage(whole, 0.5)
     for _ in range(3):
         step(whole, clip)
         step(plain, clip)

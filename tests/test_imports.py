@@ -35,7 +35,7 @@ FLOORS = {
         {"guess", "timm_names"},
     ],
     "datasets": [
-        {"catalog", "files", "rng", "tables"},
+        {"catalog", "device", "files", "rng", "tables"},
         {"video"},
         {"labels"},
         {"faces"},

@@ -10,7 +10,7 @@ from torch import nn
 
 import models
 from engine.runtime.optim import (
-    create_average,
+    WeightAverage,
     create_optimizer,
     parameter_settings,
     set_step_values,
@@ -110,7 +110,7 @@ def test_weight_decay_that_begins_at_zero_grows():
 def test_averages_take_whole_numbers_as_they_are(name):
     """Tables of indices and counters are no weights."""
     model = models.create_model(name, num_frames=32, img_size=64)
-    average = create_average(model, 0.9999)
+    average = WeightAverage(model, 0.9999)
     for _ in range(3):
         for tensor in (*model.parameters(), *model.buffers()):
             with torch.no_grad():

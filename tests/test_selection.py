@@ -215,11 +215,11 @@ def test_class_weights_of_the_loss():
     assert weights[labels].mean() == pytest.approx(1)
     logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     target = torch.from_numpy(labels)
-    task = Classification(names=list("abcd"), class_weights=weights.tolist())
+    task = Classification(names=list("abcd"), class_weights=torch.tensor(weights).float())
     found = task.training_loss(lambda clip: clip, logits, target, None)
     each = F.cross_entropy(logits, target, reduction="none")
     torch.testing.assert_close(found, (each * torch.from_numpy(weights[labels])).mean().float())
-    plain = Classification(names=list("abcd"), smoothing=0.1, class_weights=[1.0] * 4)
+    plain = Classification(names=list("abcd"), smoothing=0.1, class_weights=torch.ones(4))
     torch.testing.assert_close(
         plain.training_loss(lambda clip: clip, logits, target, None),
         F.cross_entropy(logits, target, label_smoothing=0.1),

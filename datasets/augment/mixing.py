@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from datasets.device import to_device
+
 MODES = ("batch", "elem", "pair")
 
 
@@ -147,8 +149,7 @@ class Mixer:
         soft = torch.full((len(labels), self.num_classes), off, device=labels.device)
         soft.scatter_(1, labels.long()[:, None], 1 - self.label_smoothing + off)
         lam = torch.tensor([mix.lam for mix in mixes], dtype=torch.float32)[:, None]
-        if labels.is_cuda:
-            lam = lam.pin_memory().to(labels.device, non_blocking=True)
+        lam = to_device(lam, labels.device)
         return soft * lam + soft.flip(0) * (1 - lam)
 
 

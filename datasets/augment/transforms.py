@@ -188,10 +188,10 @@ def _enlarging_weights(start: torch.Tensor, length: torch.Tensor, size: int) -> 
 
 @lru_cache
 def _mean_and_std(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """ImageNet's mean and standard deviation, (3, 1, 1, 1) each; copied to a device only once."""
+    """ImageNet's mean and standard deviation, (3, 1, 1, 1) each; made on the device, only once."""
     with torch.inference_mode(False):  # training, too, takes what an evaluation left here
         return tuple(
-            torch.tensor(values, device=device, dtype=dtype).view(3, 1, 1, 1)
+            torch.cat([torch.full((1, 1, 1, 1), v, device=device, dtype=dtype) for v in values])
             for values in (IMAGENET_MEAN, IMAGENET_STD)
         )
 

@@ -1,7 +1,9 @@
 """Optimizer, layer-wise learning rate decay, weight averaging."""
 
 import argparse
+import operator
 from collections.abc import Mapping, Sequence
+from itertools import chain, compress
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +45,7 @@ def parameter_settings(
 def create_optimizer(
     model: nn.Module, flags: argparse.Namespace, settings: Mapping[str, Mapping[str, float]]
 ) -> torch.optim.Optimizer:
-    """Build the optimizer of `--opt`; AdamW is the fused one.
+    """Build the optimizer of `--opt`; torch's own are the fused ones, which on CUDA never wait.
 
     Args:
         model: the bare model (not wrapped).
@@ -69,11 +71,12 @@ def create_optimizer(
     options = {"lr": flags.lr, "eps": flags.opt_eps}
     if flags.opt_betas:
         options["betas"] = tuple(flags.opt_betas)
-    if flags.opt.lower() == "adamw":
-        return torch.optim.AdamW(list(groups.values()), fused=True, **options)
+    fused = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}.get(flags.opt.lower())
+    if fused:
+        return fused(list(groups.values()), fused=True, **options)
     if flags.opt.lower() == "sgd":
         return torch.optim.SGD(
-            list(groups.values()), lr=flags.lr, momentum=flags.momentum, nesterov=True
+            list(groups.values()), lr=flags.lr, momentum=flags.momentum, nesterov=True, fused=True
         )
     import timm.optim  # takes two seconds
 
@@ -134,17 +137,44 @@ def clip_gradients(model: nn.Module, limit: float | None) -> Tensor:
     return norm
 
 
-def create_average(model: nn.Module, decay: float) -> AveragedModel:
-    """Exponential moving average of the weights (`--model_ema`).
+class WeightAverage(AveragedModel):
+    """Exponential moving average of a model's weights and statistics (`--model_ema`).
 
-    Whole numbers, such as tables of indices and counters, are taken over as they are.
+    It counts its updates on the host, so that a step neither waits for the device nor copies to it.
+
+    Args:
+        model: copied.
+        decay: share of the old average that stays, 0..1.
     """
 
-    @torch.no_grad()
-    def update(own: Sequence[Tensor], new: Sequence[Tensor], _) -> None:
-        if own[0].is_floating_point():
-            torch._foreach_lerp_(own, new, 1 - decay)
-        else:
-            torch._foreach_copy_(own, new)
+    def __init__(self, model: nn.Module, decay: float):
+        super().__init__(model, use_buffers=True)
+        self.decay = decay
 
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    def update_parameters(self, model: nn.Module) -> None:
+        """Move the average towards a model."""
+        self.move(tensors_of(self.module), tensors_of(model))
+
+    @torch.no_grad()
+    def move(self, own: Sequence[Tensor], new: Sequence[Tensor]) -> None:
+        """Move tensors of the average towards the model's; counters are taken over.
+
+        Args:
+            own: what `tensors_of` says of the average, or this process's parts of that.
+            new: the same of the model.
+        """
+        is_value = [tensor.is_floating_point() for tensor in own]
+        values = [list(compress(tensors, is_value)) for tensors in (own, new)]
+        counters = [list(compress(tensors, map(operator.not_, is_value))) for tensors in (own, new)]
+        if self.n_averaged == 0:
+            torch._foreach_copy_(*values)
+        else:
+            torch._foreach_lerp_(*values, 1 - self.decay)
+        if counters[0]:
+            torch._foreach_copy_(*counters)
+        self.n_averaged += 1
+
+
+def tensors_of(model: nn.Module) -> list[Tensor]:
+    """Parameters and buffers of a model, detached."""
+    return [tensor.detach() for tensor in chain(model.parameters(), model.buffers())]

@@ -8,11 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
 from engine import build
 from engine.runtime.distributed import Workers
-from engine.runtime.optim import clip_gradients, create_average
+from engine.runtime.optim import WeightAverage, clip_gradients
 from engine.runtime.precision import Precision
 from models.batch_norm import synchronise_batch_norm
 
@@ -37,10 +36,10 @@ class Parallel(Protocol):
 
     wrapped: nn.Module
 
-    def compile(self, mode: str, average: AveragedModel | None) -> None:
+    def compile(self, mode: str, average: WeightAverage | None) -> None:
         """Let training steps be compiled, in a mode of torch.compile; evaluation where it can."""
 
-    def create_average(self, decay: float) -> AveragedModel:
+    def create_average(self, decay: float) -> WeightAverage:
         """Exponential moving average of the weights, held like the model."""
 
     def exchange_gradients(self, enable: bool) -> None:
@@ -52,7 +51,7 @@ class Parallel(Protocol):
         Without a limit no gradient is touched.
         """
 
-    def update_average(self, average: AveragedModel) -> None:
+    def update_average(self, average: WeightAverage) -> None:
         """Move the average towards the weights."""
 
     def whole_state(self, state: Mapping) -> Mapping:
@@ -91,14 +90,14 @@ class Replicated:
                 static_graph=flags.update_freq == 1,
             )
 
-    def compile(self, mode: str, average: AveragedModel | None) -> None:
+    def compile(self, mode: str, average: WeightAverage | None) -> None:
         """See `Parallel`."""
         for model in (self.model, *([average.module] if average else [])):
             build.compile_model(model, mode)
 
-    def create_average(self, decay: float) -> AveragedModel:
+    def create_average(self, decay: float) -> WeightAverage:
         """See `Parallel`."""
-        return create_average(self.model, decay)
+        return WeightAverage(self.model, decay)
 
     def exchange_gradients(self, enable: bool) -> None:
         """See `Parallel`."""
@@ -109,7 +108,7 @@ class Replicated:
         """See `Parallel`."""
         return clip_gradients(self.model, limit)
 
-    def update_average(self, average: AveragedModel) -> None:
+    def update_average(self, average: WeightAverage) -> None:
         """See `Parallel`."""
         average.update_parameters(self.model)
 

@@ -32,7 +32,7 @@ class Cost:
 def clip_cost(model: nn.Module, *, num_visible: int | None = None) -> Cost:
     """Count parameters, multiply-adds and activations of a model for one clip.
 
-    Nothing is computed: shapes alone run through the model.
+    Nothing is computed: shapes alone run through the model, as on a CPU wherever its weights are.
 
     Args:
         model: a model that follows the contract of `models`.
@@ -42,10 +42,11 @@ def clip_cost(model: nn.Module, *, num_visible: int | None = None) -> Cost:
     attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flop}
     counter, kept = FlopCounterMode(display=False, custom_mapping=attention), {}
     shapes = FakeTensorMode()
-    state = {
-        name: shapes.from_tensor(tensor)
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
-    }
+    with shapes:
+        state = {
+            name: torch.empty(tensor.shape, dtype=tensor.dtype, requires_grad=tensor.requires_grad)
+            for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+        }
     weights = {id(tensor.untyped_storage()) for tensor in state.values()}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:

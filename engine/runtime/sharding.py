@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.optim.swa_utils import AveragedModel
 
 from engine.runtime.distributed import Workers
-from engine.runtime.optim import clip_gradients, create_average
+from engine.runtime.optim import WeightAverage, clip_gradients, tensors_of
 
 
 class Sharded:
@@ -46,14 +45,14 @@ class Sharded:
             fully_shard(block, mesh=self.mesh)
         fully_shard(model, mesh=self.mesh)
 
-    def compile(self, mode: str, average: AveragedModel | None) -> None:
+    def compile(self, mode: str, average: WeightAverage | None) -> None:
         """Compile block by block: what collects weights stays outside; evaluation is not."""
         for block in blocks_of(self.model):
             block.compile(mode=mode)
 
-    def create_average(self, decay: float) -> AveragedModel:
+    def create_average(self, decay: float) -> WeightAverage:
         """See `Parallel`; made on the host, where there is room for a whole model."""
-        average = create_average(self.whole(self.model).cpu(), decay)
+        average = WeightAverage(self.whole(self.model).cpu(), decay)
         self._shard(average.module)
         return average
 
@@ -65,20 +64,9 @@ class Sharded:
         """See `Parallel`."""
         return clip_gradients(self.model, limit).full_tensor()
 
-    @torch.no_grad()
-    def update_average(self, average: AveragedModel) -> None:
-        """See `Parallel`; as `AveragedModel.update_parameters`, shard by shard."""
-        own, new = (_local_tensors(model) for model in (average.module, self.model))
-        for is_float in (True, False):
-            chosen = [i for i, tensor in enumerate(own) if tensor.is_floating_point() == is_float]
-            if not chosen:
-                continue
-            pair = [own[i] for i in chosen], [new[i] for i in chosen]
-            if average.n_averaged == 0:
-                torch._foreach_copy_(*pair)
-            else:
-                average.multi_avg_fn(*pair, average.n_averaged)
-        average.n_averaged += 1
+    def update_average(self, average: WeightAverage) -> None:
+        """See `Parallel`; shard by shard."""
+        average.move(_local_tensors(average.module), _local_tensors(self.model))
 
     def whole_state(self, state: Mapping) -> Mapping:
         """See `Parallel`; collected tensor by tensor into the main process's host memory."""
@@ -120,8 +108,7 @@ def blocks_of(model: nn.Module) -> Iterator[nn.Module]:
 
 def _local_tensors(model: nn.Module) -> list[Tensor]:
     """Parameters and buffers of a module, of sharded ones this process's part."""
-    tensors = [tensor.detach() for tensor in itertools.chain(model.parameters(), model.buffers())]
-    return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+    return [t.to_local() if isinstance(t, DTensor) else t for t in tensors_of(model)]
 
 
 @torch.no_grad()

@@ -17,12 +17,13 @@ class Classification:
     """One class per video: cross-entropy, mixup and cutmix, label smoothing; UAR and WAR.
 
     `class_weights`, if set, scale each class's part of the loss; the mean stays one over clips.
+    They are float32 and on the device of the training.
     """
 
     names: list[str]
     mixer: Mixer | None = None
     smoothing: float = 0.0
-    class_weights: Sequence[float] | None = None
+    class_weights: torch.Tensor | None = None
     default_metric: str = "uar"
     frame_level: bool = False
     remark: str = ""
@@ -44,7 +45,7 @@ class Classification:
         if label.ndim == 1:  # for class indices, torch would divide by the sum of the weights
             label = F.one_hot(label, self.num_outputs) * (1 - smoothing)
             label = label + smoothing / self.num_outputs
-        return F.cross_entropy(logits, label, weight=logits.new_tensor(self.class_weights))
+        return F.cross_entropy(logits, label, weight=self.class_weights)
 
     def scores(self, outputs: torch.Tensor) -> torch.Tensor:
         """Class probabilities."""
