@@ -30,7 +30,7 @@ from datasets.faces.landmarks import (
     read_landmarks,
     write_landmarks,
 )
-from datasets.faces.search import frame_blocks, work_picture
+from datasets.faces.search import work_picture
 from datasets.labels.annotations import read_annotations
 from datasets.video.frame_rate import read_frame_rate
 from datasets.video.open_video import UnreadableVideoError, open_video
@@ -104,7 +104,7 @@ def process(
             if kept is not None:
                 return Done(path, len(kept), int(kept.has_face.sum()), 0, known=True)
             points, counts = [], []
-            for block in frame_blocks(video):
+            for block in video.blocks():
                 for frame in block:
                     found, count = find_points(frame, _detector(), min_face)
                     points.append(np.full((NUM_POINTS, 2), np.nan) if found is None else found)

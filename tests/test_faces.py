@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from datasets import faces
-from datasets.faces import crops, detector, follow, geometry, search, smoothing, tracker
+from datasets.faces import crops, detector, follow, geometry, smoothing, tracker
 from datasets.faces.detector import Detection
+from datasets.video import base
 from datasets.video.open_video import open_video
 from tests.face_drawings import BlobDetector, Scene, drawn_landmarks, face_video, write_frames
 
@@ -303,12 +304,12 @@ def test_blocks_give_every_frame_once(tmp_path, monkeypatch):
     video = face_video(tmp_path / "a.mp4", Scene([{i: (60 + i, 90, 16) for i in range(30)}], 30))
     with open_video(video) as reader:
         whole = reader.read(range(0, 30, 3))
-    monkeypatch.setattr(search, "BLOCK_BYTES", 4 * whole[0].nbytes)
+    monkeypatch.setattr(base, "BLOCK_BYTES", 4 * whole[0].nbytes)
     with open_video(video) as reader:
-        blocks = list(search.frame_blocks(reader, every=3))
+        blocks = list(reader.blocks(every=3))
         assert [len(block) for block in blocks] == [4, 4, 2]
         np.testing.assert_array_equal(np.concatenate(blocks), whole)
-        again = np.concatenate(list(search.frame_blocks(reader, every=3, first=12)))
+        again = np.concatenate(list(reader.blocks(every=3, first=12)))
     np.testing.assert_array_equal(again, whole[4:])
 
 

@@ -21,7 +21,7 @@ from tests.video_files import write_video
 def irregular(tmp_path, monkeypatch):
     """A video whose packets are not trusted to be frames, and a list of the files counted."""
     path = write_video(tmp_path / "v.mkv", "mpeg4", num_frames=20)
-    monkeypatch.setattr("datasets.video.pyav.ONE_FRAME_PER_PACKET", frozenset())
+    monkeypatch.setattr("datasets.video.packets.REORDERED", frozenset())
     counted, count = [], PyAVReader._count_by_decoding
 
     def spy(self, expected):

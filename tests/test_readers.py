@@ -101,7 +101,7 @@ def test_only_what_is_needed_is_decoded(videos, monkeypatch):
         disposable = {
             number
             for number, packet in enumerate(packets)
-            if readers_pyav._is_disposable(packet, video._nal_length_bytes)
+            if readers_pyav.is_disposable(packet, video._nal_length_bytes)
         }
         assert len(disposable) > 10  # b-frames nobody refers to
         fed = []
@@ -116,7 +116,7 @@ def test_only_what_is_needed_is_decoded(videos, monkeypatch):
         decoded = []
         monkeypatch.setattr(
             readers_pyav,
-            "_is_disposable",
+            "is_disposable",
             lambda packet, _: decoded.append(packet.pts) or packet.pts in disposable,
         )
         video.read([30])

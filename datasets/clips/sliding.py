@@ -1,7 +1,7 @@
 """Clips for prediction: windows that slide over every face of every video (see `timeline`)."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -20,12 +20,16 @@ from datasets.faces import (
     TrackingOptions,
     create_detector,
     find_faces,
-    frame_blocks,
     plan_crops,
 )
 from datasets.faces.crops import cut_crop
 from datasets.faces.geometry import invert, transform
-from datasets.video.open_video import FrameReader, UnreadableVideoError, open_video
+from datasets.video.open_video import (
+    FrameCountChangedError,
+    FrameReader,
+    UnreadableVideoError,
+    open_video,
+)
 
 CLIPS_PER_MESSAGE = 8
 CROP_PX = 224  # of crops that a face window is cut out of
@@ -154,7 +158,8 @@ class ClipMessage:
 class VideoMessage:
     """Comes before a video's clips (`done` False) and after them (True).
 
-    `facts` may differ at the end: a video that breaks on the way is unreadable after all.
+    `facts` may differ at the end: a video that breaks on the way is unreadable after all. A second
+    one with `done` False makes what came before void: the video turned out to be shorter.
     """
 
     video: int
@@ -194,16 +199,30 @@ class SlidingClips(IterableDataset):
         path = self.paths[number]
         try:
             with open_video(path, backend=self.options.backend) as video:
-                facts, sources = self._plan(video)
-                yield VideoMessage(number, facts, False)
-                for span, source in enumerate(sources):
-                    yield from source.messages(video, number, span)
+                try:
+                    facts = yield from self._planned(video, number)
+                except FrameCountChangedError:  # damaged; what decodes is known now
+                    facts = yield from self._planned(video, number)
         except UnreadableVideoError as error:
             facts = VideoFacts(path, "unreadable", " ".join(error.reason.split()))
         except Exception as error:  # thousands of other videos wait
             said = " ".join(str(error).split())
             facts = VideoFacts(path, "failed", f"{type(error).__name__}: {said}")
         yield VideoMessage(number, facts, True)
+
+    def _planned(
+        self, video: FrameReader, number: int
+    ) -> Generator[VideoMessage | ClipMessage, None, VideoFacts]:
+        """The facts, then the clips; returns the facts.
+
+        Raises:
+            FrameCountChangedError: fewer frames decode than the plan has.
+        """
+        facts, sources = self._plan(video)
+        yield VideoMessage(number, facts, False)
+        for span, source in enumerate(sources):
+            yield from source.messages(video, number, span)
+        return replace(facts, note=_note(video))  # decoding may have met damage
 
     def _plan(self, video: FrameReader) -> tuple[VideoFacts, list["_SpanSource"]]:
         if not self.options.crop:
@@ -232,6 +251,7 @@ class SlidingClips(IterableDataset):
             align=options.align,
             border="inside" if options.align == "none" else "black",
             smooth_frames=options.smooth_seconds * (found.fps or DEFAULT_FPS),
+            ticks=found.ticks(track),
             frame_size=(found.height, found.width),
         )
 
@@ -241,7 +261,7 @@ def _facts(video: FrameReader, shape: Iterable, sources: list, missing: int) -> 
     return VideoFacts(
         path=video.path,
         status="ok" if sources else "no_face",
-        note=video.problem or "",
+        note=_note(video),
         num_frames=video.num_frames,
         fps=video.fps,
         height=height,
@@ -250,6 +270,10 @@ def _facts(video: FrameReader, shape: Iterable, sources: list, missing: int) -> 
         times=frame_times(video),
         spans=tuple(source.span for source in sources),
     )
+
+
+def _note(video: FrameReader) -> str:
+    return "; ".join(filter(None, (video.problem, video.remark)))
 
 
 class _SpanSource:
@@ -265,6 +289,7 @@ class _SpanSource:
         self._options, self._plan = options, plan
         first = track.first if track else 0
         count = len(track) if track else len(times)
+        self._num_frames = len(times)
         shown = even_frames(times[first : first + count], options.fps)
         chosen = window_indices(
             len(shown), options.clip_frames, options.sampling_rate, options.window_stride
@@ -302,20 +327,21 @@ class _SpanSource:
                 if window < len(self._frames):
                     start = self._frames[window, 0]
                     held = {frame: seen for frame, seen in held.items() if frame >= start}
-        assert window == len(self._frames), f"{len(self._frames) - window} windows without frames"
+        if window < len(self._frames) or video.num_frames != self._num_frames:
+            raise FrameCountChangedError(video.path, f"only {video.num_frames} frames decode")
 
     def _pictures(self, video: FrameReader) -> Iterator[tuple[int, np.ndarray]]:
         """Number and picture (size, size, 3) of every frame that some window needs, in order."""
         needed = set(self._frames.ravel().tolist())
         number = first = self.span.first_frame
-        for block in frame_blocks(video, first=first):
+        for block in video.blocks(first=first):
             wanted = [place for place in range(len(block)) if number + place in needed]
             if wanted:
                 pictures = self._prepare(block[wanted], [number + p - first for p in wanted], video)
                 yield from zip((number + place for place in wanted), pictures)
             number += len(block)
-            if number > max(needed):
-                return
+            if max(needed) < number < self._num_frames - self._options.sampling_rate:
+                return  # else to the end, where damage shows
 
     def _prepare(self, frames: np.ndarray, places: list[int], video: FrameReader) -> np.ndarray:
         """(n, size, size, 3) from whole frames; `places` count from the span's first frame."""

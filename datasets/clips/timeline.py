@@ -9,7 +9,6 @@ import numpy as np
 
 from datasets.clips.sampling import distinct_views, eval_view_indices
 from datasets.video.open_video import FrameReader
-from datasets.video.pyav import PyAVReader
 
 DEFAULT_FPS = 25.0  # of frames that have no time
 
@@ -17,16 +16,10 @@ DEFAULT_FPS = 25.0  # of frames that have no time
 def frame_times(video: FrameReader) -> np.ndarray:
     """Seconds of each frame from the first one: (num_frames,), increasing.
 
-    From the file's time stamps where they are reliable, else from the average rate; frames without
-    time are taken to be 1/25 s apart.
+    Frames without time are taken to be 1/25 s apart.
     """
-    even = np.arange(video.num_frames) / (video.fps or DEFAULT_FPS)
-    order = getattr(video, "_order", None) if isinstance(video, PyAVReader) else None
-    if order is None or len(order) != video.num_frames:
-        return even
-    stamps = np.array([video._scan.pts[packet] for packet in order], np.float64)
-    times = (stamps - stamps[0]) * float(video._stream.time_base)
-    return times if len(times) < 2 or (np.diff(times) > 0).all() else even
+    times = video.times()
+    return np.arange(video.num_frames) / DEFAULT_FPS if times is None else times
 
 
 def even_frames(times: np.ndarray, fps: float | None) -> np.ndarray:

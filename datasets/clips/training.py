@@ -63,7 +63,6 @@ class TrainingClips(ClipSource):
             raise ValueError(f"clips_per_video is {clips_per_video}: it must be 1 or more")
         self.seed = seed
         self.clips_per_video = clips_per_video
-        self._unreadable: dict[int, VideoNote] = {}
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -72,15 +71,13 @@ class TrainingClips(ClipSource):
         key, notes = SampleKey(*key), []
         for offset in range(min(len(self), MAX_IN_A_ROW)):
             index = (key.index + offset) % len(self)
-            if index not in self._unreadable:
-                try:
-                    sample = self._sample(key, index)
-                except UnreadableVideoError as error:
-                    self._unreadable[index] = VideoNote(error.path, "skipped", error.reason)
-                else:
-                    sample["notes"] = notes + sample["notes"]
-                    return sample
-            notes.append(self._unreadable[index])
+            try:  # anew each time: what one worker remembered would decide what a sample is
+                sample = self._sample(key, index)
+            except UnreadableVideoError as error:
+                notes.append(VideoNote(error.path, "skipped", error.reason))
+            else:
+                sample["notes"] = notes + sample["notes"]
+                return sample
         raise ValueError(
             f"{len(notes)} videos in a row cannot be read, from row {key.index + 1} of "
             f"{self.annotations.path} on; the first is {notes[0].path} ({notes[0].reason}). "

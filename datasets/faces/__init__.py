@@ -22,7 +22,7 @@ from datasets.faces.crops import (
     plan_crops,
 )
 from datasets.faces.detector import Detection, FaceDetector, MissingExtraError, create_detector
-from datasets.faces.search import FaceVideo, find_faces, frame_blocks
+from datasets.faces.search import FaceVideo, find_faces
 from datasets.faces.tracker import DETECTED, FOLLOWED, INTERPOLATED, Track, TrackingOptions
 
 __all__ = [
@@ -43,7 +43,6 @@ __all__ = [
     "cut_crops",
     "cut_track",
     "find_faces",
-    "frame_blocks",
     "parse_style",
     "plan_crops",
 ]

@@ -18,7 +18,6 @@ from datasets.faces.geometry import (
     similarity,
     transform,
 )
-from datasets.faces.search import frame_blocks
 from datasets.faces.smoothing import fill_gaps, smooth
 from datasets.faces.tracker import Track
 from datasets.video.base import FrameReader
@@ -113,6 +112,7 @@ def plan_crops(
     align: str = "none",
     box: str = "smooth",
     smooth_frames: float = 5.0,
+    ticks: np.ndarray | None = None,
     border: str = "black",
     frame_size: tuple[int, int] | None = None,
 ) -> CropPlan:
@@ -125,6 +125,7 @@ def plan_crops(
         align: "none" keeps the picture upright; "similarity" turns the eyes level.
         box: "smooth" follows the face, "constant" is one square that holds the whole movement.
         smooth_frames: standard deviation of the smoothing in time, in frames; 0: none.
+        ticks: (T,) when the frames were taken, in frames of average length; None: evenly.
         border: what shows where a crop leaves the frame, "black" or "repeat" (the frame's last
             pixels); "inside" moves the crop into the frame instead, and shrinks it to the frame's
             shorter side if it is larger.
@@ -144,7 +145,7 @@ def plan_crops(
         raise ValueError("a constant box cannot be aligned: use box smooth, or align none")
     if border == "inside" and (align != "none" or frame_size is None):
         raise ValueError("border inside needs align none and the size of the frames")
-    path = _steady_places(track, smooth_frames, by_eyes=align == "similarity")
+    path = _steady_places(track, smooth_frames, ticks, by_eyes=align == "similarity")
     drop = (0.5 - style.eye_height) * style.side
     centre, side = box_centres(path, drop), style.side * path[:, 2]
     if box == "constant":
@@ -156,7 +157,9 @@ def plan_crops(
     return CropPlan(size, similarity(centre, size / side, roll, middle), border)
 
 
-def _steady_places(track: Track, sigma: float, *, by_eyes: bool) -> np.ndarray:
+def _steady_places(
+    track: Track, sigma: float, ticks: np.ndarray | None, *, by_eyes: bool
+) -> np.ndarray:
     """(T, 4) places without gaps and jitter."""
     path = track.places()
     if by_eyes:
@@ -165,12 +168,12 @@ def _steady_places(track: Track, sigma: float, *, by_eyes: bool) -> np.ndarray:
     path[:, 0] += shift * np.cos(path[:, 3])
     path[:, 1] += shift * np.sin(path[:, 3])
     path[:, 2] = np.log(path[:, 2])
-    path = fill_gaps(path)
+    path = fill_gaps(path, ticks)
     path[:, 3] = np.unwrap(path[:, 3])
     path[:, 3] -= np.round(np.median(path[:, 3]) / (2 * np.pi)) * 2 * np.pi
     # Sizes are noisier than places and change more slowly.
-    steady = np.concatenate([smooth(path[:, [0, 1, 3]], sigma), smooth(path[:, [2]], 2 * sigma)], 1)
-    x, y, roll, unit = steady.T
+    x, y, roll = smooth(path[:, [0, 1, 3]], sigma, ticks).T
+    unit = smooth(path[:, [2]], 2 * sigma, ticks)[:, 0]
     return np.stack([x, y, np.exp(unit), nearest_angle(roll, 0.0)], 1)
 
 
@@ -251,7 +254,7 @@ def crop_blocks(
 ) -> Iterator[np.ndarray]:
     """Crops of a track in order, in blocks (n, size, size, 3) of bounded memory."""
     done = 0
-    for block in frame_blocks(video, every=every, first=track.first * every):
+    for block in video.blocks(every=every, first=track.first * every):
         block = block[: len(track) - done]
         yield cut_crops(block, plan, range(done, done + len(block)))
         done += len(block)

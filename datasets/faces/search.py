@@ -1,6 +1,5 @@
-"""All face tracks of a video, and its frames in order without holding all of them."""
+"""All face tracks of a video."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import cv2
@@ -8,12 +7,10 @@ import numpy as np
 
 from datasets.faces.detector import FaceDetector
 from datasets.faces.tracker import FaceTracker, Track, TrackingOptions
-from datasets.video.base import FrameReader, UnreadableVideoError
-from datasets.video.pyav import PyAVReader
+from datasets.video.base import FrameReader
 
 # Faces are followed in frames of at most this shorter side.
 WORK_SIDE = 480
-BLOCK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -26,9 +23,11 @@ class FaceVideo:
         height: of a frame in pixels.
         width: of a frame in pixels.
         fps: frames looked at per second, None where there is no time.
-        problem: None, or what is wrong with the video, such as that it is truncated.
+        problem: None, or what is wrong or odd about the video, such as that it is truncated.
         tracks: by first frame; frame numbers count the frames that were looked at.
         every: step between these frames.
+        times: (num_frames,) seconds of these frames from the first one, None where there is no
+            time.
     """
 
     path: str
@@ -39,6 +38,7 @@ class FaceVideo:
     problem: str | None
     tracks: list[Track]
     every: int = 1
+    times: np.ndarray | None = None
 
     def largest(self) -> Track | None:
         """The most prominent track: large and long; None without faces."""
@@ -47,6 +47,12 @@ class FaceVideo:
     def by_size(self) -> list[Track]:
         """Tracks, most prominent first."""
         return sorted(self.tracks, key=Track.size, reverse=True)
+
+    def ticks(self, track: Track) -> np.ndarray | None:
+        """When the frames of a track were taken, in frames of average length; None: evenly."""
+        if self.times is None or self.fps is None:
+            return None
+        return self.times[track.first : track.last + 1] * self.fps
 
     def frames_without_face(self) -> int:
         """Frames that belong to no track."""
@@ -80,7 +86,7 @@ def find_faces(
     fps = video.fps / every if video.fps else None
     tracker = FaceTracker(detector, options or TrackingOptions(), fps)
     count, shape, scale = 0, (0, 0), 1.0
-    for block in frame_blocks(video, every=every):
+    for block in video.blocks(every=every):
         shape = block.shape[1:3]
         scale = min(1.0, WORK_SIDE / min(shape))
         for frame in block:
@@ -88,7 +94,10 @@ def find_faces(
         count += len(block)
     size = work_size(shape, scale)
     tracks = [_in_frame_pixels(track, shape, size) for track in tracker.finish()]
-    return FaceVideo(video.path, count, *shape, fps, video.problem, tracks, every)
+    times = video.times()
+    times = None if times is None else times[::every]
+    note = "; ".join(filter(None, (video.problem, video.remark))) or None
+    return FaceVideo(video.path, count, *shape, fps, note, tracks, every, times)
 
 
 def work_size(shape: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -107,54 +116,3 @@ def work_picture(frame: np.ndarray, scale: float) -> np.ndarray:
 def _in_frame_pixels(track: Track, shape: tuple[int, int], size: tuple[int, int]) -> Track:
     ratio = np.array([shape[1] / size[1], shape[0] / size[0]])
     return replace(track, landmarks=(track.landmarks + 0.5) * ratio - 0.5)
-
-
-def frame_blocks(video: FrameReader, *, every: int = 1, first: int = 0) -> Iterator[np.ndarray]:
-    """Frames in order, in blocks of a bounded number of bytes.
-
-    Args:
-        video: an open reader.
-        every: step between frames.
-        first: number of the first frame.
-
-    Yields:
-        (n, H, W, 3) uint8 RGB.
-
-    Raises:
-        UnreadableVideoError: a frame cannot be decoded, or the frames differ in size.
-    """
-    wanted = range(first, video.num_frames, every)
-    if len(wanted) == 0:
-        return
-    probe = video.read([wanted[0]])
-    length = max(1, BLOCK_BYTES // probe.nbytes)
-    if len(wanted) > length and isinstance(video, PyAVReader):
-        frames = _decoded_in_order(video, wanted)
-    else:
-        starts = range(0, len(wanted), length)
-        yield from (video.read(wanted[start : start + length]) for start in starts)
-        return
-    block: list[np.ndarray] = []
-    for frame in frames:
-        if frame.shape != probe.shape[1:]:
-            raise UnreadableVideoError(video.path, "the size of the frames changes on the way")
-        block.append(frame)
-        if len(block) == length:
-            yield np.stack(block)
-            block.clear()
-    if block:
-        yield np.stack(block)
-
-
-def _decoded_in_order(video: PyAVReader, wanted: range) -> Iterator[np.ndarray]:
-    """Frames of a file too long for one block, each packet being decoded once."""
-    count = 0
-    video._saw_damage = False  # what the reader itself does before decoding everything
-    for number, frame in enumerate(video._decode_all()):
-        if number in wanted:
-            count += 1
-            yield video._to_rgb(frame)
-    if count != len(wanted):
-        raise UnreadableVideoError(
-            video.path, f"decoding is not repeatable: {count} of {len(wanted)} frames came"
-        )

@@ -4,30 +4,55 @@ import cv2  # before decord, which otherwise makes OpenCV return None for every 
 import numpy as np
 import simplejpeg
 
+from datasets.video.upright import AS_IT_IS, JPEG_SIGNATURE, PNG_SIGNATURE, image_turn
+
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 IMAGE_SUFFIXES = (*JPEG_SUFFIXES, ".png", ".bmp")
-JPEG_SIGNATURE = b"\xff\xd8"
-PNG_SIGNATURE, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+PNG_END = b"IEND\xaeB`\x82"
+# What libjpeg says where data are missing or wrong; its other warnings (such as surplus bytes
+# before the end, which some cameras write) come with a whole picture.
+JPEG_DAMAGE = ("premature end", "bad huffman code", "instead of rst")
 
 
 def decode_image(data: bytes) -> np.ndarray | None:
     """Decode one image to (H, W, 3) uint8 RGB; None if it is damaged.
 
-    Grey images become RGB, transparency is dropped, orientation tags are not applied.
+    Grey images become RGB, transparency is dropped, the EXIF orientation is applied.
     """
+    image = _decode(data)
+    return None if image is None else np.ascontiguousarray(image_turn(data)(image))
+
+
+def _decode(data: bytes) -> np.ndarray | None:
+    """The pixels as they are stored."""
     if data[:2] == JPEG_SIGNATURE:
-        try:
-            return simplejpeg.decode_jpeg(data, colorspace="RGB")
-        except ValueError:
-            if _simplejpeg_can(data):
-                return None  # cut off or damaged
-    if data[:8] == PNG_SIGNATURE and PNG_END not in data[-64:]:
-        return None
-    if not data:
+        image, damaged = _decode_jpeg(data)
+        if damaged or image is not None:
+            return image
+    if not data or (data[:8] == PNG_SIGNATURE and PNG_END not in data[-64:]):
         return None
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # impossible sizes
+        return None
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _decode_jpeg(data: bytes) -> tuple[np.ndarray | None, bool]:
+    """The picture, or None and whether that is because it is damaged."""
+    try:
+        return simplejpeg.decode_jpeg(data, colorspace="RGB"), False
+    except (ValueError, KeyError) as error:  # KeyError: cut off inside the header
+        said = str(error).lower()
+    try:
+        if any(words in said for words in JPEG_DAMAGE):
+            return None, True
+        if simplejpeg.decode_jpeg_header(data, strict=False)[2] in ("CMYK", "YCCK"):
+            return None, False  # simplejpeg has no conversion for these
+        return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=False), False
+    except (ValueError, KeyError):
+        return None, True
 
 
 def decode_into(frame: np.ndarray, data: bytes | memoryview) -> bool:
@@ -40,10 +65,10 @@ def decode_into(frame: np.ndarray, data: bytes | memoryview) -> bool:
     Returns:
         Whether the image is intact and has that size.
     """
-    if data[:2] == JPEG_SIGNATURE:
+    if data[:2] == JPEG_SIGNATURE and image_turn(data) == AS_IT_IS:
         try:
             decoded = simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=frame)
-        except ValueError:  # damaged, larger, or of a kind simplejpeg has not
+        except (ValueError, KeyError):  # damaged, larger, or of a kind simplejpeg has not
             decoded = None
         if decoded is not None and decoded.shape == frame.shape:
             return True
@@ -52,12 +77,3 @@ def decode_into(frame: np.ndarray, data: bytes | memoryview) -> bool:
         return False
     frame[:] = image
     return True
-
-
-def _simplejpeg_can(data: bytes) -> bool:
-    """Whether simplejpeg decodes this kind of JPEG at all (it has no CMYK)."""
-    try:
-        colours = simplejpeg.decode_jpeg_header(data, strict=False)[2]
-    except ValueError:
-        return True
-    return colours not in ("CMYK", "YCCK")

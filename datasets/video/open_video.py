@@ -15,6 +15,7 @@ from datasets.video.base import (
     FrameCountChangedError,
     FrameReader,
     UnreadableVideoError,
+    errors_of,
     stack_frames,
 )
 from datasets.video.frame_index import KnownFrames
@@ -34,6 +35,9 @@ __all__ = [
 
 # First bytes of MPEG program streams, and of MPEG transport streams.
 PROGRAM_STREAM, TRANSPORT_STREAM = b"\x00\x00\x01\xba", b"\x47"
+
+# Other libraries' conversion to RGB rounds differently, by so many grey levels on average.
+SAME_PICTURE = 2.0
 
 # Where in decord's source an error was raised, "[12:34:56] /path/file.cc:270: ".
 SOURCE_LINE = re.compile(r"\[[\d:]+\] \S+:\d+: ")
@@ -72,7 +76,8 @@ def open_video(
         raise UnreadableVideoError(path, "no such file or folder")
     if path.lower().endswith(IMAGE_SUFFIXES):
         return FrameFolderReader(os.path.dirname(path), [os.path.basename(path)], name=path)
-    return BACKENDS["pyav" if backend == "auto" else backend](path, known)
+    with errors_of(path):
+        return BACKENDS["pyav" if backend == "auto" else backend](path, known)
 
 
 def natural_key(name: str) -> tuple[list, str]:
@@ -130,7 +135,9 @@ class FrameFolderReader(FrameReader):
             ) from error
 
     def _read_image(self, index: int) -> np.ndarray:
-        name, image = self._names[index], decode_image(self.read_file(index))
+        name, data = self._names[index], self.read_file(index)
+        with errors_of(f"{self.path}: image {name}"):
+            image = decode_image(data)
         if image is None:
             raise UnreadableVideoError(self.path, f"image {name} is damaged or not an image")
         return image
@@ -148,7 +155,10 @@ class _DelegatingReader(FrameReader):
     def __init__(self, path: str, known: KnownFrames | None = None):
         with PyAVReader(path, known) as survey:
             self.path, self.num_frames = survey.path, survey.num_frames
-            self.fps, self.problem, self.counted = survey.fps, survey.problem, survey.counted
+            self.fps, self.remark, self.problem = survey.fps, survey.remark, survey.problem
+            self.counted = survey.counted
+            self._times = survey.times()
+            first = survey.read([0])[0]
         try:
             self._decoder, count = self._make_decoder()
         except UnreadableVideoError:
@@ -157,6 +167,17 @@ class _DelegatingReader(FrameReader):
             raise self._failed(error) from error
         if count != self.num_frames:
             raise self._failed(f"it sees {count} frames, {self.num_frames} decode")
+        self._compare(first)
+
+    def _compare(self, first: np.ndarray) -> None:
+        """Refuse files that the library shows in other colours, turned, or from another stream."""
+        seen = self._read_sorted([0])[0]
+        if seen.shape != first.shape or np.abs(first.astype(int) - seen).mean() > SAME_PICTURE:
+            raise self._failed("it shows another picture: other colours, not upright, or a cover")
+
+    def times(self) -> np.ndarray | None:
+        """Seconds of each frame from the first one."""
+        return self._times
 
     def close(self) -> None:
         """Release the decoder."""

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from datasets.faces import frame_blocks
 from datasets.files import replacing
 from datasets.video.open_video import open_video
 from engine.predict.predictor import TrackPrediction, VideoPrediction
@@ -101,7 +100,7 @@ def annotate_video(prediction: VideoPrediction, out_mp4: str | Path) -> None:
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = Fraction(1, CLOCK)
         number = 0
-        for block in frame_blocks(video):
+        for block in video.blocks():
             for frame in block:
                 picture = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
                 seconds = float(facts.times[number])

@@ -231,7 +231,9 @@ class Predictor:
                     queue.append((video, message.span, int(window), clip))
                     video.waiting += 1
             else:
-                video = under_way.setdefault(message.video, _Open(message.facts))
+                if not message.done or message.video not in under_way:
+                    under_way[message.video] = _Open(message.facts)
+                video = under_way[message.video]
                 video.scores = video.scores or [{} for _ in message.facts.spans]
                 video.facts, video.done = message.facts, message.done
             while len(queue) >= self.batch_size:

@@ -145,6 +145,7 @@ def plan_track(track: Track, found: FaceVideo, settings: FaceSettings) -> CropPl
         box=settings.box,
         border=settings.border,
         smooth_frames=settings.smooth_seconds * (found.fps or DEFAULT_FPS),
+        ticks=found.ticks(track),
         frame_size=(found.height, found.width),
     )
 
