@@ -8,6 +8,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -261,7 +262,7 @@ def test_finetuning_writes_what_the_documentation_promises(data, tmp_path):
     line = log_lines(out)[-1]
     assert {"train_loss", "val_loss", "val_uar", "val_war", "train_lr"} <= line.keys()
     config = json.loads((out / "config.json").read_text())
-    assert config["flags"]["lr"] == 0.01 and "torch" in config["versions"]
+    assert config["flags"]["lr"] == 0.01 and config["versions"]["av"] == av.__version__
     metrics = json.loads((out / "metrics.json").read_text())
     assert (metrics["weights"], metrics["split"], metrics["num_videos"]) == ("last", "test", 5)
     content = checkpoint.read(out / checkpoint.LAST)

@@ -37,6 +37,8 @@ from datasets.video.upright import frame_turn
 
 # Packets of files up to this size stay in memory between scanning and decoding.
 HELD_BYTES = 64 * 2**20
+# Titles in Latin-1 and the like must not make a file unreadable; from PyAV 19 on they do not.
+TOLERANT = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 class PyAVReader(FrameReader):
@@ -77,7 +79,7 @@ class PyAVReader(FrameReader):
         self._reformatter = VideoReformatter()
         if self._container is not None:
             self._container.close()
-        self._container = av.open(self.path, metadata_errors="replace")
+        self._container = av.open(self.path, **TOLERANT)
         if self._stream_index is None:
             self._stream_index = self._choose_stream()
         self._stream = self._container.streams[self._stream_index]
@@ -100,7 +102,7 @@ class PyAVReader(FrameReader):
                     break
         chosen = max(streams, key=lambda s: (counts[s.index] > 1, not _is_cover(s), -s.index)).index
         self._container.close()
-        self._container = av.open(self.path, metadata_errors="replace")
+        self._container = av.open(self.path, **TOLERANT)
         return chosen
 
     def _survey(self) -> None:

@@ -9,6 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import av
+import cv2
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -16,6 +19,9 @@ from datasets.files import write_text
 from engine.results.find import read_log
 
 logger = logging.getLogger(__name__)
+
+# What decides numbers; PyAV brings FFmpeg, which decodes and converts colours.
+VERSIONED = (torch, av, cv2, np)
 
 
 def set_up_logging(is_main: bool) -> None:
@@ -43,7 +49,8 @@ def run_facts() -> dict:
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "commit": git.stdout.strip() or None,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "versions": {"python": platform.python_version()}
+        | {module.__name__: module.__version__ for module in VERSIONED},
         "machine": {"cpu": platform.machine(), "threads": torch.get_num_threads(), "gpu": cuda},
         "command": sys.argv,
     }
