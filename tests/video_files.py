@@ -1,10 +1,13 @@
 """Small videos for tests, and what decoding everything from the start gives."""
 
+from contextlib import suppress
 from fractions import Fraction
 
 import av
 import cv2
 import numpy as np
+
+from datasets.video.pyav import TOLERANT
 
 
 def moving_frames(num_frames, size=(64, 96)):
@@ -28,11 +31,12 @@ def write_video(
     variable_rate=False,
     rotation=None,
     pix_fmt="yuv420p",
+    rate=25,
 ):
-    """Encode `moving_frames` at 25 frames per second, or at changing distances."""
+    """Encode `moving_frames` evenly, or at changing distances."""
     rng = np.random.default_rng(1)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25, options=options or {})
+        stream = container.add_stream(codec, rate=rate, options=options or {})
         stream.height, stream.width = size
         stream.pix_fmt = pix_fmt
         if gop:
@@ -44,7 +48,7 @@ def write_video(
         stamp = 0
         for image in moving_frames(num_frames, size):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.time_base, frame.pts = Fraction(1, 25), stamp
+            frame.time_base, frame.pts = 1 / Fraction(rate), stamp
             stamp += int(rng.integers(1, 5)) if variable_rate else 1
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -73,15 +77,41 @@ def remux(source, target, *, shift_frames=0, silence_seconds=0, options=None):
     return str(target)
 
 
-def decode_everything(path):
-    """(n, H, W, 3): every frame, decoded from the start; damaged packets are passed over."""
+def decode_everything(path, keep=False):
+    """(n, H, W, 3): every frame, decoded from the start; damaged packets are passed over.
+
+    With `keep` no decoded frame is freed before the end: what damage left undecoded then holds
+    other old pixels, which shows where plain decoding itself is arbitrary.
+    """
     frames = []
-    with av.open(str(path)) as container:
+    for frame in _decoded(path):
+        if frame is not None:
+            frames.append(frame if keep else frame.to_ndarray(format="rgb24"))
+    return np.stack([f.to_ndarray(format="rgb24") for f in frames] if keep else frames)
+
+
+def count_intact(path):
+    """Number of frames before the first of which the decoder says that it is damaged."""
+    for number, frame in enumerate(_decoded(path)):
+        if frame is None or frame.is_corrupt:
+            return number
+    return number + 1
+
+
+def _decoded(path):
+    """Every frame; None for each packet that does not decode."""
+    with av.open(str(path), **TOLERANT) as container:
         stream = container.streams.video[0]
-        stream.thread_type = "NONE"
-        for packet in container.demux(stream):
+        stream.thread_type, stream.thread_count = "NONE", 1  # threads notice damage later
+        for packet in _packets(container, stream):
             try:
-                frames += [frame.to_ndarray(format="rgb24") for frame in packet.decode()]
+                yield from stream.codec_context.decode(packet)
             except av.error.FFmpegError:
-                continue
-    return np.stack(frames)
+                yield None
+
+
+def _packets(container, stream):
+    """As many as can be read, then None, which makes the decoder give its last frames."""
+    with suppress(av.error.FFmpegError):
+        yield from (packet for packet in container.demux(stream) if packet.size)
+    yield None

@@ -35,6 +35,7 @@ class PacketScan:
         damaged: a packet is incomplete, or demuxing stopped with an error.
         end: largest time stamp plus duration over the demuxed streams, seconds; None if unknown.
         held: the packets themselves, None for large files.
+        display_times: the container stores when frames are shown, not only when decoded.
     """
 
     pts: list[int | None] = field(default_factory=list)
@@ -45,6 +46,7 @@ class PacketScan:
     damaged: bool = False
     end: float | None = None
     held: list | None = field(default_factory=list)
+    display_times: bool = True
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -67,11 +69,10 @@ class PacketScan:
         """Numbers of the packets that are shown, in decoding order."""
         return [number for number in range(len(self)) if number not in self.hidden]
 
-    def shown_order(self, container: str, codec: str, *, reordered: bool) -> list[int] | None:
+    def shown_order(self, codec: str, *, reordered: bool) -> list[int] | None:
         """Packet numbers in display order, or None where they cannot be relied upon.
 
         Args:
-            container: FFmpeg's name of the format, "" where it gives no display times.
             codec: FFmpeg's name.
             reordered: what the codec says about its frames.
         """
@@ -80,7 +81,7 @@ class PacketScan:
             return None
         if codec in IN_ORDER:
             return shown
-        if codec not in REORDERED or not container.startswith(WITH_DISPLAY_TIMES):
+        if codec not in REORDERED or not self.display_times:
             return None
         stamps = [self.pts[number] for number in shown]
         if None in self.pts or len(set(stamps)) < len(stamps) or min(self.pts) < self.pts[0]:
@@ -96,7 +97,7 @@ class PacketScan:
 
         Where a container stores decoding times only, those of all frames together are right.
         """
-        for stamps in (self.pts, self.dts):
+        for stamps in (self.pts, self.dts)[:: 1 if self.display_times else -1]:
             found = [None if number is None else stamps[number] for number in numbers]
             if found and None not in found:
                 ascending = np.sort(np.array(found, np.int64))
@@ -130,9 +131,9 @@ def frame_rate(
     steps = 0 if stamps is None else len(stamps) - 1
     seconds = float(stamps[-1] - stamps[0]) * tick_seconds if steps > 0 else 0.0
     rate, remark = declared, None
-    if seconds > 0 and not (declared and abs(steps / declared - seconds) < 0.5 / declared):
+    if seconds > 0 and not (declared and abs(steps / declared - seconds) <= 1.5 / declared):
         rate = steps / seconds
-        if declared and not 0.5 < declared / rate < 2:
+        if declared and not 0.4 < declared / rate < 2.1:  # twice: fields of interlaced video
             remark = (
                 f"its header says {declared:g} frames per second, its time stamps {rate:.4g}: "
                 "the time stamps are used"
@@ -140,6 +141,17 @@ def frame_rate(
     if rate is not None and rate > HIGHEST_RATE:
         return None, f"{rate:g} frames per second are not credible and not used"
     return rate, remark
+
+
+def has_display_times(container: str, codec_tag: str) -> bool:
+    """Whether a container stores when frames are shown.
+
+    Args:
+        container: FFmpeg's name of the format.
+        codec_tag: of the stream; Matroska has one in its compatibility mode only, with AVI's times.
+    """
+    compatible = container.startswith("matroska") and codec_tag.strip("\0 ")
+    return container.startswith(WITH_DISPLAY_TIMES) and not compatible
 
 
 def nal_length_bytes(codec: av.CodecContext) -> int:

@@ -16,6 +16,7 @@ from contextlib import suppress
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from datasets.video.base import (
@@ -29,6 +30,7 @@ from datasets.video.packets import (
     IN_ORDER,
     PacketScan,
     frame_rate,
+    has_display_times,
     is_disposable,
     nal_length_bytes,
 )
@@ -86,12 +88,16 @@ class PyAVReader(FrameReader):
         self._stream.thread_type = "NONE"
         self._stream.thread_count = 1
         self._codec = self._stream.codec_context
+        self._used = False
 
     def _choose_stream(self) -> int:
         """The first stream of moving pictures; the first of all where none moves."""
         streams = self._container.streams.video
         if not streams:
             raise UnreadableVideoError(self.path, "the file has no video stream")
+        streams = [stream for stream in streams if stream.codec_context is not None]
+        if not streams:
+            raise UnreadableVideoError(self.path, "there is no decoder for its kind of video")
         if len(streams) == 1:
             return streams[0].index
         counts = dict.fromkeys((stream.index for stream in streams), 0)
@@ -118,12 +124,9 @@ class PyAVReader(FrameReader):
         )
         expected = expected_frames(self._container, self._stream, self._scan)
         self._order = None
-        if expected is None:
-            self._order = self._scan.shown_order(
-                self._container_with_display_times(),
-                self._codec_name,
-                reordered=bool(self._codec.has_b_frames),
-            )
+        if expected is None and self._codec.pix_fmt != "pal8":  # palettes come with some packets
+            reordered = bool(self._codec.has_b_frames)
+            self._order = self._scan.shown_order(self._codec_name, reordered=reordered)
         if self._order is not None:
             self.num_frames = len(self._order)
         elif self._known is not None and self._known.size_bytes == self._container.size:
@@ -133,19 +136,14 @@ class PyAVReader(FrameReader):
         if self.num_frames == 0:
             raise UnreadableVideoError(self.path, "no frame decodes")
 
-    def _container_with_display_times(self) -> str:
-        """Name of the format; none for Matroska's compatibility mode, which has AVI's times."""
-        name = self._container.format.name
-        compatible = name.startswith("matroska") and self._codec.codec_tag.strip("\0 ")
-        return "" if compatible else name
-
     def _count_by_decoding(self, expected: int | None) -> None:
         """Set the exact frame count, and the problem if frames are missing or damaged."""
         for _ in self._decode_all(expected):
             pass
 
     def _scan_packets(self) -> PacketScan:
-        scan = PacketScan()
+        format_name, tag = self._container.format.name, self._codec.codec_tag
+        scan = PacketScan(display_times=has_display_times(format_name, tag))
         if (self._container.size or 0) > HELD_BYTES:
             scan.held = None
         # Without a duration of its own the video is compared with the longest stream's end.
@@ -238,6 +236,8 @@ class PyAVReader(FrameReader):
         for number, frame in self._fed_from(start, wanted, expected):
             if frame.is_corrupt or place.get(number, -1) <= last_place:
                 raise _IrregularError
+            if number == start and frame.pict_type in (PictureType.P, PictureType.B):
+                raise _IrregularError  # the container calls every frame a keyframe
             last_place = place[number]
             expected.discard(number)
             if number in wanted:
@@ -250,6 +250,7 @@ class PyAVReader(FrameReader):
         """(packet number, frame) as they come; `expected` gets what was fed and is to be shown."""
         last = max(wanted)
         self._codec.flush_buffers()
+        self._used = True
         for number, packet in self._packets(start):
             if number > last:
                 break
@@ -293,8 +294,9 @@ class PyAVReader(FrameReader):
             expected: number of frames that should come, if known.
         """
         self._saw_damage, shown = self._scan.damaged, []
-        if self._scan.held is not None:
-            self._codec.flush_buffers()
+        if self._used and self._scan.held is not None:
+            self._open()  # flushed decoders remember some of what they saw before damage
+        self._used = True
         for _, packet in self._packets(0):
             for frame in self._decode_tolerantly(packet):
                 shown.append(frame.pts)
