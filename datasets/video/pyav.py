@@ -194,13 +194,10 @@ class PyAVReader(FrameReader):
 
     def _read_by_packet(self, wanted: list[int]) -> list[np.ndarray] | None:
         """Decode from keyframes; None if the file turns out to be less regular than it seemed."""
-        segments: dict[int, list[int]] = {}
-        for index in wanted:
-            segments.setdefault(self._start_packet(index), []).append(self._order[index])
         found: dict[int, np.ndarray] = {}
         try:
-            for start, numbers in sorted(segments.items()):
-                found |= self._decode_segment(start, set(numbers))
+            for start, numbers in self._segments(wanted):
+                found |= self._decode_segment(start, numbers)
         except (av.error.FFmpegError, _IrregularError):
             found.clear()
         if len(found) == len(wanted):
@@ -212,6 +209,19 @@ class PyAVReader(FrameReader):
                 self.path, f"{self.num_frames} of {promised} promised frames decode"
             )
         return None
+
+    def _segments(self, wanted: list[int]) -> list[tuple[int, set[int]]]:
+        """Keyframes to start at, and the packets wanted from there; what adjoins is one segment."""
+        by_start: dict[int, set[int]] = {}
+        for index in wanted:
+            by_start.setdefault(self._start_packet(index), set()).add(self._order[index])
+        segments: list[tuple[int, set[int]]] = []
+        for start, numbers in sorted(by_start.items()):
+            if segments and start == max(segments[-1][1]) + 1:
+                segments[-1][1].update(numbers)
+            else:
+                segments.append((start, numbers))
+        return segments
 
     def _start_packet(self, index: int) -> int:
         """The last keyframe that is both decoded and shown no later than the frame."""
