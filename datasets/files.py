@@ -1,10 +1,13 @@
 """Files and folders that are whole or not there, journals, and arrays read from npz files."""
 
 import errno
+import io
 import json
 import logging
 import os
 import shutil
+import sys
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -83,6 +86,34 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     data = text.encode("utf-8", "surrogateescape")
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+@contextmanager
+def utf8_path(path: str | os.PathLike) -> Iterator[str]:
+    """A path for libraries that take UTF-8 only, to be opened inside the block.
+
+    Yields:
+        `path`, or where it is not UTF-8 that of a link to it, which goes at the end of the block.
+    """
+    path = os.fspath(path)
+    if ":" in path:  # the beginning would be taken for a protocol
+        path = os.path.abspath(path)
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory(prefix="name_") as folder:
+            suffix = os.path.splitext(path)[1]
+            link = os.path.join(folder, "file" + suffix.encode("ascii", "ignore").decode())
+            os.symlink(os.path.abspath(path), link)
+            yield link
+    else:
+        yield path
+
+
+def print_any_name() -> None:
+    """Let this process print names of files that are not UTF-8, their bytes as escapes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def remove_leftovers(folder: str | os.PathLike) -> None:

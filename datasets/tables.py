@@ -2,14 +2,17 @@
 
 import codecs
 import csv
+import io
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TextIO
+
+from datasets.files import write_text
 
 ENCODINGS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -198,3 +201,14 @@ def read_table(
     header = read_header(path, columns)
     empty = dict.fromkeys(header, "")
     return [(line, empty | row) for line, row in iterate_table(path, columns)]
+
+
+def write_table(
+    path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
+    """Write a CSV with a header, whole or not at all; any name of a file can stand in it."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -15,6 +15,7 @@ import torch
 from datasets.files import write_text
 from datasets.labels.annotations import Annotations
 from datasets.labels.splits import carve_validation, choose_share, take_rows
+from datasets.tables import read_text
 from engine.results.find import CARVED_FILE, LABELLED_FILE, SUBJECTS_FILE, subjects_of
 from engine.setting import Setting
 
@@ -63,7 +64,7 @@ class Parts:
 
     def write_chosen(self, folder: Path) -> None:
         """Keep with the run which rows of train.csv were carved or chosen, where that was done."""
-        lines = Path(self.train.path).read_text(encoding="utf-8-sig").split("\n")
+        lines = read_text(self.train.path).split("\n")
         rows = [line.rstrip() for line in lines if line.strip()]
         if self.carved:
             text = "\n".join(rows[row] for row in self.carved)

@@ -12,9 +12,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.tables import read_text
+from datasets.tables import read_text, write_table
 from preprocess.shared.common import PreparationError, Problems, run_command
-from preprocess.shared.labelled import write_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     problems.raise_if_any(str(flags.dataset_dir), report=flags.output_dir / "problems.txt")
     for name, pairs in tables.items():
-        write_pairs(flags.output_dir / name, HEADER, pairs)
+        write_table(flags.output_dir / name, HEADER, pairs)
         logger.info("wrote %s: %d pairs", flags.output_dir / name, len(pairs))
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.labels.listing import Unused, visible_folders, walk_folders
+from datasets.tables import write_table
 from datasets.video.frame_rate import write_frame_rate
 from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 from preprocess.shared.common import (
@@ -30,7 +31,7 @@ from preprocess.shared.common import (
     run_command,
     without_spaces,
 )
-from preprocess.shared.labelled import SUBJECTS_FILE, write_pairs
+from preprocess.shared.labelled import SUBJECTS_FILE
 from preprocess.shared.probe import add_probe_flags, probe_or_list
 
 logger = logging.getLogger(__name__)
@@ -191,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     probe_or_list(paths, flags)
     write_frame_rate(flags.output_dir, flags.frame_rate)
     pairs = [(path, folder.person) for path, folder in zip(paths, folders)]
-    write_pairs(flags.output_dir / SUBJECTS_FILE, ("path", "subject"), pairs)
+    write_table(flags.output_dir / SUBJECTS_FILE, ("path", "subject"), pairs)
 
 
 if __name__ == "__main__":

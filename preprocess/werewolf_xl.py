@@ -18,9 +18,11 @@ import argparse
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from datasets.catalog import get_spec
+from datasets.tables import TableError, read_header
 from preprocess.shared.common import PreparationError, read_table, run_command
 from preprocess.shared.labelled import Clip, Found, named_videos
 from preprocess.shared.subject_folds import fold_parser, prepare_subject_folds
@@ -41,8 +43,8 @@ def find_table(dataset_dir: Path, given: Path | None) -> Path:
         return given
     tables = []
     for path in sorted(dataset_dir.rglob("*.csv")):
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            if NAME in [name.strip().strip('"') for name in file.readline().split(",")]:
+        with suppress(TableError):  # other tables are not ours
+            if NAME in read_header(path):
                 tables.append(path)
     if len(tables) != 1:
         raise PreparationError(

@@ -35,7 +35,8 @@ FLOORS = {
         {"guess", "timm_names"},
     ],
     "datasets": [
-        {"catalog", "device", "files", "rng", "tables"},
+        {"catalog", "device", "files", "rng"},
+        {"tables"},
         {"video"},
         {"labels"},
         {"faces"},

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2  # noqa: F401 - before decord, which otherwise makes OpenCV return None for every PNG
 import numpy as np
 
+from datasets.files import utf8_path
 from datasets.video.base import (
     FrameCountChangedError,
     FrameReader,
@@ -219,7 +220,8 @@ class DecordReader(_DelegatingReader):
         if first == PROGRAM_STREAM or first[:1] == TRANSPORT_STREAM:
             raise self._failed("it drops the first frames of MPEG streams")
         self._next = 0
-        decoder = decord.VideoReader(self.path, num_threads=1)
+        with utf8_path(self.path) as name:
+            decoder = decord.VideoReader(name, num_threads=1)
         return decoder, len(decoder)
 
     def _decode(self, wanted: list[int]) -> np.ndarray:
@@ -242,9 +244,10 @@ class TorchCodecReader(_DelegatingReader):
     def _make_decoder(self):
         from torchcodec.decoders import VideoDecoder
 
-        decoder = VideoDecoder(
-            self.path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact"
-        )
+        with utf8_path(self.path) as name:
+            decoder = VideoDecoder(
+                name, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact"
+            )
         return decoder, len(decoder)
 
     def _decode(self, wanted: list[int]) -> np.ndarray:

@@ -19,6 +19,7 @@ import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
+from datasets.files import utf8_path
 from datasets.video.base import (
     FrameCountChangedError,
     FrameReader,
@@ -81,7 +82,7 @@ class PyAVReader(FrameReader):
         self._reformatter = VideoReformatter()
         if self._container is not None:
             self._container.close()
-        self._container = av.open(self.path, **TOLERANT)
+        self._container = self._open_container()
         if self._stream_index is None:
             self._stream_index = self._choose_stream()
         self._stream = self._container.streams[self._stream_index]
@@ -89,6 +90,10 @@ class PyAVReader(FrameReader):
         self._stream.thread_count = 1
         self._codec = self._stream.codec_context
         self._used = False
+
+    def _open_container(self) -> av.container.InputContainer:
+        with utf8_path(self.path) as name:
+            return av.open(name, **TOLERANT)
 
     def _choose_stream(self) -> int:
         """The first stream of moving pictures; the first of all where none moves."""
@@ -108,7 +113,7 @@ class PyAVReader(FrameReader):
                     break
         chosen = max(streams, key=lambda s: (counts[s.index] > 1, not _is_cover(s), -s.index)).index
         self._container.close()
-        self._container = av.open(self.path, **TOLERANT)
+        self._container = self._open_container()
         return chosen
 
     def _survey(self) -> None:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from datasets.files import replacing
+from datasets.files import replacing, utf8_path
 from datasets.video.open_video import open_video
 from engine.predict.predictor import TrackPrediction, VideoPrediction
 from engine.report.plots import LINE_STYLES, MARKERS, OKABE_ITO, save_figure
@@ -94,7 +94,8 @@ def annotate_video(prediction: VideoPrediction, out_mp4: str | Path) -> None:
     with (
         open_video(facts.path) as video,
         replacing(out_mp4) as temporary,
-        av.open(str(temporary), "w", format="mp4") as out,
+        utf8_path(temporary) as name,
+        av.open(name, "w", format="mp4") as out,
     ):
         stream = out.add_stream("libx264", rate=Fraction(facts.fps or 25).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

@@ -5,7 +5,6 @@ like in `datasets.augment.pair_views`, the loss in `engine.pretext.contrastive_l
 """
 
 import argparse
-import csv
 import logging
 import re
 from collections.abc import Callable
@@ -22,9 +21,9 @@ from datasets.clips.loader import SampleKey
 from datasets.clips.pairs import PairRule
 from datasets.faces.landmarks import find_landmarks
 from datasets.faces.swap import swap_face
-from datasets.files import replacing
 from datasets.labels.annotations import Annotations
 from datasets.labels.splits import take_rows
+from datasets.tables import write_table
 from engine import build
 from engine.flags.config import MASKING_FLAGS
 from engine.loop import Training
@@ -215,13 +214,16 @@ class ContrastiveLearning:
         if self.flags.dry_run or not self.flags.output_dir:
             return
         path = Path(self.flags.output_dir) / LEFT_OUT_FILE
-        with replacing(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["path", "num_frames", "frames_per_second", "frames_needed"])
-            writer.writerows(
-                (annotations.ids[row], lengths.num_frames[row], f"{lengths.rates[row]:.4g}",
-                 needed[row]) for row in short
-            )  # fmt: skip
+        rows = [
+            (
+                annotations.ids[row],
+                lengths.num_frames[row],
+                f"{lengths.rates[row]:.4g}",
+                needed[row],
+            )
+            for row in short
+        ]
+        write_table(path, ("path", "num_frames", "frames_per_second", "frames_needed"), rows)
 
     def _check_landmarks(self, annotations: Annotations) -> None:
         flags = self.flags

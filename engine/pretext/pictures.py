@@ -15,6 +15,7 @@ import torch
 from einops import rearrange
 from matplotlib.figure import Figure
 
+from datasets.tables import readable
 from engine.pretext.objectives import (
     motion_targets,
     normalise_tubelets,
@@ -182,7 +183,8 @@ def _draw(
     for index, step in enumerate(steps):
         x = (LABEL_INCHES + (index + 0.5) * CELL_INCHES) / width
         figure.text(x, (bottom + high + 0.06) / height, f"frame {step}", ha="center", fontsize=8)
-    figure.text(0.1 / width, 1 - 0.12 / height, title, va="top", fontsize=10, weight="bold")
+    look = {"va": "top", "fontsize": 10, "weight": "bold", "parse_math": False}
+    figure.text(0.1 / width, 1 - 0.12 / height, readable(title), **look)
     y = (bottom - 0.1) / height
     figure.text(0.1 / width, y, "\n".join(lines), va="top", fontsize=9, linespacing=1.35)
     return figure

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from datasets.tables import readable
 from engine.report.plots import new_figure
 
 COLUMNS = ("anchor", "positive", "second anchor", "its positive")
@@ -29,7 +30,6 @@ def views_figure(samples: Sequence[np.ndarray], names: Sequence[str]) -> Figure:
             axis.set_axis_off()
             if row == 0:
                 axis.set_title(COLUMNS[column], fontsize=8)
-        axes[row, 0].text(
-            0, -0.06, name[-48:], fontsize=6, transform=axes[row, 0].transAxes, va="top"
-        )
+        look = {"fontsize": 6, "va": "top", "parse_math": False}
+        axes[row, 0].text(0, -0.06, readable(name[-48:]), transform=axes[row, 0].transAxes, **look)
     return figure

@@ -4,7 +4,6 @@ The page needs no network. Every figure is also written as PNG and PDF into `fig
 """
 
 import argparse
-import csv
 import json
 import logging
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from datasets.files import write_text
+from datasets.tables import read_table
 from engine.report import html as html
 from engine.report import plots
 from engine.report import videos as report_videos
@@ -326,8 +326,7 @@ def _unreadable(run: Run) -> str:
     path = run.folder / "unreadable.csv"
     if not path.is_file():
         return ""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = [row for _, row in read_table(path, ("path", "status", "reason"))]
     listed = "; ".join(f"{row['path']} ({row['status']}: {row['reason']})" for row in rows[:5])
     return f"{len(rows)} videos with problems: {listed}{' ...' if len(rows) > 5 else ''}"
 

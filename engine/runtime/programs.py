@@ -4,6 +4,7 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 
+from datasets.files import print_any_name
 from engine.runtime.errors import is_for_user
 
 
@@ -29,6 +30,7 @@ def tells_user(*more: type[Exception]) -> Callable:
     def decorate(main: Callable[..., int]) -> Callable[..., int]:
         @functools.wraps(main)
         def guarded(*args, **options) -> int:
+            print_any_name()
             try:
                 return main(*args, **options)
             except Exception as error:

@@ -1,15 +1,16 @@
 """Account of videos that could not be read, or only in part, during training."""
 
-import csv
 import logging
 import math
 from pathlib import Path
 
-from datasets.files import replacing
+from datasets.tables import read_table, write_table
 from engine.runtime.distributed import Workers
 from engine.runtime.errors import TooManyUnreadableError
 
 logger = logging.getLogger(__name__)
+
+HEADER = ("path", "status", "reason")
 
 
 class UnreadableBudget:
@@ -31,9 +32,8 @@ class UnreadableBudget:
         self.known: dict[str, tuple[str, str]] = {}
         self.fresh: dict[str, tuple[str, str]] = {}
         if self.path and self.path.exists():
-            with open(self.path, newline="") as file:
-                for row in csv.DictReader(file):
-                    self.known[row["path"]] = (row["status"], row["reason"])
+            for _, row in read_table(self.path, HEADER):
+                self.known[row["path"]] = (row["status"], row["reason"])
 
     @property
     def num_skipped(self) -> int:
@@ -71,7 +71,4 @@ class UnreadableBudget:
             )
 
     def _write(self) -> None:
-        with replacing(self.path) as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["path", "status", "reason"])
-            writer.writerows((path, *rest) for path, rest in sorted(self.known.items()))
+        write_table(self.path, HEADER, ((path, *rest) for path, rest in sorted(self.known.items())))

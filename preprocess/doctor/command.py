@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasets.files import print_any_name
 from preprocess.doctor.checks import PROBLEM, run_checks
 from preprocess.doctor.data import find_files, find_subjects, load_folds
 from preprocess.doctor.pairs import find_pairs
@@ -109,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run() -> int:
     """The command: `main` with errors told without a traceback, as exit status 2."""
+    print_any_name()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         return main()

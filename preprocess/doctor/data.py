@@ -11,6 +11,7 @@ from datasets.catalog import DatasetSpec, get_spec
 from datasets.labels.annotations import AnnotationError, Annotations, read_annotations
 from datasets.labels.classes import LabelNames, read_classes
 from datasets.labels.kinds import PRETRAIN, Column
+from datasets.tables import read_text
 from datasets.video.open_video import natural_key
 from preprocess.shared.common import PreparationError, read_table
 from preprocess.shared.labelled import SUBJECTS_FILE, clip_name
@@ -187,11 +188,7 @@ def _part_order(path: Path) -> tuple[int, str]:
 
 def _names_from_labels(paths: Sequence[Path]) -> LabelNames | None:
     """Names 0, 1, ... where nothing else says them; None for one dummy label (pre-training)."""
-    fields = [
-        line.split()
-        for path in paths
-        for line in path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-    ]
+    fields = [line.split() for path in paths for line in read_text(path).split("\n")]
     labels = [row[1:] for row in fields if len(row) > 1]
     numbers = {len(row) for row in labels}
     if numbers == {1} and all(row[0].isdecimal() for row in labels):

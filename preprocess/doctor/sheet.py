@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from datasets.files import replacing
 from datasets.rng import generator
+from datasets.tables import readable
 from datasets.video.open_video import UnreadableVideoError, open_video
 from preprocess.doctor.data import Fold
 from preprocess.doctor.pairs import Pair
@@ -105,7 +106,7 @@ def draw_sheet(
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set(xlim=(-1.6, columns), ylim=(len(rows) + 0.3, -0.6))
     axis.axis("off")
-    axis.text(-1.5, -0.45, title, fontsize=9, va="center", ha="left", parse_math=False)
+    axis.text(-1.5, -0.45, readable(title), fontsize=9, va="center", ha="left", parse_math=False)
     axis.text(
         -1.5, -0.2, "framed in orange: no face found; crossed out: cannot be read",
         fontsize=7, va="center", color="#555555",

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from datasets import tables
-from datasets.files import write_text
+from datasets.files import print_any_name, write_text
 from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 
 logger = logging.getLogger(__name__)
@@ -233,6 +233,7 @@ class Progress:
 
 def run_command(main: Callable[[Sequence[str] | None], None]) -> None:
     """Run a preparation command: log to stderr, tell user errors without a traceback."""
+    print_any_name()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         main(None)

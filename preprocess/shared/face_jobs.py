@@ -27,6 +27,7 @@ from datasets.faces import (
     parse_style,
     plan_crops,
 )
+from datasets.files import utf8_path
 from datasets.labels.listing import NamedVideo, stamp_of
 from datasets.video.open_video import FrameReader, UnreadableVideoError, open_video
 
@@ -215,12 +216,12 @@ def _write_pictures(folder: Path, crops: Iterator[np.ndarray], settings: FaceSet
                         colorsubsampling="444",
                     )
                 )
-            elif not cv2.imwrite(str(path), crop[:, :, ::-1]):
-                raise OSError(f"{path} cannot be written")
+            else:
+                path.write_bytes(cv2.imencode(".png", crop[:, :, ::-1])[1].tobytes())
 
 
 def _write_mp4(path: Path, crops: Iterator[np.ndarray], size: int, fps: float) -> None:
-    with av.open(str(path), "w") as container:
+    with utf8_path(path) as name, av.open(name, "w") as container:
         stream = container.add_stream(
             "libx264", rate=Fraction(fps).limit_denominator(1001), options=MP4_OPTIONS
         )

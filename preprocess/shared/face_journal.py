@@ -1,14 +1,14 @@
 """The journal by which an interrupted run of preprocess.faces goes on, and its table."""
 
-import csv
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 from datasets import files
 from datasets.labels.listing import stamp_of
+from datasets.tables import write_table as write_csv
 from preprocess.shared.common import PreparationError
 from preprocess.shared.face_jobs import FaceSettings, Outcome
 
@@ -35,7 +35,12 @@ def read_journal(output_dir: Path, settings: FaceSettings) -> dict[str, Outcome]
             )
         return {}
     entries = files.read_journal(path)
-    made_with = entries[0].get("settings", {}) if entries else {}
+    made_with = entries[0].get("settings") if entries else {}
+    if not isinstance(made_with, dict):
+        raise PreparationError(
+            f"{path}: its first line, which says how the crops were made, is damaged; choose a new "
+            "--output_dir"
+        )
     wanted = asdict(settings)
     other = [f"{k} was {v}, is {wanted.get(k)}" for k, v in made_with.items() if v != wanted.get(k)]
     if other:
@@ -43,9 +48,36 @@ def read_journal(output_dir: Path, settings: FaceSettings) -> dict[str, Outcome]
             f"the crops in {output_dir} were made with other settings ({'; '.join(other)}); use "
             "the same, or another --output_dir"
         )
-    known = {field.name for field in fields(Outcome)}
-    outcomes = (Outcome(**entry) for entry in entries[1:] if entry.keys() <= known)
-    return {outcome.source: outcome for outcome in outcomes}
+    outcomes = {}
+    for entry in entries[1:]:
+        if _is_outcome(entry):
+            outcomes[entry["source"]] = Outcome(**entry)
+        else:
+            logger.warning("%s: a line about %s is damaged", path, entry.get("source"))
+    return outcomes
+
+
+def _is_outcome(entry: dict) -> bool:
+    """Whether a line has what an `Outcome` has, of the same types."""
+    example = vars(Outcome("", "", fps=1.0))
+    return (
+        entry.keys() == example.keys()
+        and all(
+            _is_like(entry[name], value) or (name == "fps" and entry[name] is None)
+            for name, value in example.items()
+        )
+        and all(
+            isinstance(track, dict)
+            and isinstance(track.get("output"), str)
+            and all(_is_like(track.get(name), 0.0) for name in TRACK_COLUMNS[1:])
+            for track in entry["tracks"]
+        )
+    )
+
+
+def _is_like(value: object, example: object) -> bool:
+    numbers = (int, float)
+    return isinstance(value, numbers if isinstance(example, numbers) else type(example))
 
 
 def is_done(outcome: Outcome | None, output_dir: Path) -> bool:
@@ -84,15 +116,12 @@ class Journal:
 def write_table(output_dir: Path, outcomes: Iterable[Outcome]) -> None:
     """Write `faces.csv`: a line per track, and one per video without any."""
     video_columns = ("source", "status", "height", "width", "fps", "video_frames")
-    with (
-        files.replacing(output_dir / TABLE) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow((*video_columns, "frames_without_face", *TRACK_COLUMNS, "note"))
-        for outcome in outcomes:
-            start = (outcome.source, outcome.status, outcome.height, outcome.width)
-            start += (outcome.fps, outcome.num_frames, outcome.frames_without_face)
-            for track in outcome.tracks or [{}]:
-                row = [track.get(column, "") for column in TRACK_COLUMNS]
-                writer.writerow((*start, *row, outcome.note))
+    rows = []
+    for outcome in outcomes:
+        start = (outcome.source, outcome.status, outcome.height, outcome.width)
+        start += (outcome.fps, outcome.num_frames, outcome.frames_without_face)
+        for track in outcome.tracks or [{}]:
+            row = [track.get(column, "") for column in TRACK_COLUMNS]
+            rows.append((*start, *row, outcome.note))
+    header = (*video_columns, "frames_without_face", *TRACK_COLUMNS, "note")
+    write_csv(output_dir / TABLE, header, rows)

@@ -5,7 +5,6 @@ image data sets, and by preprocess.custom.
 """
 
 import argparse
-import csv
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.catalog import DatasetSpec
-from datasets.files import replacing
 from datasets.labels.classes import LabelNames, write_classes
 from datasets.labels.listing import VIDEO_SUFFIXES, find_pictures, find_videos
+from datasets.tables import write_table
 from datasets.video.open_video import IMAGE_SUFFIXES
 from preprocess.shared.common import (
     SHOWN_PROBLEMS,
@@ -246,7 +245,7 @@ def write_parts(
     write_classes(folder, names)
     groups = {rename[c.path]: c.group for c in [*train, *(val or ()), *test] if c.group}
     if groups:
-        write_pairs(folder / GROUPS_FILE, ("path", "group"), groups.items())
+        write_table(folder / GROUPS_FILE, ("path", "group"), groups.items())
 
 
 def csv_paths(clips: Iterable[Clip], flags: argparse.Namespace) -> dict[Path, str]:
@@ -267,12 +266,4 @@ def write_subjects(output_dir: Path, clips: Sequence[Clip], rename: Mapping[Path
     """Write `subjects.csv` (path, subject), which preprocess.doctor reads."""
     rows = [(rename[clip.path], clip.subject) for clip in clips if clip.subject is not None]
     if rows:
-        write_pairs(output_dir / SUBJECTS_FILE, ("path", "subject"), rows)
-
-
-def write_pairs(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a small CSV with a header."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        write_table(output_dir / SUBJECTS_FILE, ("path", "subject"), rows)

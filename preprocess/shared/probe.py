@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from datasets.files import replacing
 from datasets.labels.annotations import write_annotations
+from datasets.tables import read_text, write_table
 from datasets.video.frame_index import INDEX_FILE, KnownFrames, write_index
 from datasets.video.open_video import UnreadableVideoError, open_video
 from preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, Progress
@@ -91,7 +91,7 @@ def probe_all(paths: Sequence[str], *, journal: Path, num_workers: int) -> list[
         logger.info("%d of %d videos are in %s", len(paths) - len(todo), len(paths), journal)
     progress = Progress(total=len(paths), done=len(paths) - len(todo), what="videos probed")
     journal.parent.mkdir(parents=True, exist_ok=True)
-    with journal.open("a", newline="") as file:
+    with journal.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         for count, probe in enumerate(_run(todo, num_workers), start=1):
             known[probe.path] = probe
@@ -143,12 +143,13 @@ def _apply(function: Callable[[str], Result], paths: list[str]) -> list[Result]:
 
 
 def _read_journal(path: Path) -> Iterator[Probe]:
-    if not path.is_file():
-        return
-    with path.open(newline="") as file:
-        for row in csv.reader(file):
-            if len(row) == len(JOURNAL_COLUMNS) and row[1].isdecimal() and row[2].isdecimal():
-                yield Probe(row[0], int(row[1]), int(row[2]), row[3])
+    lines = read_text(path).split("\n") if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        row = next(csv.reader([line]), []) if "\0" not in line else [line]
+        if len(row) == len(JOURNAL_COLUMNS) and row[1].isdecimal() and row[2].isdecimal():
+            yield Probe(row[0], int(row[1]), int(row[2]), row[3])
+        elif row:
+            logger.warning("%s: line %d is damaged, its video is probed again", path, number)
 
 
 def _size(path: str) -> int:
@@ -202,10 +203,8 @@ def write_clean(output_dir: Path, paths: Iterable[str]) -> None:
 
 
 def _write_notes(path: Path, probes: Sequence[Probe]) -> None:
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("path", "num_frames", "reason"))
-        writer.writerows((probe.path, probe.num_frames, probe.note) for probe in probes)
+    rows = [(probe.path, probe.num_frames, probe.note) for probe in probes]
+    write_table(path, ("path", "num_frames", "reason"), rows)
 
 
 def add_probe_flags(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from datasets.catalog import DatasetSpec
 from datasets.files import write_text
 from datasets.labels.classes import LabelNames
 from datasets.rng import generator
+from datasets.tables import write_table
 from datasets.video.open_video import natural_key
 from preprocess.shared.common import PreparationError, Problems, read_table
 from preprocess.shared.labelled import (
@@ -24,7 +25,6 @@ from preprocess.shared.labelled import (
     csv_paths,
     label_names,
     published_counts,
-    write_pairs,
     write_parts,
     write_subjects,
 )
@@ -269,7 +269,7 @@ def _write_list(
     text = json.dumps(content, indent=2, ensure_ascii=False)
     write_text(output_dir / FOLDS_JSON, text + "\n")
     rows = [(s, folds[s] + 1, numbers[s]) for s in sorted(numbers, key=natural_key)]
-    write_pairs(output_dir / FOLDS_CSV, ("subject", "fold", "clips"), rows)
+    write_table(output_dir / FOLDS_CSV, ("subject", "fold", "clips"), rows)
     logger.info("wrote %s: who is tested in which fold", output_dir / FOLDS_JSON)
 
 

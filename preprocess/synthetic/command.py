@@ -20,7 +20,6 @@ goes on where it was.
 """
 
 import argparse
-import csv
 import json
 import multiprocessing
 import os
@@ -38,6 +37,7 @@ from tqdm import tqdm
 
 from datasets.files import remove_leftovers, replacing, write_text
 from datasets.rng import generator
+from datasets.tables import write_table
 from preprocess.synthetic.motion import AU_NAMES, EMOTIONS
 from preprocess.synthetic.plan import (
     FIRST_PRETRAIN_SUBJECT,
@@ -149,8 +149,20 @@ def write_tables(output_dir: Path, settings: Settings) -> None:
 
 
 def _write_csv(path: Path, rows: list[tuple]) -> None:
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+    write_table(path, rows[0], rows[1:])
+
+
+def _read_settings(path: Path) -> dict:
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(there, dict):
+            raise ValueError("no settings")
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): what it belongs to is not known; choose another "
+            "--output_dir, or delete the folder"
+        ) from error
+    return there
 
 
 def prepare_directory(output_dir: Path, settings: Settings) -> None:
@@ -161,7 +173,7 @@ def prepare_directory(output_dir: Path, settings: Settings) -> None:
     """
     path = output_dir / SETTINGS_FILE
     if path.is_file():
-        there, wanted = json.loads(path.read_text()), asdict(settings)
+        there, wanted = _read_settings(path), asdict(settings)
         differing = [
             f"{name}: {there.get(name)} there, {wanted[name]} asked for"
             for name in wanted
