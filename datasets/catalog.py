@@ -21,6 +21,7 @@ class DatasetSpec:
             are per fold. "subjects" counts people (sessions in Werewolf-XL).
         class_counts: published numbers of clips per class, in label order, by part ("all",
             "train", ...); only where they are known.
+        subject_folds: first and last subject (a number) of each of the authors' folds.
         frame_kind: "video", "jpg", "png" (folders of frames), "image", or "any".
         note: what a user must know.
     """
@@ -33,6 +34,7 @@ class DatasetSpec:
     sampling_rate: int = 4
     counts: dict[str, int | tuple[int, ...]] = field(default_factory=dict)
     class_counts: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    subject_folds: tuple[tuple[int, int], ...] = ()
     frame_kind: str = "video"
     note: str = ""
 
@@ -78,7 +80,7 @@ SPECS = {
                 *("contempt", "anxiety", "helplessness", "disappointment"),
             ),
             num_folds=5,
-            counts={"all": 9_172},
+            counts={"all": 9_172, "train": (7333, 7335, 7339, 7340, 7341)},
             frame_kind="png",
             note="face crops are needed: full frames ruin the results",
         ),
@@ -89,6 +91,7 @@ SPECS = {
             num_folds=5,
             counts={"all": 7442, "subjects": 91},
             class_counts={"all": (1271, 1271, 1271, 1271, 1087, 1271)},
+            subject_folds=((1001, 1018), (1019, 1036), (1037, 1054), (1055, 1072), (1073, 1091)),
             note="folds by subject (91); similarity-aligned face crops in the papers",
         ),
         DatasetSpec(
@@ -100,6 +103,7 @@ SPECS = {
             num_folds=6,
             counts={"all": 1440, "subjects": 24},
             class_counts={"all": (96, *(192,) * 7)},
+            subject_folds=((1, 4), (5, 8), (9, 12), (13, 16), (17, 20), (21, 24)),
             note="speech with video only; folds by actor (24); aligned face crops in the papers",
         ),
         DatasetSpec(
@@ -109,6 +113,7 @@ SPECS = {
             num_folds=5,
             counts={"all": 1287, "subjects": 43},
             class_counts={"all": (215, 215, 215, 212, 215, 215)},
+            subject_folds=((1, 10), (11, 19), (20, 28), (29, 37), (38, 44)),
             note="folds by subject; similarity-aligned face crops in the papers",
         ),
         DatasetSpec(
@@ -117,6 +122,7 @@ SPECS = {
             class_names=("arousal", "valence", "dominance"),
             num_folds=5,
             counts={"all": 14_632, "subjects": 30},
+            subject_folds=((1, 6), (7, 12), (13, 18), (19, 24), (25, 30)),
             note="speaker clips of 30 sessions; folds by session; PCC and CCC",
         ),
         DatasetSpec(

@@ -8,8 +8,6 @@ import os
 import shutil
 import sys
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,9 +19,6 @@ logger = logging.getLogger(__name__)
 
 # Pattern of what a killed process leaves of `replacing`.
 TEMPORARY = ".*.[0-9]*.tmp"
-# What reading damaged npz files raises, among them pickled arrays (ValueError) and npy files
-# (TypeError).
-_DAMAGE = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 # What a disk answers that takes no more, and what is to be done about it.
 _REMEDIES = {
     errno.ENOSPC: "make room",
@@ -208,6 +203,21 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def read_array(path: str | os.PathLike) -> np.ndarray:
+    """Read the array of an npy file; nothing in it is executed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not an npy file of plain values.
+    """
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # damaged headers raise almost anything
+        raise ValueError(f"{path} is not a plain npy file ({error})") from error
+
+
 def read_arrays(
     path: str | os.PathLike, names: Sequence[str], *, optional: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
@@ -233,7 +243,7 @@ def read_arrays(
             arrays = {name: content[name] for name in wanted}
     except FileNotFoundError:
         raise
-    except _DAMAGE as error:
+    except Exception as error:  # damaged archives and headers raise almost anything
         raise ValueError(f"{path} is not an npz file of plain arrays ({error})") from error
     missing = [name for name in names if name not in arrays]
     if missing:

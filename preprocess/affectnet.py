@@ -16,18 +16,17 @@ import argparse
 import copy
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from datasets.catalog import get_spec
+from datasets.files import read_array
 from preprocess.shared.affect_targets import DIMENSIONS, affect_targets
 from preprocess.shared.common import PreparationError, Progress, run_command
-from preprocess.shared.images import count_parts, image_parser, prepare_parts, published_parts
 from preprocess.shared.labelled import Clip, Found, clip_name, find_images
+from preprocess.shared.runner import dataset_parser, prepare, published_counts
 
 SPEC = get_spec("AffectNet")
 SETS = {"train": "train_set", "test": "val_set"}
@@ -55,7 +54,7 @@ def read_number(path: Path) -> float:
     Raises:
         ValueError: the file holds anything else (it is not unpickled).
     """
-    value = np.load(path, allow_pickle=False)
+    value = read_array(path)
     if value.size != 1:
         raise ValueError(f"{value.size} values, expected one")
     number = float(value.reshape(-1)[0])
@@ -73,7 +72,7 @@ def read_annotation(image: Path, folder: Path) -> Annotation:
             numbers[what] = read_number(path)
         except FileNotFoundError:
             return Annotation(image, None, None, None, missing=f"{path}")
-        except (ValueError, OSError, EOFError) as error:
+        except (ValueError, OSError) as error:
             return Annotation(image, None, None, None, problem=f"{path}: {error}")
     expression = numbers["expression"]
     if expression not in (*range(SPEC.num_classes), *NOT_AN_EXPRESSION):
@@ -119,9 +118,9 @@ def read_set(folder: Path, found: Found) -> list[Annotation]:
     return [a for a in annotations if a.expression is not None and a.expression < SPEC.num_classes]
 
 
-def published(num_classes: int, found: dict[str, int]) -> dict[str, int]:
+def published(num_classes: int, found: Mapping[str, int]) -> dict[str, int]:
     """Published counts; either size of the validation part is right."""
-    counts = published_parts(SPEC)
+    counts = published_counts(SPEC)
     complete = found["test"] if found["test"] in VALIDATION_SIZES else counts["test"]
     counts["test"] = complete
     if num_classes == SPEC.num_classes:
@@ -153,21 +152,25 @@ def write_targets(
         }
         own = copy.copy(flags)
         own.output_dir = flags.output_dir / target
+        found = replace(found, clips=[], splits={"": parts})
         counts = {}
         if target == "expression":
-            counts = published(flags.num_classes, count_parts(parts, SPEC))
-        prepare_parts(SPEC, found, parts, own, published=counts, names=names)
+            counts = published(flags.num_classes, {part: len(c) for part, c in parts.items()})
+        prepare(SPEC, found, own, published=counts, names=names)
         found = Found()  # what is missing has been said
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """`--num_classes`."""
+    parser.add_argument(
+        "--num_classes", type=int, choices=(SPEC.num_classes - 1, SPEC.num_classes),
+        default=SPEC.num_classes, help="expressions; 7 leaves out contempt",
+    )  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m preprocess.affectnet`."""
-    result = image_parser("affectnet", __doc__.split("\n")[0])
-    result.add_argument(
-        "--num_classes", type=int, choices=(SPEC.num_classes - 1, SPEC.num_classes),
-        default=SPEC.num_classes, help="expressions; 7 leaves out contempt",
-    )  # fmt: skip
-    return result
+    return dataset_parser(SPEC, "affectnet", __doc__, add_flags=add_flags)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -28,15 +28,9 @@ from datasets.labels.listing import find_videos
 from datasets.labels.splits import carve_validation
 from datasets.tables import read_text
 from preprocess.shared.common import PreparationError, Problems, run_command
-from preprocess.shared.labelled import (
-    Clip,
-    Found,
-    check_found,
-    csv_paths,
-    write_parts,
-    write_subjects,
-)
-from preprocess.shared.splits import add_split_flags, warn_about_validation
+from preprocess.shared.labelled import Clip, Found, csv_paths, write_parts, write_subjects
+from preprocess.shared.runner import check_found, dataset_parser
+from preprocess.shared.splits import warn_about_validation
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +169,7 @@ def write_targets(
         )
         val = [clip for clip, taken in zip(train, chosen, strict=True) if taken]
         train = [clip for clip, taken in zip(train, chosen, strict=True) if not taken]
-    rename = csv_paths(clips, flags)
+    rename = csv_paths(clips, flags.output_dir / "both", flags)
     both = LabelNames(task="multihead", class_names=tuple(HEADS), heads=HEADS, data_set=SPEC.name)
     folders = {"both": (None, both)} | {
         head: (index, LabelNames(task="classification", class_names=names, data_set=SPEC.name))
@@ -201,11 +195,8 @@ def _one_label(clips: Iterable[Clip], index: int | None) -> list[Clip]:
     return [dataclasses.replace(clip, label=clip.label.split()[index]) for clip in clips]
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.avcaffe`."""
-    parser = argparse.ArgumentParser("preprocess.avcaffe", description=__doc__.split("\n")[0])
-    parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--output_dir", type=Path, default=Path("saved/data/avcaffe"))
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags about clips and participants."""
     parser.add_argument(
         "--clips_dir", type=Path, metavar="DIR",
         help=f"clips as aiimNNN/task_K/clip (default: {' or '.join(CLIP_FOLDERS)})",
@@ -215,8 +206,11 @@ def build_parser() -> argparse.ArgumentParser:
             f"--{part}_subjects", type=Path, metavar="FILE",
             help=f"{part} participants, one per line (default: {official})",
         )  # fmt: skip
-    add_split_flags(parser)
-    return parser
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of `python -m preprocess.avcaffe`."""
+    return dataset_parser(SPEC, "avcaffe", __doc__, add_flags=add_flags)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -235,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     published = {f"{part} participants": SPEC.counts[f"{part}_subjects"] for part in LISTS}
     if clips_dir == flags.dataset_dir / SEGMENTS:
-        counts["clips"], published["clips"] = len(found.clips), SPEC.counts["all"]
+        published["clips"] = SPEC.counts["all"]
     clips = check_found(found, counts, published, name=SPEC.name, flags=flags)
     write_targets(clips, parts, flags)
 

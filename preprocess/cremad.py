@@ -6,12 +6,11 @@ Layout below `--dataset_dir` (facts of the official release):
     SentenceFilenames.csv             optional: column Filename lists all clips
 
 The label is the emotion that was acted (the file name), as in the papers, not the raters' votes.
-The papers do not list their five folds: these are drawn by subject from `--fold_seed` and written
-to folds.json. Videos show head and shoulders: crop faces first (preprocess.faces) and pass the
-crops, named alike, as `--dataset_dir`.
+The five folds are those of the authors of MAE-DFER and SVFAP (subjects 1001-1018, 1019-1036, ...);
+`--fold_seed` draws others. Videos show head and shoulders: crop faces first (preprocess.faces) and
+pass the crops, named alike, as `--dataset_dir`.
 """
 
-import argparse
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from datasets.catalog import get_spec
 from datasets.video.open_video import natural_key
 from preprocess.shared.common import read_table, run_command
 from preprocess.shared.labelled import Clip, Found, clip_name, named_videos
-from preprocess.shared.subject_folds import fold_parser, prepare_subject_folds
+from preprocess.shared.runner import Command
 
 SPEC = get_spec("CREMA-D")
 VIDEOS, LIST = "VideoFlash", "SentenceFilenames.csv"
@@ -71,20 +70,10 @@ def _list_rows(dataset_dir: Path) -> list[tuple[int, dict[str, str]]]:
     return read_table(dataset_dir / LIST, ("Filename",))
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.cremad`."""
-    return fold_parser(SPEC, "cremad", __doc__.split("\n")[0])
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write the CSVs of CREMA-D.
-
-    Raises:
-        PreparationError: the official files are not as published.
-    """
-    flags = build_parser().parse_args(argv)
-    prepare_subject_folds(SPEC, read_layout(flags.dataset_dir), flags)
-
+COMMAND = Command(
+    spec=SPEC, name="cremad", description=__doc__, read=lambda flags: read_layout(flags.dataset_dir)
+)
+build_parser, main = COMMAND.build_parser, COMMAND.main
 
 if __name__ == "__main__":
     run_command(main)

@@ -22,11 +22,11 @@ from preprocess.shared.custom_sources import to_clips as labelled_clips
 from preprocess.shared.labelled import (
     Clip,
     Found,
-    check_found,
     csv_paths,
     write_parts,
     write_subjects,
 )
+from preprocess.shared.runner import check_found
 from preprocess.shared.splits import warn_about_validation
 from preprocess.shared.subject_folds import add_fold_flags, warn_about_absent, write_folds
 
@@ -194,7 +194,7 @@ def write_given(
     warn_about_absent("the given split", by_part["train"], by_part["test"], names)
     val = by_part["val"] or None
     write_parts(flags.output_dir, **(by_part | {"val": val}), names=names, flags=flags)
-    write_subjects(flags.output_dir, clips, csv_paths(clips, flags))
+    write_subjects(flags.output_dir, clips, csv_paths(clips, flags.output_dir, flags))
     if val is None:
         warn_about_validation(flags)
 
@@ -213,7 +213,7 @@ def write_single(clips: Sequence[Clip], names: LabelNames, flags: argparse.Names
     test = [clip for clip, taken in zip(clips, chosen, strict=True) if taken]
     warn_about_absent(str(flags.output_dir), train, test, names)
     write_parts(flags.output_dir, train=train, test=test, names=names, flags=flags)
-    write_subjects(flags.output_dir, clips, csv_paths(clips, flags))
+    write_subjects(flags.output_dir, clips, csv_paths(clips, flags.output_dir, flags))
     warn_about_validation(flags)
 
 

@@ -11,23 +11,26 @@ Use the frames of original length: the folder with 16 frames per clip gives much
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from datasets.catalog import get_spec
 from preprocess.shared.common import PreparationError, Problems, read_table, run_command
-from preprocess.shared.folds import Fold, Video, prepare_folds, read_subjects
-from preprocess.shared.splits import add_split_flags
+from preprocess.shared.labelled import Clip, Found
+from preprocess.shared.lists import add_frames_flag, clip_of, found_in_lists, read_subjects
+from preprocess.shared.runner import Command
 
 logger = logging.getLogger(__name__)
 
+LISTS = "EmoLabel_DataSplit"
 FRAME_FOLDERS = ("Clip/jpg_256", "Clip/clip_224x224")
 SPEC = get_spec("DFEW")
 TRAIN_CLIPS = dict(enumerate(SPEC.counts["train"], start=1))
 
 
-def published_counts(folds: Sequence[int]) -> dict[str, int]:
-    """Published numbers of videos of these folds, by the keys of `folds.count_videos`."""
+def published_counts(folds: Iterable[int]) -> dict[str, int]:
+    """Published numbers of videos of these folds, by the keys of `runner.count_clips`."""
     counts = {}
     for fold in folds:
         if fold in TRAIN_CLIPS:
@@ -36,29 +39,36 @@ def published_counts(folds: Sequence[int]) -> dict[str, int]:
     return counts
 
 
-def read_list(path: Path, problems: Problems) -> list[Video]:
-    """Videos of one official list.
+def read_list(
+    path: Path, frames_dir: Path, subjects: Mapping[str, str], problems: Problems
+) -> list[Clip]:
+    """Clips of one official list.
 
     Args:
         path: `set_N.csv` with columns video_name (a number) and label (1-based).
+        frames_dir: holds the frame folders.
+        subjects: by name of the frame folder, or none.
         problems: gets a line for every line that is not as it should be.
 
     Returns:
         The good lines; names are five-digit frame folders, labels 0-based.
     """
-    videos = []
+    clips = []
     for line, row in read_table(path, ("video_name", "label")):
         where = f"{path} line {line}"
-        name, label = (row["video_name"] or "").strip(), (row["label"] or "").strip()
+        name, label = row["video_name"], row["label"]
         if not name.isdecimal():
             problems.add(f"{where}: video_name {name!r} is not a number")
         elif not label.isdecimal() or not 1 <= int(label) <= SPEC.num_classes:
             problems.add(f"{where}: label {label!r} is not one of 1..{SPEC.num_classes}")
         elif None in row:
             problems.add(f"{where}: more columns than the header: {row[None]}")
+        elif subjects and _folder_name(name) not in subjects:
+            problems.add(f"{where}: {_folder_name(name)} has no line in the subjects file")
         else:
-            videos.append(Video(name=f"{int(name):05d}", label=int(label) - 1, where=where))
-    return videos
+            clip = clip_of(frames_dir, _folder_name(name), str(int(label) - 1), where)
+            clips.append(replace(clip, subject=subjects.get(clip.name)))
+    return clips
 
 
 def find_folds(split_dir: Path) -> list[int]:
@@ -94,68 +104,66 @@ def frames_folder(dataset_dir: Path, given: Path | None) -> Path:
     )
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.dfew`."""
-    parser = argparse.ArgumentParser("preprocess.dfew", description=__doc__.split("\n")[0])
-    parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR")
-    parser.add_argument(
-        "--frames_dir",
-        type=Path,
-        metavar="DIR",
-        help=f"folder of the frame folders (default: {' or '.join(FRAME_FOLDERS)})",
-    )
-    parser.add_argument("--output_dir", type=Path, default=Path("saved/data/dfew/org"))
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags about frames, folds and subjects."""
+    add_frames_flag(parser, " or ".join(FRAME_FOLDERS))
     parser.add_argument("--folds", type=int, nargs="+", metavar="N", help="only these folds")
     parser.add_argument(
         "--subjects",
         type=Path,
         metavar="CSV",
         help="columns video_name and subject (default: annotation/subjects.csv in "
-        "--dataset_dir, if there); "
-        "DFEW itself names no subjects",
+        "--dataset_dir, if there); DFEW itself names no subjects",
     )
-    add_split_flags(parser)
-    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write the CSVs of DFEW.
+def fold_numbers(flags: argparse.Namespace) -> list[int]:
+    """Folds to prepare: those asked for, else all that are there and all that are published.
 
     Raises:
-        PreparationError: the official files are not as published.
+        PreparationError: lists are absent.
     """
-    flags = build_parser().parse_args(argv)
-    split_dir = flags.dataset_dir / "EmoLabel_DataSplit"
+    split_dir = flags.dataset_dir / LISTS
     present = find_folds(split_dir)
     numbers = flags.folds or sorted({*present, *TRAIN_CLIPS})
     absent = [number for number in numbers if number not in present]
     if absent and (flags.folds or not flags.allow_other_counts):
         raise PreparationError(f"{split_dir}: no lists of fold(s) {absent}; there are {present}")
-    numbers = [number for number in numbers if number in present]
-    problems = Problems()
-    folds: dict[str, Fold] = {
+    return [number for number in numbers if number in present]
+
+
+def read(flags: argparse.Namespace) -> Found:
+    """Read the official lists."""
+    numbers, problems = fold_numbers(flags), Problems()
+    frames_dir = frames_folder(flags.dataset_dir, flags.frames_dir)
+    named = read_subjects(flags.subjects, flags.dataset_dir / "annotation" / "subjects.csv")
+    subjects = {_folder_name(name): subject for name, subject in named.items()}
+    splits = {
         f"split{number:02d}": {
-            part: read_list(split_dir / f"{part}(single-labeled)" / f"set_{number}.csv", problems)
+            part: read_list(
+                flags.dataset_dir / LISTS / f"{part}(single-labeled)" / f"set_{number}.csv",
+                frames_dir, subjects, problems,
+            )
             for part in ("train", "test")
         }
         for number in numbers
-    }
-    subjects = read_subjects(flags.subjects, flags.dataset_dir / "annotation" / "subjects.csv")
-    prepare_folds(
-        dataset="DFEW",
-        folds=folds,
-        frames_dir=frames_folder(flags.dataset_dir, flags.frames_dir),
-        published=published_counts(numbers),
-        flags=flags,
-        problems=problems,
-        subjects={_folder_name(name): subject for name, subject in subjects.items()},
-        complete=numbers == sorted({*present, *TRAIN_CLIPS}),
-    )
+    }  # fmt: skip
+    complete = set(numbers) >= {*find_folds(flags.dataset_dir / LISTS), *TRAIN_CLIPS}
+    found = found_in_lists(splits, problems, frames_dir, complete=complete)
+    found.subjects_apart = bool(subjects)
+    return found
 
 
 def _folder_name(name: str) -> str:
     return f"{int(name):05d}" if name.isdecimal() else name
 
+
+COMMAND = Command(
+    spec=SPEC, name="dfew", description=__doc__, output_dir="saved/data/dfew/org",
+    read=read, add_flags=add_flags,
+    published=lambda flags, found: published_counts(int(name[5:]) for name in found.splits),
+)  # fmt: skip
+build_parser, main = COMMAND.build_parser, COMMAND.main
 
 if __name__ == "__main__":
     run_command(main)

@@ -9,24 +9,22 @@ be irregular (subject 11's files are called s12, subject 3's s_3): where a name 
 emotion folder, that is told and the folder believed. Subject 6 was released without sentence
 folders, one uncut video per emotion: not used. With it the release has 1,293 videos of 44
 subjects, without 1,287 of 43, three fewer than 43 x 30: three happiness sentences were never
-released. The papers do not list their five folds: these are drawn by subject from `--fold_seed`
-and written to folds.json.
+released. The five folds are those of the authors of MAE-DFER and SVFAP (subjects 1-10, 11-19, ...);
+`--fold_seed` draws others.
 The folders have spaces, which CSVs cannot hold: the CSVs name links in `links/` beside them.
 Crop faces first (preprocess.faces) and pass the crops, laid out alike; it writes `subject_1` for
 `subject 1`, which is read as well.
 """
 
-import argparse
 import logging
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.catalog import get_spec
 from datasets.labels.listing import find_videos
 from preprocess.shared.common import PreparationError, run_command
 from preprocess.shared.labelled import Clip, Found, clip_name
-from preprocess.shared.subject_folds import fold_parser, prepare_subject_folds
+from preprocess.shared.runner import Command
 
 logger = logging.getLogger(__name__)
 
@@ -97,20 +95,11 @@ def _missing(seen: set[tuple[int, str, int]]) -> list[str]:
     return lines
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.enterface`."""
-    return fold_parser(SPEC, "enterface", __doc__.split("\n")[0])
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write the CSVs of eNTERFACE05.
-
-    Raises:
-        PreparationError: the official files are not as published.
-    """
-    flags = build_parser().parse_args(argv)
-    prepare_subject_folds(SPEC, read_layout(flags.dataset_dir), flags)
-
+COMMAND = Command(
+    spec=SPEC, name="enterface", description=__doc__,
+    read=lambda flags: read_layout(flags.dataset_dir),
+)  # fmt: skip
+build_parser, main = COMMAND.build_parser, COMMAND.main
 
 if __name__ == "__main__":
     run_command(main)

@@ -7,12 +7,12 @@ or as also passed around, one folder per class:
     train/angry ... train/neutral   test/angry ... test/neutral
 
 28,709 Training, 3,589 PublicTest (val.csv) and 3,589 PrivateTest (test.csv) images. Pixels are
-written as png below `--images_dir`, one file per row of the table. The folder version has no
-separate validation part: its 7,178 test images are both.
+written as png below `--images_dir`, one file per row of the table. In folders, names that begin
+with PublicTest_ and PrivateTest_ tell the test parts apart; where they do not, all 7,178 are both
+val.csv and test.csv.
 """
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -21,14 +21,11 @@ import numpy as np
 from datasets.catalog import get_spec
 from datasets.files import replacing
 from datasets.tables import iterate_table
-from preprocess.shared.common import PreparationError, Progress, run_command
-from preprocess.shared.images import (
-    image_parser,
-    prepare_parts,
-    published_parts,
-    read_class_folders,
-)
-from preprocess.shared.labelled import Clip, Found
+from preprocess.shared.common import PreparationError, Problems, Progress, run_command
+from preprocess.shared.images import read_class_folders
+from preprocess.shared.labelled import Clip, Found, Parts
+from preprocess.shared.runner import Command, published_counts
+from preprocess.shared.splits import add_validation_flags
 
 SPEC = get_spec("FER2013")
 TABLES = ("fer2013.csv", "icml_face_data.csv")
@@ -51,37 +48,35 @@ def decode_pixels(text: str) -> np.ndarray | str:
     return pixels.astype(np.uint8).reshape(SIDE_PX, SIDE_PX)
 
 
-def read_table(path: Path, images_dir: Path) -> tuple[Found, dict[str, list[Clip]]]:
+def read_table(path: Path, images_dir: Path) -> Found:
     """Write the images of the table and list them; images already there are kept.
 
     Args:
         path: the table.
         images_dir: gets `train/00000.png`, ..., named after the row in the table.
     """
-    found = Found()
-    parts: dict[str, list[Clip]] = {part: [] for part in PARTS.values()}
+    problems = Problems()
+    parts: Parts = {part: [] for part in PARTS.values()}
     progress = Progress(total=sum(SPEC.counts.values()), what="images")
     for number, (line, row) in enumerate(iterate_table(path, COLUMNS)):
         where = f"{path} line {line}"
         label, usage = row.get("emotion", ""), row.get("Usage", "")
         pixels = decode_pixels(row.get("pixels", ""))
         if None in row:
-            found.problems.add(f"{where}: more columns than the header")
+            problems.add(f"{where}: more columns than the header")
         elif not label.isdecimal() or int(label) >= SPEC.num_classes:
-            found.problems.add(
-                f"{where}: emotion {label!r} is not one of 0..{SPEC.num_classes - 1}"
-            )
+            problems.add(f"{where}: emotion {label!r} is not one of 0..{SPEC.num_classes - 1}")
         elif usage not in PARTS:
-            found.problems.add(f"{where}: Usage {usage!r} is none of {', '.join(PARTS)}")
+            problems.add(f"{where}: Usage {usage!r} is none of {', '.join(PARTS)}")
         elif isinstance(pixels, str):
-            found.problems.add(f"{where}: {pixels}")
+            problems.add(f"{where}: {pixels}")
         else:
             image = images_dir / PARTS[usage] / f"{number:05d}.png"
             _write_image(image, pixels)
             parts[PARTS[usage]].append(Clip(path=image, label=str(int(label))))
         progress.advance()
     progress.close()
-    return found, parts
+    return Found(problems=problems, splits={"": parts})
 
 
 def _write_image(path: Path, pixels: np.ndarray) -> None:
@@ -92,52 +87,59 @@ def _write_image(path: Path, pixels: np.ndarray) -> None:
         temporary.write_bytes(data)
 
 
-def read_folders(dataset_dir: Path) -> tuple[Found, dict[str, list[Clip]]]:
-    """Images laid out as one folder per class."""
+def read_folders(dataset_dir: Path) -> Found:
+    """Images laid out as one folder per class; the names in `test` say which test part."""
     found = Found()
     labels = {name: index for index, name in enumerate(SPEC.class_names)}
     parts = {
         part: read_class_folders(dataset_dir / part, labels, found) for part in ("train", "test")
     }
-    return found, parts
+    usages = [clip.path.name.split("_")[0] for clip in parts["test"]]
+    if set(usages) & set(PARTS):
+        for clip, usage in zip(parts["test"], usages, strict=True):
+            if usage not in ("PublicTest", "PrivateTest"):
+                found.problems.add(f"{clip.path}: neither PublicTest_... nor PrivateTest_...")
+        tests = parts["test"]
+        for part, wanted in (("val", "PublicTest"), ("test", "PrivateTest")):
+            parts[part] = [clip for clip, usage in zip(tests, usages) if usage == wanted]
+    return Found(problems=found.problems, missing=found.missing, extra=found.extra,
+                 splits={"": parts})  # fmt: skip
 
 
-def folder_counts() -> dict[str, int]:
-    """Published numbers of the folder version, whose test folder holds both test parts."""
-    counts = published_parts(SPEC)
-    return counts | {"test": counts.pop("val") + counts["test"]}
+def published(flags: argparse.Namespace, found: Found) -> dict[str, int]:
+    """Published numbers; in folders whose names do not tell them apart, both test parts are one."""
+    counts = published_counts(SPEC)
+    if "val" not in found.splits[""]:
+        counts["test"] += counts.pop("val")
+    return counts
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.fer2013`."""
-    result = image_parser("fer2013", __doc__.split("\n")[0])
-    result.add_argument(
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """`--images_dir`."""
+    parser.add_argument(
         "--images_dir", type=Path, metavar="DIR",
         help="where the images of the table go (default: images in --output_dir)",
     )  # fmt: skip
-    return result
+    add_validation_flags(parser)  # for folders that do not tell their test parts apart
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write the images and CSVs of FER2013.
-
-    Raises:
-        PreparationError: the official files are not as published.
-    """
-    flags = build_parser().parse_args(argv)
+def read(flags: argparse.Namespace) -> Found:
+    """Read the table, writing its images, or the folders."""
     tables = [flags.dataset_dir / name for name in TABLES if (flags.dataset_dir / name).is_file()]
     if tables:
-        images_dir = flags.images_dir or flags.output_dir / "images"
-        found, parts = read_table(tables[0], images_dir)
-        prepare_parts(SPEC, found, parts, flags)
-    elif (flags.dataset_dir / "train").is_dir():
-        found, parts = read_folders(flags.dataset_dir)
-        prepare_parts(SPEC, found, parts, flags, published=folder_counts())
-    else:
-        raise PreparationError(
-            f"{flags.dataset_dir}: neither {' nor '.join(TABLES)} nor a folder train"
-        )
+        return read_table(tables[0], flags.images_dir or flags.output_dir / "images")
+    if (flags.dataset_dir / "train").is_dir():
+        return read_folders(flags.dataset_dir)
+    raise PreparationError(
+        f"{flags.dataset_dir}: neither {' nor '.join(TABLES)} nor a folder train"
+    )
 
+
+COMMAND = Command(
+    spec=SPEC, name="fer2013", description=__doc__, read=read, add_flags=add_flags,
+    published=published,
+)  # fmt: skip
+build_parser, main = COMMAND.build_parser, COMMAND.main
 
 if __name__ == "__main__":
     run_command(main)

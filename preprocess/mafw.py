@@ -7,17 +7,13 @@ Layout below `--dataset_dir` (facts of the official release):
 """
 
 import argparse
-import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.catalog import get_spec
-from datasets.tables import read_text
-from preprocess.shared.common import PreparationError, Problems, run_command
-from preprocess.shared.folds import Video, label_index, prepare_folds
-from preprocess.shared.splits import add_split_flags
-
-logger = logging.getLogger(__name__)
+from preprocess.shared.common import Problems, run_command
+from preprocess.shared.labelled import Clip, Found
+from preprocess.shared.lists import add_frames_flag, clip_of, found_in_lists, label_of, read_lines
+from preprocess.shared.runner import Command
 
 LISTS = "Train & Test Set/single/no_caption"
 FRAMES = "data/frames"
@@ -25,74 +21,54 @@ SPEC = get_spec("MAFW")
 FOLDS = tuple(range(1, SPEC.num_folds + 1))
 
 
-def read_list(path: Path, problems: Problems) -> list[Video]:
-    """Videos of one official list.
-
-    Args:
-        path: `train.txt` or `test.txt` of one set.
-        problems: gets a line for every line that is not as it should be.
-
-    Raises:
-        PreparationError: the file is absent.
-    """
-    if not path.is_file():
-        raise PreparationError(f"no such file: {path}")
-    videos = []
-    for line, text in enumerate(read_text(path).split("\n"), start=1):
-        where = f"{path} line {line}"
-        fields = text.split()
-        if not fields:
+def read_list(path: Path, frames_dir: Path, problems: Problems) -> list[Clip]:
+    """Clips of one official list, `train.txt` or `test.txt`."""
+    clips, expected = [], "NAME.mp4 label-name"
+    for where, name, text in read_lines(path, expected, problems):
+        if not name.endswith(".mp4"):
+            problems.add(f"{where}: expected `{expected}`, got '{name} {text}'")
             continue
-        if len(fields) != 2 or not fields[0].endswith(".mp4"):
-            problems.add(f"{where}: expected `NAME.mp4 label-name`, got {text!r}")
-            continue
-        label = label_index(fields[1], SPEC.class_names, where, problems)
-        if label >= 0:
-            videos.append(Video(name=fields[0].removesuffix(".mp4"), label=label, where=where))
-    return videos
+        label = label_of(text, SPEC.class_names, where, problems)
+        if label is not None:
+            clips.append(clip_of(frames_dir, name.removesuffix(".mp4"), label, where))
+    return clips
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.mafw`."""
-    parser = argparse.ArgumentParser("preprocess.mafw", description=__doc__.split("\n")[0])
-    parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR")
-    parser.add_argument(
-        "--frames_dir", type=Path, metavar="DIR", help=f"(default: {FRAMES} in --dataset_dir)"
-    )
-    parser.add_argument("--output_dir", type=Path, default=Path("saved/data/mafw/single"))
-    parser.add_argument(
-        "--folds", type=int, nargs="+", default=list(FOLDS), choices=FOLDS, metavar="N",
-        help="only these folds",
-    )  # fmt: skip
-    add_split_flags(parser)
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write the CSVs of MAFW.
-
-    Raises:
-        PreparationError: the official files are not as published.
-    """
-    flags = build_parser().parse_args(argv)
-    problems = Problems()
-    folds = {
+def read(flags: argparse.Namespace) -> Found:
+    """Read the official lists."""
+    frames_dir, problems = flags.frames_dir or flags.dataset_dir / FRAMES, Problems()
+    lists = flags.dataset_dir / LISTS
+    splits = {
         f"split{number:02d}": {
-            part: read_list(flags.dataset_dir / LISTS / f"set_{number}" / f"{part}.txt", problems)
+            part: read_list(lists / f"set_{number}" / f"{part}.txt", frames_dir, problems)
             for part in ("train", "test")
         }
         for number in sorted(set(flags.folds))
     }
-    prepare_folds(
-        dataset="MAFW",
-        folds=folds,
-        frames_dir=flags.frames_dir or flags.dataset_dir / FRAMES,
-        published={f"{name} in all": SPEC.counts["all"] for name in folds},
-        flags=flags,
-        problems=problems,
-        complete=set(flags.folds) == set(FOLDS),
-    )
+    return found_in_lists(splits, problems, frames_dir, complete=set(flags.folds) == set(FOLDS))
 
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags about frames and folds."""
+    add_frames_flag(parser, FRAMES)
+    parser.add_argument(
+        "--folds", type=int, nargs="+", default=list(FOLDS), choices=FOLDS, metavar="N",
+        help="only these folds",
+    )  # fmt: skip
+
+
+def published(flags: argparse.Namespace, found: Found) -> dict[str, int]:
+    """Published numbers of the folds that are prepared."""
+    train = dict(zip(FOLDS, SPEC.counts["train"]))
+    counts = {f"split{n:02d} train": train[n] for n in flags.folds}
+    return counts | {f"{name} in all": SPEC.counts["all"] for name in found.splits}
+
+
+COMMAND = Command(
+    spec=SPEC, name="mafw", description=__doc__, output_dir="saved/data/mafw/single",
+    read=read, add_flags=add_flags, published=published,
+)  # fmt: skip
+build_parser, main = COMMAND.build_parser, COMMAND.main
 
 if __name__ == "__main__":
     run_command(main)

@@ -12,28 +12,29 @@ surprise fear disgust happiness sadness anger neutral.
 
 import argparse
 import re
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from datasets.catalog import get_spec
 from datasets.tables import read_text
 from preprocess.shared.common import PreparationError, run_command
-from preprocess.shared.images import image_parser, prepare_parts, read_class_folders
-from preprocess.shared.labelled import Clip, Found, find_images
+from preprocess.shared.images import read_class_folders
+from preprocess.shared.labelled import Clip, Found, Parts, find_images
+from preprocess.shared.runner import Command
 
 SPEC = get_spec("RAF-DB")
 LIST, IMAGES, ALIGNED = "EmoLabel/list_patition_label.txt", "Image/aligned", "_aligned"
 NAME = re.compile(r"(train|test)_\d+\.jpg")
 
 
-def read_official(list_path: Path, images_dir: Path) -> tuple[Found, dict[str, list[Clip]]]:
+def read_official(list_path: Path, images_dir: Path) -> Found:
     """Images of the official list.
 
     Raises:
         PreparationError: the folder of the images is absent.
     """
     found = Found()
-    parts: dict[str, list[Clip]] = {"train": [], "test": []}
+    parts: Parts = {"train": [], "test": []}
     images = {path.name: path for path in find_images(images_dir)}
     seen: dict[str, int] = {}
     for line, text in enumerate(read_text(list_path).split("\n"), start=1):
@@ -56,7 +57,7 @@ def read_official(list_path: Path, images_dir: Path) -> tuple[Found, dict[str, l
                 parts[match[1]].append(Clip(path=images.pop(name), label=label))
         seen.setdefault(fields[0], line)
     found.extra = [f"{path} (not in {list_path.name})" for path in images.values()]
-    return found, parts
+    return replace(found, splits={"": parts})
 
 
 def _image_name(listed: str, images: dict[str, Path]) -> str | None:
@@ -64,7 +65,7 @@ def _image_name(listed: str, images: dict[str, Path]) -> str | None:
     return next((name for name in (aligned, listed) if name in images), None)
 
 
-def read_folders(dataset_dir: Path) -> tuple[Found, dict[str, list[Clip]]]:
+def read_folders(dataset_dir: Path) -> Found:
     """Images laid out as one folder per class."""
     found = Found()
     numbers = {str(index + 1): index for index in range(SPEC.num_classes)}
@@ -74,34 +75,28 @@ def read_folders(dataset_dir: Path) -> tuple[Found, dict[str, list[Clip]]]:
         folder = dataset_dir / part
         by_name = folder.is_dir() and any((folder / name).is_dir() for name in names)
         parts[part] = read_class_folders(folder, names if by_name else numbers, found)
-    return found, parts
+    return replace(found, splits={"": parts})
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.rafdb`."""
-    result = image_parser("rafdb", __doc__.split("\n")[0])
-    result.add_argument(
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """`--images_dir`."""
+    parser.add_argument(
         "--images_dir", type=Path, metavar="DIR", help=f"(default: {IMAGES} in --dataset_dir)"
     )
-    return result
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write the CSVs of RAF-DB.
-
-    Raises:
-        PreparationError: the official files are not as published.
-    """
-    flags = build_parser().parse_args(argv)
+def read(flags: argparse.Namespace) -> Found:
+    """Read the official list, or the folders."""
     root = flags.dataset_dir
     if (root / LIST).is_file():
-        found, parts = read_official(root / LIST, flags.images_dir or root / IMAGES)
-    elif (root / "train").is_dir():
-        found, parts = read_folders(root)
-    else:
-        raise PreparationError(f"{root}: neither {LIST} nor a folder train (docs/datasets_lab.md)")
-    prepare_parts(SPEC, found, parts, flags)
+        return read_official(root / LIST, flags.images_dir or root / IMAGES)
+    if (root / "train").is_dir():
+        return read_folders(root)
+    raise PreparationError(f"{root}: neither {LIST} nor a folder train (docs/datasets_lab.md)")
 
+
+COMMAND = Command(spec=SPEC, name="rafdb", description=__doc__, read=read, add_flags=add_flags)
+build_parser, main = COMMAND.build_parser, COMMAND.main
 
 if __name__ == "__main__":
     run_command(main)

@@ -7,21 +7,19 @@ Layout below `--dataset_dir` (facts of the official release), at any depth:
 
 Used is speech with pictures: channel 01, modality 01 or 02. The two modalities of a recording
 have the same pictures, so one of them is taken (01 where there is a choice): 1,440 videos, 60 of
-each actor. The papers do not list their six folds: these are drawn by actor from `--fold_seed`
-and written to folds.json. Crop faces first (preprocess.faces) and pass the crops, named alike.
+each actor. The six folds are those of the authors of MAE-DFER and SVFAP (actors 1-4, 5-8, ...);
+`--fold_seed` draws others. Crop faces first (preprocess.faces) and pass the crops, named alike.
 """
 
-import argparse
 import logging
 import re
-from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
 from datasets.catalog import get_spec
 from preprocess.shared.common import run_command
 from preprocess.shared.labelled import Clip, Found, named_videos
-from preprocess.shared.subject_folds import fold_parser, prepare_subject_folds
+from preprocess.shared.runner import Command
 
 logger = logging.getLogger(__name__)
 
@@ -103,20 +101,13 @@ def _problem(match: re.Match) -> str | None:
     return None
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.ravdess`."""
-    return fold_parser(SPEC, "ravdess", __doc__.split("\n")[0])
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write the CSVs of RAVDESS.
-
-    Raises:
-        PreparationError: the official files are not as published.
-    """
-    flags = build_parser().parse_args(argv)
-    prepare_subject_folds(SPEC, read_layout(flags.dataset_dir), flags)
-
+COMMAND = Command(
+    spec=SPEC,
+    name="ravdess",
+    description=__doc__,
+    read=lambda flags: read_layout(flags.dataset_dir),
+)
+build_parser, main = COMMAND.build_parser, COMMAND.main
 
 if __name__ == "__main__":
     run_command(main)

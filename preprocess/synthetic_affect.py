@@ -41,10 +41,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             for name, clip in drawn.items()
         }
 
-    links = link_folder(flags)
+    links, inside = link_folder(flags), flags.output_dir / "videos" / "split01"
     videos = listed(lambda clip: text_of(clip.values.mean(axis=0)))
-    frames = listed(lambda clip: str(without_spaces(clip.annotation, links)))
-    rename = csv_paths(videos.values(), flags)
+    frames = listed(lambda clip: str(without_spaces(clip.annotation, links, inside)))
+    rename = csv_paths(videos.values(), inside, flags)
     for folder, task, clips in (
         ("videos", "regression", videos),
         ("frames", "regression_frames", frames),

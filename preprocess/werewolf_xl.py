@@ -10,8 +10,9 @@ Column names differ between versions of the table, and which raters a mean inclu
 their names (Mean_A_1_2, ...). `--columns` names them; without it the only column per dimension
 whose name is known is taken, and several are an error: no score is guessed. Without a column
 Session the session is the number that the video name starts with*.
-Folds keep sessions together (30 sessions, five folds), drawn from `--fold_seed`; the papers do
-not list theirs. Scores are written as they are, in the order arousal valence dominance.
+The five folds keep sessions together and are those that HiCMAE's authors released (sessions 1-6,
+7-12, ...); `--fold_seed` draws others. Scores are written as they are, in the order arousal valence
+dominance.
 """
 
 import argparse
@@ -22,10 +23,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from datasets.catalog import get_spec
-from datasets.tables import TableError, read_header
+from datasets.tables import TableError, read_header, same_name
 from preprocess.shared.common import PreparationError, read_table, run_command
 from preprocess.shared.labelled import Clip, Found, named_videos
-from preprocess.shared.subject_folds import fold_parser, prepare_subject_folds
+from preprocess.shared.runner import Command
 
 SPEC = get_spec("Werewolf-XL")
 NAME, SESSION = "VideoName", "Session"
@@ -88,12 +89,12 @@ def read_layout(dataset_dir: Path, table: Path, columns: Sequence[str] | None) -
     header = [name for name in (rows[0][1] if rows else {}) if name is not None]
     columns = score_columns(header, columns, table)
     videos = {
-        name.removesuffix(ALIGNED): path
+        same_name(name).removesuffix(ALIGNED): path
         for name, path in named_videos(dataset_dir, found.problems).items()
     }
     seen: dict[str, int] = {}
     for line, row in rows:
-        name, where = (row[NAME] or "").strip(), f"{table} line {line}"
+        name, where = same_name(row[NAME]), f"{table} line {line}"
         if None in row:
             found.problems.add(f"{where}: more columns than the header: {row[None]}")
         elif name in seen:
@@ -129,28 +130,25 @@ def _session(row: dict[str, str], name: str) -> str | None:
     return str(int(text)) if text.isdecimal() else None
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.werewolf_xl`."""
-    result = fold_parser(SPEC, "werewolf_xl", __doc__.split("\n")[0])
-    result.add_argument("--labels", type=Path, metavar="CSV", help="table of scores")
-    result.add_argument(
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags about the table."""
+    parser.add_argument("--labels", type=Path, metavar="CSV", help="table of scores")
+    parser.add_argument(
         "--columns", nargs=3, metavar=("AROUSAL", "VALENCE", "DOMINANCE"),
         help="columns of the table that hold the scores",
     )  # fmt: skip
-    return result
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write the CSVs of Werewolf-XL.
-
-    Raises:
-        PreparationError: the official files are not as published.
-    """
-    flags = build_parser().parse_args(argv)
+def read(flags: argparse.Namespace) -> Found:
+    """Read the layout as the flags say."""
     table = find_table(flags.dataset_dir, flags.labels)
-    found = read_layout(flags.dataset_dir, table, flags.columns)
-    prepare_subject_folds(SPEC, found, flags)
+    return read_layout(flags.dataset_dir, table, flags.columns)
 
+
+COMMAND = Command(
+    spec=SPEC, name="werewolf_xl", description=__doc__, read=read, add_flags=add_flags
+)
+build_parser, main = COMMAND.build_parser, COMMAND.main
 
 if __name__ == "__main__":
     run_command(main)

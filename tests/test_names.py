@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.files import utf8_path
+from datasets.files import print_any_name, utf8_path
 from datasets.labels.annotations import read_annotations
 from datasets.video.open_video import open_video
 from engine.finetuning import finetune
@@ -88,7 +88,8 @@ def test_they_are_evaluated_reported_and_predicted(clips, fold, tmp_path):
     assert b"caf\xe9" in lines[-1]
 
 
-def test_the_doctor_names_them(fold, tmp_path, capsys):
+def test_the_doctor_names_them(fold, tmp_path):
+    print_any_name()  # as the command itself does
     doctor.main([str(fold), "--output_dir", str(tmp_path), "--num_workers", "0", "--no_faces"])
     content = (tmp_path / "report.json").read_bytes().decode("utf-8", "surrogateescape")
     assert json.loads(content)["folds"]

@@ -10,10 +10,10 @@ import pytest
 from datasets.catalog import get_spec
 from datasets.labels.annotations import read_annotations
 from datasets.labels.classes import LabelNames, read_classes
-from preprocess import cremad, enterface, ravdess
-from preprocess.shared.common import PreparationError
+from preprocess import cremad, enterface, ravdess, werewolf_xl
+from preprocess.shared.common import PreparationError, Problems
 from preprocess.shared.labelled import Clip
-from preprocess.shared.subject_folds import assign_folds
+from preprocess.shared.subject_folds import assign_folds, published_folds
 from tests import lab_trees as trees
 from tests.preparation import OTHER, message, rows, run, subjects_of, table
 
@@ -58,7 +58,7 @@ def test_cremad_has_the_published_counts_and_folds_by_subject(cremad_out):
 
 def test_cremad_folds_are_written_out_and_repeat(cremad_full, cremad_out, tmp_path):
     content = json.loads((cremad_out / "folds.json").read_text())
-    assert content["seed"] == 0
+    assert content["authors"] is True
     assert content["data_set"] == "CREMA-D"
     assert sum(fold["test_clips"] for fold in content["folds"]) == 7442
     in_csv = {row["subject"]: int(row["fold"]) for row in table(cremad_out / "folds.csv")}
@@ -76,6 +76,63 @@ def test_cremad_folds_are_written_out_and_repeat(cremad_full, cremad_out, tmp_pa
     subjects = {row["path"]: row["subject"] for row in table(cremad_out / "subjects.csv")}
     assert len(subjects) == 7442
     assert all(Path(path).name.startswith(subject) for path, subject in subjects.items())
+
+
+AUTHORS = {
+    "CREMA-D": ("1001 1018", "1019 1036", "1037 1054", "1055 1072", "1073 1091"),
+    "RAVDESS": ("1 4", "5 8", "9 12", "13 16", "17 20", "21 24"),
+    "eNTERFACE05": ("1 10", "11 19", "20 28", "29 37", "38 44"),
+    "Werewolf-XL": ("1 6", "7 12", "13 18", "19 24", "25 30"),
+}
+
+
+@pytest.mark.parametrize("name", AUTHORS)
+def test_the_authors_folds_are_the_default(name, tmp_path):
+    """Who is in which fold of the lists that MAE-DFER and HiCMAE released."""
+    tree, command = {
+        "CREMA-D": (trees.write_cremad, cremad),
+        "RAVDESS": (trees.write_ravdess, ravdess),
+        "eNTERFACE05": (trees.write_enterface, enterface),
+        "Werewolf-XL": (trees.write_werewolf, werewolf_xl),
+    }[name]
+    tree(tmp_path / "data")
+    run(command, tmp_path / "data", tmp_path / "o", *([OTHER] if name == "Werewolf-XL" else []))
+    folds = {int(row["subject"]): int(row["fold"]) for row in table(tmp_path / "o" / "folds.csv")}
+    for fold, ends in enumerate(AUTHORS[name], 1):
+        first, last = map(int, ends.split())
+        expected = set(range(first, last + 1)) - ({6} if name == "eNTERFACE05" else set())
+        assert {subject for subject, own in folds.items() if own == fold} == expected
+    assert get_spec(name).num_folds == len(AUTHORS[name]) == max(folds.values())
+
+
+def test_folds_that_were_drawn_stay(tmp_path, caplog):
+    trees.write_ravdess(tmp_path / "data")
+    run(ravdess, tmp_path / "data", tmp_path / "o", "--fold_seed", "0")
+    drawn = (tmp_path / "o/folds.csv").read_text()
+    run(ravdess, tmp_path / "data", tmp_path / "o")
+    assert (tmp_path / "o/folds.csv").read_text() == drawn
+    assert "are kept, they are not the authors'" in caplog.text
+    run(ravdess, tmp_path / "data", tmp_path / "new")
+    assert (tmp_path / "new/folds.csv").read_text() != drawn
+
+
+def test_folds_of_part_of_a_data_set_are_never_taken_for_the_authors(tmp_path, caplog):
+    problems = Problems()
+    assert published_folds(get_spec("RAVDESS"), {"25"}, problems) == {}
+    assert "subject 25 is in none of the authors' folds" in problems.lines
+    assert "the authors' fold 6, subjects 21 to 24, has no clips" in problems.lines
+    trees.write_ravdess(tmp_path / "data", actors=range(1, 7))
+    run(ravdess, tmp_path / "data", tmp_path / "o", OTHER)
+    assert "the folds are not the authors', they are drawn as by --fold_seed 0" in caplog.text
+
+
+def test_paths_from_a_checkout_with_spaces_are_relative(tmp_path):
+    trees.write_cremad(tmp_path / "a b" / "data", 5)
+    out = tmp_path / "a b" / "out"
+    run(cremad, tmp_path / "a b" / "data", out, OTHER)
+    test = read_annotations(out / "split01/test.csv", task="classification", check_paths=True)
+    assert all(name.startswith("../../data/VideoFlash/") for name in test.ids)
+    assert {row["path"] for row in table(out / "subjects.csv")} >= set(test.ids)
 
 
 def test_cremad_names_wrong_emotions_missing_and_extra_clips(tmp_path, caplog):

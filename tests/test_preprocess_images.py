@@ -127,6 +127,24 @@ def test_fer2013_and_rafdb_as_folders_per_class(tmp_path, caplog):
         assert f"missing: folder {root / 'train' / names[2]}" in caplog.text
 
 
+def test_fer2013_in_folders_keeps_its_validation_part(tmp_path):
+    root = tmp_path / "fer"
+    for n, name in enumerate(fer2013.SPEC.class_names):
+        trees.write_image(root / "train" / name / f"Training_{n}.png")
+        trees.write_image(root / "test" / name / f"PublicTest_{n}.png")
+        trees.write_image(root / "test" / name / f"PrivateTest_{n}.png")
+    text = message(fer2013, root, tmp_path / "o")
+    assert "val: found 7, published 3,589" in text
+    run(fer2013, root, tmp_path / "o", OTHER)
+    for part, start in (("train", "Train"), ("val", "Public"), ("test", "Private")):
+        names = [Path(row[0]).name for row in rows(tmp_path / f"o/{part}.csv")]
+        assert len(names) == 7 and all(name.startswith(start) for name in names)
+    trees.write_image(root / "test" / "sad" / "other.png")
+    assert "neither PublicTest_... nor PrivateTest_" in message(
+        fer2013, root, tmp_path / "o", OTHER
+    )
+
+
 def test_rafdb_reads_the_official_list(tmp_path):
     root = tmp_path / "rafdb"
     trees.write_rafdb(root)

@@ -7,6 +7,7 @@ import numpy as np
 
 from datasets.labels.annotations import AnnotationError, Annotations, read_annotations
 from datasets.labels.splits import take_rows
+from datasets.tables import read_text
 from datasets.video.open_video import UnreadableVideoError, open_video
 from engine.report import html as html
 from engine.results.find import CARVED_FILE, LABELLED_FILE
@@ -78,7 +79,7 @@ def _as_used(found: dict[str, Annotations], run: Path) -> dict[str, Annotations]
 
 
 def _ids_in(path: Path) -> set[str]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = read_text(path).split("\n") if path.is_file() else []
     return {line.split(" ")[0] for line in lines}
 
 

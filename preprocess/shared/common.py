@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from datasets import tables
 from datasets.files import print_any_name, write_text
-from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
+from datasets.labels.listing import Unused
+from datasets.video.open_video import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
@@ -86,87 +87,63 @@ def check_counts(
     logger.warning("%s (--allow_other_counts): %s", message, "; ".join(wrong[:3]))
 
 
-def frame_folder_problem(folder: Path) -> str | None:
-    """Why `folder` cannot be read as a video, or None when it holds frames."""
+def frame_folder_problem(folder: Path, unused: Unused) -> str | None:
+    """Why `folder` cannot be read as a video, or None when it holds frames.
+
+    Args:
+        folder: of the frames.
+        unused: gets what lies in it and is no frame.
+    """
     if not folder.exists():
         return f"no such frame folder: {folder}"
     if not folder.is_dir():
         return f"not a folder: {folder}"
-    with os.scandir(folder) as entries:
-        if any(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in entries):
-            return None
-    return f"no jpg, png or bmp frames in {folder}"
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        return f"{folder}: {error.strerror}"
+    others = [name for name in names if not name.lower().endswith(IMAGE_SUFFIXES)]
+    for name in others:
+        unused.add(f"{Path(name).suffix.lower() or 'other'} files among frames", folder / name)
+    if len(others) == len(names):
+        return f"no jpg, png or bmp frames in {folder}"
+    return None
 
 
-def check_frame_folders(
-    folders: Sequence[Path], problems: Problems, *, leave_out: bool
-) -> set[Path]:
-    """Check every frame folder that an annotation names.
-
-    Args:
-        folders: distinct folders.
-        problems: gets a line for each bad one unless `leave_out`.
-        leave_out: warn and leave the bad ones out instead.
-
-    Returns:
-        The folders to leave out.
-    """
-    bad: dict[Path, str] = {}
-    progress = Progress(total=len(folders), what="frame folders")
-    for folder in folders:
-        reason = frame_folder_problem(folder)
-        if reason is not None:
-            bad[folder] = reason
-        progress.advance()
-    progress.close()
-    if not leave_out:
-        problems.lines.extend(bad.values())
-        return set()
-    for reason in list(bad.values())[:SHOWN_PROBLEMS]:
-        logger.warning("left out (--leave_out_missing): %s", reason)
-    if len(bad) > SHOWN_PROBLEMS:
-        logger.warning("... and %d more left out", len(bad) - SHOWN_PROBLEMS)
-    return set(bad)
-
-
-def name_extra_folders(parent: Path, known: Iterable[Path]) -> None:
-    """Say which folders beside the annotated ones no annotation mentions."""
-    names = {folder.name for folder in known}
-    with os.scandir(parent) as entries:
-        extra = sorted((e.name for e in entries if e.name not in names), key=natural_key)
-    if extra:
-        logger.info(
-            "%d entries of %s are in no annotation file and not used: %s%s",
-            len(extra), parent, " ".join(extra[:8]), " ..." if len(extra) > 8 else "",
-        )  # fmt: skip
-
-
-def without_spaces(path: Path, link_dir: Path | None) -> Path:
+def without_spaces(path: Path, link_dir: Path | None, folder: Path | None = None) -> Path:
     """Path that fits into an annotation line, which may contain no white space.
 
     Args:
         path: an existing file or folder.
         link_dir: where to make a symbolic link when `path` has white space.
+        folder: of the annotation file, from which a relative path may lead to `path`.
 
     Returns:
-        `path` made absolute, or the link.
+        `path` made absolute, the way to it from `folder`, or the link.
 
     Raises:
         PreparationError: the path has white space and no (good) `link_dir` was given.
     """
     path = Path(os.path.abspath(path))
-    if not re.search(r"\s", str(path)):
-        return path
+    if (fitting := _without_spaces(path, folder)) is not None:
+        return fitting
     if link_dir is None:
         raise PreparationError(
             f"{str(path)!r} contains white space, which annotation files cannot hold; rename it, "
             "or pass --link_dir DIR for symbolic links without"
         )
     link_dir = Path(os.path.abspath(link_dir))
-    if re.search(r"\s", str(link_dir)):
+    if _without_spaces(link_dir, folder) is None:
         raise PreparationError(f"--link_dir {str(link_dir)!r} must itself be free of white space")
     link_dir.mkdir(parents=True, exist_ok=True)
-    return _make_link(path, link_dir)
+    return _without_spaces(_make_link(path, link_dir), folder)
+
+
+def _without_spaces(path: Path, folder: Path | None) -> Path | None:
+    if not re.search(r"\s", str(path)):
+        return path
+    relative = os.path.relpath(path, os.path.realpath(folder)) if folder else str(path)
+    return None if re.search(r"\s", relative) else Path(relative)
 
 
 def _make_link(path: Path, link_dir: Path) -> Path:

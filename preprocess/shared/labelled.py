@@ -5,23 +5,22 @@ image data sets, and by preprocess.custom.
 """
 
 import argparse
+import dataclasses
 import logging
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.catalog import DatasetSpec
 from datasets.labels.classes import LabelNames, write_classes
-from datasets.labels.listing import VIDEO_SUFFIXES, find_pictures, find_videos
-from datasets.tables import write_table
+from datasets.labels.listing import VIDEO_SUFFIXES, Unused, find_pictures, find_videos
+from datasets.tables import as_on_disk, same_name, write_table
 from datasets.video.open_video import IMAGE_SUFFIXES
 from preprocess.shared.common import (
     SHOWN_PROBLEMS,
     PreparationError,
     Problems,
     Progress,
-    check_counts,
     frame_folder_problem,
     without_spaces,
 )
@@ -43,12 +42,20 @@ class Clip:
         label: as it stands in a CSV: a class number, or several numbers separated by spaces.
         subject: who is seen (or the session); None where the data set does not say.
         group: longer video that this is a part of, where scores are averaged over its parts.
+        where: file and line that say so, for messages.
+        name: what that line calls it.
     """
 
     path: Path
     label: str
     subject: str | None = None
     group: str | None = None
+    where: str = ""
+    name: str = ""
+
+
+Parts = dict[str, list[Clip]]
+"""Clips of "train", "test" and, where there is an official one, "val"."""
 
 
 @dataclass
@@ -60,12 +67,25 @@ class Found:
         problems: what stops the preparation: wrong labels, repeated clips, ...
         missing: what the layout leads one to expect and is not there.
         extra: videos or images that do not belong to the layout; they are not used.
+        splits: official parts by folder of their CSVs ("": that of all); none where folds are made
+            from the subjects. `clips` then follow from them.
+        complete: `splits` are all folds of the data set, each clip tested in one.
+        subjects_apart: nobody may be on both sides of an official split.
+        frame_folders: clips are folders of frames, never files.
     """
 
     clips: list[Clip] = field(default_factory=list)
     problems: Problems = field(default_factory=Problems)
     missing: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
+    splits: dict[str, Parts] = field(default_factory=dict)
+    complete: bool = False
+    subjects_apart: bool = False
+    frame_folders: bool = False
+
+    def __post_init__(self) -> None:
+        every = (c for parts in self.splits.values() for some in parts.values() for c in some)
+        self.clips = self.clips or list({clip.path: clip for clip in every}.values())
 
 
 def clip_name(path: Path) -> str:
@@ -86,7 +106,7 @@ def named_videos(folder: Path, problems: Problems) -> dict[str, Path]:
     """Videos and frame folders below `folder` by name; a name found twice is a problem."""
     videos: dict[str, Path] = {}
     for path in find_videos(folder):
-        first = videos.setdefault(clip_name(path), path)
+        first = videos.setdefault(same_name(clip_name(path)), path)
         if first is not path:
             problems.add(f"{path}: the same video is also at {first}; remove one")
     if not videos:
@@ -94,81 +114,24 @@ def named_videos(folder: Path, problems: Problems) -> dict[str, Path]:
     return videos
 
 
-def published_counts(spec: DatasetSpec) -> dict[str, int]:
-    """Published numbers of a data set without official parts, by the keys of `count_clips`."""
-    counts = {"clips": spec.counts["all"]}
-    if "subjects" in spec.counts:
-        counts["subjects"] = spec.counts["subjects"]
-    for name, number in zip(spec.class_names, spec.class_counts.get("all", ())):
-        counts[f"class {name}"] = number
-    return counts
-
-
-def count_clips(clips: Sequence[Clip], class_names: Sequence[str] = ()) -> dict[str, int]:
-    """Numbers of clips, subjects and clips per class."""
-    counts = {"clips": len(clips), "subjects": len({clip.subject for clip in clips} - {None})}
-    by_label = Counter(clip.label for clip in clips)
-    for index, name in enumerate(class_names):
-        counts[f"class {name}"] = by_label[str(index)]
-    return counts
-
-
-def check_found(
-    found: Found,
-    counts: Mapping[str, int],
-    published: Mapping[str, int],
-    *,
-    name: str,
-    flags: argparse.Namespace,
-) -> list[Clip]:
-    """Stop at problems, wrong counts and broken files; say what is missing or extra.
-
-    Args:
-        found: of reading the layout.
-        counts: numbers in `found`, by the keys of `published`.
-        published: what the authors state.
-        name: data set name for messages.
-        flags: of `splits.add_split_flags`, with `output_dir`.
-
-    Returns:
-        The clips to use.
-
-    Raises:
-        PreparationError: any of that.
-    """
-    _say("not part of the layout, not used", found.extra)
-    report = flags.output_dir / "problems.txt"
-    if not found.clips:
-        found.problems.raise_if_any(f"{name} layout", report=report)
-        raise PreparationError(f"{name}: no clip found in {flags.dataset_dir}")
-    missing = [f"missing: {line}" for line in found.missing]
-    found.problems.raise_if_any(f"{name} layout", report=report)
-    check_counts(
-        dict(counts),
-        dict(published),
-        allow_other=flags.allow_other_counts,
-        name=name,
-        details=missing,
-    )
-    _say("missing", found.missing)
-    clips = _usable(found.clips, found.problems, leave_out=flags.leave_out_missing)
-    remedy = "correct the files; to go on without the broken ones: --leave_out_missing"
-    found.problems.raise_if_any(f"{name} files", report=report, remedy=remedy)
-    report.unlink(missing_ok=True)
-    return clips
-
-
-def _say(what: str, lines: Sequence[str]) -> None:
+def say(what: str, lines: Sequence[str]) -> None:
+    """Warn of some lines, the first of them one by one."""
     for line in lines[:SHOWN_PROBLEMS]:
         logger.warning("%s: %s", what, line)
     if len(lines) > SHOWN_PROBLEMS:
         logger.warning("%s: ... and %d more", what, len(lines) - SHOWN_PROBLEMS)
 
 
-def file_problem(path: Path) -> str | None:
-    """Why a file or frame folder cannot be what it should be, without decoding it."""
-    if path.is_dir():
-        return frame_folder_problem(path)
+def file_problem(path: Path, unused: Unused, *, is_folder: bool = False) -> str | None:
+    """Why a file or frame folder cannot be what it should be, without decoding it.
+
+    Args:
+        path: the clip.
+        unused: gets what lies in a frame folder and is no frame.
+        is_folder: it must be a frame folder.
+    """
+    if is_folder or path.is_dir():
+        return frame_folder_problem(path, unused)
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -182,21 +145,27 @@ def file_problem(path: Path) -> str | None:
     return None
 
 
-def _usable(clips: Sequence[Clip], problems: Problems, *, leave_out: bool) -> list[Clip]:
-    progress = Progress(total=len(clips), what="files checked")
-    usable, broken = [], []
-    for clip in clips:
-        reason = file_problem(clip.path)
+def usable_clips(found: Found, root: Path, *, leave_out: bool) -> list[Clip]:
+    """Clips whose file or frame folder is what it should be; the others are problems, or named.
+
+    Names are taken in the spelling of the disk (`datasets.tables.as_on_disk`).
+    """
+    progress = Progress(total=len(found.clips), what="files checked")
+    unused, usable, broken = Unused(root), [], []
+    for clip in found.clips:
+        clip = dataclasses.replace(clip, path=as_on_disk(clip.path))
+        reason = file_problem(clip.path, unused, is_folder=found.frame_folders)
         progress.advance()
         if reason is None:
             usable.append(clip)
         else:
             broken.append(reason)
     progress.close()
+    unused.tell()
     if leave_out:
-        _say("left out (--leave_out_missing)", broken)
+        say("left out (--leave_out_missing)", broken)
     else:
-        problems.lines.extend(broken)
+        found.problems.lines.extend(broken)
     return usable
 
 
@@ -232,7 +201,7 @@ def write_parts(
         val: official validation clips, if there are any.
         rename: paths as they stand in the CSVs, where already known.
     """
-    rename = rename or csv_paths([*train, *(val or ()), *test], flags)
+    rename = rename or csv_paths([*train, *(val or ()), *test], folder, flags)
     rows = {part: _rows(clips, rename) for part, clips in (("train", train), ("test", test))}
     if val is not None:
         parts = {"train": rows["train"], "val": _rows(val, rename), "test": rows["test"]}
@@ -248,11 +217,11 @@ def write_parts(
         write_table(folder / GROUPS_FILE, ("path", "group"), groups.items())
 
 
-def csv_paths(clips: Iterable[Clip], flags: argparse.Namespace) -> dict[Path, str]:
-    """Path of each clip as it stands in the CSVs: absolute, links where it has white space."""
+def csv_paths(clips: Iterable[Clip], folder: Path, flags: argparse.Namespace) -> dict[Path, str]:
+    """Path of each clip as it stands in the CSVs of a folder, see `common.without_spaces`."""
     links = link_folder(flags)
-    paths = {clip.path: str(without_spaces(clip.path, links)) for clip in clips}
-    linked = sum(path.startswith(f"{links.absolute()}/") for path in paths.values())
+    paths = {clip.path: str(without_spaces(clip.path, links, folder)) for clip in clips}
+    linked = sum(links.name in Path(path).parts for path in paths.values())
     if linked:
         logger.info("%d paths have white space: the CSVs name links in %s", linked, links)
     return paths

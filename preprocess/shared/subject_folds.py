@@ -5,7 +5,7 @@ import dataclasses
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,46 +17,33 @@ from datasets.rng import generator
 from datasets.tables import write_table
 from datasets.video.open_video import natural_key
 from preprocess.shared.common import PreparationError, Problems, read_table
-from preprocess.shared.labelled import (
-    Clip,
-    Found,
-    check_found,
-    count_clips,
-    csv_paths,
-    label_names,
-    published_counts,
-    write_parts,
-    write_subjects,
-)
-from preprocess.shared.splits import add_split_flags, warn_about_validation
+from preprocess.shared.labelled import Clip, csv_paths, write_parts, write_subjects
+from preprocess.shared.splits import warn_about_validation
 
 logger = logging.getLogger(__name__)
 
 FOLDS_JSON, FOLDS_CSV = "folds.json", "folds.csv"
 
 
-def fold_parser(spec: DatasetSpec, module: str, description: str) -> argparse.ArgumentParser:
-    """Parser of a command that makes subject-independent folds.
+def add_fold_flags(
+    parser: argparse.ArgumentParser, *, num_folds: int, published: bool = False
+) -> None:
+    """Flags that choose folds.
 
     Args:
-        spec: catalogue entry; gives the default number of folds.
-        module: name below preprocess, also that of the output folder.
-        description: first line of the module's documentation.
+        parser: gets them.
+        num_folds: default.
+        published: the authors' folds are known, and the default.
     """
-    parser = argparse.ArgumentParser(f"preprocess.{module}", description=description)
-    parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--output_dir", type=Path, default=Path("saved/data") / module)
-    add_fold_flags(parser, num_folds=spec.num_folds)
-    add_split_flags(parser)
-    return parser
-
-
-def add_fold_flags(parser: argparse.ArgumentParser, *, num_folds: int) -> None:
-    """Flags that choose folds."""
     parser.add_argument("--num_folds", type=int, default=num_folds, metavar="N")
     parser.add_argument(
-        "--fold_seed", type=int, default=0, help="the same seed and clips give the same folds"
-    )
+        "--fold_seed",
+        type=int,
+        default=None if published else 0,
+        metavar="SEED",
+        help="draw the folds" + (" instead of taking the authors'" if published else "")
+        + "; the same seed and clips give the same folds",
+    )  # fmt: skip
     parser.add_argument(
         "--folds_file",
         type=Path,
@@ -166,44 +153,53 @@ def _csv_folds(path: Path) -> list[tuple[str, str, str]]:
     ]
 
 
-def prepare_subject_folds(
-    spec: DatasetSpec,
-    found: Found,
-    flags: argparse.Namespace,
-    *,
-    published: Mapping[str, int] | None = None,
-) -> None:
-    """Check what was found, then write CSVs, folds and subjects of a catalogued data set.
+def published_folds(
+    spec: DatasetSpec, subjects: Iterable[str], problems: Problems
+) -> dict[str, int]:
+    """The authors' folds: 0-based test fold of each subject.
 
     Args:
-        spec: catalogue entry.
-        found: of reading the layout; every clip has a subject.
-        flags: of `fold_parser`.
-        published: counts, by default those of the catalogue.
-
-    Raises:
-        PreparationError: counts differ, or labels, files or folds have problems.
+        spec: with `subject_folds`.
+        subjects: of the clips; each must be in a fold.
+        problems: gets a line for subjects in no fold, and for folds without clips.
     """
-    names = spec.class_names if spec.task == "classification" else ()
-    counts = count_clips(found.clips, names)
-    clips = check_found(
-        found, counts, published or published_counts(spec), name=spec.name, flags=flags
-    )
-    write_folds(clips, label_names(spec), flags)
+    folds: dict[str, int] = {}
+    for subject in sorted(set(subjects), key=natural_key):
+        number = int(subject) if subject.isdecimal() else -1
+        of = [n for n, (first, last) in enumerate(spec.subject_folds) if first <= number <= last]
+        if of:
+            folds[subject] = of[0]
+        else:
+            problems.add(f"subject {subject} is in none of the authors' folds")
+    for fold, (first, last) in enumerate(spec.subject_folds):
+        if fold not in folds.values():
+            problems.add(f"the authors' fold {fold + 1}, subjects {first} to {last}, has no clips")
+    return folds
 
 
-def write_folds(clips: Sequence[Clip], names: LabelNames, flags: argparse.Namespace) -> None:
+def write_folds(
+    clips: Sequence[Clip],
+    names: LabelNames,
+    flags: argparse.Namespace,
+    spec: DatasetSpec | None = None,
+) -> None:
     """Make or read the folds and write `split01`, `split02`, ... with all that belongs to them.
 
     Clips without subjects are distributed one by one.
 
+    Args:
+        clips: all of them.
+        names: for classes.json.
+        flags: of `add_fold_flags` and `add_split_flags`.
+        spec: catalogue entry, for the authors' folds.
+
     Raises:
-        PreparationError: the folds file has problems, or there are too few subjects.
+        PreparationError: the folds have problems, or there are too few subjects.
     """
     known = all(clip.subject is not None for clip in clips)
     units = {clip.path: clip.subject if known else str(clip.path) for clip in clips}
-    folds, source = _make_folds(clips, units, flags)
-    rename = csv_paths(clips, flags)
+    folds, source = _make_folds(clips, units, flags, spec)
+    rename = csv_paths(clips, flags.output_dir / "split01", flags)
     written = []
     for fold in range(max(folds.values()) + 1):
         name = f"split{fold + 1:02d}"
@@ -222,17 +218,51 @@ def write_folds(clips: Sequence[Clip], names: LabelNames, flags: argparse.Namesp
 
 
 def _make_folds(
-    clips: Sequence[Clip], units: Mapping[Path, str], flags: argparse.Namespace
+    clips: Sequence[Clip],
+    units: Mapping[Path, str],
+    flags: argparse.Namespace,
+    spec: DatasetSpec | None,
 ) -> tuple[dict[str, int], dict]:
     """Fold of each subject (or clip), and where the folds come from."""
-    if flags.folds_file is None:
-        clips = [dataclasses.replace(clip, subject=units[clip.path]) for clip in clips]
-        folds = assign_folds(clips, flags.num_folds, seed=flags.fold_seed)
-        return folds, {"seed": flags.fold_seed}
+    problems, report = Problems(), flags.output_dir / "problems.txt"
+    of_authors = spec.subject_folds if spec else ()
+    authors = flags.fold_seed is None and flags.num_folds == len(of_authors)
+    if flags.folds_file is not None:
+        folds = read_folds(flags.folds_file, set(units.values()), problems)
+        problems.raise_if_any("folds file", report=report)
+        return folds, {"file": str(flags.folds_file)}
+    if authors and (kept := _kept_folds(flags.output_dir / FOLDS_JSON, set(units.values()))):
+        return kept
+    if authors:
+        folds = published_folds(spec, units.values(), problems)
+        if problems.lines and flags.allow_other_counts:
+            logger.warning(
+                "%s; so the folds are not the authors', they are drawn as by --fold_seed 0",
+                "; ".join(problems.lines),
+            )
+        else:
+            remedy = "get all of the data set, or draw folds of those who are there: --fold_seed 0"
+            problems.raise_if_any(f"{spec.name} folds", report=report, remedy=remedy)
+            return folds, {"authors": True}
+    seed = flags.fold_seed or 0
+    clips = [dataclasses.replace(clip, subject=units[clip.path]) for clip in clips]
+    return assign_folds(clips, flags.num_folds, seed=seed), {"seed": seed}
+
+
+def _kept_folds(path: Path, subjects: set[str]) -> tuple[dict[str, int], dict] | None:
+    """Folds that an earlier command drew here, so that runs with them go on; None without."""
+    if not path.is_file():
+        return None
     problems = Problems()
-    folds = read_folds(flags.folds_file, set(units.values()), problems)
-    problems.raise_if_any("folds file", report=flags.output_dir / "problems.txt")
-    return folds, {"file": str(flags.folds_file)}
+    folds, content = read_folds(path, subjects, problems), json.loads(path.read_text("utf-8"))
+    source = {name: content[name] for name in ("seed", "file") if name in content}
+    if problems.lines or not source:
+        return None
+    logger.warning(
+        "the folds of %s are kept, they are not the authors'; for those take another --output_dir",
+        path,
+    )
+    return folds, source
 
 
 def warn_about_absent(

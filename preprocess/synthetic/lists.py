@@ -9,7 +9,7 @@ import numpy as np
 from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 from preprocess.shared.affect_targets import DIMENSIONS
 from preprocess.shared.common import PreparationError, Problems, add_link_flag, read_table
-from preprocess.shared.folds import read_subjects
+from preprocess.shared.lists import read_subjects
 from preprocess.shared.splits import add_validation_flags
 
 FRAMES, LABELS = "dfew/Clip/jpg_256", "dfew/annotation"
