@@ -45,11 +45,10 @@ def fold(clips) -> Path:
     return out
 
 
-def test_every_reader_opens_them(clips):
+def test_they_are_opened(clips):
     for path in clips.rglob("*.mp4"):
-        for backend in ("pyav", "decord"):
-            with open_video(path, backend=backend) as video:
-                assert video.num_frames >= 20
+        with open_video(path) as video:
+            assert video.num_frames >= 20
     with utf8_path(clips / "a" / NAMES[0]) as name:
         assert name.isascii()
         assert os.path.samefile(name, clips / "a" / NAMES[0])
