@@ -22,6 +22,8 @@ class DatasetSpec:
         class_counts: published numbers of clips per class, in label order, by part ("all",
             "train", ...); only where they are known.
         subject_folds: first and last subject (a number) of each of the authors' folds.
+        crop_style: how much face crops show, of `datasets.faces.STYLES`.
+        crop_align: how they are turned, "none" or "similarity".
         frame_kind: "video", "jpg", "png" (folders of frames), "image", or "any".
         note: what a user must know.
     """
@@ -35,6 +37,8 @@ class DatasetSpec:
     counts: dict[str, int | tuple[int, ...]] = field(default_factory=dict)
     class_counts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     subject_folds: tuple[tuple[int, int], ...] = ()
+    crop_style: str = "dfew"
+    crop_align: str = "none"
     frame_kind: str = "video"
     note: str = ""
 
@@ -49,6 +53,7 @@ SPECS = {
     for spec in (
         DatasetSpec(
             name="voxceleb2",
+            crop_style="voxceleb",
             task="pretrain",
             face_window=(0, 32, 160, 160),
             counts={"train": 1_092_009, "undecodable": 283},
@@ -86,6 +91,8 @@ SPECS = {
         ),
         DatasetSpec(
             name="CREMA-D",
+            crop_style="openface",
+            crop_align="similarity",
             task="classification",
             class_names=("angry", "disgust", "fear", "happy", "neutral", "sad"),
             num_folds=5,
@@ -96,6 +103,8 @@ SPECS = {
         ),
         DatasetSpec(
             name="RAVDESS",
+            crop_style="openface",
+            crop_align="similarity",
             task="classification",
             class_names=(
                 *("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"),
@@ -108,6 +117,8 @@ SPECS = {
         ),
         DatasetSpec(
             name="eNTERFACE05",
+            crop_style="openface",
+            crop_align="similarity",
             task="classification",
             class_names=("anger", "disgust", "fear", "happiness", "sadness", "surprise"),
             num_folds=5,
@@ -182,6 +193,7 @@ SPECS = {
         ),
         DatasetSpec(
             name="synthetic",
+            crop_style="synthetic",
             task="classification",
             class_names=("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"),
             frame_kind="any",

@@ -3,7 +3,7 @@
 import argparse
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from einops import rearrange
@@ -72,6 +72,30 @@ def _encoder_overrides(flags: argparse.Namespace) -> dict:
     return {"name": name.replace("maedfer", "videomae")} | {
         key: sizes[key] for key in ("embed_dim", "num_heads")
     }
+
+
+# Of these, sizes that the model of a checkpoint has or has not.
+_SIZE_FLAGS = (
+    *("input_size", "num_frames", "patch_size", "tubelet_size", "stage_depths", "depth"),
+    *("lg_region_size",),
+)
+
+
+def check_model_flags(flags: argparse.Namespace, config: Mapping, source: str) -> None:
+    """Refuse sizes that were given and are not those of a checkpoint's model.
+
+    Raises:
+        ValueError: names them.
+    """
+    wrong = [
+        f"--{name} {getattr(flags, name)}: it has {config[MODEL_FLAGS[name]]}"
+        for name in _SIZE_FLAGS
+        if name in flags.explicit
+        and MODEL_FLAGS[name] in config
+        and getattr(flags, name) != config[MODEL_FLAGS[name]]
+    ]
+    if wrong:
+        raise ValueError(f"{source} is of another size ({'; '.join(wrong)}); leave the flags out")
 
 
 def create_model(flags: argparse.Namespace, **more: object) -> nn.Module:

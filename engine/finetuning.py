@@ -7,10 +7,12 @@ from pathlib import Path
 import models
 from datasets.augment.randaugment import RandAugment
 from datasets.clips import training as clips
+from datasets.clips.lengths import typical_rate
 from datasets.labels.annotations import Annotations
 from datasets.video.store import stores_of
 from engine import build, selection
 from engine.evaluate import write_results
+from engine.identity import Identity, identify
 from engine.loop import Training, train
 from engine.results.features import check_formats
 from engine.results.metrics import METRICS
@@ -47,12 +49,13 @@ def finetune(flags: argparse.Namespace) -> dict | None:
         check_formats(flags.feature_format)
     if not flags.eval:
         return _train_and_test(settle(flags, workers))
-    path = _weights_to_evaluate(flags)
-    content = models.read_checkpoint(path)
-    if "model_config" not in content and "model" not in flags.explicit:
-        content = {**content, "model_config": models.guess_config(content, path)}
-    setting = settle(flags, workers, content if "model_config" in content else None)
-    return _evaluate_only(setting, path, content)
+    identity = identify(
+        _weights_to_evaluate(flags),
+        averaged=_averaged(flags),
+        told=_told(flags),
+        **_where_weights_are(flags),
+    )
+    return _evaluate_only(settle(flags, workers, identity), identity)
 
 
 def _train_and_test(setting: Setting) -> dict | None:
@@ -117,7 +120,7 @@ def _training(setting: Setting, parts: selection.Parts, steps: int, output_dir) 
     dataset = clips.FinetuneClips(
         annotations=train_set,
         clip_frames=model.num_frames,
-        stride=flags.sampling_rate,
+        stride=setting.sampling_rate,
         size=model.img_size,
         seed=flags.seed,
         randaugment=RandAugment.parse(flags.aa),
@@ -165,8 +168,13 @@ def _training(setting: Setting, parts: selection.Parts, steps: int, output_dir) 
         output_dir=output_dir,
         average=parallel.create_average(flags.model_ema_decay) if flags.model_ema else None,
         facts={
-            "class_names": list(setting.task.names), "task": setting.kind, "heads": setting.heads,
+            "class_names": list(setting.task.names), "task": setting.kind,
+            "heads": {head: list(names) for head, names in setting.labels.heads.items()} or None,
             "chosen_on": parts.chosen_on,
+            "clips": {
+                "sampling_rate": setting.sampling_rate, "face_window": setting.window,
+                "fps": typical_rate(train_set, backend=flags.reader) if workers.is_main else None,
+            },
         },
     )  # fmt: skip
 
@@ -230,6 +238,8 @@ def _report(setting: Setting, model, annotations, split, weights, chosen_on, out
         note = f"best weights, chosen on {chosen_on}"
         note += ": too good to report" * (chosen_on == selection.TEST_PART)
         metrics |= {"chosen_on": chosen_on, "notes": [*metrics.get("notes", []), note]}
+    if setting.notes:
+        metrics["notes"] = [*metrics.get("notes", []), *setting.notes]
     if setting.workers.is_main and output_dir:
         write_results(
             evaluated, predictions, metrics, output_dir=output_dir, weights=weights, split=split,
@@ -272,16 +282,23 @@ def _weights_to_evaluate(flags: argparse.Namespace) -> str:
     return path
 
 
-def _evaluate_only(setting: Setting, path: str, content: dict) -> dict:
+def _averaged(flags: argparse.Namespace) -> bool | None:
+    """Which weights of the file `--eval` tests, if it is told; else those that were chosen."""
+    if "test_weights" not in flags.explicit or flags.test_weights == "best":
+        return None
+    return flags.test_weights == "ema"
+
+
+def _told(flags: argparse.Namespace) -> dict:
+    """What flags say about the model of a file that does not say it itself."""
+    if "model" in flags.explicit:
+        return {"name": flags.model} | build.model_overrides(flags)
+    helpful = ("input_size", "num_frames", "stage_depths", "lg_region_size")
+    return {name: getattr(flags, name) for name in helpful if name in flags.explicit}
+
+
+def _evaluate_only(setting: Setting, identity: Identity) -> dict:
     flags = setting.flags
-    is_best = Path(path).name == checkpoint.BEST
-    average = content.get("model_ema")
-    if flags.test_weights == "ema" and not average:
-        raise ValueError(f"--test_weights ema: {path} holds no averaged weights")
-    # The best are chosen by the averaged weights' scores where there are any.
-    averaged = average and (is_best or flags.test_weights == "ema")
-    report = models.load_weights(setting.model, {"model": average} if averaged else content)
-    logger.info("weights of %s\n%s", path, report)
     annotations = setting.read(flags.eval_split, flags.eval_data_path)
     if annotations is None:
         raise FileNotFoundError(f"{flags.data_path} has no {flags.eval_split}.csv")
@@ -290,9 +307,15 @@ def _evaluate_only(setting: Setting, path: str, content: dict) -> dict:
     output_dir = Path(flags.output_dir) if flags.output_dir else None
     if output_dir and setting.workers.is_main:
         output_dir.mkdir(parents=True, exist_ok=True)
-    chosen_on = content.get("chosen_on") if is_best else None
+    chosen_on = identity.chosen_on if identity.is_best else None
     return _report(
-        setting, setting.model, annotations, flags.eval_split, path, chosen_on, output_dir
+        setting,
+        setting.model,
+        annotations,
+        flags.eval_split,
+        identity.source,
+        chosen_on,
+        output_dir,
     )
 
 

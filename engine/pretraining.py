@@ -196,6 +196,7 @@ def _training(
         steps_per_epoch=steps,
         precision=precision,
         output_dir=output_dir,
+        facts={"clips": {"sampling_rate": flags.sampling_rate, "face_window": window}},
     )
 
 

@@ -1,38 +1,63 @@
 """Data set, task, model and precision of a fine-tuning or evaluation, resolved from flags."""
 
 import argparse
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-import models
-from datasets.catalog import DatasetSpec
+from datasets.catalog import get_spec
 from datasets.clips import training as clips
 from datasets.clips.frame_views import WINDOWS_PER_ITEM, FrameViews
 from datasets.labels.annotations import Annotations, read_annotations
 from datasets.labels.classes import LabelNames, read_classes
+from datasets.labels.matching import read_mapping, relabel
 from engine import build
 from engine.evaluate import Evaluated, evaluate
 from engine.evaluate_frames import evaluate_frames
 from engine.groups import GROUPS_FILE, average_by_group, read_groups
+from engine.identity import Identity
 from engine.runtime.distributed import Workers
 from engine.runtime.precision import Precision, choose_precision
 from engine.tasks.base import Task, create_task
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass
 class Setting:
-    """What fine-tuning and evaluation share once flags are resolved."""
+    """What fine-tuning and evaluation share once flags are resolved.
+
+    Attributes:
+        flags: the run's flags.
+        workers: processes and device.
+        precision: number format.
+        model: on the device.
+        task: what its outputs become.
+        labels: what they mean.
+        window: part of each frame that is used.
+        sampling_rate: distance of the frames of a clip.
+        mapping: of `--map_classes`.
+        notes: what a reader of the metrics must know.
+    """
 
     flags: argparse.Namespace
     workers: Workers
     precision: Precision
     model: torch.nn.Module
     task: Task
-    kind: str
+    labels: LabelNames
     window: tuple[int, int, int, int] | None
-    heads: dict[str, list[str]] | None = None
+    sampling_rate: int
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def kind(self) -> str:
+        """Name of the task."""
+        return self.labels.task
 
     @property
     def compiled(self) -> bool:
@@ -40,18 +65,31 @@ class Setting:
         return self.flags.compile and not self.flags.shard
 
     def read(self, split: str, folder: str | None = None) -> Annotations | None:
-        """Annotations of a split; None where the data set has no such file."""
-        path = Path(folder or self.flags.data_path) / f"{split}.csv"
+        """Annotations of a split in this setting's labels; None where there is no such file.
+
+        Raises:
+            ValueError: what stands beside the file gives its labels names that cannot be matched.
+        """
+        folder = folder or self.flags.data_path
+        path = Path(folder) / f"{split}.csv"
         if not path.exists() and split == "val":
             return None
-        return read_annotations(
+        theirs = named_labels(self.flags, folder) or self.labels
+        annotations = read_annotations(
             path,
-            task=self.kind,
-            names=self.task.names,
-            heads=self.heads,
+            task=theirs.task,
+            names=theirs.class_names,
+            heads=theirs.heads,
             data_root=self.flags.data_root,
             check_paths=self.flags.check_paths,
         )
+        if not self.mapping and (theirs.meaning == self.labels.meaning or self.labels.numbered):
+            return annotations
+        matched = relabel(annotations, theirs, self.labels, self.mapping)
+        if left_out := len(annotations) - len(matched):
+            self.notes.append(f"{left_out} of {len(annotations)} videos of {path} are left out")
+            logger.warning("%s, by --map_classes", self.notes[-1])
+        return matched
 
     def views(self, annotations: Annotations, *, middle: bool):
         """Loader of evaluation views: the middle clip, or those of the test protocol.
@@ -62,7 +100,7 @@ class Setting:
         source = {
             "annotations": annotations,
             "clip_frames": self.model.num_frames,
-            "stride": self.flags.sampling_rate,
+            "stride": self.sampling_rate,
             "size": self.model.img_size,
             "face_window": self.window,
             "backend": self.flags.reader,
@@ -70,7 +108,7 @@ class Setting:
             "world_size": self.workers.world_size,
         }
         if self.task.frame_level:
-            span = self.model.num_frames * self.flags.sampling_rate
+            span = self.model.num_frames * self.sampling_rate
             dataset = FrameViews(**source, window_stride=span if middle else max(1, span // 2))
             batch_size = max(1, batch_size // WINDOWS_PER_ITEM)
         else:
@@ -110,43 +148,96 @@ class Setting:
 def settle(
     flags: argparse.Namespace,
     workers: Workers,
-    checkpoint: dict | None = None,
+    identity: Identity | None = None,
     model: torch.nn.Module | None = None,
 ) -> Setting:
     """Resolve data set, task, model and precision.
 
     Args:
-        flags: parsed flags; what a checkpoint knows better is put into them.
+        flags: parsed flags.
         workers: processes and device.
-        checkpoint: content of one of our checkpoints, whose model, labels and clips are taken
-            over, so that evaluation needs no flags for them.
+        identity: a fine-tuned checkpoint, whose model, weights, labels and clips are taken over, so
+            that evaluation needs no flags for them; flags that were given win for clips.
         model: take this one instead of building one.
 
     Raises:
-        ValueError: labels, data set and flags contradict each other.
+        ValueError: labels, data set, flags and checkpoint contradict each other.
     """
-    if checkpoint:
-        _adopt(flags, checkpoint)
     spec = build.resolve_spec(flags)
-    labels = _labels(flags, spec, checkpoint)
+    labels = _labels(flags, identity)
     task = create_task(labels.task, flags, list(labels.class_names), labels.heads)
     _check_evaluation(flags, task)
-    if model is None and checkpoint:
-        model = _model_of(checkpoint, task)
+    if model is None and identity:
+        model = _model_of(identity, task, flags)
     elif model is None:
         model = build.create_model(
             flags, num_classes=task.num_outputs, keep_temporal_dim=task.frame_level or None
         )
+    window = flags.face_window or (identity and identity.face_window) or (spec and spec.face_window)
+    known_rate = identity and identity.sampling_rate
+    given = "sampling_rate" in flags.explicit or not known_rate
     return Setting(
         flags=flags,
         workers=workers,
         precision=choose_precision(flags.amp, workers.device, width=model.embed_dim),
         model=model.to(workers.device),
         task=task,
-        kind=labels.task,
-        window=tuple(flags.face_window) if flags.face_window else spec and spec.face_window,
-        heads={head: list(names) for head, names in labels.heads.items()} or None,
+        labels=labels,
+        window=tuple(window) if window else None,
+        sampling_rate=flags.sampling_rate if given else known_rate,
+        mapping=read_mapping(flags.map_classes or ()),
     )
+
+
+def named_labels(flags: argparse.Namespace, folder: str | Path) -> LabelNames | None:
+    """What the annotation files of a folder mean: by what stands beside them, or `--data_set`.
+
+    Raises:
+        ValueError: the two contradict each other.
+    """
+    beside = read_classes(folder)
+    spec = get_spec(flags.data_set) if flags.data_set else None
+    if not (spec and spec.class_names):
+        return beside
+    stated = LabelNames(task=spec.task, class_names=spec.class_names)
+    if beside and str(folder) == str(flags.data_path) and beside.meaning != stated.meaning:
+        raise ValueError(
+            f"{folder}/classes.json is for {beside.task} ({', '.join(beside.class_names)}), "
+            f"--data_set {spec.name} is {spec.task} ({', '.join(spec.class_names)}); use "
+            "--data_set custom, or leave it out"
+        )
+    return beside or stated
+
+
+def _labels(flags: argparse.Namespace, identity: Identity | None) -> LabelNames:
+    """What the model's outputs mean: as the checkpoint says, else as the data, or numbers.
+
+    Raises:
+        ValueError: the number of classes is unknown, or two sources of it contradict each other.
+    """
+    known = identity.labels if identity else None
+    if known and not known.numbered:
+        labels, source = known, identity.source
+    else:
+        folder = (identity and flags.eval_data_path) or flags.data_path
+        labels, source = named_labels(flags, folder), flags.data_set or f"{folder}/classes.json"
+    if labels is None and flags.nb_classes:
+        return LabelNames(
+            task="classification", class_names=tuple(map(str, range(flags.nb_classes)))
+        )
+    labels = labels or known
+    if labels is None:
+        raise ValueError(
+            "the number of classes is unknown: give --nb_classes, a --data_set of the catalogue, "
+            f"or put a classes.json into {flags.data_path}"
+        )
+    names = labels.output_names
+    if flags.nb_classes not in (None, len(names)):
+        raise ValueError(
+            f"--nb_classes {flags.nb_classes}: {source} has {len(names)} ({', '.join(names)}); "
+            "leave --nb_classes out, or use --data_set custom for other labels"
+        )
+    return labels
 
 
 def _check_evaluation(flags: argparse.Namespace, task: Task) -> None:
@@ -161,65 +252,25 @@ def _check_evaluation(flags: argparse.Namespace, task: Task) -> None:
         raise ValueError("--save_feature: not for labels of frames; leave it out")
 
 
-def _model_of(checkpoint: dict, task: Task) -> torch.nn.Module:
-    """The model that a checkpoint was trained as.
+def _model_of(identity: Identity, task: Task, flags: argparse.Namespace) -> torch.nn.Module:
+    """The model of a checkpoint.
 
     Raises:
-        ValueError: it is no classifier, or has another number of outputs than there are labels.
+        ValueError: it is no classifier, has another number of outputs than there are labels, or is
+            of another size than flags say.
     """
-    config = checkpoint["model_config"]
+    identity.require_head()
+    config = identity.config
     if config.get("num_classes") != task.num_outputs:
         raise ValueError(
-            f"the checkpoint's model {config['name']} has {config.get('num_classes') or 'no'} "
-            f"outputs, the data set {task.num_outputs} ({', '.join(task.names)}); evaluate a "
-            "fine-tuned checkpoint on the labels it was trained for"
+            f"the checkpoint's model {config['name']} has {config['num_classes']} outputs, the "
+            f"data set {task.num_outputs} ({', '.join(task.names)}); evaluate a fine-tuned "
+            "checkpoint on the labels it was trained for"
         )
-    return models.create_model(**config)
-
-
-def _adopt(flags: argparse.Namespace, checkpoint: dict) -> None:
-    """Take from a checkpoint what decides how clips are made, unless given on the command line."""
-    for name in ("data_set", "nb_classes", "num_frames", "sampling_rate", "face_window"):
-        if name not in flags.explicit and name in checkpoint.get("flags", {}):
-            setattr(flags, name, checkpoint["flags"][name])
-
-
-def _labels(
-    flags: argparse.Namespace, spec: DatasetSpec | None, checkpoint: dict | None
-) -> LabelNames:
-    """Task and label names: the checkpoint's, the data set's, those beside the CSVs, or numbers.
-
-    Raises:
-        ValueError: the number of classes is unknown, or two sources of it contradict each other.
-    """
-    beside = read_classes(flags.data_path)
-    task = spec.task if spec and spec.class_names else beside.task if beside else "classification"
-    if checkpoint and checkpoint.get("class_names"):
-        return LabelNames(
-            task=checkpoint.get("task") or task,
-            class_names=tuple(checkpoint["class_names"]),
-            heads={head: tuple(names) for head, names in (checkpoint.get("heads") or {}).items()},
-        )
-    if spec and spec.class_names and beside and beside.task != spec.task:
-        raise ValueError(
-            f"{flags.data_path}/classes.json is for {beside.task} ({', '.join(beside.class_names)})"
-            f", --data_set {spec.name} is {spec.task}; use --data_set custom, or leave it out"
-        )
-    if spec and spec.class_names:
-        labels, source = LabelNames(task=task, class_names=spec.class_names), spec.name
-    elif beside:
-        labels, source = beside, f"{flags.data_path}/classes.json"
-    elif flags.nb_classes:
-        return LabelNames(task=task, class_names=tuple(map(str, range(flags.nb_classes))))
-    else:
-        raise ValueError(
-            "the number of classes is unknown: give --nb_classes, a --data_set of the catalogue, "
-            f"or put a classes.json into {flags.data_path}"
-        )
-    names = labels.output_names
-    if flags.nb_classes not in (None, len(names)):
-        raise ValueError(
-            f"--nb_classes {flags.nb_classes}: {source} has {len(names)} ({', '.join(names)}); "
-            "leave --nb_classes out, or use --data_set custom for other labels"
-        )
-    return labels
+    if identity.stated:
+        build.check_model_flags(flags, config, identity.source)
+    elif task.frame_level:
+        identity = replace(identity, config=config | {"keep_temporal_dim": True})
+    model, report = identity.build()
+    logger.info("weights of %s%s\n%s", identity.source, " (averaged)" * identity.averaged, report)
+    return model

@@ -9,7 +9,7 @@ import argparse
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +22,10 @@ from datasets.catalog import get_spec
 from datasets.rng import generator
 from engine.flags.config import finetuning_parser
 from engine.flags.parsing import parse_flags
+from engine.identity import Identity, identify
 from engine.runtime.programs import split_arguments, tells_user
-from models.guess import guess_config
 from models.released.catalogue import ReleasedFile, released_at
 from models.released.transfer import file_sha256
-from models.weights import named_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -40,16 +39,14 @@ class Checked:
     """A file of weights that was found to be sound.
 
     Attributes:
+        identity: what it is.
         model: with its weights, on the CPU, in evaluation mode.
-        stated: whether the file says which model it is; otherwise it was guessed.
-        tensors: names and values in the file.
         report: what was loaded.
         output_shape: of the forward pass on two clips.
     """
 
+    identity: Identity
     model: nn.Module
-    stated: bool
-    tensors: dict[str, Tensor]
     report: models.LoadReport
     output_shape: tuple[int, ...]
 
@@ -69,35 +66,18 @@ def check_file(
         ValueError: unsafe, damaged, of no known model, not fitting its model, with values that are
             not finite, or with outputs that are not finite or not repeatable.
     """
-    content = models.read_checkpoint(path)
-    tensors = named_tensors(content, str(path))
-    bad = [n for n, v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]
-    if bad:
-        raise ValueError(f"{path}: NaN or infinite values in {', '.join(bad[:6])}; do not use it.")
-    model = models.create_model(**_config(content, str(path), name, stage_depths))
-    report = models.load_weights(model, content)
+    told = {"name": name} if name else {}
+    if stage_depths:
+        told["stage_depths"] = list(stage_depths)
+    identity = identify(path, told=told)
+    model, report = identity.build()
     output = _forward_twice(model.eval(), str(path))
     return Checked(
+        identity=identity,
         model=model,
-        stated="model_config" in content and name is None,
-        tensors=tensors,
         report=report,
         output_shape=tuple(output.shape),
     )
-
-
-def _config(
-    content: Mapping, path: str, name: str | None, stage_depths: Sequence[int] | None
-) -> dict:
-    if stage_depths and "model_config" not in content:
-        content = {**content, "flags": {"stage_depths": list(stage_depths)}, "args": None}
-    if name is None:
-        return guess_config(content, path)
-    head = named_tensors(content, path).get("head.weight")
-    config = models.default_config(name)
-    if "num_classes" in config:
-        config["num_classes"] = 0 if head is None else head.shape[0]
-    return config | ({"stage_depths": list(stage_depths)} if stage_depths else {})
 
 
 @torch.inference_mode()
@@ -129,20 +109,27 @@ def _mask(model: nn.Module) -> Tensor:
 
 def describe(checked: Checked, *, all_names: bool) -> str:
     """What is in the file, as text: groups of tensors, or every name with its shape."""
-    config = checked.model.config
-    source = "stated in the file" if checked.stated else "from names and shapes, or as asked"
+    config, identity = checked.model.config, checked.identity
+    source = "stated in the file" if identity.stated else "from names and shapes, or as asked"
     sizes = ", ".join(f"{key} {value}" for key, value in config.items() if key != "name")
-    count = sum(value.numel() for value in checked.tensors.values())
-    lines = [f"model    {config['name']} ({source})", f"sizes    {sizes}",
-             f"weights  {len(checked.tensors)} tensors, {count / 1e6:.2f} M values"]  # fmt: skip
+    count = sum(value.numel() for value in identity.weights.values())
+    lines = [
+        f"model    {config['name']} ({source})",
+        f"sizes    {sizes}",
+        f"weights  {len(identity.weights)} tensors, {count / 1e6:.2f} M values"
+        + ", averaged" * identity.averaged,
+    ]
+    if identity.labels:
+        names = ", ".join(identity.labels.output_names)
+        lines.append(f"answers  {identity.labels.task}: {names}")
     if all_names:
         lines += [
             f"  {name}  {tuple(value.shape)}  {str(value.dtype).removeprefix('torch.')}"
-            for name, value in checked.tensors.items()
+            for name, value in identity.weights.items()
         ]
     else:
         groups: dict[str, list[int]] = defaultdict(list)
-        for name, value in checked.tensors.items():
+        for name, value in identity.weights.items():
             groups[_group(name)].append(value.numel())
         lines += [
             f"  {name:<32}{len(sizes):>5} tensors {sum(sizes):>12,} values"

@@ -198,7 +198,7 @@ def run(checkpoint: str, pairs_file: str, **options) -> dict:
     """
     pairs = read_pairs(pairs_file)
     workers = distributed.start(options.pop("device", "auto"))
-    model, name = load_frozen(checkpoint)
+    model, identity = load_frozen(checkpoint)
     paths = sorted({image for pair in pairs.images for image in pair})
     absent = [path for path in paths if not Path(path).exists()]
     if absent:
@@ -210,7 +210,11 @@ def run(checkpoint: str, pairs_file: str, **options) -> dict:
     place = {path: number for number, path in enumerate(paths)}
     first, second = (features[[place[pair[side]] for pair in pairs.images]] for side in range(2))
     result = verify((first * second).sum(1).astype(np.float64), pairs)
-    return result | {"checkpoint": checkpoint, "model": name, "pairs": pairs_file}
+    return result | {
+        "checkpoint": checkpoint,
+        "model": identity.config["name"],
+        "pairs": pairs_file,
+    }
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -25,7 +25,7 @@ WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", SAFETENSORS)
 # What `models.convert` writes into the header of a safetensors file, each as JSON.
 HEADER_FACTS = (
     *("model_config", "class_names", "task", "heads", "flags"),
-    *("chosen_on", "is_best", "clip_rate"),
+    *("chosen_on", "is_best", "clips"),
 )
 CHOSEN = "chosen_weights"  # in a checkpoint: which of its weights its scores are of
 BEST = "checkpoint-best.pth"

@@ -110,7 +110,7 @@ def load_weights(
     report = LoadReport(source=called or (str(source) if named else "dict"))
     entries = named_tensors(content, report.source, keys=keys)
     if prefix:
-        entries, report.unused = _below(prefix, entries, report.source)
+        entries, report.unused = below(prefix, entries, report.source)
     config = content.get("model_config") if isinstance(content, Mapping) else None
     model = getattr(model, "_orig_mod", model)
     model = getattr(model, "module", model)
@@ -190,7 +190,7 @@ def _backbone(config: Mapping) -> str:
     return name.split("timm/")[1].split(".")[0] if "timm/" in name else ""
 
 
-def _below(
+def below(
     prefix: str, entries: Mapping[str, Tensor], source: str
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Entries whose names begin with a prefix, without it, and the names of the others."""

@@ -46,7 +46,7 @@ FLOORS = {
     "engine": [
         {"build", "flags", "results"},
         {"runtime", "summarize", "tasks"},
-        {"compare", "evaluate", "loop", "report"},
+        {"compare", "evaluate", "identity", "loop", "report"},
         {"evaluate_frames", "groups", "predict", "pretext"},
         {"setting"},
         {"selection"},

@@ -61,7 +61,7 @@ def test_flags_in_the_file_help_where_shapes_do_not(tmp_path):
         models.guess_config({"model": model.state_dict()})
     path = save(model, tmp_path / "w.pth")
     checked = check_file(path, stage_depths=[1, 3, 2])
-    assert checked.model.config["stage_depths"] == [1, 3, 2] and not checked.stated
+    assert checked.model.config["stage_depths"] == [1, 3, 2] and not checked.identity.stated
 
 
 def test_weights_of_other_models_are_named_as_such():
@@ -154,7 +154,7 @@ def test_safetensors_and_back(run, tmp_path):
             assert torch.equal(content["model"][name], value)
     assert torch.load(tmp_path / "back.pth", weights_only=True)["flags"]["lr"] == 0.01
     checked = check_file(tmp_path / "w.safetensors")
-    assert checked.stated and checked.model.config == ours["model_config"]
+    assert checked.identity.stated and checked.model.config == ours["model_config"]
     argv = ["--data_path", str(fold), "--eval", "--resume", str(tmp_path / "w.safetensors"),
             "--num_workers", "0", "--device", "cpu", "--no_report"]  # fmt: skip
     assert run_finetuning(argv)["confusion_matrix"] == metrics["confusion_matrix"]

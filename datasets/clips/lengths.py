@@ -15,6 +15,7 @@ from datasets.video.open_video import UnreadableVideoError, open_video
 logger = logging.getLogger(__name__)
 
 UNREADABLE = -1
+RATE_PROBES = 16  # videos that are asked for their frame rate, where all are of one kind
 THREADS = 16  # waiting for files dominates
 
 
@@ -81,3 +82,20 @@ def read_lengths(
         num_frames=np.array([frames for frames, _ in found], np.int64),
         rates=np.array([rate for _, rate in found], np.float64),
     )
+
+
+def typical_rate(annotations: Annotations, *, backend: str = "auto") -> float | None:
+    """Frame rate of a data set: the median of some videos, spread over its annotation file.
+
+    None where none of them says it and nothing is recorded beside the file.
+    """
+    recorded = read_frame_rate(annotations.path)
+    rates = []
+    for row in np.unique(np.linspace(0, len(annotations) - 1, RATE_PROBES).astype(int)):
+        try:
+            with open_video(annotations.paths[row], backend=backend) as video:
+                rates.append(video.fps or recorded)
+        except UnreadableVideoError:
+            continue  # the budget's business, later
+    known = [rate for rate in rates if rate]
+    return float(np.median(known)) if known else None

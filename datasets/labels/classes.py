@@ -50,6 +50,16 @@ class LabelNames:
         of_heads = [f"{head}_{name}" for head, names in self.heads.items() for name in names]
         return (*of_heads, *(name for name in self.class_names if name not in self.heads))
 
+    @property
+    def meaning(self) -> tuple:
+        """All but whose labels they are, to be compared."""
+        return self.task, self.class_names, {head: tuple(own) for head, own in self.heads.items()}
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the names are mere numbers, so that nothing is known of what they mean."""
+        return not self.heads and self.class_names == tuple(map(str, range(len(self.class_names))))
+
     def __post_init__(self) -> None:
         if self.task not in KINDS:
             raise ValueError(f"task {self.task!r}: choose {', '.join(KINDS)}")

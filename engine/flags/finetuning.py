@@ -87,6 +87,9 @@ EVALUATION = Group(
         Flag(name="eval_data_path", goes_on=CONTENT, text="folder of test.csv if another"),
         Flag(name="eval_split", choices=("test", "val", "train"), default="test", goes_on=FREE,
              text="part for --eval"),
+        Flag(name="map_classes", nargs="+", metavar="THEIRS=OURS", goes_on=FREE,
+             text="classes of an evaluated data set that the model knows by another name; "
+             "THEIRS=- leaves their videos out"),
         Flag(name="test_weights", choices=("last", "best", "ema"), default="last",
              text="which weights the final numbers come from"),
         _switch(name="dist_eval", goes_on=FREE, text="always on: videos are shared out"),

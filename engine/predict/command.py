@@ -45,8 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--fps",
         type=float,
-        default=25.0,
-        help="frame rate of the training data, to which videos are brought; 0: frames as they come",
+        help="frame rate to which videos are brought (default: as trained, else 25); 0: frames as "
+        "they come",
     )
     add("--batch_size", type=int, default=16, help="clips per forward pass")
     add("--num_workers", type=int, help="processes that read videos and find faces")

@@ -13,24 +13,12 @@ import cv2
 import numpy as np
 import torch
 
-import models
 from datasets.augment import transforms
-from datasets.catalog import DatasetSpec, get_spec
 from datasets.clips.sliding import ClipMessage, SlidingClips, SlidingOptions, Span, VideoFacts
 from datasets.faces import STYLES, CropStyle, FaceDetector, create_detector
-from engine.predict.checkpoint import checked_names, load_model, stated_names, task_kind, task_of
+from engine.identity import DEFAULT_FPS, Identity, identify
 from engine.runtime import distributed
 from engine.runtime.precision import choose_precision, set_up_device
-
-# Crops of the data sets, as far as they differ from `DEFAULT_CROPS`: style and alignment.
-CROPS_OF = {
-    "CREMA-D": ("openface", "similarity"),
-    "RAVDESS": ("openface", "similarity"),
-    "eNTERFACE05": ("openface", "similarity"),
-    "voxceleb2": ("voxceleb", "none"),
-    "synthetic": ("synthetic", "none"),
-}
-DEFAULT_CROPS = ("dfew", "none")
 
 
 @dataclass(frozen=True)
@@ -106,7 +94,8 @@ class PredictionOptions:
         window_stride: frames at `fps` between windows; None: as many as a clip has; 0: the two
             windows of the test protocol.
         sampling_rate: distance of neighbouring frames of a clip.
-        fps: frame rate of the training data; 0 takes frames as they come.
+        fps: frame rate at which clips are taken, that of the training data; 0 takes frames as they
+            come.
         face_window: part of crops or frames that the model was trained on.
         min_face: smallest face, as a share of the frame's shorter side.
         backend: video reader.
@@ -118,7 +107,7 @@ class PredictionOptions:
     align: str | None = None
     window_stride: int | None = None
     sampling_rate: int | None = None
-    fps: float = 25.0
+    fps: float | None = None
     face_window: tuple[int, int, int, int] | None = None
     min_face: float = 1 / 6
     backend: str = "auto"
@@ -143,7 +132,8 @@ class Predictor:
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         amp: see `--amp` of run_finetune.py.
         batch_size: clips per forward pass.
-        averaged: use the averaged weights (model_ema) of the checkpoint.
+        averaged: use the averaged weights (model_ema) of the checkpoint, whichever it names as
+            chosen.
         model_name: registered model, for weights that do not name theirs.
         data_set: of the catalogue, for weights that do not name theirs.
         class_names: names of the outputs, if neither checkpoint nor data set has them.
@@ -172,18 +162,18 @@ class Predictor:
         options = options or PredictionOptions()
         self.device = distributed.start(device).device
         set_up_device(self.device)
-        content = models.read_checkpoint(checkpoint)
-        self.model = load_model(content, checkpoint, model_name, averaged=averaged)
-        flags = dict(content["flags"]) if isinstance(content.get("flags"), dict) else {}
-        spec = _spec(data_set or flags.get("data_set"))
-        names = class_names or stated_names(content) or (spec and spec.class_names)
-        self.names = checked_names(names, self.model.config["num_classes"])
-        self.kind = task_kind(content, flags, spec)
-        heads = content.get("heads")
-        self.task = task_of(
-            self.kind, flags, content["class_names"] if heads else self.names, heads
+        identity = identify(
+            checkpoint,
+            averaged=averaged or None,
+            told={"name": model_name} if model_name else None,
+            data_set=data_set,
+            class_names=class_names,
         )
-        self.options = sliding_options(self.model, options, flags, spec)
+        identity.require_head()
+        self.model, _ = identity.build()
+        self.names, self.kind = identity.labels.output_names, identity.labels.task
+        self.task = identity.task()
+        self.options = sliding_options(self.model, options, identity)
         self._detector: FaceDetector | None = create_detector() if options.crop else None
         self.model.to(self.device).eval()
         self.precision = choose_precision(amp, self.device, width=self.model.embed_dim)
@@ -314,28 +304,23 @@ def _as_it_is(message: object) -> object:
 
 
 def sliding_options(
-    model: torch.nn.Module, chosen: PredictionOptions, flags: dict, spec: DatasetSpec | None
+    model: torch.nn.Module, chosen: PredictionOptions, identity: Identity
 ) -> SlidingOptions:
-    """What clips the model wants: the user's choice, else the checkpoint's, else the data set's."""
-    style, align = CROPS_OF.get(spec.name if spec else "", DEFAULT_CROPS)
-    rate = chosen.sampling_rate or flags.get("sampling_rate") or (spec.sampling_rate if spec else 4)
-    window = chosen.face_window or flags.get("face_window") or (spec and spec.face_window)
+    """What clips the model wants: the user's choice, else what it was trained on."""
+    window = chosen.face_window or identity.face_window
     stride = chosen.window_stride
+    fps = (identity.fps or DEFAULT_FPS) if chosen.fps is None else chosen.fps
     return SlidingOptions(
         clip_frames=model.num_frames,
-        sampling_rate=int(rate),
+        sampling_rate=int(chosen.sampling_rate or identity.sampling_rate or 4),
         size=model.img_size,
         window_stride=model.num_frames if stride is None else stride,
-        fps=chosen.fps or None,
+        fps=fps or None,
         crop=chosen.crop,
         faces=chosen.faces,
-        style=chosen.style or STYLES[style],
-        align=chosen.align or align,
+        style=chosen.style or STYLES[identity.crops.crop_style],
+        align=chosen.align or identity.crops.crop_align,
         face_window=tuple(window) if window else None,
         min_face=chosen.min_face,
         backend=chosen.backend,
     )
-
-
-def _spec(name: str | None) -> DatasetSpec | None:
-    return get_spec(name) if name else None

@@ -37,8 +37,8 @@ def run_probe(
         ValueError: weights or data that cannot be used.
     """
     workers = distributed.start(flags.device)
-    model, name = load_frozen(checkpoint)
-    setting = frozen_setting(flags, workers, model)
+    model, identity = load_frozen(checkpoint)
+    setting = frozen_setting(flags, workers, model, identity)
     parts = setting.read("train"), setting.read("test", flags.eval_data_path)
     subjects = training_subjects(flags, parts[0])
     train = extract(setting, parts[0], middle=True, title="training part")
@@ -48,7 +48,7 @@ def run_probe(
     )
     return {
         "checkpoint": str(checkpoint),
-        "model": name,
+        "model": identity.config["name"],
         "data_path": flags.data_path,
         "task": setting.kind,
         "class_names": list(setting.task.names),

@@ -21,12 +21,12 @@ from engine import build
 from engine.evaluate import evaluate
 from engine.flags.config import finetuning_parser
 from engine.flags.parsing import parse_flags
+from engine.identity import Identity, identify
 from engine.results.features import POOLED
 from engine.results.metrics import classification_metrics, regression_metrics, require_finite
 from engine.runtime.distributed import Workers
 from engine.selection import training_subjects
 from engine.setting import Setting, settle
-from models.weights import named_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +70,8 @@ def set_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     models.load_weights(model, kept)
 
 
-def load_frozen(checkpoint: str | Path) -> tuple[nn.Module, str]:
-    """The encoder of a checkpoint, and the name of the model that the checkpoint holds.
+def load_frozen(checkpoint: str | Path) -> tuple[nn.Module, Identity]:
+    """The encoder of a checkpoint, and what the checkpoint is.
 
     Args:
         checkpoint: pre-trained or fine-tuned weights, ours or released.
@@ -80,30 +80,41 @@ def load_frozen(checkpoint: str | Path) -> tuple[nn.Module, str]:
         FileNotFoundError: no such file.
         ValueError: weights that cannot be used.
     """
-    content = models.read_checkpoint(checkpoint)
-    config = models.guess_config(content, str(checkpoint))
-    model = frozen_encoder(config)
-    set_weights(model, named_tensors(content, str(checkpoint)))
-    return model, config["name"]
+    identity = identify(checkpoint)
+    model = frozen_encoder(identity.config)
+    set_weights(model, identity.weights)
+    return model, identity
 
 
-def frozen_setting(flags: argparse.Namespace, workers: Workers, model: nn.Module) -> Setting:
-    """Data set and encoder; without a flag, frames are as far apart as in the data set's recipe.
+def frozen_setting(
+    flags: argparse.Namespace,
+    workers: Workers,
+    model: nn.Module,
+    identity: Identity | None = None,
+) -> Setting:
+    """Data set and encoder.
+
+    Where flags do not say it, clips are as a fine-tuned checkpoint was trained; those of a
+    pre-trained one, which come from other videos, as in the data set's recipe.
 
     Args:
         flags: of run_finetune.py.
         workers: processes and device.
         model: that is probed (`frozen_encoder`).
+        identity: what it comes from, if that is a file.
 
     Raises:
         ValueError: labels that are not classes or numbers per video, or contradicting flags.
     """
-    spec = build.resolve_spec(flags)
-    if spec and "sampling_rate" not in flags.explicit:
-        flags.sampling_rate = spec.sampling_rate
     setting = settle(flags, workers, model=model)
     if setting.kind not in SHOWN:
         raise ValueError(f"a probe needs {' or '.join(SHOWN)} labels, not {setting.kind}.")
+    trained = identity if identity and identity.labels else None
+    recipe = trained or build.resolve_spec(flags)
+    if recipe and "sampling_rate" not in flags.explicit and recipe.sampling_rate:
+        setting.sampling_rate = recipe.sampling_rate
+    if trained and not flags.face_window:
+        setting.window = trained.face_window
     return setting
 
 

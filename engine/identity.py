@@ -1,0 +1,222 @@
+"""What a checkpoint is: its model, which of its weights count, and what its answers mean.
+
+Evaluation, prediction, probes, export and verification all ask here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+import models
+from datasets.catalog import DatasetSpec, get_spec
+from datasets.labels.classes import LabelNames, read_classes
+from engine.flags.config import finetuning_parser
+from engine.tasks.base import Task, create_task
+from models.weight_file import CHOSEN
+from models.weights import named_tensors, training_flags
+
+DEFAULT_FPS = 25.0  # of the papers' videos
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What a file of weights is.
+
+    Attributes:
+        source: the file.
+        config: keywords of `models.create_model`.
+        stated: whether the file states its model; otherwise it was found out, or told.
+        weights: the chosen ones, by name.
+        averaged: whether they are averaged weights.
+        labels: what the outputs mean, numbers where nothing says it; None without a head.
+        flags: those of its training, as far as the file has them.
+        spec: data set it was trained for, if of the catalogue.
+        sampling_rate: distance of the frames of its clips; None where nothing says it.
+        face_window: part of the frames it was trained on, (top, left, height, width) in pixels.
+        fps: frame rate of its training videos; None where nothing says it.
+        is_best: whether it was chosen for its validation score.
+        chosen_on: what such weights are chosen on, in words.
+    """
+
+    source: str
+    config: dict
+    stated: bool
+    weights: dict[str, Tensor]
+    averaged: bool
+    labels: LabelNames | None
+    flags: Mapping
+    spec: DatasetSpec | None
+    sampling_rate: int | None
+    face_window: tuple[int, int, int, int] | None
+    fps: float | None
+    is_best: bool
+    chosen_on: str | None
+
+    @property
+    def crops(self) -> DatasetSpec:
+        """Whose crops its videos were like."""
+        return self.spec or get_spec("custom")
+
+    def require_head(self) -> None:
+        """Raise ValueError unless the model answers something."""
+        if self.labels is None:
+            raise ValueError(
+                f"{self.source} is a pre-trained encoder without a head, which cannot answer "
+                "anything; fine-tune it first (run_finetune.py --finetune), then give that "
+                "checkpoint"
+            )
+
+    def build(self) -> tuple[nn.Module, models.LoadReport]:
+        """The model with its weights, on the CPU, and what was loaded."""
+        model = models.create_model(**self.config)
+        return model, self.load(model)
+
+    def load(self, model: nn.Module) -> models.LoadReport:
+        """Put the weights into a model, strictly."""
+        stated = {"model_config": self.config} if self.stated else {}
+        return models.load_weights(model, {"model": self.weights, **stated}, called=self.source)
+
+    def task(self) -> Task:
+        """The task that turns outputs into scores, as it was trained."""
+        flags = finetuning_parser().parse_args([])
+        for name, value in self.flags.items():
+            setattr(flags, name, value)
+        labels = self.labels
+        return create_task(labels.task, flags, list(labels.class_names), labels.heads)
+
+
+def identify(
+    path: str | Path,
+    *,
+    averaged: bool | None = None,
+    told: Mapping | None = None,
+    data_set: str | None = None,
+    class_names: Sequence[str] | None = None,
+    keys: Sequence[str] = (),
+    prefix: str = "",
+) -> Identity:
+    """Find out what a file of weights is.
+
+    Args:
+        path: ours, released, or converted.
+        averaged: True takes the averaged weights, False the last ones (but of a best checkpoint
+            the best); None those that the file names as chosen, which its scores are of.
+        told: for files that do not state their model, options of `models.create_model` with its
+            `name`, or without it flags that help `models.guess_config`.
+        data_set: of the catalogue, for files that do not name theirs.
+        class_names: of the outputs, for files that do not name theirs, or in place of these.
+        keys: see `models.load_weights`.
+        prefix: see `models.load_weights`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no weights, weights of an unknown model, or a contradiction to the arguments.
+    """
+    source, content = str(path), models.read_checkpoint(path)
+    averaged = None if averaged is False and content.get("is_best") else averaged
+    weights = _weights(content, source, averaged, keys, prefix)
+    config = _config(content, weights, source, dict(told or {}))
+    flags = training_flags(content)
+    spec = get_spec(data_set) if data_set else _known_spec(flags.get("data_set"))
+    clips = content.get("clips") or {}
+    window = clips.get("face_window") or flags.get("face_window") or (spec and spec.face_window)
+    return Identity(
+        source=source,
+        config=config,
+        stated=bool(content.get("model_config")),
+        weights=weights,
+        averaged=(averaged or (averaged is None and content.get(CHOSEN) == "model_ema")),
+        labels=_labels(content, config, flags, spec, class_names, source),
+        flags=flags,
+        spec=spec,
+        sampling_rate=clips.get("sampling_rate")
+        or flags.get("sampling_rate")
+        or (spec and spec.sampling_rate),
+        face_window=tuple(window) if window else None,
+        fps=clips.get("fps"),
+        is_best=bool(content.get("is_best")),
+        chosen_on=content.get("chosen_on"),
+    )
+
+
+def _weights(
+    content: dict, source: str, averaged: bool | None, keys: Sequence[str], prefix: str
+) -> dict[str, Tensor]:
+    if averaged and not content.get("model_ema"):
+        raise ValueError(f"{source} holds no averaged weights (model_ema); leave the flag out")
+    if averaged is not None and not keys:
+        keys = ("model_ema",) if averaged else ("model",)
+    return models.weights.below(prefix, named_tensors(content, source, keys=keys), source)[0]
+
+
+def _config(content: dict, weights: Mapping[str, Tensor], source: str, told: dict) -> dict:
+    """Keywords of `create_model`: as stated, else as told, else found out."""
+    stated = content.get("model_config")
+    if stated:
+        named = told.get("name") and models.default_config(told["name"])["name"]
+        others = {"name": named} if named and named != stated["name"] else {}
+        if others:
+            raise ValueError(
+                f"{source} holds a {stated['name']}, --model says {named}; leave --model out"
+            )
+        return dict(stated)
+    if "name" not in told:
+        hints = training_flags(content) | told
+        return models.guess_config({"model": weights, "flags": hints}, source)
+    config = models.default_config(told["name"])
+    if "num_classes" in config:
+        head = weights.get("head.weight")
+        told = {"num_classes": 0 if head is None else head.shape[0], **told}
+    return told
+
+
+def _known_spec(name: object) -> DatasetSpec | None:
+    """The data set that training flags name; files from elsewhere may name others."""
+    try:
+        return get_spec(str(name)) if name else None
+    except ValueError:
+        return None
+
+
+def _labels(
+    content: dict,
+    config: Mapping,
+    flags: Mapping,
+    spec: DatasetSpec | None,
+    class_names: Sequence[str] | None,
+    source: str,
+) -> LabelNames | None:
+    """What the outputs mean: as stated, as told, as in the data set, or numbers.
+
+    Raises:
+        ValueError: other names than outputs.
+    """
+    count = config.get("num_classes")
+    if not count:
+        return None
+    names = content.get("class_names") or class_names or (spec and spec.class_names)
+    task = content.get("task") or _task(spec, flags)
+    labels = LabelNames(
+        task=task if names else "classification",
+        class_names=tuple(names or map(str, range(count))),
+        heads={head: tuple(own) for head, own in (content.get("heads") or {}).items()},
+    )
+    if class_names and labels.heads:
+        raise ValueError(f"{source} names its outputs itself; leave --class_names out")
+    labels = replace(labels, class_names=tuple(class_names)) if class_names else labels
+    if len(labels.output_names) != count:
+        raise ValueError(
+            f"{source}: the model has {count} outputs, but there are {len(labels.output_names)} "
+            f"names ({', '.join(labels.output_names)}); give the right --data_set or --class_names"
+        )
+    return labels
+
+
+def _task(spec: DatasetSpec | None, flags: Mapping) -> str:
+    """Of files that do not state it: the data set's, that of the labels trained on, or classes."""
+    if spec and spec.class_names:
+        return spec.task
+    beside = read_classes(flags["data_path"]) if flags.get("data_path") else None
+    return beside.task if beside else "classification"
