@@ -21,7 +21,8 @@ from engine.pretext.objectives import MaskedReconstruction
 from engine.runtime import distributed, optim, plan
 from engine.runtime.levers import Levers, levers_of, set_up_levers
 from engine.runtime.precision import Precision, choose_precision, set_up_device
-from engine.tasks.base import Classification, FinetuningLoss
+from engine.tasks.base import FinetuningLoss
+from engine.tasks.classification import Classification
 
 STAGES = ("pretrain", "finetune", "evaluate")
 MASK_RATIO = 0.9

@@ -19,7 +19,7 @@ from engine.runtime.distributed import Workers
 from engine.runtime.errors import UnreadableInEvaluationError
 from engine.runtime.log import Progress
 from engine.runtime.precision import Precision
-from engine.tasks.base import Task
+from engine.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from datasets.labels.annotations import Annotations
 from engine.evaluate import Evaluated, gathered, in_passes, watched
 from engine.runtime.distributed import Workers
 from engine.runtime.precision import Precision
-from engine.tasks.base import Task
+from engine.tasks.task import Task
 
 
 def interpolate_shown(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from datasets.augment import transforms
 from engine.predict.predictor import PredictionOptions, Predictor
 from engine.runtime.log import set_up_logging
 from engine.runtime.programs import tells_user
-from engine.tasks.base import Task
+from engine.tasks.task import Task
 
 logger = logging.getLogger("engine.export")  # also when it runs as the program
 

@@ -102,7 +102,7 @@ def probed(checkpoint: Path, name: str, folder: str, more: Sequence[str]) -> dic
 def scores_of(name: str, content: Mapping) -> dict[str, float]:
     """What the table says about a probe: F1 and accuracy, or CCC and RMSE of each dimension."""
     linear = content["features"]["feature"]["linear"]
-    if content["task"] == "classification":
+    if "per_dimension" not in linear:
         return {f"{name} F1": linear["macro_f1"], f"{name} accuracy": linear["war"]}
     return {
         f"{dimension} {title}": own[metric]

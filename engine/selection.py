@@ -14,6 +14,7 @@ import torch
 
 from datasets.files import write_text
 from datasets.labels.annotations import Annotations
+from datasets.labels.kinds import kind_of
 from datasets.labels.splits import carve_validation, choose_share, take_rows
 from datasets.tables import read_text
 from engine.results.find import CARVED_FILE, LABELLED_FILE, SUBJECTS_FILE, subjects_of
@@ -88,7 +89,7 @@ def read_parts(setting: Setting) -> Parts:
         return parts
     subjects = training_subjects(setting.flags, parts.train)
     taken = choose_share(
-        _strata(setting, parts.train),
+        _strata(parts.train),
         fraction,
         seed=setting.flags.seed,
         stream="labels",
@@ -99,9 +100,9 @@ def read_parts(setting: Setting) -> Parts:
     return replace(parts, train=take_rows(parts.train, np.flatnonzero(taken)), share=share)
 
 
-def _strata(setting: Setting, annotations: Annotations) -> list[str]:
+def _strata(annotations: Annotations) -> list[str]:
     """What a share of the videos should keep in proportion: classes, where there are some."""
-    if setting.kind != "classification":
+    if not kind_of(annotations.task).one_class:
         return ["any"] * len(annotations)
     return [str(label) for label in annotations.labels]
 
@@ -110,7 +111,7 @@ def _how(setting: Setting, subjects: list[str] | None) -> str:
     """How a share was chosen, in words."""
     if subjects:
         return "whole subjects"
-    return "stratified" if setting.kind == "classification" else "at random"
+    return "stratified" if kind_of(setting.kind).one_class else "at random"
 
 
 def _with_validation(setting: Setting) -> Parts:
@@ -126,7 +127,7 @@ def _with_validation(setting: Setting) -> Parts:
         logger.warning("--val_fraction is not used: %s has a val.csv of its own", flags.data_path)
         return Parts(train=train, val=val, test=test, chosen_on=chosen_on)
     subjects = training_subjects(flags, train)
-    labels = _strata(setting, train)
+    labels = _strata(train)
     taken = np.array(
         carve_validation(labels, flags.val_fraction, seed=flags.seed, subjects=subjects)
     )
@@ -191,7 +192,7 @@ def balance_classes(setting: Setting, train: Annotations) -> np.ndarray | None:
     how = setting.flags.class_balanced
     if how == "none":
         return None
-    if setting.kind != "classification":
+    if not kind_of(setting.kind).one_class:
         raise ValueError(
             f"--class_balanced {how}: {setting.kind} has no classes to balance; leave it out"
         )
@@ -199,5 +200,5 @@ def balance_classes(setting: Setting, train: Annotations) -> np.ndarray | None:
     if how == "sampler":
         return weights[train.labels]
     device = setting.workers.device
-    setting.task.class_weights = torch.as_tensor(weights, dtype=torch.float32, device=device)
+    setting.task.balance(torch.as_tensor(weights, dtype=torch.float32, device=device))
     return None

@@ -21,7 +21,8 @@ from engine.groups import GROUPS_FILE, average_by_group, read_groups
 from engine.identity import Identity
 from engine.runtime.distributed import Workers
 from engine.runtime.precision import Precision, choose_precision
-from engine.tasks.base import Task, create_task
+from engine.tasks.base import create_task
+from engine.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 

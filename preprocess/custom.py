@@ -203,7 +203,7 @@ def write_single(clips: Sequence[Clip], names: LabelNames, flags: argparse.Names
     """Draw a test part and write one split."""
     known = all(clip.subject is not None for clip in clips)
     chosen = carve_validation(
-        [clip.label if names.task == "classification" else "any" for clip in clips],
+        [clip.label if names.kind.one_class else "any" for clip in clips],
         flags.test_fraction,
         seed=flags.fold_seed,
         subjects=[clip.subject for clip in clips] if known else None,

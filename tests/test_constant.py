@@ -65,7 +65,7 @@ def test_frames(tmp_path):
     np.testing.assert_allclose(constant.predicted, 0.1)  # every frame of every video counts alike
 
 
-def test_classification_and_heads(tmp_path):
+def test_classification_and_heads(tmp_path, capsys):
     predictions = Classes.from_scores(IDS, [0, 1, 2, 1], np.eye(3)[[0, 1, 2, 2]], ["a", "b", "c"])
     run = write_run(tmp_path / "one", "classification", ["a", "b", "c"], [2, 1, 1, 0], predictions)
     constant = read_predictions(write_constant(run) / "pred.csv", ["a", "b", "c"])
@@ -77,7 +77,9 @@ def test_classification_and_heads(tmp_path):
     predictions = ClassesOfHeads.from_scores(IDS, labels, np.ones((4, 4)) / 2, heads)
     run = write_run(tmp_path / "two", "multihead", list(heads), ["1 0", "1 1", "0 0"], predictions)
     constant = read_predictions(write_constant(run) / "pred.csv")
-    assert constant.predicted.tolist() == [[1, 0]] * 4
+    assert type(constant) is ClassesOfHeads and constant.predicted.tolist() == [[1, 0]] * 4
+    compare([str(run), str(run / "constant")])
+    assert "UAR" in capsys.readouterr().out
 
 
 def test_a_class_and_values(tmp_path):

@@ -14,7 +14,7 @@ from datasets.labels.splits import carve_validation, take_rows
 from engine.results.find import find_results
 from engine.runtime import checkpoint
 from engine.selection import balanced_class_weights
-from engine.tasks.base import Classification
+from engine.tasks.classification import Classification
 from tests.test_runs import log_lines, run_finetuning
 from tests.tiny_data import FINETUNE_FLAGS, make_tiny_data
 

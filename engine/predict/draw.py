@@ -49,10 +49,9 @@ def timeline_figure(prediction: VideoPrediction) -> Figure:
                 markersize=4,
                 label=track.names[column],
             )
-        is_probability = track.kind in ("classification", "multihead")
-        if is_probability:
+        if track.task.probabilities:
             axis.set_ylim(0, 1)
-        axis.set_ylabel("probability" if is_probability else "value")
+        axis.set_ylabel("probability" if track.task.probabilities else "value")
         axis.set_title(f"face {number}" if track.span.corners is not None else "whole picture")
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
         axis.grid(alpha=0.3)
@@ -148,7 +147,7 @@ class _Curve:
     def _lines(self, scores: np.ndarray, face: int) -> list[str]:
         """Number of the face, then its strongest classes or all its dimensions."""
         columns = np.arange(len(scores))
-        if self.track.kind == "classification":
+        if self.track.label is not None:
             columns = np.argsort(-scores, kind="stable")[:BARS]
         lines = [f"{self.track.names[column]} {scores[column]:.2f}" for column in columns]
         return lines if self.track.span.corners is None else [f"face {face + 1}", *lines]

@@ -19,6 +19,7 @@ from datasets.faces import STYLES, CropStyle, FaceDetector, create_detector
 from engine.identity import DEFAULT_FPS, Identity, identify
 from engine.runtime import distributed
 from engine.runtime.precision import choose_precision, set_up_device
+from engine.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class TrackPrediction:
         seconds: (n, 2) begin and end of each window.
         names: classes or dimensions.
         window_scores: (n, num_outputs) probabilities or values of each window.
-        kind: "classification", "regression" or another task.
+        task: of the model.
         frames: (m,) numbers of the frames that have answers of their own: none, unless the model
             answers per time step.
         frame_scores: (m, num_outputs) mean over the windows that show the frame.
@@ -40,7 +41,7 @@ class TrackPrediction:
     seconds: np.ndarray
     names: tuple[str, ...]
     window_scores: np.ndarray
-    kind: str
+    task: Task
     frames: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     frame_scores: np.ndarray | None = None
 
@@ -52,7 +53,7 @@ class TrackPrediction:
     @property
     def label(self) -> str | None:
         """Most probable class; None unless the task is classification."""
-        return self.names[int(self.scores.argmax())] if self.kind == "classification" else None
+        return self.task.answer(self.scores)
 
     def answers(self) -> dict[str, float]:
         """Mean probability or value by name."""
@@ -279,7 +280,7 @@ class Predictor:
             if rows.ndim == 3:
                 frames, frame_scores = mean_by_frame(span.frames, rows)
                 per_frame, rows = {"frames": frames, "frame_scores": frame_scores}, rows.mean(1)
-            tracks.append(TrackPrediction(span, seconds, self.names, rows, self.kind, **per_frame))
+            tracks.append(TrackPrediction(span, seconds, self.names, rows, self.task, **per_frame))
         return VideoPrediction(video.facts, tuple(tracks))
 
 

@@ -13,6 +13,7 @@ from datasets.files import write_text
 from engine.flags.config import finetuning_parser
 from engine.flags.parsing import parse_flags
 from engine.probe.probing import NEIGHBOURS, SHOWN, extract, frozen_setting, load_frozen, probe
+from engine.results.metrics import METRICS
 from engine.results.tables import render
 from engine.runtime import distributed
 from engine.runtime.log import set_up_logging
@@ -61,12 +62,12 @@ def run_probe(
 
 def format_probe(content: dict) -> str:
     """A table of feature x method, in Markdown."""
-    scale, digits = (100, 2) if content["task"] == "classification" else (1, 3)
-    columns = [(method, s) for method in ("linear", "knn") for s in SHOWN[content["task"]]]
+    measured = next(iter(content["features"].values()))
+    columns = [(m, s) for m in ("linear", "knn") for s in SHOWN if s in measured[m]]
     titles = {"linear": "linear", "knn": "k-NN"}
     header = [f"{titles[method]} {s.upper().replace('_', ' ')}" for method, s in columns]
     rows = [
-        [name, *(f"{scale * found[method][s]:.{digits}f}" for method, s in columns)]
+        [name, *(METRICS[s].text(found[method][s]) for method, s in columns)]
         for name, found in content["features"].items()
     ]
     note = f"{content['num_train']} training and {content['num_test']} test videos, frozen encoder"

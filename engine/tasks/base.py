@@ -1,70 +1,25 @@
-"""Fine-tuning tasks: how labels become a loss, outputs become scores, scores become metrics.
-
-A task is one class with the members of `Task`; `TASKS` names them (docs/tasks.md).
-"""
+"""Fine-tuning tasks by name, and the loss that the loop calls (docs/tasks.md)."""
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
 
-import numpy as np
 import torch
 from torch import nn
 
 from datasets.augment import transforms
-from engine.results.predictions import Predictions
-from engine.tasks.class_and_values import ClassAndValues, class_and_values
-from engine.tasks.classification import Classification, Multihead, classification, multihead
-from engine.tasks.regression import Regression, regression
+from datasets.labels.kinds import kind_of
+from engine.tasks.class_and_values import ClassAndValues
+from engine.tasks.classification import Classification, Multihead
+from engine.tasks.regression import FrameRegression, Regression
+from engine.tasks.task import Task
 
-__all__ = [
-    "TASKS",
-    "ClassAndValues",
-    "Classification",
-    "FinetuningLoss",
-    "Multihead",
-    "Regression",
-    "Task",
-    "create_task",
-]
-
-
-class Task(Protocol):
-    """What the fine-tuning engine asks of a task."""
-
-    names: list[str]  # classes, dimensions, or heads
-    num_outputs: int
-    default_metric: str
-    frame_level: bool  # labels and outputs are of frames; the model keeps its time steps
-    remark: str  # for the plan
-
-    def training_loss(self, model: nn.Module, clip: torch.Tensor, label: torch.Tensor, draws):
-        """Mixing, forward pass and loss; clip (B, 3, T, H, W) augmented and normalised."""
-
-    def scores(self, outputs: torch.Tensor) -> torch.Tensor:
-        """(..., num_outputs) model outputs to what is averaged over the views of a video."""
-
-    def loss(self, scores: np.ndarray, labels: np.ndarray) -> float:
-        """Loss of averaged scores, for validation."""
-
-    def predictions(
-        self,
-        ids: Sequence[str],
-        labels: np.ndarray,
-        scores: np.ndarray,
-        frames: np.ndarray | None = None,
-    ) -> Predictions:
-        """What pred.csv holds; its `metrics()` are the published ones."""
-
-
-TASKS: dict[str, Callable[..., Task]] = {
-    "classification": classification,
-    "multihead": multihead,
-    "regression": regression,
-    "regression_frames": partial(regression, frame_level=True),
-    "class_and_values": class_and_values,
+TASKS: dict[str, type[Task]] = {
+    "classification": Classification,
+    "multihead": Multihead,
+    "regression": Regression,
+    "regression_frames": FrameRegression,
+    "class_and_values": ClassAndValues,
 }
 
 
@@ -80,14 +35,20 @@ def create_task(
         kind: one of `TASKS`.
         flags: of fine-tuning: mixing, smoothing, loss.
         names: class, dimension or head names, in label order.
-        heads: class names of each head, for "multihead" and "class_and_values".
+        heads: class names of each of the names that stand for a class of their own.
 
     Raises:
-        ValueError: no such task, or flags that do not suit it.
+        ValueError: no such task, classes of heads that are unknown, or flags that do not suit it.
     """
     if kind not in TASKS:
         raise ValueError(f"task {kind!r} is not one of {sorted(TASKS)}")
-    return TASKS[kind](flags, names, heads)
+    unknown = [name for name in names[kind_of(kind).headed] if name not in (heads or {})]
+    if unknown:
+        raise ValueError(
+            f"the classes of {', '.join(unknown)} are unknown: {kind} needs the heads of a "
+            "classes.json beside the CSVs"
+        )
+    return TASKS[kind].create(flags, names, heads or {})
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """A class and some numbers of the same video by one model: expression, valence and arousal."""
 
-import argparse
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +8,12 @@ import torch.nn.functional as F
 
 from engine.results.kinds.numbers import ClassesAndNumbers
 from engine.tasks.classification import Classification
-from engine.tasks.regression import MIXING_FLAGS, Regression, regression
+from engine.tasks.regression import MIXING_FLAGS, Regression
+from engine.tasks.task import Task
 
 
 @dataclass
-class ClassAndValues:
+class ClassAndValues(Task):
     """Cross-entropy of a class plus a regression loss of some dimensions, from one feature.
 
     The model has one head whose rows are the classes, then the dimensions. Labels are (B, 1 + L):
@@ -24,8 +23,28 @@ class ClassAndValues:
     head: str
     classifier: Classification
     regressor: Regression
-    default_metric: str = "uar"
-    frame_level: bool = False
+
+    default_metric = "uar"
+
+    @classmethod
+    def create(cls, flags, names, heads) -> "ClassAndValues":
+        """See `Task`.
+
+        Raises:
+            ValueError: flags ask for mixing of clips or an activation.
+        """
+        if flags.head_activation_func not in (None, "none"):
+            raise ValueError(
+                f"--head_activation_func {flags.head_activation_func}: would act on the class "
+                "too; leave it out"
+            )
+        [(head, classes)] = heads.items()
+        dimensions = [name for name in names if name not in heads]
+        return cls(
+            head=head,
+            classifier=Classification(names=list(classes), smoothing=flags.smoothing),
+            regressor=Regression.create(flags, dimensions, {}, refused=MIXING_FLAGS),
+        )
 
     @property
     def names(self) -> list[str]:
@@ -73,30 +92,3 @@ class ClassAndValues:
         own = self.classifier.predictions(ids, labels[:, 0], scores[:, :place])
         values = self.regressor.predictions(ids, labels[:, 1:], scores[:, place:])
         return ClassesAndNumbers(**vars(own), values=values)
-
-
-def class_and_values(
-    flags: argparse.Namespace, names: list[str], heads: Mapping[str, Sequence[str]] | None
-) -> ClassAndValues:
-    """The task of `classes.json` with "class_and_values".
-
-    Raises:
-        ValueError: the classes are unknown, or flags ask for mixing of clips or an activation.
-    """
-    if not heads:
-        raise ValueError(
-            f"the classes of {names[0]} are unknown: class_and_values needs the heads of a "
-            "classes.json beside the CSVs"
-        )
-    if flags.head_activation_func not in (None, "none"):
-        raise ValueError(
-            f"--head_activation_func {flags.head_activation_func}: would act on the class too; "
-            "leave it out"
-        )
-    [(head, classes)] = heads.items()
-    dimensions = [name for name in names if name not in heads]
-    return ClassAndValues(
-        head=head,
-        classifier=Classification(names=list(classes), smoothing=flags.smoothing),
-        regressor=regression(flags, dimensions, None, refused=MIXING_FLAGS),
-    )

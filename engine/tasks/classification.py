@@ -10,10 +10,11 @@ import torch.nn.functional as F
 
 from datasets.augment.mixing import Mixer
 from engine.results.kinds.classes import Classes, ClassesOfHeads, split_heads
+from engine.tasks.task import Task
 
 
 @dataclass
-class Classification:
+class Classification(Task):
     """One class per video: cross-entropy, mixup and cutmix, label smoothing; UAR and WAR.
 
     `class_weights`, if set, scale each class's part of the loss; the mean stays one over clips.
@@ -24,9 +25,15 @@ class Classification:
     mixer: Mixer | None = None
     smoothing: float = 0.0
     class_weights: torch.Tensor | None = None
-    default_metric: str = "uar"
-    frame_level: bool = False
-    remark: str = ""
+
+    default_metric = "uar"
+    probabilities = True
+    can_be_probed = True
+
+    @classmethod
+    def create(cls, flags, names, heads) -> "Classification":
+        """See `Task`."""
+        return cls(names=names, mixer=_mixer(flags, len(names)), smoothing=flags.smoothing)
 
     @property
     def num_outputs(self) -> int:
@@ -59,9 +66,17 @@ class Classification:
         """Predictions with the names of the classes."""
         return Classes.from_scores(ids, labels, scores, self.names)
 
+    def answer(self, scores) -> str:
+        """The most probable class."""
+        return self.names[int(scores.argmax())]
+
+    def balance(self, weights) -> None:
+        """See `Task`."""
+        self.class_weights = weights
+
 
 @dataclass
-class Multihead:
+class Multihead(Task):
     """Several classifications of the same video, such as arousal and valence of AVCAffe.
 
     The model has one head whose rows are the classes of all heads, block after block. The loss is
@@ -71,9 +86,19 @@ class Multihead:
     heads: Mapping[str, Sequence[str]]
     mixers: Sequence[Mixer] = ()
     smoothing: float = 0.0
-    default_metric: str = "weighted_f1"
-    frame_level: bool = False
-    remark: str = ""
+
+    default_metric = "weighted_f1"
+    probabilities = True
+
+    @classmethod
+    def create(cls, flags, names, heads) -> "Multihead":
+        """See `Task`."""
+        mixers = [_mixer(flags, len(classes)) for classes in heads.values()]
+        return cls(
+            heads=dict(heads),
+            mixers=[mixer for mixer in mixers if mixer is not None],
+            smoothing=flags.smoothing,
+        )
 
     @property
     def names(self) -> list[str]:
@@ -119,34 +144,6 @@ class Multihead:
     def predictions(self, ids, labels, scores, frames=None) -> ClassesOfHeads:
         """Predictions with the names of heads and classes."""
         return ClassesOfHeads.from_scores(ids, labels, scores, self.heads)
-
-
-def classification(
-    flags: argparse.Namespace, names: list[str], heads: Mapping[str, Sequence[str]] | None
-) -> Classification:
-    """The task of `classes.json` with "classification"."""
-    return Classification(names=names, mixer=_mixer(flags, len(names)), smoothing=flags.smoothing)
-
-
-def multihead(
-    flags: argparse.Namespace, names: list[str], heads: Mapping[str, Sequence[str]] | None
-) -> Multihead:
-    """The task of `classes.json` with "multihead".
-
-    Raises:
-        ValueError: the classes of the heads are unknown.
-    """
-    if not heads:
-        raise ValueError(
-            f"the classes of the heads {', '.join(names)} are unknown: multihead needs the heads "
-            "of a classes.json beside the CSVs"
-        )
-    mixers = [_mixer(flags, len(classes)) for classes in heads.values()]
-    return Multihead(
-        heads=dict(heads),
-        mixers=[mixer for mixer in mixers if mixer is not None],
-        smoothing=flags.smoothing,
-    )
 
 
 def _mixer(flags: argparse.Namespace, num_classes: int) -> Mixer | None:

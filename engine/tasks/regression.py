@@ -1,7 +1,6 @@
 """Regression tasks: continuous dimensions of a video, or of every frame of it."""
 
-import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 
 from engine.results.kinds.numbers import Numbers
 from engine.results.metrics import concordance
+from engine.tasks.task import Task
 
 LOSSES = ("mse", "ccc", "mse+ccc")
 MIXING_FLAGS = ("mixup", "cutmix", "cutmix_minmax")
@@ -34,17 +34,45 @@ def ccc_loss(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass
-class Regression:
-    """Continuous dimensions per video, or (`frame_level`) per frame; PCC, CCC, MAE.
-
-    With `frame_level` the model keeps the time steps of its last stage, whose outputs are
-    interpolated to the frames of the clip; labels are (B, T, L), and metrics pool all frames.
-    """
+class Regression(Task):
+    """Continuous dimensions per video; PCC, CCC, MAE."""
 
     names: list[str]
     loss_kind: str = "mse"
-    frame_level: bool = False
-    default_metric: str = "ccc"
+
+    default_metric = "ccc"
+    can_be_probed = True
+
+    @classmethod
+    def create(
+        cls, flags, names, heads, *, refused: Sequence[str] = (*MIXING_FLAGS, "smoothing")
+    ) -> "Regression":
+        """See `Task`.
+
+        Args:
+            flags: of fine-tuning.
+            names: dimensions.
+            heads: none.
+            refused: flags that must not be given, or be off.
+
+        Raises:
+            ValueError: flags ask for mixing of clips, or the CCC loss gets single clips.
+        """
+        explicit = getattr(flags, "explicit", ())
+        asked = [f"--{name}" for name in refused if name in explicit and getattr(flags, name)]
+        if asked:
+            raise ValueError(
+                f"{', '.join(asked)}: mixing and smoothing are for class labels, this is a "
+                f"regression of {', '.join(names)}; leave them out or set them to 0"
+            )
+        loss = flags.regression_loss
+        clips = flags.batch_size * flags.num_sample
+        if "ccc" in loss and clips < 2 and not cls.frame_level:
+            raise ValueError(
+                f"--regression_loss {loss} compares the clips of a batch, but "
+                f"--batch_size x --num_sample is {clips}; use at least 2, better 16, or mse"
+            )
+        return cls(names=names, loss_kind=loss)
 
     @property
     def num_outputs(self) -> int:
@@ -58,8 +86,7 @@ class Regression:
 
     def training_loss(self, model, clip, label, draws) -> torch.Tensor:
         """The chosen loss over the batch."""
-        values = (model(clip, per_frame=True) if self.frame_level else model(clip)).float()
-        return self.loss_of(values, label)
+        return self.loss_of(model(clip).float(), label)
 
     def loss_of(self, values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The chosen loss of predictions and targets of one shape (..., L)."""
@@ -84,38 +111,16 @@ class Regression:
         return Numbers.from_scores(ids, labels, scores, self.names, frames=frames)
 
 
-def regression(
-    flags: argparse.Namespace,
-    names: list[str],
-    heads: Mapping[str, Sequence[str]] | None,
-    *,
-    frame_level: bool = False,
-    refused: Sequence[str] = (*MIXING_FLAGS, "smoothing"),
-) -> Regression:
-    """The task of `classes.json` with "regression" or, with `frame_level`, "regression_frames".
+class FrameRegression(Regression):
+    """Continuous dimensions of every frame; metrics pool all frames.
 
-    Args:
-        flags: of fine-tuning.
-        names: dimensions.
-        heads: unused, as every task is built with them.
-        frame_level: labels are of frames.
-        refused: flags that must not be given, or be off.
-
-    Raises:
-        ValueError: flags ask for mixing of clips, or the CCC loss gets single clips.
+    The model keeps the time steps of its last stage, whose outputs are interpolated to the frames
+    of the clip; labels are (B, T, L).
     """
-    explicit = getattr(flags, "explicit", ())
-    asked = [f"--{name}" for name in refused if name in explicit and getattr(flags, name)]
-    if asked:
-        raise ValueError(
-            f"{', '.join(asked)}: mixing and smoothing are for class labels, this is a regression "
-            f"of {', '.join(names)}; leave them out or set them to 0"
-        )
-    loss = flags.regression_loss
-    clips = flags.batch_size * flags.num_sample
-    if "ccc" in loss and clips < 2 and not frame_level:
-        raise ValueError(
-            f"--regression_loss {loss} compares the clips of a batch, but "
-            f"--batch_size x --num_sample is {clips}; use at least 2, better 16, or mse"
-        )
-    return Regression(names=names, loss_kind=loss, frame_level=frame_level)
+
+    frame_level = True
+    can_be_probed = False
+
+    def training_loss(self, model, clip, label, draws) -> torch.Tensor:
+        """The chosen loss over the frames of the batch."""
+        return self.loss_of(model(clip, per_frame=True).float(), label)

@@ -208,7 +208,7 @@ def write_parts(
     else:
         known = all(clip.subject is not None for clip in train)
         subjects = [clip.subject for clip in train] if known else None
-        balance = names.task == "classification"
+        balance = names.kind.one_class
         parts = split_parts(rows["train"], rows["test"], flags, subjects, balance=balance)
     write_split(folder, parts)
     write_classes(folder, names)

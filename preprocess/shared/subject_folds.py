@@ -269,7 +269,7 @@ def warn_about_absent(
     fold: str, train: Sequence[Clip], test: Sequence[Clip], names: LabelNames
 ) -> None:
     """Say which classes a part of a fold lacks."""
-    if names.task != "classification":
+    if not names.kind.one_class:
         return
     for part, clips in (("training", train), ("test", test)):
         present = {clip.label for clip in clips}

@@ -1,7 +1,7 @@
 """Predictions of a class, and of a class for each of several heads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -204,6 +204,13 @@ class ClassesOfHeads(Predictions):
     def guess(labels) -> np.ndarray:
         """The most frequent class of each head."""
         return np.array([Classes.guess(column) for column in labels.T])
+
+    def constant(self, training_labels) -> "ClassesOfHeads":
+        """See `Predictions`; with probabilities, without which files are not told from numbers."""
+        constant = super().constant(training_labels)
+        columns = zip(self.heads.values(), constant.predicted.T)
+        certain = [np.eye(len(names))[predicted] for names, predicted in columns]
+        return replace(constant, scores=np.concatenate(certain, axis=1))
 
     def sections(self, page, title="") -> list[str]:
         """Those of each head."""
