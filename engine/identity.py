@@ -13,7 +13,8 @@ import models
 from datasets.catalog import DatasetSpec, get_spec
 from datasets.labels.classes import LabelNames, read_classes
 from engine.flags.config import finetuning_parser
-from engine.tasks.base import Task, create_task
+from engine.tasks.base import create_task
+from engine.tasks.task import Task
 from models.weight_file import CHOSEN
 from models.weights import named_tensors, training_flags
 
