@@ -24,13 +24,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from datasets.catalog import get_spec, spec_for_csv
-from datasets.labels.annotations import read_annotations, write_annotations
-from datasets.labels.classes import FILE_NAME as CLASSES_FILE
-from datasets.tables import read_text
 from datasets.video.store import ENCODINGS, MANIFEST, ClipStore, read_manifest
 from datasets.video.store_writer import PackedVideo, StoreWriter, check_shard, check_tables
 from preprocess.shared.common import PreparationError, Problems, Progress, run_command
 from preprocess.shared.pack_frames import FrameSettings, pack_video, use_one_thread
+from preprocess.shared.pack_lists import SourceList, copy_folds, read_source, write_list
 
 logger = logging.getLogger(__name__)
 
@@ -190,14 +188,14 @@ def _packed(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def write_csvs(
-    csvs: dict[Path, Path], names: dict[Path, list[str]], store: ClipStore, *, leave_out: bool
+def write_lists(
+    sources: Sequence[SourceList], keys: dict[str, str], store: ClipStore, *, leave_out: bool
 ) -> None:
     """Write the annotation files of a store: the same labels, paths into the store.
 
     Args:
-        csvs: annotation file -> where it goes below the store's folder.
-        names: annotation file -> key of each of its lines.
+        sources: the originals.
+        keys: name in the store by path.
         store: the store.
         leave_out: leave unreadable videos out instead of raising.
 
@@ -220,21 +218,8 @@ def write_csvs(
             remedy="repair them and pack into a new folder, or leave them out of the annotation "
             "files with --leave_out_unreadable",
         )
-    for source, target in csvs.items():
-        target = folder / target
-        manifest = os.path.relpath(folder / MANIFEST, target.parent)
-        lines = read_text(source).split("\n")
-        labels = [line.rstrip().split(" ")[1:] for line in lines if line.strip()]
-        rows = [
-            (f"{manifest}#{key}", *label)
-            for key, label in zip(names[source], labels, strict=True)
-            if key not in unreadable
-        ]
-        write_annotations(target, rows)
-        beside = source.parent / CLASSES_FILE
-        if beside.is_file():
-            shutil.copyfile(beside, target.parent / CLASSES_FILE)
-        logger.info("wrote %s: %d videos", target, len(rows))
+    for source in sources:
+        write_list(source, folder, keys, set(unreadable))
 
 
 def verify(folder: Path, num_workers: int) -> None:
@@ -318,10 +303,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not 1 <= flags.quality <= 100:
         raise PreparationError(f"--quality {flags.quality}: it must be 1 to 100")
     csvs = find_csvs(flags.inputs)
-    rows = {
-        csv: read_annotations(csv, task="pretrain", data_root=flags.data_root).paths for csv in csvs
-    }
-    videos = name_videos(path for paths in rows.values() for path in paths)
+    sources = [read_source(csv, target, flags.data_root) for csv, target in csvs.items()]
+    videos = name_videos(path for source in sources for path in source.rows.paths)
     settings = FrameSettings(
         encoding=flags.encoding,
         quality=flags.quality if flags.encoding == "jpeg" else None,
@@ -335,8 +318,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         shard_bytes=int(flags.shard_gib * GIB),
         num_workers=flags.num_workers,
     )
-    names = {csv: [videos[path] for path in paths] for csv, paths in rows.items()}
-    write_csvs(csvs, names, store, leave_out=flags.leave_out_unreadable)
+    write_lists(sources, videos, store, leave_out=flags.leave_out_unreadable)
+    copy_folds(flags.inputs, flags.output_dir)
     facts = store.manifest
     logger.info(
         "%s: %d videos, %d frames, %.2f GiB in %d shards", flags.output_dir, facts["num_videos"],

@@ -16,9 +16,13 @@ from PIL import Image
 from datasets.augment.masking import make_masking
 from datasets.clips.training import EpochSampler, EvalViews, PretrainClips, make_loader
 from datasets.labels.annotations import read_annotations
+from datasets.labels.classes import LabelNames, write_classes
+from datasets.video.frame_rate import read_frame_rate
 from datasets.video.open_video import UnreadableVideoError, open_video
 from datasets.video.store import ClipStore, StoreError, open_store, paths_exist, stores_of
 from datasets.video.store_writer import PackedVideo, StoreWriter
+from engine.groups import read_groups
+from engine.results.find import subjects_of
 from preprocess import pack
 from preprocess.shared.common import PreparationError
 from tests.video_files import decode_everything, moving_frames, write_video
@@ -189,6 +193,51 @@ def test_annotation_files_move_with_the_store(store, tmp_path):
     (tmp_path / "bad.csv").write_text(f"{store}/manifest.json#gone.mp4 0\nnowhere/x.mp4 0\n")
     with pytest.raises(ValueError, match=r"2 problems(.|\n)*gone.mp4(.|\n)*nowhere"):
         read_annotations(tmp_path / "bad.csv", task="classification")
+
+
+def test_who_is_who_groups_and_rates_move_with_the_store(sources, tmp_path):
+    """subjects.csv one folder up, groups.csv and frame_rate.json beside, folds.json on top."""
+    lists = tmp_path / "lists"
+    for fold, part in (("split01", "train"), ("split01", "test"), ("split02", "train")):
+        (lists / fold).mkdir(parents=True, exist_ok=True)
+        rows = [f"{sources}/{n}.mp4 {n}" for n in range(3)][:: -1 if part == "test" else 1][:2]
+        (lists / fold / f"{part}.csv").write_text("\n".join(rows) + "\n")
+        pairs = [f"{sources}/{n}.mp4,g{n}" for n in range(3)]
+        (lists / fold / "groups.csv").write_text("\n".join(["path,group", *pairs]) + "\n")
+        (lists / fold / "frame_rate.json").write_text('{"frames_per_second": 4.0}')
+    people = [f"{sources}/{n}.mp4,p{n}" for n in range(3)]
+    (lists / "subjects.csv").write_text("\n".join(["path,subject", *people]) + "\n")
+    (lists / "folds.json").write_text("{}")
+    for source in (lists, lists / "split01"):
+        out = tmp_path / f"out_{source.name}"
+        pack.main([str(source), "--output_dir", str(out), "--num_workers", "0"])
+        fold = out if source != lists else out / "split01"
+        for part in ("train", "test"):
+            ids = read_annotations(fold / f"{part}.csv", task="classification").ids
+            numbers = [name.split("#")[1][0] for name in ids]
+            assert subjects_of(fold / "subjects.csv", ids) == [f"p{n}" for n in numbers]
+            assert read_groups(fold / "groups.csv", ids) == [f"g{n}" for n in numbers]
+        assert read_frame_rate(fold / "train.csv") == 4.0
+    assert (tmp_path / "out_lists/folds.json").is_file()
+
+
+def test_labels_of_frames_move_with_the_store(sources, tmp_path):
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    for n in range(2):
+        np.savez(lists / f"{n}.npz", valence=np.full(5, n / 10))
+    (lists / "train.csv").write_text(
+        "".join(f"{sources}/{n}.mp4 {lists}/{n}.npz\n" for n in (0, 1))
+    )
+    write_classes(lists, LabelNames(task="regression_frames", class_names=("valence",)))
+    pack.main([str(lists), "--output_dir", str(tmp_path / "out"), "--num_workers", "0"])
+    for n in range(2):
+        (lists / f"{n}.npz").unlink()
+    (tmp_path / "out").rename(tmp_path / "moved")
+    rows = read_annotations(
+        tmp_path / "moved/train.csv", task="regression_frames", names=("valence",)
+    )
+    assert rows.labels[1][:, 0].tolist() == pytest.approx([0.1] * 5)
 
 
 def test_same_bytes_whatever_the_number_of_processes(sources, store, tmp_path):

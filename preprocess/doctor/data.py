@@ -13,11 +13,10 @@ from datasets.labels.classes import LabelNames, read_classes
 from datasets.labels.kinds import PRETRAIN, Column
 from datasets.tables import read_text
 from datasets.video.open_video import natural_key
-from preprocess.shared.common import PreparationError, read_table
-from preprocess.shared.labelled import SUBJECTS_FILE, clip_name
+from preprocess.shared.common import PreparationError
+from preprocess.shared.labelled import SUBJECTS_FILE, look_up, table_by_name
 
 PARTS = ("train", "val", "test")
-PATH_COLUMNS = ("path", "video_name", "clip", "name", "video")
 # Names of files and folders that say who is seen.
 SUBJECT_PATTERNS = {
     "CREMA-D": re.compile(r"(?:^|/)(\d{4})_[A-Z]{3}_[A-Z]{3}_(?:LO|MD|HI|XX?)(?:\.|$)"),
@@ -233,7 +232,7 @@ def find_subjects(folds: Sequence[Fold], given: Path | None) -> str:
             if split.annotations is None:
                 continue
             if table is not None:
-                split.subjects = _from_table(split, _subject_table(table))
+                split.subjects = _from_table(split, table_by_name(table, "subject"))
                 source = str(table)
             else:
                 split.subjects, source = _from_names(split)
@@ -247,25 +246,10 @@ def _beside(folder: Path) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
-def _subject_table(path: Path) -> Mapping[str, str]:
-    rows = read_table(path, ("subject",))
-    columns = [name for name in PATH_COLUMNS if rows and name in rows[0][1]]
-    if not columns:
-        raise PreparationError(f"{path}: needs a column {' or '.join(PATH_COLUMNS)}, and rows")
-    return {(row[columns[0]] or "").strip(): (row["subject"] or "").strip() for _, row in rows}
-
-
 def _from_table(split: Split, table: Mapping[str, str]) -> list[str] | None:
-    """Subjects looked up by path, else by the name of the clip; None where some are unknown."""
-    found = []
-    for identifier in split.annotations.ids:
-        name = clip_name(Path(identifier))
-        plain = name.lstrip("0") or "0"
-        key = next((key for key in (identifier, name, plain) if key in table), None)
-        if key is None:
-            return None
-        found.append(table[key])
-    return found
+    """Subjects of all rows; None where some are unknown."""
+    found = [look_up(identifier, table) for identifier in split.annotations.ids]
+    return None if None in found else found
 
 
 def _from_names(split: Split) -> tuple[list[str] | None, str]:

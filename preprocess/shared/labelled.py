@@ -22,6 +22,7 @@ from preprocess.shared.common import (
     Problems,
     Progress,
     frame_folder_problem,
+    read_table,
     without_spaces,
 )
 from preprocess.shared.splits import Row, split_parts, write_split
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 LFS_START = b"version https://git-lfs"
 LFS_SIZE_BYTES = 1024
 SUBJECTS_FILE, GROUPS_FILE = "subjects.csv", "groups.csv"
+PATH_COLUMNS = ("path", "video_name", "clip", "name", "video")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,3 +238,26 @@ def write_subjects(output_dir: Path, clips: Sequence[Clip], rename: Mapping[Path
     rows = [(rename[clip.path], clip.subject) for clip in clips if clip.subject is not None]
     if rows:
         write_table(output_dir / SUBJECTS_FILE, ("path", "subject"), rows)
+
+
+def table_by_name(path: Path, column: str) -> dict[str, str]:
+    """One column of a table of videos, by what names them.
+
+    Raises:
+        PreparationError: there is no such column, none that names videos, or no row.
+    """
+    rows = read_table(path, (column,))
+    names = [name for name in PATH_COLUMNS if rows and name in rows[0][1]]
+    if not names:
+        raise PreparationError(f"{path}: needs a column {' or '.join(PATH_COLUMNS)}, and rows")
+    table = {row[names[0]].strip(): row[column].strip() for _, row in rows}
+    return table | {same_name(name): value for name, value in table.items()}
+
+
+def look_up(video: str, table: Mapping[str, str]) -> str | None:
+    """Entry of a video: by its path, else its name without ending, else that without zeros."""
+    name = clip_name(Path(video))
+    for key in (video, same_name(video), name, same_name(name), name.lstrip("0") or "0"):
+        if key in table:
+            return table[key]
+    return None
