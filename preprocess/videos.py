@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets.labels.listing import VIDEO_SUFFIXES, find_videos
 from datasets.video.open_video import IMAGE_SUFFIXES
-from preprocess.shared.common import PreparationError, add_link_flag, run_command, without_spaces
+from preprocess.shared.common import PreparationError, add_link_flag, run_command
 from preprocess.shared.probe import add_probe_flags, probe_or_list
 
 
@@ -40,8 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"no videos in {', '.join(map(str, flags.folders))}; looked for "
             f"{' '.join(sorted(VIDEO_SUFFIXES))} and folders of {' '.join(sorted(IMAGE_SUFFIXES))}"
         )
-    paths = dict.fromkeys(str(without_spaces(path, flags.link_dir)) for path in found)
-    probe_or_list(list(paths), flags)
+    probe_or_list(found, flags)
 
 
 if __name__ == "__main__":

@@ -29,10 +29,9 @@ from preprocess.shared.common import (
     Progress,
     add_link_flag,
     run_command,
-    without_spaces,
 )
 from preprocess.shared.labelled import SUBJECTS_FILE
-from preprocess.shared.probe import add_probe_flags, probe_or_list
+from preprocess.shared.probe import add_probe_flags, listed_names, probe_or_list
 
 logger = logging.getLogger(__name__)
 
@@ -187,11 +186,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     if not folders:
         raise PreparationError(f"{flags.dataset_dir}: no folder with frames")
-    paths = [str(without_spaces(folder.path, flags.link_dir)) for folder in folders]
     report(folders)
-    probe_or_list(paths, flags)
+    probe_or_list([folder.path for folder in folders], flags)
     write_frame_rate(flags.output_dir, flags.frame_rate)
-    pairs = [(path, folder.person) for path, folder in zip(paths, folders)]
+    names = listed_names([folder.path for folder in folders], flags)
+    pairs = [(name, folder.person) for name, folder in zip(names.values(), folders, strict=True)]
     write_table(flags.output_dir / SUBJECTS_FILE, ("path", "subject"), pairs)
 
 

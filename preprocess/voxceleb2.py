@@ -16,7 +16,6 @@ from preprocess.shared.common import (
     add_link_flag,
     check_counts,
     run_command,
-    without_spaces,
 )
 from preprocess.shared.probe import add_probe_flags, probe_or_list
 
@@ -75,8 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         PreparationError: no clips, or not the published number of them.
     """
     flags = build_parser().parse_args(argv)
-    dataset_dir = without_spaces(flags.dataset_dir, flags.link_dir)
-    clips = find_clips(dataset_dir)
+    clips = find_clips(flags.dataset_dir)
     check_counts(
         {"dev clips": len(clips)},
         {"dev clips": NUM_CLIPS},

@@ -6,8 +6,8 @@
 #   bash scripts/quickstart.sh --videos DIR     pre-trains on your videos and reconstructs them
 #   bash scripts/quickstart.sh --output_dir D   keeps everything below D
 #
-# The same command again goes on where it stopped. How long it takes, as variables; more of them,
-# such as NUM_VIDEOS, in scripts/synthetic/tiny.sh:
+# The same command again goes on where it stopped. GPUS sets the number of processes (0: the CPU).
+# How long it takes, as variables; more of them, such as NUM_VIDEOS, in scripts/synthetic/tiny.sh:
 set -euo pipefail
 PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-30}
 FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-30}
@@ -42,10 +42,12 @@ bash scripts/setup_env.sh
 if [[ ${VENV:-.venv} != none ]]; then PYTHON=${VENV:-.venv}/bin/python; fi
 source scripts/common.sh
 source scripts/synthetic/tiny.sh
-# One process if there is a GPU; otherwise one per core, up to four, that load their own data.
-GPUS=$("$PYTHON" -c 'import os, torch
+# One process if there is a GPU; otherwise one per core, up to four, that load their own data. GPUS,
+# if set, decides; 0 is one process on the CPU.
+GPUS=${GPUS:-$("$PYTHON" -c 'import os, torch
 cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-print(1 if torch.cuda.is_available() or cores < 2 else 4 if cores >= 4 else 2)')
+print(1 if torch.cuda.is_available() or cores < 2 else 4 if cores >= 4 else 2)')}
+processes=$((GPUS > 0 ? GPUS : 1))
 loading=()
 if ((GPUS > 1)); then
   loading=(--num_workers 0)
@@ -61,7 +63,7 @@ pretrain() {
   # shellcheck disable=SC2086
   launch run_pretrain.py --model pretrain_svfap_tiny_patch8_64 --data_path "$1" \
     $CLIP_FLAGS --mask_type tube --mask_ratio "$MASK_RATIO" --num_samples "$NUM_SAMPLES" \
-    --batch_size $(($4 / GPUS)) ${loading[@]+"${loading[@]}"} --epochs "$3" $TINY_PRETRAINING \
+    --batch_size $(($4 / processes)) ${loading[@]+"${loading[@]}"} --epochs "$3" $TINY_PRETRAINING \
     --save_ckpt_freq 1000 --seed "$SEED" --visualize "$NUM_PICTURES" --log_dir "$2" \
     --output_dir "$2" "${@:5}"
 }
@@ -71,7 +73,7 @@ finetune() {
   if finished "$1"; then return; fi
   # shellcheck disable=SC2086
   launch run_finetune.py --model svfap_tiny_patch8_64 --data_set synthetic --nb_classes 7 \
-    --data_path "$data/dfew/org/split01" $CLIP_FLAGS --batch_size $((FINETUNE_BATCH / GPUS)) \
+    --data_path "$data/dfew/org/split01" $CLIP_FLAGS --batch_size $((FINETUNE_BATCH / processes)) \
     ${loading[@]+"${loading[@]}"} --epochs "$FINETUNE_EPOCHS" --warmup_epochs 4 $TINY_FINETUNING \
     --test_num_segment 2 --test_num_crop 2 --save_ckpt_freq 1000 --seed "$SEED" \
     --log_dir "$1" --output_dir "$1" "${@:2}"

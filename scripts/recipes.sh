@@ -4,14 +4,15 @@
 #   GPUS         processes on this machine, and the others of scripts/common.sh
 #   DATA_PATH    pre-training: the CSV of clips
 #   FOLDS        fine-tuning: which folds, where the data set has some
+#   ARRAY_TASK   only the n-th of these folds; without one there is nothing to do
 #   DATA_DIR     fine-tuning: folder of the CSVs, or of the folds' folders
 #   DATA_ROOT    prefix of relative paths in the CSVs
 #   PRETRAINED   weights that fine-tuning starts from; none: from scratch
 #   RUNS CHECKPOINT   evaluation: the fine-tuned runs, and which of their files
 #   OUTPUT_DIR   where the runs go
 #   BATCH_SIZE UPDATE_FREQ NUM_WORKERS   clips per process; batches per step; loader processes
-# GPUS x BATCH_SIZE x UPDATE_FREQ is the global batch that learning rates were chosen for: one GPU
-# takes UPDATE_FREQ=4 in place of four. Finished folds are skipped, stopped ones go on.
+# NNODES x GPUS x BATCH_SIZE x UPDATE_FREQ is the global batch that learning rates were chosen for: one
+# GPU takes UPDATE_FREQ=4 in place of four; several machines share the clips by default. Finished folds are skipped, stopped ones go on.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -53,6 +54,8 @@ pretrain() {
   local data_path=${DATA_PATH:-saved/data/voxceleb2/info_clean.csv}
   local run_dir=${OUTPUT_DIR:-saved/model/pretraining/voxceleb2/$PRETRAIN_RUN}
   GPUS=${GPUS:-4}
+  local batch
+  share_batch "$PRETRAIN_BATCH"
   need_file "$data_path" "make it: python -m preprocess.voxceleb2 --dataset_dir DIR (docs/data.md)"
   launch run_pretrain.py \
     --data_set voxceleb2 \
@@ -67,7 +70,7 @@ pretrain() {
     --num_frames 16 \
     --sampling_rate 4 \
     --num_samples 1 \
-    --batch_size "${BATCH_SIZE:-$PRETRAIN_BATCH}" \
+    --batch_size "$batch" \
     --update_freq "${UPDATE_FREQ:-1}" \
     --opt adamw \
     --opt_betas 0.9 0.95 \
@@ -93,9 +96,10 @@ finetune() {
     start=${start:-saved/model/pretraining/voxceleb2/$PRETRAIN_RUN/$START_FROM}
     need_file "$start" "pre-train first, or set PRETRAINED to a file or to none (from scratch)"
   fi
-  local fold flags=("${@:3}")
+  local fold batch flags=("${@:3}")
+  share_batch "$FINETUNE_BATCH"
   for_each_fold "$runs" finetune_fold
-  "$PYTHON" -m engine.summarize "${run_dirs[@]}"
+  summarize
 }
 
 # finetune_fold DATA_DIR RUN_DIR; the rest as `finetune` has set it
@@ -111,7 +115,7 @@ finetune_fold() {
     ${start:+--finetune "$start"} \
     --log_dir "$2" \
     --output_dir "$2" \
-    --batch_size "${BATCH_SIZE:-$FINETUNE_BATCH}" \
+    --batch_size "$batch" \
     --update_freq "${UPDATE_FREQ:-1}" \
     --num_sample 1 \
     --input_size 160 \
@@ -139,7 +143,7 @@ evaluate() {
   GPUS=${GPUS:-1}
   local fold flags=("${@:3}")
   for_each_fold "${OUTPUT_DIR:-$sources/evaluation-${checkpoint%.*}}" evaluate_fold
-  "$PYTHON" -m engine.summarize "${run_dirs[@]}"
+  summarize
 }
 
 # evaluate_fold DATA_DIR RUN_DIR; the rest as `evaluate` has set it
@@ -169,6 +173,20 @@ evaluate_fold() {
 
 # ---- what the stages use
 
+# share_batch CLIPS: sets `batch`, the clips per process of one of NNODES machines
+share_batch() {
+  batch=${BATCH_SIZE:-}
+  if [[ -n $batch ]]; then return; fi
+  if (($1 % ${NNODES:-1})); then
+    fail "$1 clips per GPU cannot be shared by $NNODES machines evenly; set BATCH_SIZE"
+  fi
+  batch=$(($1 / ${NNODES:-1}))
+}
+
+summarize() {
+  if ((${#run_dirs[@]})); then "$PYTHON" -m engine.summarize "${run_dirs[@]}"; fi
+}
+
 use_model() {
   RECIPE=$1
   "$RECIPE"
@@ -187,6 +205,13 @@ for_each_fold() {
   local number numbers=()
   run_dirs=()
   read -ra numbers <<<"$FOLDS"
+  if [[ -n ${ARRAY_TASK:-} ]]; then
+    if ((ARRAY_TASK > (${#numbers[@]} ? ${#numbers[@]} : 1))); then
+      echo "no fold for array task $ARRAY_TASK: nothing to do"
+      return
+    fi
+    numbers=("${numbers[ARRAY_TASK - 1]-}")
+  fi
   for number in "${numbers[@]-}"; do
     fold=${number:+$(printf 'split%02d' "$number")}
     run_dirs+=("$1${fold:+/$fold}")

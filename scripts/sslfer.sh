@@ -59,7 +59,7 @@ sslfer_pretrain() {
     --part_mask 0.8 \
     --temperature 0.07 \
     --projection_dim 128 \
-    --batch_size "${BATCH_SIZE:-$((256 / (GPUS > 0 ? GPUS : 1)))}" \
+    --batch_size "${BATCH_SIZE:-$((256 / ((GPUS > 0 ? GPUS : 1) * ${NNODES:-1})))}" \
     --update_freq "${UPDATE_FREQ:-1}" \
     --opt adam \
     --lr 3e-4 \
@@ -107,7 +107,7 @@ sslfer_finetune() {
     --data_path "$2" \
     ${DATA_ROOT:+--data_root "$DATA_ROOT"} \
     ${start:+--finetune "$start"} \
-    --batch_size "${BATCH_SIZE:-$((256 / (GPUS > 0 ? GPUS : 1)))}" \
+    --batch_size "${BATCH_SIZE:-$((256 / ((GPUS > 0 ? GPUS : 1) * ${NNODES:-1})))}" \
     --update_freq "${UPDATE_FREQ:-1}" \
     --opt adamw \
     --lr 5e-4 \

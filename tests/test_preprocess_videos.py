@@ -157,3 +157,20 @@ def test_a_killed_probe_goes_on(tmp_path):
     probed = lines_of(journal)
     assert probed[: len(kept)] == kept and len(probed) == 200  # each of them once
     assert len(lines_of(tmp_path / "out" / "info_clean.csv")) == 200
+
+
+def test_a_checkout_whose_path_has_spaces(tmp_path, monkeypatch):
+    """Lists name videos from their own folder on; nothing below the checkout needs links."""
+    (tmp_path / "my checkout").mkdir()
+    monkeypatch.chdir(tmp_path / "my checkout")
+    write_clip(Path("saved/vox/dev/mp4/id1/a/1.mp4"))
+    voxceleb2.main(["--dataset_dir", "saved/vox", "--output_dir", "saved/list",
+                    "--allow_other_counts", "--num_workers", "0"])  # fmt: skip
+    rows = read_annotations("saved/list/info_clean.csv", task="pretrain")
+    assert list(rows.ids) == ["../vox/dev/mp4/id1/a/1.mp4"]
+    assert FrameIndex.beside("saved/list/info_clean.csv").get(rows.ids[0]).num_frames == 8
+    videos.main(["saved/vox", "--output_dir", "saved/list2", "--num_workers", "0"])
+    monkeypatch.chdir(tmp_path)
+    assert os.path.exists(
+        read_annotations("my checkout/saved/list2/info_clean.csv", task="pretrain").paths[0]
+    )

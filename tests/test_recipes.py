@@ -248,7 +248,8 @@ def slurm_environment(stub: Stub, folder: Path, **more: str) -> dict[str, str]:
     programs.mkdir()
     write_program(
         programs / "srun",
-        'while [[ $1 == --* ]]; do shift; done\n"$@" & child=$!\n'
+        f'echo "$@" >> {folder}/srun.log\nwhile [[ $1 == --* ]]; do shift; done\n'
+        '"$@" & child=$!\n'
         "trap 'kill -TERM $child' TERM\nwait $child; status=$?\n"
         "if ((status > 128)); then wait $child; status=$?; fi\nexit $status\n",
     )
@@ -283,6 +284,49 @@ def test_slurm_job_is_queued_again_when_told_to_stop(stub, tmp_path):
     assert process.wait(timeout=20) == 75
     assert "requeue 4711" in (tmp_path / "scontrol.log").read_text()
     assert parse(stub.runs()[0]).batch_size == 32
+
+
+def test_a_job_step_gets_all_cores_of_its_task(stub, tmp_path):
+    environment = slurm_environment(stub, tmp_path, SLURM_CPUS_PER_TASK="64")
+    script = str(ROOT / "scripts/slurm/pretrain.sbatch")
+    subprocess.run(["bash", script], env=environment, check=True, cwd=tmp_path)
+    assert "--cpus-per-task=64" in (tmp_path / "srun.log").read_text()
+
+
+@pytest.mark.parametrize(("model", "clips"), [("svfap", 256), ("maedfer", 160), ("videomae", 160)])
+def test_machines_share_the_batch_of_the_recipe(stub, tmp_path, model, clips):
+    environment = slurm_environment(stub, tmp_path) | {"GPUS": "4"}
+    script = str(ROOT / "scripts/slurm/pretrain.sbatch")
+    recipe = f"scripts/voxceleb2/pretrain_{model}_base.sh"
+    subprocess.run(["bash", script, recipe], env=environment, check=True, cwd=tmp_path)
+    assert parse(stub.runs()[0]).batch_size * 4 * 2 == clips
+    text = stub.run(recipe, NNODES="3", RDZV_ID="1", RDZV_ENDPOINT="a:1", status=1)
+    assert "set BATCH_SIZE" in text
+    stub.run(recipe, NNODES="3", RDZV_ID="1", RDZV_ENDPOINT="a:1", BATCH_SIZE="7")
+    assert parse(stub.runs()[-1]).batch_size == 7
+
+
+def test_array_tasks_are_the_folds_of_any_data_set(stub, tmp_path):
+    script = str(ROOT / "scripts/slurm/finetune.sbatch")
+    assert "--array=1-6" in Path(script).read_text()
+    environment = slurm_environment(stub, tmp_path)
+    for name, last in (("ravdess", 6), ("cremad", 5), ("ferv39k", 1)):
+        (Path(stub.variables["DATA_DIR"]) / f"split{last:02d}").mkdir(exist_ok=True)
+        for task in (last, last + 1):
+            here = {"SLURM_ARRAY_TASK_ID": str(task), "OUTPUT_DIR": f"{tmp_path}/{name}"}
+            done = subprocess.run(
+                ["bash", script, f"scripts/{name}/finetune_svfap_base.sh"], cwd=tmp_path,
+                env=environment | here, capture_output=True, text=True, check=True,
+            )  # fmt: skip
+        assert f"no fold for array task {last + 1}: nothing to do" in done.stdout
+        fold = f"{name}/split{last:02d}" if last > 1 else name
+        assert parse(stub.runs()[-1]).output_dir == f"{tmp_path}/{fold}"
+    assert len(stub.runs()) == 3
+
+
+def test_the_quick_start_takes_given_processes():
+    text = (ROOT / "scripts/quickstart.sh").read_text()
+    assert "GPUS=${GPUS:-$(" in text
 
 
 # ---------------------------------------------------------------- documents

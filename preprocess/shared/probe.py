@@ -4,7 +4,7 @@ import argparse
 import csv
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from datasets.labels.annotations import write_annotations
 from datasets.tables import read_text, write_table
 from datasets.video.frame_index import INDEX_FILE, KnownFrames, write_index
 from datasets.video.open_video import UnreadableVideoError, open_video
-from preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, Progress
+from preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, Progress, without_spaces
 
 logger = logging.getLogger(__name__)
 
@@ -159,16 +159,20 @@ def _size(path: str) -> int:
         return 0
 
 
-def write_results(output_dir: Path, probes: Sequence[Probe]) -> None:
+def write_results(
+    output_dir: Path, probes: Sequence[Probe], names: Mapping[str, str] | None = None
+) -> None:
     """Write `info_clean.csv`, `broken.csv`, `truncated.csv` and, of files, `frame_index.npy`.
 
     Args:
         output_dir: where to; made if absent.
         probes: of `probe_all`.
+        names: as the lists have it, by path; by default the path.
 
     Raises:
         PreparationError: no video is usable; `broken.csv` is written all the same.
     """
+    names = names or {probe.path: probe.path for probe in probes}
     usable = [probe for probe in probes if not probe.broken]
     broken = [probe for probe in probes if probe.broken]
     truncated = [probe for probe in usable if probe.note]
@@ -181,9 +185,9 @@ def write_results(output_dir: Path, probes: Sequence[Probe]) -> None:
             logger.warning("... and %d more %s", len(some) - SHOWN_PROBLEMS, kind)
     if not usable:
         raise PreparationError(f"none of the {len(probes)} videos can be read")
-    write_clean(output_dir, [probe.path for probe in usable])
+    write_clean(output_dir, [names[probe.path] for probe in usable])
     counted = [
-        (probe.path, KnownFrames(probe.size_bytes, probe.num_frames, probe.note or None))
+        (names[probe.path], KnownFrames(probe.size_bytes, probe.num_frames, probe.note or None))
         for probe in usable
         if probe.size_bytes  # frame folders have none, and need no counting
     ]
@@ -220,17 +224,25 @@ def add_probe_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def probe_or_list(paths: Sequence[str], flags: argparse.Namespace) -> int | None:
+def listed_names(paths: Iterable[Path], flags: argparse.Namespace) -> dict[str, str]:
+    """Path -> the same as the list in `flags.output_dir` has it, see `common.without_spaces`."""
+    absolute = dict.fromkeys(os.path.abspath(path) for path in paths)
+    folder = flags.output_dir
+    return {p: str(without_spaces(Path(p), flags.link_dir, folder)) for p in absolute}
+
+
+def probe_or_list(paths: Iterable[Path], flags: argparse.Namespace) -> int | None:
     """Write the list of `paths` to `flags.output_dir`, after probing unless `--no_probe`.
 
     Returns:
         Number of broken videos, None when nothing was opened.
     """
+    names = listed_names(paths, flags)
     if flags.no_probe:
         logger.warning("--no_probe: broken videos, if any, show up in training only")
-        write_clean(flags.output_dir, paths)
+        write_clean(flags.output_dir, names.values())
         return None
     journal = flags.output_dir / "probed.csv"
-    probes = probe_all(paths, journal=journal, num_workers=flags.num_workers)
-    write_results(flags.output_dir, probes)
+    probes = probe_all(list(names), journal=journal, num_workers=flags.num_workers)
+    write_results(flags.output_dir, probes, names)
     return sum(probe.broken for probe in probes)

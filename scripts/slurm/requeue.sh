@@ -13,7 +13,9 @@ srun_and_requeue() {
   RDZV_ENDPOINT=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
   RDZV_ENDPOINT+=:$((20000 + SLURM_JOB_ID % 10000))
   export RDZV_ENDPOINT
-  interruptible srun --kill-on-bad-exit=1 bash "$@" || status=$?
+  # Since SLURM 22.05 a step does not inherit the job's cores per task.
+  interruptible srun --kill-on-bad-exit=1 \
+    ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} bash "$@" || status=$?
   if ((status == EXIT_INTERRUPTED)); then
     scontrol requeue "$SLURM_JOB_ID"
   fi
