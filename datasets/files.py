@@ -111,6 +111,24 @@ def print_any_name() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def read_json(path: str | os.PathLike) -> dict:
+    """Read a JSON object.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds none; names the file.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply to be one of ours") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not a JSON object")
+    return content
+
+
 def remove_leftovers(folder: str | os.PathLike) -> None:
     """Delete what killed processes left of `replacing`; nobody else may be writing there."""
     for leftover in sorted(Path(folder).rglob(TEMPORARY)):

@@ -7,13 +7,13 @@ class and values: both, the values in `values.csv`). Then
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from datasets.files import read_json
 from engine.report.videos import read_data
 from engine.results.find import find_results
 from engine.results.predictions import write_metrics, write_predictions
@@ -50,7 +50,7 @@ def write_constant(run: str | Path) -> Path:
 
 def _training_labels(run: Path) -> np.ndarray:
     config = run / "config.json"
-    content = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    content = read_json(config) if config.is_file() else {}
     data = read_data(content.get("flags", {}), content.get("resolved", {}), run)
     if "train" not in data:
         raise FileNotFoundError(

@@ -10,12 +10,13 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from datasets.files import write_text
+from datasets.files import read_json, write_text
 from engine.flags.config import finetuning_parser
 from engine.flags.parsing import parse_flags
 from engine.probe.command import run_probe
@@ -90,9 +91,10 @@ def probed(checkpoint: Path, name: str, folder: str, more: Sequence[str]) -> dic
     stat = checkpoint.stat()
     key = {"size": stat.st_size, "time": stat.st_mtime_ns, "data": folder, "flags": list(more)}
     if kept.is_file():
-        content = json.loads(kept.read_text(encoding="utf-8"))
-        if content.get("of") == key:
-            return content
+        with suppress(ValueError):  # of a damaged one a new one is made
+            content = read_json(kept)
+            if content.get("of") == key:
+                return content
     flags = parse_flags(finetuning_parser(), ["--data_path", folder, *more])
     content = run_probe(checkpoint, flags) | {"of": key}
     write_text(kept, json.dumps(content, indent=2) + "\n")

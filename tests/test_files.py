@@ -13,10 +13,12 @@ from datasets.files import (
     open_journal,
     read_arrays,
     read_journal,
+    read_json,
     remove_leftovers,
     replacing,
     write_text,
 )
+from datasets.labels.classes import read_classes
 
 
 def test_a_file_is_replaced_when_it_is_complete(tmp_path):
@@ -154,3 +156,15 @@ def test_a_line_added_to_a_torn_journal_stands_alone(tmp_path):
             file.write('{"c": 3}\n')
         assert read_journal(path)[-1] == {"c": 3}
         assert len(read_journal(path)) == 1 + bool(before)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[1]", b"\xff\xfe{", b"[" * 100_000, b'{"a":' * 100_000, b"NaNs"]
+)
+def test_what_is_no_json_object_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "classes.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"classes\.json (is|holds)"):
+        read_json(path)
+    with pytest.raises(ValueError, match=r"classes\.json"):
+        read_classes(tmp_path)

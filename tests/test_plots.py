@@ -11,6 +11,7 @@ from engine.report.plots import (
     curves_figure,
     plot_confusion_matrix,
     plot_curves,
+    save_figure,
     spread,
 )
 from engine.results.find import read_log
@@ -90,6 +91,21 @@ def test_confusion_matrix_shows_counts_and_recall(tmp_path):
 def test_confusion_matrix_must_fit_its_names():
     with pytest.raises(ValueError, match="for 2 classes"):
         confusion_figure({"confusion_matrix": [[1, 0, 0]] * 3}, ["a", "b"])
+
+
+@pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
+def test_names_are_no_formulas(tmp_path, ending):
+    names = ["$x^{$", "100$", r"\frac$\q$"]
+    labels = np.array([0, 1, 2, 0])
+    metrics = classification_metrics(labels, labels, names)
+    path = tmp_path / f"matrix.{ending}"
+    plot_confusion_matrix(metrics, names, path)
+    if ending == "svg":
+        assert all(name in path.read_text() for name in names)
+    axis = (figure := curves_figure([{"epoch": 0, "train_loss": 1.0}])).axes[0]
+    axis.set_title(names[0])
+    axis.legend([names[2]])
+    save_figure(figure, path)
 
 
 def test_no_global_pyplot_state():

@@ -1,6 +1,7 @@
 """Pickles of scores: plain ones come back equal, others are refused and run nothing."""
 
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,21 @@ def hostile_pickles(marker: Path) -> dict[str, bytes]:
         "object type": b"cnumpy\ndtype\n(S'O8'\nI0\nI1\ntR.",
         "array": pickle.dumps(np.arange(3)),
         "change a function": b"cnumpy.core.multiarray\nscalar\n(NS'x'\nI1\nsS'__doc__'\ntb.",
+        "table": b"\x80\x02Nr\xff\xff\xff\x7f.",
+        "copies": b"\x80\x02cbuiltins\nset\nq\x00"
+        + pickle.dumps(list(range(9999)), 2)[2:-1]
+        + b"q\x01"
+        + b"h\x00h\x01\x85R0" * 999
+        + b"N.",
+        "texts": b"\x80\x02c_codecs\nencode\nq\x00X"
+        + (9999).to_bytes(4, "little")
+        + b"x" * 9999
+        + b"q\x01"
+        + b"h\x00h\x01\x85R0" * 999
+        + b"N.",
+        "instructions": b"\x80\x04" + b"]" * 1_100_000 + b".",
+        "nested": b"\x80\x04}N" + b"\x85" * 1_000_000 + b"K\x01s.",
+        "length": b"\x80\x05\x96" + (2**60).to_bytes(8, "little") + b"x.",
         "truncated": pickle.dumps({"a": 1.5})[:-3],
         "text": b"these are not pickled scores",
     }
@@ -38,6 +54,17 @@ def test_hostile_pickles_are_refused_and_run_nothing(tmp_path, kind):
     with pytest.raises(UnsafePickleError, match=r"annotation_training\.pkl"):
         load_plain_pickle(path)
     assert not marker.exists()
+
+
+def test_pickles_take_no_more_memory_than_a_few_of_their_sizes(tmp_path):
+    path = tmp_path / "annotation_training.pkl"
+    for kind in ("table", "copies", "texts", "nested", "length"):
+        path.write_bytes(hostile_pickles(tmp_path)[kind])
+        tracemalloc.start()
+        with pytest.raises(UnsafePickleError):
+            load_plain_pickle(path)
+        assert tracemalloc.get_traced_memory()[1] < 100e6, kind
+        tracemalloc.stop()
 
 
 def test_the_hostile_pickle_would_have_run(tmp_path):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.files import write_text
+from datasets.files import read_json, write_text
 from datasets.labels.kinds import KINDS, Column, LabelKind
 
 FILE_NAME = "classes.json"
@@ -115,8 +115,8 @@ def read_classes(folder: str | os.PathLike) -> LabelNames | None:
     path = Path(folder) / FILE_NAME
     if not path.is_file():
         return None
+    content = read_json(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         return LabelNames(
             task=content["task"],
             class_names=_names(content["class_names"]),

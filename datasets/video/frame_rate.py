@@ -5,7 +5,7 @@ import math
 import os
 from pathlib import Path
 
-from datasets.files import write_text
+from datasets.files import read_json, write_text
 
 FILE_NAME = "frame_rate.json"
 
@@ -26,8 +26,9 @@ def read_frame_rate(annotation_file: str | os.PathLike) -> float | None:
     path = Path(annotation_file).parent / FILE_NAME
     if not path.is_file():
         return None
+    content = read_json(path)
     try:
-        fps = float(json.loads(path.read_text(encoding="utf-8"))["frames_per_second"])
+        fps = float(content["frames_per_second"])
         if not (math.isfinite(fps) and fps > 0):
             raise ValueError(f"{fps} is not positive")
     except (ValueError, KeyError, TypeError) as error:

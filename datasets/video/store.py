@@ -15,7 +15,6 @@ shards read by position, so opening a store of a million videos takes millisecon
 share the tables, and file descriptors may be inherited or opened afresh (fork and spawn).
 """
 
-import json
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -24,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import read_journal
+from datasets.files import read_journal, read_json
 from datasets.video.base import FrameReader, UnreadableVideoError
 from datasets.video.hashing import hash_keys
 from datasets.video.images import decode_into
@@ -87,7 +86,7 @@ def read_manifest(path: str | os.PathLike) -> dict:
                 "again, it goes on where it stopped"
             )
         raise FileNotFoundError(f"{path}: no such store; python -m preprocess.pack makes one")
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest = read_json(path)
     found = (manifest.get("format"), manifest.get("version"))
     if found != (FORMAT, FORMAT_VERSION):
         raise StoreError(

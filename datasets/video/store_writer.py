@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import remove_leftovers, replacing, write_text
+from datasets.files import read_json, remove_leftovers, replacing, write_text
 from datasets.video.hashing import hash_keys
 from datasets.video.store import (
     FORMAT,
@@ -99,7 +99,7 @@ class StoreWriter:
             path = self.folder / name
             if not path.is_file():
                 continue
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = read_json(path)
             other = [
                 f"{key} was {before.get(key)!r}, is {value!r}"
                 for key, value in self.settings.items()

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from datasets.files import write_text
+from datasets.files import read_json, write_text
 from datasets.tables import read_table
 from engine.report import html as html
 from engine.report import plots
@@ -189,7 +189,7 @@ def _read_run(folder: Path) -> Run:
     config, log = folder / "config.json", folder / "log.jsonl"
     return Run(
         folder=folder,
-        config=json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {},
+        config=read_json(config) if config.is_file() else {},
         log=read_log(log),
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from datasets.files import replacing
@@ -283,14 +284,18 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
 def save_figure(figure: Figure, path: str | Path, dots_per_inch: int = DOTS_PER_INCH) -> None:
     """Write a figure, at once or not at all; the suffix of the path chooses the format.
 
+    Texts are drawn as they are: a class may be called `$x^{`, which is no formula.
+
     Args:
         figure: what to write.
         path: .png, .pdf or .svg; its folder is made if necessary.
         dots_per_inch: resolution of pixel formats.
     """
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     # Type 42 embeds TrueType fonts, which journals ask for.
-    fonts = rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"})
-    with replacing(path) as temporary, fonts:
+    settings = rc_context({"pdf.fonttype": 42, "svg.fonttype": "none", "text.parse_math": False})
+    with replacing(path) as temporary, settings:
         figure.savefig(
             temporary,
             format=Path(path).suffix[1:] or "png",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import write_text
+from datasets.files import read_json, write_text
 from engine.results.kinds.base import Predictions
 from engine.results.kinds.classes import Classes, ClassesOfHeads
 from engine.results.kinds.numbers import ClassesAndNumbers, Numbers
@@ -103,9 +103,6 @@ def read_metrics(json_path: str | Path) -> dict:
     if not json_path.is_file():
         raise FileNotFoundError(f"no metrics file {json_path}; evaluation writes metrics.json.")
     try:
-        metrics = json.loads(json_path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{json_path} is not JSON ({error}); evaluate again.") from error
-    if not isinstance(metrics, dict):
-        raise ValueError(f"{json_path} holds a {type(metrics).__name__}, not a JSON object.")
-    return metrics
+        return read_json(json_path)
+    except ValueError as error:
+        raise ValueError(f"{error}; evaluate again.") from error

@@ -38,7 +38,7 @@ class PartFile:
         """What is known of the bytes so far; None where they are of another address."""
         try:
             source = Source(**json.loads(self.facts.read_text()))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
         return source if source.url == url and self.size else None
 

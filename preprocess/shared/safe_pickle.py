@@ -1,19 +1,25 @@
 """Reading pickles of plain data without running what they contain.
 
-A pickle is a program: loading one from elsewhere can start anything. This reader knows the plain
-containers, text, numbers and numpy scalars, the latter rebuilt by code of its own; whatever else a
-pickle asks for by name is refused before it is looked up, so nothing is imported or called.
+A pickle is a program: loading one from elsewhere can start anything, or ask for more memory than
+there is. This reader knows the plain containers, text, numbers and numpy scalars, the latter
+rebuilt by code of its own; whatever else a pickle asks for by name is refused before it is looked
+up, so nothing is imported or called. What a program may build is bounded by its size: instructions
+are counted first, and those that copy draw on a budget.
 """
 
 import io
 import os
 import pickle
+import pickletools
 from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 
-MAX_BYTES = 256 * 2**20
+MAX_BYTES = 16 * 2**20  # those of ChaLearn have one or two million
+MAX_INSTRUCTIONS = 1_000_000
+MAX_COPIED = 2_000_000  # items or characters
+MAX_TUPLES = 100_000  # hashing those that lie in each other takes room on the stack
 SCALAR_KINDS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 
 
@@ -46,52 +52,65 @@ class _ScalarType:
         return np.frombuffer(data, dtype)[0].item()
 
 
-class _Scalar:
-    """Stands in for numpy's function `scalar`; without attributes a pickle could change."""
+class _Maker:
+    """What a pickle may call: something plain, from something plain; nothing else can be told it.
 
-    __slots__ = ()
+    Args:
+        make: from one argument or none.
+        left: [items that may still be copied], shared by all makers of a pickle.
+    """
 
-    def __call__(self, dtype: object, data: object = b"") -> float | int | bool:
-        if not isinstance(dtype, _ScalarType) or not isinstance(data, bytes | str):
-            raise UnsafePickleError(f"a numpy scalar of type {type(dtype).__name__}")
-        return dtype.read(data.encode("latin-1") if isinstance(data, str) else data)
+    __slots__ = ("_left", "_make")
+
+    def __init__(self, make, left: list[int]):
+        self._make, self._left = make, left
+
+    def __call__(self, *arguments: object) -> object:
+        for argument in arguments:
+            self._left[0] -= len(argument) if hasattr(argument, "__len__") else 0
+        if self._left[0] < 0:
+            raise UnsafePickleError(f"it copies more than {MAX_COPIED:,} items")
+        return self._make(*arguments)
+
+    def __setstate__(self, state: object) -> None:
+        raise UnsafePickleError("it changes a function")
 
 
-class _Encode:
-    """Stands in for codecs.encode, by which Python 3 writes bytes for Python 2."""
-
-    __slots__ = ()
-
-    def __call__(self, text: object, encoding: object = "latin1") -> bytes:
-        if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-            raise UnsafePickleError(f"encoding {encoding!r} of {type(text).__name__}")
-        return text.encode("latin-1")
+def _scalar(dtype: object, data: object = b"") -> float | int | bool:
+    if not isinstance(dtype, _ScalarType) or not isinstance(data, bytes | str):
+        raise UnsafePickleError(f"a numpy scalar of type {type(dtype).__name__}")
+    return dtype.read(data.encode("latin-1") if isinstance(data, str) else data)
 
 
-ALLOWED = {
-    ("builtins", "dict"): dict,
-    ("builtins", "list"): list,
-    ("builtins", "tuple"): tuple,
+def _encode(text: object, encoding: object = "latin1") -> bytes:
+    """As codecs.encode, by which Python 3 writes bytes for Python 2."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise UnsafePickleError(f"encoding {encoding!r} of {type(text).__name__}")
+    return text.encode("latin-1")
+
+
+MAKERS = {
     ("builtins", "set"): set,
-    ("builtins", "str"): str,
-    ("builtins", "float"): float,
-    ("builtins", "int"): int,
-    ("builtins", "bool"): bool,
     ("collections", "OrderedDict"): OrderedDict,
-    ("numpy", "dtype"): _ScalarType,
-    ("numpy.core.multiarray", "scalar"): _Scalar(),
-    ("numpy._core.multiarray", "scalar"): _Scalar(),
-    ("_codecs", "encode"): _Encode(),
-} | {("numpy", name): float for name in ("float16", "float32", "float64")}
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy._core.multiarray", "scalar"): _scalar,
+    ("_codecs", "encode"): _encode,
+}
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Knows `ALLOWED` and nothing else."""
+    """Knows `MAKERS` and numpy's number types, and nothing else."""
+
+    def __init__(self, data: bytes):
+        super().__init__(io.BytesIO(data), encoding="latin-1")
+        self._left = [MAX_COPIED]
 
     def find_class(self, module: str, name: str) -> object:
         module = "builtins" if module == "__builtin__" else module  # Python 2's name
+        if (module, name) == ("numpy", "dtype"):
+            return _ScalarType
         try:
-            return ALLOWED[module, name]
+            return _Maker(MAKERS[module, name], self._left)
         except KeyError:
             raise UnsafePickleError(
                 f"it asks for {module}.{name}, which plain data does not need; nothing was run"
@@ -117,12 +136,34 @@ def load_plain_pickle(path: str | os.PathLike) -> object:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    if path.stat().st_size > MAX_BYTES:
-        raise UnsafePickleError(f"{path}: larger than {MAX_BYTES} bytes; not an annotation file")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise UnsafePickleError(
+            f"{path} has {size:,} bytes; a file of scores has at most {MAX_BYTES:,}"
+        )
+    data = path.read_bytes()
     try:
-        return _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="latin-1").load()
+        _check_instructions(data)
+        return _PlainUnpickler(data).load()
     except UnsafePickleError as error:
-        raise UnsafePickleError(f"{path}: refused: {error}") from error
-    except Exception as error:  # damaged pickles raise almost anything
-        reason = str(error) or type(error).__name__
-        raise UnsafePickleError(f"{path}: not a pickle of plain data ({reason})") from error
+        raise UnsafePickleError(f"{path}: {error}") from error
+    except Exception as error:  # damaged pickles fail in many ways
+        raise UnsafePickleError(
+            f"{path} is not a whole pickle ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _check_instructions(data: bytes) -> None:
+    """Refuse programs that would take much more room than they have themselves.
+
+    Raises:
+        UnsafePickleError: too many instructions, or places in a table beyond these.
+        ValueError: not a pickle.
+    """
+    tuples = 0
+    for count, (instruction, argument, _) in enumerate(pickletools.genops(data), start=1):
+        tuples += instruction.name.startswith(("TUPLE", "FROZENSET"))
+        if count > MAX_INSTRUCTIONS or tuples > MAX_TUPLES:
+            raise UnsafePickleError(f"it has {count:,} instructions or more, {tuples:,} for tuples")
+        if "PUT" in instruction.name and int(argument) > count:
+            raise UnsafePickleError(f"place {argument} in a table of {count}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.catalog import DatasetSpec
-from datasets.files import write_text
+from datasets.files import read_json, write_text
 from datasets.labels.classes import LabelNames
 from datasets.rng import generator
 from datasets.tables import write_table
@@ -132,8 +132,8 @@ def read_folds(path: Path, subjects: set[str], problems: Problems) -> dict[str, 
 
 
 def _json_folds(path: Path) -> list[tuple[str, str, str]]:
+    content = read_json(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         return [
             (f"{path} {fold['name']}", str(subject), fold["name"])
             for fold in content["folds"]
@@ -254,7 +254,7 @@ def _kept_folds(path: Path, subjects: set[str]) -> tuple[dict[str, int], dict] |
     if not path.is_file():
         return None
     problems = Problems()
-    folds, content = read_folds(path, subjects, problems), json.loads(path.read_text("utf-8"))
+    folds, content = read_folds(path, subjects, problems), read_json(path)
     source = {name: content[name] for name in ("seed", "file") if name in content}
     if problems.lines or not source:
         return None

@@ -35,7 +35,7 @@ import numpy as np
 import simplejpeg
 from tqdm import tqdm
 
-from datasets.files import remove_leftovers, replacing, write_text
+from datasets.files import read_json, remove_leftovers, replacing, write_text
 from datasets.rng import generator
 from datasets.tables import write_table
 from preprocess.synthetic.motion import AU_NAMES, EMOTIONS
@@ -154,15 +154,12 @@ def _write_csv(path: Path, rows: list[tuple]) -> None:
 
 def _read_settings(path: Path) -> dict:
     try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(there, dict):
-            raise ValueError("no settings")
+        return read_json(path)
     except ValueError as error:
         raise ValueError(
-            f"{path} is damaged ({error}): what it belongs to is not known; choose another "
-            "--output_dir, or delete the folder"
+            f"{error}: what it belongs to is not known; choose another --output_dir, or delete the "
+            "folder"
         ) from error
-    return there
 
 
 def prepare_directory(output_dir: Path, settings: Settings) -> None:
