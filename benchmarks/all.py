@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import common, data, encoders, end_to_end, losses, scaling, train_step
+from benchmarks import common, data, encoders, end_to_end, epochs, losses, scaling, train_step
 
 
 def plan(flags: argparse.Namespace, folder: Path) -> list[tuple[str, object, list[str]]]:
@@ -33,6 +33,7 @@ def plan(flags: argparse.Namespace, folder: Path) -> list[tuple[str, object, lis
                                              "--stage", "pretrain", *quick]),
         ("encoders", encoders, quick),
         ("end_to_end", end_to_end, ["--folder", str(folder), *timing]),
+        ("epochs", epochs, ["--clip_ms", "10", "--batch_size", "64", "--num_workers", "4"]),
         ("scaling", scaling, quick),
         ("scaling_workers", scaling, ["--what", "workers", "processes", "--model",
                                       "svfap_small_patch16_160", *quick]),

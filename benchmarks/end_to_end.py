@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import baseline, common, data, sample_data, steps
 from datasets.augment.masking import make_masking
-from datasets.clips.training import EpochSampler, PretrainClips, make_loader
+from datasets.clips.training import EpochSampler, PretrainClips, Reading
 from datasets.labels.annotations import Annotations, read_annotations
-from engine.runtime.prefetch import prefetched
+from engine.runtime.prefetch import open_loader
 
 CPU_BATCH, CUDA_BATCH = 4, 128
 
@@ -46,7 +46,7 @@ def our_batches(
     flags: argparse.Namespace,
     device: torch.device,
 ) -> Iterator[dict]:
-    """Endless batches of our loader, on the device."""
+    """As many batches of our loader as are needed, on the device."""
     dataset = PretrainClips(
         annotations=annotations,
         clip_frames=model.num_frames,
@@ -61,11 +61,10 @@ def our_batches(
         num_samples=len(annotations), batch_size=flags.batch_size, seed=0,
         accumulation=flags.repeats * flags.steps + 2,
     )  # fmt: skip
-    loader = make_loader(
-        dataset, sampler, num_workers=flags.num_workers, pin_memory=device.type == "cuda"
-    )
-    while True:
-        yield from prefetched(loader, device)
+    epochs = [Reading.of_epoch(dataset, sampler, epoch) for epoch in range(2)]
+    with open_loader(epochs, flags, device) as loader:
+        for epoch in epochs:
+            yield from loader.read(epoch)
 
 
 def baseline_batches(
@@ -119,6 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="svfap_base_patch16_160", help="size")
     parser.add_argument("--steps", type=int, default=4, help="steps of a repetition")
     parser.add_argument("--num_workers", type=int, default=1, help="loader processes")
+    parser.set_defaults(pin_mem=True)
     parser.add_argument("--num_videos", type=int, default=6)
     parser.add_argument("--video_frames", type=int, default=sample_data.VIDEO_FRAMES)
     parser.add_argument("--folder", type=Path, help="keeps sample videos (default: temporary)")

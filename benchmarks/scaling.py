@@ -16,7 +16,7 @@ import torch.multiprocessing as mp
 
 from benchmarks import common, data, sample_data, steps
 from datasets.augment.masking import make_masking
-from datasets.clips.training import EpochSampler, PretrainClips, make_loader
+from datasets.clips.training import EpochSampler, Loader, PretrainClips, Reading
 from engine.runtime.distributed import Workers
 from engine.runtime.parallel import Replicated
 
@@ -65,11 +65,14 @@ def vary_workers(flags: argparse.Namespace, folder: Path) -> Iterator[dict]:
     )  # fmt: skip
     for count in COUNTS["workers"]:
         sampler = EpochSampler(num_samples=4, batch_size=8, seed=0, accumulation=16 * flags.repeats)
-        loader = iter(make_loader(dataset, sampler, num_workers=count))
-        next(loader)
-        timing = common.measure(
-            lambda loader=loader: [next(loader) for _ in range(8)], repeats=flags.repeats, warmup=0
-        )
+        epoch = Reading.of_epoch(dataset, sampler, 0)
+        with Loader([epoch], num_workers=count) as loader:
+            batches = iter(loader.read(epoch))
+            next(batches)
+            timing = common.measure(
+                lambda batches=batches: [next(batches) for _ in range(8)],
+                repeats=flags.repeats, warmup=0,
+            )  # fmt: skip
         yield {
             "varied": "workers",
             "value": count,

@@ -2,16 +2,19 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from datasets.augment import transforms
+from datasets.clips.loader import Batches
 from datasets.labels.annotations import Annotations
 from engine.results.features import StageRecorder, write_features
 from engine.results.predictions import Predictions, write_metrics, write_predictions
@@ -22,6 +25,8 @@ from engine.runtime.precision import Precision
 from engine.tasks.task import Task
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 REPORT_SECONDS = 30  # between two lines on how far an evaluation is
 
@@ -52,7 +57,7 @@ class Evaluated:
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
-    loader: torch.utils.data.DataLoader,
+    batches: Batches,
     task: Task,
     *,
     annotations: Annotations,
@@ -66,7 +71,7 @@ def evaluate(
 
     Args:
         model: fine-tuning model, not wrapped; each process runs its own videos.
-        loader: batches of views of this process's videos.
+        batches: views of this process's videos.
         task: turns outputs into scores.
         annotations: the videos of all processes together.
         workers: processes and device.
@@ -81,18 +86,19 @@ def evaluate(
     model.eval()
     sums: dict[int, list] = {}
     recorder = StageRecorder(model)
-    for batch in watched(loader, workers, title):
+
+    def run(batch: dict) -> tuple[dict, torch.Tensor, torch.Tensor | None]:
         clip = batch["clip"].to(workers.device, non_blocking=True)
-        kept = None
         with precision.autocast(), recorder if with_features else nullcontext():
             pixels = transforms.normalize_(transforms.to_float(clip))
-            if with_features:
-                features = model.forward_features(pixels)
-                outputs = model.head_activation(model.head(features))
-                kept = recorder.take(features)
-            else:
-                outputs = in_passes(model, pixels, pass_size)
-            scores = task.scores(outputs)
+            if not with_features:
+                return batch, task.scores(in_passes(model, pixels, pass_size)), None
+            features = model.forward_features(pixels)
+            outputs = model.head_activation(model.head(features))
+            return batch, task.scores(outputs), recorder.take(features)
+
+    for batch, scores, kept in one_behind(map(run, watched(batches, workers, title))):
+        kept = None if kept is None else kept.cpu().numpy()
         _add_views(sums, batch, scores.cpu().double().numpy(), kept)
     return _pool(sums, annotations, workers, recorder if with_features else None)
 
@@ -120,11 +126,24 @@ def in_passes(model: nn.Module, clips: torch.Tensor, size: int | None, **options
     return torch.cat(outputs)[: len(clips)]
 
 
-def watched(loader: torch.utils.data.DataLoader, workers: Workers, title: str) -> Iterator[dict]:
+def one_behind(items: Iterable[T]) -> Iterator[T]:
+    """The same items, each when the next one has been made.
+
+    Reading a result back waits for the device, which by then has the next batch to work on.
+    """
+    items = iter(items)
+    held = list(islice(items, 1))
+    for item in items:
+        yield held.pop()
+        held.append(item)
+    yield from held
+
+
+def watched(batches: Batches, workers: Workers, title: str) -> Iterator[dict]:
     """The batches of an evaluation; shows how far it is and says what is wrong with videos.
 
     Args:
-        loader: batches of this process's videos.
+        batches: of this process's videos.
         workers: processes and device.
         title: what the progress shows.
 
@@ -138,13 +157,13 @@ def watched(loader: torch.utils.data.DataLoader, workers: Workers, title: str) -
     unreadable: list[tuple[str, str]] = []
     progress = Progress(
         title,
-        total=len(loader),
+        total=len(batches),
         done=0,
-        clips_per_step=(loader.batch_size or 1) * workers.world_size,
+        clips_per_step=batches.batch_size * workers.world_size,
         enabled=workers.is_main,
     )
     last_report = begun = time.monotonic()
-    for batch in loader:
+    for batch in batches:
         progress.step(time.monotonic() - begun)
         for note in batch["notes"]:
             if note.status == "unreadable":

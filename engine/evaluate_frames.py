@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from datasets.augment import transforms
+from datasets.clips.loader import Batches
 from datasets.labels.annotations import Annotations
-from engine.evaluate import Evaluated, gathered, in_passes, watched
+from engine.evaluate import Evaluated, gathered, in_passes, one_behind, watched
 from engine.runtime.distributed import Workers
 from engine.runtime.precision import Precision
 from engine.tasks.task import Task
@@ -32,7 +33,7 @@ def interpolate_shown(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
 @torch.inference_mode()
 def evaluate_frames(
     model: nn.Module,
-    loader: torch.utils.data.DataLoader,
+    batches: Batches,
     task: Task,
     *,
     annotations: Annotations,
@@ -45,7 +46,7 @@ def evaluate_frames(
 
     Args:
         model: fine-tuning model with `keep_temporal_dim`, not wrapped.
-        loader: batches of `datasets.clips.frame_views.FrameViews` of this process's videos.
+        batches: of `datasets.clips.frame_views.FrameViews` of this process's videos.
         task: turns outputs into scores.
         annotations: all videos, with labels of every frame.
         workers: processes and device.
@@ -61,13 +62,15 @@ def evaluate_frames(
     """
     model.eval()
     tracks: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # sums (T, L) and counts (T,)
-    for batch in watched(loader, workers, title):
-        if not len(batch["clip"]):
-            continue
+
+    def run(batch: dict) -> tuple[dict, torch.Tensor]:
         clip = batch["clip"].to(workers.device, non_blocking=True)
         with precision.autocast():
             pixels = transforms.normalize_(transforms.to_float(clip))
-            scores = task.scores(in_passes(model, pixels, pass_size, per_frame=True))
+            return batch, task.scores(in_passes(model, pixels, pass_size, per_frame=True))
+
+    shown = (batch for batch in watched(batches, workers, title) if len(batch["clip"]))
+    for batch, scores in one_behind(map(run, shown)):
         _add_windows(tracks, batch, scores.cpu().double().numpy())
     return _pool(tracks, annotations, workers)
 

@@ -8,6 +8,7 @@ import models
 from datasets.augment.randaugment import RandAugment
 from datasets.clips import training as clips
 from datasets.clips.lengths import typical_rate
+from datasets.clips.loader import Batches, Loader
 from datasets.labels.annotations import Annotations
 from datasets.video.store import stores_of
 from engine import build, selection
@@ -87,13 +88,15 @@ def _train_and_test(setting: Setting) -> dict | None:
     is_main = workers.is_main
     log = EpochLog(output_dir if is_main else None, flags.log_dir if is_main else None)
 
-    def after_epoch(epoch: int) -> dict:
-        if parts.val is None or flags.disable_eval_during_finetuning:
-            return {}
-        return _validate(setting, run, parts.val)
+    val = []
+    if parts.val is not None and not flags.disable_eval_during_finetuning:
+        val = [setting.reading(parts.val, middle=True)]
+
+    def after_epoch(epoch: int, loader: Loader) -> dict:
+        return _validate(setting, run, parts.val, loader.read(*val)) if val else {}
 
     try:
-        train(run, log, after_epoch)
+        train(run, log, after_epoch, lambda epoch: val)
     finally:
         log.close()
     return _test(setting, run, parts, output_dir)
@@ -141,12 +144,6 @@ def _training(setting: Setting, parts: selection.Parts, steps: int, output_dir) 
         accumulation=flags.update_freq,
         weights=selection.balance_classes(setting, train_set),
     )
-    loader = clips.make_loader(
-        dataset,
-        sampler,
-        num_workers=build.num_workers(flags),
-        pin_memory=flags.pin_mem and workers.device.type == "cuda",
-    )
     parallel = distribute(model, flags, workers)
     settings = parameter_settings(
         model, weight_decay=highest_weight_decay(flags), layer_decay=flags.layer_decay
@@ -157,7 +154,8 @@ def _training(setting: Setting, parts: selection.Parts, steps: int, output_dir) 
         model=model,
         parallel=parallel,
         optimizer=create_optimizer(model, flags, settings),
-        loader=loader,
+        dataset=dataset,
+        sampler=sampler,
         loss_of=FinetuningLoss(
             task=setting.task, size=model.img_size, device=workers.device,
             autocast=setting.precision.autocast, erase_mode=flags.remode,
@@ -179,10 +177,10 @@ def _training(setting: Setting, parts: selection.Parts, steps: int, output_dir) 
     )  # fmt: skip
 
 
-def _validate(setting: Setting, run: Training, val_set: Annotations) -> dict:
+def _validate(setting: Setting, run: Training, val_set: Annotations, batches: Batches) -> dict:
     """Metrics on the middle clips of the validation part; keeps the best weights."""
     model = run.parallel.whole(run.average.module if run.average else setting.model)
-    evaluated = setting.evaluate(model, val_set, middle=True, title="validation")
+    evaluated = setting.score(model, val_set, batches, middle=True, title="validation")
     loss = setting.task.loss(evaluated.scores, evaluated.labels)
     metrics = evaluated.predictions(setting.task).metrics()
     line = {"val_loss": loss} | {

@@ -9,15 +9,18 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from datasets import rng
+from datasets.clips.loader import Batches, Loader, Reading
+from datasets.clips.order import EpochSampler
 from engine import build
 from engine.runtime import checkpoint
 from engine.runtime.checkpoint import Position
@@ -27,7 +30,7 @@ from engine.runtime.log import EpochLog, Progress, duration, memory_gib
 from engine.runtime.optim import set_step_values, take_step
 from engine.runtime.parallel import Parallel
 from engine.runtime.precision import Precision
-from engine.runtime.prefetch import prefetched
+from engine.runtime.prefetch import open_loader
 from engine.runtime.schedules import rate_schedule, weight_decay_schedule
 from engine.runtime.unreadable import UnreadableBudget
 from models.weights import check_same_model
@@ -45,7 +48,8 @@ class Training:
         model: the bare model.
         parallel: how the processes hold it.
         optimizer: its groups carry `lr_scale`.
-        loader: batches of this process; its sampler has `set_position(epoch, step)`.
+        dataset: training items, indexed by `SampleKey`.
+        sampler: which of them make up this process's batches.
         loss_of: (model, batch, random generator) -> scalar loss, or a pair of it and a dict of
             scalar tensors to log as train_<name>, the same names in every step.
         num_videos: in the training part.
@@ -65,7 +69,8 @@ class Training:
     model: nn.Module
     parallel: Parallel
     optimizer: torch.optim.Optimizer
-    loader: torch.utils.data.DataLoader
+    dataset: Dataset
+    sampler: EpochSampler
     loss_of: Callable
     num_videos: int
     steps_per_epoch: int
@@ -166,13 +171,19 @@ class _StopRequest:
             signal.signal(number, handler)
 
 
-def train(run: Training, log: EpochLog, after_epoch: Callable[[int], dict]) -> None:
+def train(
+    run: Training,
+    log: EpochLog,
+    after_epoch: Callable[[int, Loader], dict],
+    read_after: Callable[[int], Sequence[Reading]],
+) -> None:
     """Train to the last epoch, saving on the way.
 
     Args:
         run: a new run, or one that `resume_from` put in the middle.
         log: takes a line per epoch.
-        after_epoch: (epochs done) -> metrics of that epoch; called on all processes.
+        after_epoch: (epochs done, loader) -> metrics of that epoch; called on all processes.
+        read_after: (epochs done) -> what that will read.
 
     Raises:
         StoppedBySignalError: SIGTERM or SIGINT came; the state is saved.
@@ -181,27 +192,41 @@ def train(run: Training, log: EpochLog, after_epoch: Callable[[int], dict]) -> N
     """
     request = _StopRequest()
     last_step = min(run.flags.epochs * run.steps_per_epoch, run.flags.max_steps or math.inf)
+    epochs = _epochs_to_train(run, last_step)
+    readings = [reading for epoch, part in epochs.items() for reading in (part, *read_after(epoch))]
     try:
-        while run.position.epoch * run.steps_per_epoch + run.position.step < last_step:
-            epoch = run.position.epoch
-            stop_step = min(run.steps_per_epoch, last_step - epoch * run.steps_per_epoch)
-            facts = _train_epoch(run, log, request, int(stop_step))
-            line = _close_epoch(run, facts, finished=stop_step == run.steps_per_epoch)
-            line |= after_epoch(epoch)
-            if run.workers.is_main:
-                log.write(epoch, line)
-            _save_epoch(run, epoch, is_last=(epoch + 1) * run.steps_per_epoch >= last_step)
-            if run.workers.any(request.received is not None):
-                raise StoppedBySignalError(request.received)
+        with open_loader(readings, run.flags, run.workers.device) as loader:
+            for epoch, reading in epochs.items():
+                facts = _train_epoch(run, log, request, loader.read(reading))
+                finished = run.position.step == run.steps_per_epoch
+                line = _close_epoch(run, facts, finished=finished)
+                line |= after_epoch(epoch, loader)
+                if run.workers.is_main:
+                    log.write(epoch, line)
+                _save_epoch(run, epoch, is_last=(epoch + 1) * run.steps_per_epoch >= last_step)
+                if run.workers.any(request.received is not None):
+                    raise StoppedBySignalError(request.received)
     finally:
         request.restore()
 
 
-def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, stop_step: int) -> dict:
-    """The rest of the current epoch, up to `stop_step`; returns the progress facts."""
+def _epochs_to_train(run: Training, last_step: float) -> dict[int, Reading]:
+    """The epochs that are left, and the batches of each from where the run stands."""
+    epochs, first_step = {}, run.position.step
+    for epoch in range(run.position.epoch, run.flags.epochs):
+        stop_step = int(min(run.steps_per_epoch, last_step - epoch * run.steps_per_epoch))
+        if first_step >= stop_step:
+            break
+        epochs[epoch] = Reading.of_epoch(run.dataset, run.sampler, epoch, first_step, stop_step)
+        first_step = 0
+    return epochs
+
+
+def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, batches: Batches) -> dict:
+    """Train on these batches of the current epoch; returns the progress facts."""
     position = run.position
+    stop_step = position.step + len(batches) // run.flags.update_freq
     run.parallel.wrapped.train()
-    run.loader.batch_sampler.set_position(position.epoch, position.step)
     progress = Progress(
         f"epoch {position.epoch + 1}/{run.flags.epochs}",
         total=stop_step,
@@ -209,7 +234,7 @@ def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, stop_step:
         clips_per_step=run.global_batch * build.clips_per_video(run.flags),
         enabled=run.workers.is_main,
     )
-    batches = prefetched(run.loader, run.workers.device)
+    batches = iter(batches)
     pending: list[dict[str, torch.Tensor]] = []  # what steps measured and is not yet read back
     started = time.monotonic()
     try:
@@ -262,8 +287,7 @@ def optimizer_step(
         batch = next(batches)
         waited += time.monotonic() - begun
         run.budget.note(batch["notes"])
-        # Drop path draws from torch's generator: key it, so that resuming needs no generator state;
-        # here, because loaders draw from it when they start.
+        # Drop path draws from torch's generator: key it, so that resuming needs no generator state.
         torch.manual_seed(int(draws.integers(2**63)))
         is_last = turn == flags.update_freq - 1
         run.parallel.exchange_gradients(is_last)

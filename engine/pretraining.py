@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from datasets.clips import training as clips
+from datasets.clips.loader import Loader, Reading
 from datasets.labels.annotations import Annotations, read_annotations
 from datasets.video.store import stores_of
 from engine import build
@@ -126,11 +127,16 @@ def pretrain(flags: argparse.Namespace) -> None:
         output_dir if workers.is_main else None, flags.log_dir if workers.is_main else None
     )
 
-    def after_epoch(epoch: int) -> dict:
-        return probing(epoch, lambda: run.parallel.whole(model).state_dict()) if probing else {}
+    def after_epoch(epoch: int, loader: Loader) -> dict:
+        if not read_after(epoch):
+            return {}
+        return probing(loader, lambda: run.parallel.whole(model).state_dict())
+
+    def read_after(epoch: int) -> list[Reading]:
+        return probing.readings(epoch) if probing else []
 
     try:
-        train(run, log, after_epoch)
+        train(run, log, after_epoch, read_after)
     finally:
         log.close()
     _finish(flags, run, pretext, annotations, window, output_dir)
@@ -172,12 +178,6 @@ def _training(
         world_size=workers.world_size,
         accumulation=flags.update_freq,
     )
-    loader = clips.make_loader(
-        pretext.dataset(annotations, window),
-        sampler,
-        num_workers=build.num_workers(flags),
-        pin_memory=flags.pin_mem and workers.device.type == "cuda",
-    )
     parallel = distribute(model, flags, workers)
     settings = parameter_settings(model, weight_decay=highest_weight_decay(flags), layer_decay=None)
 
@@ -190,7 +190,8 @@ def _training(
         model=model,
         parallel=parallel,
         optimizer=create_optimizer(model, flags, settings),
-        loader=loader,
+        dataset=pretext.dataset(annotations, window),
+        sampler=sampler,
         loss_of=loss_of,
         num_videos=len(annotations),
         steps_per_epoch=steps,

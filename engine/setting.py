@@ -11,6 +11,7 @@ import torch
 from datasets.catalog import get_spec
 from datasets.clips import training as clips
 from datasets.clips.frame_views import WINDOWS_PER_ITEM, FrameViews
+from datasets.clips.loader import Batches, Loader, Reading
 from datasets.labels.annotations import Annotations, read_annotations
 from datasets.labels.classes import LabelNames, read_classes
 from datasets.labels.matching import read_mapping, relabel
@@ -21,6 +22,7 @@ from engine.groups import GROUPS_FILE, average_by_group, read_groups
 from engine.identity import Identity
 from engine.runtime.distributed import Workers
 from engine.runtime.precision import Precision, choose_precision
+from engine.runtime.prefetch import open_loader
 from engine.tasks.base import create_task
 from engine.tasks.task import Task
 
@@ -92,8 +94,8 @@ class Setting:
             logger.warning("%s, by --map_classes", self.notes[-1])
         return matched
 
-    def views(self, annotations: Annotations, *, middle: bool):
-        """Loader of evaluation views: the middle clip, or those of the test protocol.
+    def reading(self, annotations: Annotations, *, middle: bool) -> Reading:
+        """Batches of evaluation views: the middle clip, or those of the test protocol.
 
         Where frames have labels: windows over the whole video, which overlap by half in the test.
         """
@@ -119,15 +121,22 @@ class Setting:
                 num_crops=self.flags.test_num_crop,
                 middle=middle,
             )
-        return clips.make_loader(
-            dataset,
-            batch_size=batch_size,
-            num_workers=build.num_workers(self.flags),
-            pin_memory=self.flags.pin_mem and self.workers.device.type == "cuda",
-        )
+        return Reading.in_order(dataset, batch_size, names=frozenset({"clip"}))
+
+    def open_loader(self, *readings: Reading) -> Loader:
+        """A loader of `reading`s."""
+        return open_loader(readings, self.flags, self.workers.device)
 
     def evaluate(self, model, annotations: Annotations, *, middle: bool, title: str) -> Evaluated:
         """Scores of a model on a set of videos, of their groups or of their frames."""
+        reading = self.reading(annotations, middle=middle)
+        with self.open_loader(reading) as loader:
+            return self.score(model, annotations, loader.read(reading), middle=middle, title=title)
+
+    def score(
+        self, model, annotations: Annotations, batches: Batches, *, middle: bool, title: str
+    ) -> Evaluated:
+        """As `evaluate`, of batches that a loader has of these videos."""
         run = {
             "annotations": annotations,
             "workers": self.workers,
@@ -135,11 +144,10 @@ class Setting:
             "title": title,
             "pass_size": self.flags.batch_size if self.compiled else None,
         }
-        loader = self.views(annotations, middle=middle)
         if self.task.frame_level:
-            return evaluate_frames(model, loader, self.task, **run)
+            return evaluate_frames(model, batches, self.task, **run)
         with_features = self.flags.save_feature and not middle
-        evaluated = evaluate(model, loader, self.task, **run, with_features=with_features)
+        evaluated = evaluate(model, batches, self.task, **run, with_features=with_features)
         if self.flags.average_by == "videos":
             return evaluated
         path = Path(annotations.path).parent / GROUPS_FILE

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from datasets.augment import transforms
+from datasets.clips.loader import Loader, Reading
 from datasets.clips.source import cut_window
 from datasets.files import write_text
 from datasets.tables import table_rows
@@ -129,20 +130,21 @@ def verify(similarity: np.ndarray, pairs: Pairs) -> dict:
 
 
 class _Images(torch.utils.data.Dataset):
-    """Images as clips that repeat them, (T, S, S, 3) uint8."""
+    """Images as clips that repeat them, `clip` (1, T, S, S, 3) uint8."""
 
     def __init__(self, paths: Sequence[str], model: nn.Module, window: tuple | None):
         self.paths, self.window = paths, window
         self.num_frames, self.size = model.num_frames, model.img_size
+        self.item_bytes = self.num_frames * self.size**2 * 3
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> np.ndarray:
+    def __getitem__(self, index: int) -> dict:
         with open_video(self.paths[index]) as video:
             image = cut_window(video.read([0]), self.window, self.paths[index])
         square = transforms.resize_square(image, self.size)
-        return np.repeat(square, self.num_frames, axis=0)
+        return {"clip": np.repeat(square, self.num_frames, axis=0)[None]}
 
 
 @torch.inference_mode()
@@ -170,16 +172,16 @@ def features_of(
         UnreadableVideoError: an image cannot be read.
     """
     model.to(device).eval()
-    loader = torch.utils.data.DataLoader(
-        _Images(paths, model, window), batch_size=batch_size, num_workers=num_workers
-    )
-    progress = Progress("faces", total=len(loader), done=0, clips_per_step=batch_size, enabled=True)
+    images = Reading.in_order(_Images(paths, model, window), batch_size)
+    total = images.num_batches
+    progress = Progress("faces", total=total, done=0, clips_per_step=batch_size, enabled=True)
     found = []
-    for clip in loader:
-        pixels = transforms.normalize(transforms.to_float(clip.to(device)))
-        feature = model.forward_features(pixels).float()
-        found.append(nn.functional.normalize(feature.flatten(1), dim=1).cpu().numpy())
-        progress.step(0.0)
+    with Loader([images], num_workers=num_workers) as loader:
+        for batch in loader.read(images):
+            pixels = transforms.normalize(transforms.to_float(batch["clip"].to(device)))
+            feature = model.forward_features(pixels).float()
+            found.append(nn.functional.normalize(feature.flatten(1), dim=1).cpu().numpy())
+            progress.step(0.0)
     progress.close()
     features = np.concatenate(found)
     require_finite(features, "features")

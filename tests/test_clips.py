@@ -1,9 +1,4 @@
-import os
 import pickle
-import signal
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import cv2
@@ -19,7 +14,7 @@ from datasets.clips import training as clips
 from datasets.labels.annotations import read_annotations, write_annotations
 from datasets.rng import generator
 from datasets.video import open_video as readers
-from tests.conftest import ROOT
+from tests.batches import in_order, of_epoch
 from tests.video_files import moving_frames, write_video
 
 SIZE, T, STRIDE = 32, 4, 2
@@ -99,10 +94,7 @@ def keys_of(rank, world_size, batch_size, accumulation=1, position=(0, 0), num_s
         world_size=world_size,
         accumulation=accumulation,
     )
-    sampler.set_position(*position)
-    batches = list(sampler)
-    assert len(batches) == len(sampler)
-    return batches
+    return list(sampler.batches(*position))
 
 
 @pytest.mark.parametrize(
@@ -147,8 +139,8 @@ def test_impossible_orders_are_refused():
     with pytest.raises(ValueError, match="num_samples is 0"):
         clips.EpochSampler(num_samples=0, batch_size=1, seed=0)
     sampler = clips.EpochSampler(num_samples=5, batch_size=2, seed=0)
-    with pytest.raises(ValueError, match="steps 0 to 3"):
-        sampler.set_position(0, 4)
+    with pytest.raises(ValueError, match="have 3 steps"):
+        sampler.batches(0, 4)
 
 
 # --- training clips ---
@@ -322,8 +314,7 @@ def test_every_video_belongs_to_one_process(good, world_size):
     rows = []
     for rank in range(world_size):
         views = eval_views(good, rank=rank, world_size=world_size, middle=True)
-        batches = clips.make_loader(views, batch_size=2)
-        rows += [row for batch in batches for row in batch["index"].tolist()]
+        rows += [row for batch in in_order(views, 2) for row in batch["index"].tolist()]
     assert sorted(rows) == [0, 1, 2, 3, 4]
 
 
@@ -334,38 +325,26 @@ def test_unreadable_videos_are_reported_in_evaluation(folder):
     assert item["index"].tolist() == [1] and item["view_weight"].tolist() == [4]
 
 
-# --- loaders ---
-
-
-def batches_of(dataset, num_workers, position=(0, 0), batch_size=2):
-    sampler = clips.EpochSampler(num_samples=len(dataset), batch_size=batch_size, seed=1)
-    sampler.set_position(*position)
-    made = clips.make_loader(dataset, sampler, num_workers=num_workers)
-    assert made.batch_sampler is sampler
-    return list(made)
+# --- datasets in processes ---
 
 
 @pytest.mark.parametrize("make", [pretrain_clips, finetune_clips])
 def test_batches_do_not_depend_on_workers_or_history(folder, make):
     rows = annotated(folder, [0, 1, 2, 3, 4, 5])
-    reference = batches_of(make(rows), 0)
+    sampler = clips.EpochSampler(num_samples=6, batch_size=2, seed=1)
+    reference = of_epoch(make(rows), sampler, 0)
     assert len(reference) == 3
-    for one, other in zip(reference, batches_of(make(rows), 2), strict=True):
+    for one, other in zip(reference, of_epoch(make(rows), sampler, 0, num_workers=2), strict=True):
         assert equal(one, other)
-    late = batches_of(make(rows), 2, position=(0, 2))
+    late = of_epoch(make(rows), sampler, 0, 2, num_workers=3)
     assert len(late) == 1 and equal(late[0], reference[2])
 
 
-def test_workers_stay_for_the_next_epoch(good):
-    sampler = clips.EpochSampler(num_samples=5, batch_size=2, seed=1)
-    made = clips.make_loader(finetune_clips(good), sampler, num_workers=1)
-    first = next(iter(made))  # an epoch left early
-    sampler.set_position(1)
-    second = list(made)
-    assert equal(second, second) and len(second) == 3
-    expected = batches_of(finetune_clips(good), 0, position=(1, 0))
-    assert all(equal(one, other) for one, other in zip(second, expected, strict=True))
-    assert equal(first, batches_of(finetune_clips(good), 0)[0])
+@pytest.mark.parametrize("make", [pretrain_clips, finetune_clips, eval_views])
+def test_datasets_know_the_size_of_their_items(good, make):
+    dataset = make(good)
+    item = dataset[1 if make is eval_views else (0, 1, 0)]
+    assert item["clip"].nbytes == dataset.item_bytes
 
 
 def test_datasets_can_be_sent_to_spawned_workers(good):
@@ -373,64 +352,3 @@ def test_datasets_can_be_sent_to_spawned_workers(good):
         copy = pickle.loads(pickle.dumps(dataset))
         key = 1 if isinstance(dataset, clips.EvalViews) else (0, 1, 0)
         assert equal(copy[key], dataset[key])
-
-
-def test_a_loader_needs_a_sampler_or_a_batch_size(good):
-    for options in ({}, {"sampler": object(), "batch_size": 2}):
-        with pytest.raises(ValueError, match="either a sampler"):
-            clips.make_loader(eval_views(good), **options)
-
-
-class WorkerFacts(torch.utils.data.Dataset):
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, item):
-        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        return {"facts": np.array([torch.get_num_threads(), cv2.getNumThreads(), ignored])}
-
-
-def test_workers_use_one_thread_and_leave_interrupts_to_the_main_process():
-    (batch,) = clips.make_loader(WorkerFacts(), batch_size=1, num_workers=1)
-    threads, cv2_threads, ignored = batch["facts"].tolist()
-    assert threads == 1 and cv2_threads in (0, 1) and ignored == 1
-    assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="signals of POSIX systems")
-def test_the_main_process_can_finish_its_step_when_all_are_told_to_end(tmp_path):
-    """SIGTERM to the whole process group: batches still come, and the end is a clean one."""
-    script = textwrap.dedent(
-        """
-        import os, signal, time
-        import numpy as np
-        from datasets.clips.loader import make_loader
-
-        class Numbers:
-            def __len__(self):
-                return 6
-
-            def __getitem__(self, item):
-                time.sleep(0.1)
-                return {"item": np.array([item])}
-
-        if __name__ == "__main__":
-            signal.signal(signal.SIGTERM, lambda *_: None)
-            batches = iter(make_loader(Numbers(), batch_size=1, num_workers=2, prefetch=1))
-            items = next(batches)["item"].tolist()
-            os.killpg(0, signal.SIGTERM)
-            items += [value for batch in batches for value in batch["item"].tolist()]
-            print(items)
-        """
-    )
-    path = tmp_path / "main.py"
-    path.write_text(script)
-    done = subprocess.run(
-        [sys.executable, str(path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        start_new_session=True,
-    )
-    assert (done.returncode, done.stdout) == (0, "[0, 1, 2, 3, 4, 5]\n"), done.stderr

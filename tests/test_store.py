@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from datasets.augment.masking import make_masking
-from datasets.clips.training import EpochSampler, EvalViews, PretrainClips, make_loader
+from datasets.clips.training import EpochSampler, EvalViews, PretrainClips
 from datasets.labels.annotations import read_annotations
 from datasets.labels.classes import LabelNames, write_classes
 from datasets.video.frame_rate import read_frame_rate
@@ -25,6 +25,7 @@ from engine.groups import read_groups
 from engine.results.find import subjects_of
 from preprocess import pack
 from preprocess.shared.common import PreparationError
+from tests.batches import of_epoch
 from tests.video_files import decode_everything, moving_frames, write_video
 
 WINDOW = (8, 16, 48, 64)
@@ -358,7 +359,7 @@ def pretrain_batches(csv, **workers):
         clip_frames=4, stride=2, size=32, masking=make_masking("tube", (2, 4, 4), 0.5), seed=1,
     )  # fmt: skip
     sampler = EpochSampler(num_samples=4, batch_size=2, seed=1)
-    return [batch["clip"] for batch in make_loader(dataset, sampler, **workers)]
+    return [batch["clip"] for batch in of_epoch(dataset, sampler, 0, **workers)]
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

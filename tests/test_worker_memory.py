@@ -1,11 +1,12 @@
 """Loader processes: their memory does not grow with what they have read."""
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
 
 from datasets.augment.masking import make_masking
-from datasets.clips.training import PretrainClips, make_loader
+from datasets.clips.training import Loader, PretrainClips, Reading
 from datasets.labels.annotations import read_annotations
 from preprocess import pack
 from tests.video_files import write_video
@@ -46,10 +47,14 @@ def test_a_worker_that_has_read_all_videos_is_as_large_as_before(lists, kind):
     )  # fmt: skip
     known = [[(epoch, 4 * n + i, 0) for i in range(4)] for epoch in range(24) for n in range(4)]
     new = [[(0, index, 0)] for index in range(16, NUM_VIDEOS)]
-    loader = make_loader(dataset, known + new, num_workers=1)
-    batches, sizes = iter(loader), {}
-    (worker,) = batches._workers
-    for number, _ in enumerate(batches, 1):
-        sizes[number] = own_mib(worker.pid)
+    keys, sizes = known + new + known[:10], {}  # the process is ahead, and ends with its work
+    reading = Reading(
+        dataset=dataset, batches=lambda: iter(keys), num_batches=len(keys), batch_size=4
+    )
+    with Loader([reading], num_workers=1) as loader:
+        (worker,) = multiprocessing.active_children()
+        for number, _ in enumerate(loader.read(reading), 1):
+            if number in (len(known), len(known + new)):
+                sizes[number] = own_mib(worker.pid)
     # what is read first makes it grow: buffers, shared pages that are written to
     assert sizes[len(known + new)] - sizes[len(known)] < LIMIT_MIB, sizes

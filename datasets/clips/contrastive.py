@@ -6,7 +6,7 @@ import numpy as np
 
 from datasets.augment.pair_views import ViewAugmentation
 from datasets.clips.lengths import Lengths
-from datasets.clips.loader import SampleKey
+from datasets.clips.order import SampleKey
 from datasets.clips.pairs import PairRule
 from datasets.clips.training import TrainingClips
 from datasets.faces.landmarks import PART_SIZE, Landmarks, eye_and_mouth, landmarks_for

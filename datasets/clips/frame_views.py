@@ -52,6 +52,11 @@ class FrameViews(ClipSource):
             for start in range(0, len(self._windows(int(labels.lengths[row]))), WINDOWS_PER_ITEM)
         ]
 
+    @property
+    def clips_per_item(self) -> int:
+        """See `ClipSource`."""
+        return WINDOWS_PER_ITEM
+
     def __len__(self) -> int:
         return len(self.items)
 

@@ -1,252 +1,346 @@
-"""Order of training samples, batches, and the worker processes that make them."""
+"""Batches of everything a run reads, made ahead by processes of their own.
 
-import atexit
-import os
-import signal
-from collections.abc import Iterator
-from functools import cache, partial
-from multiprocessing.sharedctypes import RawValue
+A run knows beforehand what it will read: the batches of an epoch, the views of the validation part,
+the next epoch. A `Loader` makes them one after the other without a gap between them. The processes
+that help it share every batch, so that the first one takes no longer than their share of it.
+"""
+
+import contextlib
+import queue
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
-import cv2
-import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
-from datasets.clips.memory import keep_freed_memory
-from datasets.rng import generator
+from datasets.clips.order import EpochSampler, collate
+from datasets.clips.processes import guarded, init_worker, main_is_leaving, start_method, started
+from datasets.clips.shelf import Placed, Shelf
 
-# A worker told to end stays this long, so that the main process can finish its step and save.
-GRACE_SECONDS = 10
-
-
-class SampleKey(NamedTuple):
-    """What a training dataset is indexed with; all its draws are keyed by it."""
-
-    epoch: int
-    index: int
-    copy: int
+# So many batches are under way, so that one that takes long holds nothing up.
+BATCHES_AHEAD = 3
+# Of a slot, for what belongs to a clip (masks, draws).
+SPARE_BYTES = 2**16
 
 
-class EpochSampler(Sampler):
-    """Batches of sample keys: a fresh permutation per epoch, the same for any number of processes.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reading:
+    """A part of what a run reads: batches of one dataset, in order.
 
-    Global batch k (one optimizer step) holds the same samples however it is divided among
-    processes and accumulation turns, as long as its size is the same. The last one is filled up
-    from the front of the permutation; what comes a second time carries copy 1 (then 2, ...), so
-    that it gets draws of its own.
+    Attributes:
+        dataset: its items are joined by `collate`.
+        batches: gives their keys, batch after batch.
+        num_batches: how many there are.
+        batch_size: keys in a batch, at most.
+        names: what of a batch goes to the device; None: all tensors.
+    """
+
+    dataset: Dataset
+    batches: Callable[[], Iterator[Sequence]]
+    num_batches: int
+    batch_size: int
+    names: frozenset[str] | None = None
+
+    @classmethod
+    def of_epoch(
+        cls,
+        dataset: Dataset,
+        sampler: EpochSampler,
+        epoch: int,
+        first_step: int = 0,
+        stop_step: int | None = None,
+    ) -> "Reading":
+        """Training batches; see `EpochSampler.batches`."""
+        stop = sampler.steps_per_epoch if stop_step is None else stop_step
+        return cls(
+            dataset=dataset,
+            batches=partial(sampler.batches, epoch, first_step, stop),
+            num_batches=(stop - first_step) * sampler.accumulation,
+            batch_size=sampler.batch_size,
+        )
+
+    @classmethod
+    def in_order(
+        cls, dataset: Dataset, batch_size: int, names: frozenset[str] | None = None
+    ) -> "Reading":
+        """All items of a dataset, the last batch with what is left."""
+        starts = range(0, len(dataset), batch_size)
+
+        def batches() -> Iterator[range]:
+            return (range(start, min(start + batch_size, len(dataset))) for start in starts)
+
+        return cls(
+            dataset=dataset,
+            batches=batches,
+            num_batches=len(starts),
+            batch_size=batch_size,
+            names=names,
+        )
+
+
+class ToDevice:
+    """How batches reach the device that computes; this one leaves them on the host."""
+
+    def start(self, batch: dict, names: frozenset[str] | None) -> dict:
+        """Begin to copy what `names` says; called as soon as a batch is there."""
+        return batch
+
+    def finish(self, batch: dict) -> dict:
+        """Called when the batch is wanted."""
+        return batch
+
+
+class Batches:
+    """The batches of one reading; to be taken once, in turn."""
+
+    def __init__(self, loader: "Loader", reading: Reading):
+        self._loader, self.batch_size = loader, reading.batch_size
+        self._length = reading.num_batches
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[dict]:
+        for _ in range(self._length):
+            yield self._loader.next_batch()
+
+
+class _Task(NamedTuple):
+    """A part of a batch, for one process to make."""
+
+    slot: int
+    dataset: int
+    keys: Sequence
+    ends_batch: bool
+
+
+class _Maker(Dataset):
+    """Makes parts of batches, indexed by tasks; in a loader process as messages."""
+
+    def __init__(self, datasets: Sequence[Dataset], shelf: Shelf | None, in_processes: bool):
+        self.datasets, self.shelf, self.in_processes = datasets, shelf, in_processes
+
+    def __getitem__(self, task: _Task) -> tuple[bool, dict]:
+        items = [self.datasets[task.dataset][key] for key in task.keys]
+        if not self.in_processes:
+            return task.ends_batch, collate(items)
+        if self.shelf is None:
+            return task.ends_batch, _mapped(collate(items), torch.Tensor.numpy)
+        slot = self.shelf.slot(task.slot)
+        return task.ends_batch, _mapped(collate(items, slot.empty), slot.message)
+
+
+class Loader:
+    """Makes the batches of readings; a context manager, as it holds processes.
+
+    Batches are the same whatever the number of processes and however these share them.
 
     Args:
-        num_samples: rows of the annotation file.
-        batch_size: samples per process and accumulation turn.
-        seed: the run's `--seed`.
-        rank: this process, 0 .. world_size - 1.
-        world_size: number of processes.
-        accumulation: batches per process and optimizer step.
-        weights: (num_samples,) how often samples are wanted relative to each other; None: all
-            alike. An epoch then still has num_samples draws, each sample the whole number of times
-            just below or above its share; repeats carry copies 1, 2, ... of their own draws.
+        readings: everything that is read, in this order.
+        num_workers: processes that make batches; 0: this one, when they are asked for.
+        pin_memory: page-locked batches; for CUDA only.
+        to_device: how they reach the device.
     """
 
     def __init__(
         self,
+        readings: Sequence[Reading],
         *,
-        num_samples: int,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        accumulation: int = 1,
-        weights: np.ndarray | None = None,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        to_device: ToDevice | None = None,
     ):
-        for name, value in (
-            ("num_samples", num_samples),
-            ("batch_size", batch_size),
-            ("world_size", world_size),
-            ("accumulation", accumulation),
-        ):
-            if value < 1:
-                raise ValueError(f"{name} is {value}: it must be 1 or more")
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank is {rank}: it must be 0 to {world_size - 1}")
-        if weights is not None and (
-            len(weights) != num_samples
-            or not np.all(np.isfinite(weights) & (weights >= 0))
-            or not np.sum(weights) > 0
-        ):
-            raise ValueError(
-                f"weights must be {num_samples} finite numbers from 0, not all 0, one per sample"
-            )
-        self.weights = weights
-        self.num_samples = num_samples
-        self.batch_size = batch_size
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.accumulation = accumulation
-        self.epoch = 0
-        self.step = 0
+        self.readings, self.num_workers = list(readings), num_workers
+        self._pin_memory, self._to_device = pin_memory, to_device or ToDevice()
+        self._datasets = list({id(r.dataset): r.dataset for r in self.readings}.values())
+        self._places = {id(dataset): place for place, dataset in enumerate(self._datasets)}
+        self._next_reading, self._left = 0, 0  # of which batches are taken; left of it
+        self._started: dict | None = None  # the batch that is on its way to the device
+        self._source: Iterator[dict] | _Background | None = None
 
-    @property
-    def global_batch_size(self) -> int:
-        """Samples per optimizer step, over all processes and accumulation turns."""
-        return self.batch_size * self.world_size * self.accumulation
+    def __enter__(self) -> "Loader":
+        if self.num_workers:
+            self._source = _Background(self._begin)
+        else:
+            self._source = self._begin()
+        return self
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps per epoch; the last one is filled up."""
-        return -(-self.num_samples // self.global_batch_size)
+    def __exit__(self, *_) -> None:
+        self._source.close()
 
-    def set_position(self, epoch: int, step: int = 0) -> None:
-        """Let the next iteration begin at optimizer step `step` (0-based) of `epoch`.
+    def read(self, reading: Reading) -> Batches:
+        """The batches of the next reading."""
+        expected = self.readings[self._next_reading]
+        assert reading is expected and not self._left, "readings are taken whole and in turn"
+        self._next_reading += 1
+        self._left = reading.num_batches
+        return Batches(self, reading)
 
-        Raises:
-            ValueError: the epoch has no such step.
-        """
-        if epoch < 0 or not 0 <= step <= self.steps_per_epoch:
-            raise ValueError(
-                f"position epoch {epoch}, step {step} does not exist: epochs count from 0 and "
-                f"have steps 0 to {self.steps_per_epoch}"
-            )
-        self.epoch, self.step = epoch, step
+    def next_batch(self) -> dict:
+        """The next batch, on the device; the one after it is sent there if it is ready."""
+        names = self.readings[self._next_reading - 1].names
+        batch = self._started
+        if batch is None:
+            batch = self._to_device.start(next(self._source), names)
+        batch, self._started = self._to_device.finish(batch), None
+        self._left -= 1
+        following = self._following()
+        if following and isinstance(self._source, _Background):
+            ready = self._source.next_if_ready()
+            if ready is not None:
+                self._started = self._to_device.start(ready, following.names)
+        return batch
 
-    def __len__(self) -> int:
-        """Batches of this process from the position set to the end of the epoch."""
-        return (self.steps_per_epoch - self.step) * self.accumulation
+    def _following(self) -> Reading | None:
+        """What the batch after this one belongs to."""
+        if self._left:
+            return self.readings[self._next_reading - 1]
+        return next((r for r in self.readings[self._next_reading :] if r.num_batches), None)
 
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        return self._batches(self.epoch, self.step)
+    def _begin(self) -> Iterator[dict]:
+        """Start the processes; all batches, on the host."""
+        shares = max(1, self.num_workers)
+        largest = max((reading.batch_size for reading in self.readings), default=1)
+        ahead = max(2, -(-BATCHES_AHEAD * min(shares, largest) // shares))
+        # as many as are asked for ahead, the one that was just handed over, those of a batch
+        num_slots = ahead * shares + 1 + shares
+        shelf = self._shelf(num_slots, shares) if self.num_workers else None
+        shared = DataLoader(
+            _Maker(self._datasets, shelf, self.num_workers > 0),
+            sampler=self._tasks(num_slots, shares),
+            batch_size=None,
+            collate_fn=_as_it_is,
+            num_workers=self.num_workers,
+            multiprocessing_context=start_method() if self.num_workers else None,
+            prefetch_factor=ahead if self.num_workers else None,
+            worker_init_fn=partial(init_worker, main_is_leaving()) if self.num_workers else None,
+            generator=torch.Generator(),  # so that nothing is drawn from that of the run
+        )
+        return self._made(guarded(*started(shared)), shelf)
 
-    def _batches(self, epoch: int, first_step: int) -> Iterator[list[SampleKey]]:
-        indices, copies = self._order(epoch)
-        for step in range(first_step, self.steps_per_epoch):
-            for turn in range(self.accumulation):
-                part = turn * self.world_size + self.rank
-                start = step * self.global_batch_size + part * self.batch_size
-                yield [
-                    SampleKey(epoch, int(indices[place]), int(copies[place]))
-                    for place in range(start, start + self.batch_size)
-                ]
+    def _made(self, shared: Iterator[tuple[bool, dict]], shelf: Shelf | None) -> Iterator[dict]:
+        """Batches from their parts."""
+        parts = []
+        for ends_batch, part in shared:
+            parts.append(_mapped(part, partial(_opened, shelf)))
+            if ends_batch:
+                yield self._assembled(parts)
+                parts = []
 
-    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Samples of all steps, the last one filled up from the front, and their copy numbers."""
-        rng = generator(self.seed, epoch, 0, 0, "order")
-        order = rng.permutation(self.num_samples)
-        places = np.arange(self.steps_per_epoch * self.global_batch_size)
-        if self.weights is None:
-            return order[places % self.num_samples], places // self.num_samples
-        order = rng.permutation(_systematic(order, self.weights[order], rng))
-        indices = order[places % self.num_samples]
-        return indices, _occurrences(indices)
+    def _tasks(self, num_slots: int, shares: int) -> Iterator[_Task]:
+        number = 0
+        for reading in self.readings:
+            place = self._places[id(reading.dataset)]
+            for keys in reading.batches():
+                size = -(-len(keys) // shares)
+                for start in range(0, len(keys), size):
+                    part = keys[start : start + size]
+                    yield _Task(number % num_slots, place, part, start + size >= len(keys))
+                    number += 1
 
+    def _shelf(self, num_slots: int, shares: int) -> Shelf | None:
+        """Shared memory for the parts of batches; None where processes cannot inherit it."""
+        if start_method() != "fork":
+            return None
+        sizes = [
+            -(-reading.batch_size // shares)
+            * (getattr(reading.dataset, "item_bytes", 0) + SPARE_BYTES)
+            for reading in self.readings
+        ]
+        try:
+            return Shelf(num_slots, max(sizes, default=1))
+        except OSError:  # what is made then comes through pipes
+            return None
 
-def _systematic(order: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As many entries of `order` as it has, in proportion to weights, as evenly as possible."""
-    by_weight = np.argsort(weights, kind="stable")  # so that each class gets its share exactly
-    order, weights = order[by_weight], weights[by_weight]
-    ends = np.cumsum(weights) * (len(order) / np.sum(weights))
-    points = np.arange(len(order)) + rng.random()
-    return order[np.minimum(np.searchsorted(ends, points, side="right"), len(order) - 1)]
-
-
-def _occurrences(values: np.ndarray) -> np.ndarray:
-    """How often each value has come before: [7, 3, 7, 7] -> [0, 0, 1, 2]."""
-    by_value = np.argsort(values, kind="stable")
-    ranked = values[by_value]
-    counts = np.empty_like(values)
-    counts[by_value] = np.arange(len(values)) - np.searchsorted(ranked, ranked)
-    return counts
-
-
-def collate(samples: list[dict]) -> dict:
-    """Put the samples of a batch together.
-
-    Args:
-        samples: dicts of arrays or tensors with a leading axis (a video may give several clips or
-            views), of dicts of such, and of lists.
-
-    Returns:
-        The same keys; arrays joined along the first axis as CPU tensors, lists joined.
-    """
-    return {key: _join([sample[key] for sample in samples]) for key in samples[0]}
+    def _assembled(self, parts: list[dict]) -> dict:
+        if len(parts) > 1 or self.num_workers:
+            # page-locked memory can be filled at once; elsewhere a part lies in a slot to be freed
+            return collate(parts, partial(torch.empty, pin_memory=self._pin_memory))
+        return _mapped(parts[0], torch.Tensor.pin_memory) if self._pin_memory else parts[0]
 
 
-def _join(values: list):
-    first = values[0]
-    if isinstance(first, dict):
-        return collate(values)
-    if isinstance(first, list):
-        return [item for value in values for item in value]
-    if isinstance(first, torch.Tensor):
-        return torch.cat(values)
-    return torch.from_numpy(np.concatenate(values))
+class _Background:
+    """Runs a generator in a thread, one item ahead."""
+
+    def __init__(self, make: Callable[[], Iterator[dict]]):
+        self._items: queue.Queue = queue.Queue(maxsize=1)
+        self._closing, self._begun = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(make,), daemon=True)
+        self._thread.start()
+        self._begun.wait()  # so that this thread does nothing while processes are forked
+
+    def __next__(self) -> dict:
+        return self._taken(self._items.get())
+
+    def next_if_ready(self) -> dict | None:
+        """The next item, if it is there."""
+        try:
+            return self._taken(self._items.get_nowait())
+        except queue.Empty:
+            return None
+
+    def close(self) -> None:
+        """End the thread, and what the generator holds with it."""
+        self._closing.set()
+        self._thread.join()
+
+    def _taken(self, item: dict | BaseException) -> dict:
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def _run(self, make: Callable[[], Iterator[dict]]) -> None:
+        items = iter(())
+        try:
+            items = make()
+            self._begun.set()
+            for item in items:
+                self._put(item)
+                if self._closing.is_set():
+                    break
+        except BaseException as error:  # to be raised where the batch is asked for
+            self._begun.set()
+            _forget_frames(error)
+            self._put(error)
+        finally:
+            del items  # ends the processes
+
+    def _put(self, item: dict | BaseException) -> None:
+        while not self._closing.is_set():
+            with contextlib.suppress(queue.Full):
+                self._items.put(item, timeout=0.1)
+                return
 
 
-def make_loader(
-    dataset: Dataset,
-    sampler: EpochSampler | None = None,
-    *,
-    batch_size: int | None = None,
-    num_workers: int = 0,
-    pin_memory: bool = False,
-    prefetch: int = 2,
-) -> DataLoader:
-    """Loader of training batches (with a sampler) or evaluation batches (with a batch size).
-
-    Workers live as long as the loader, use one thread each and draw nothing of their own, so
-    batches do not depend on their number.
-
-    Args:
-        dataset: a `ClipSource`, or anything whose items `collate` takes.
-        sampler: decides batches; reachable as `loader.batch_sampler`.
-        batch_size: videos per batch, in order, where there is no sampler.
-        num_workers: worker processes; 0 decodes in this process.
-        pin_memory: page-locked batches; for CUDA only.
-        prefetch: batches each worker makes ahead.
-
-    Raises:
-        ValueError: neither or both of sampler and batch_size are given.
-    """
-    if (sampler is None) == (batch_size is None):
-        raise ValueError("give either a sampler (training) or a batch_size (evaluation)")
-    order = {"batch_sampler": sampler} if sampler is not None else {"batch_size": batch_size}
-    ahead = {"persistent_workers": True, "prefetch_factor": prefetch} if num_workers else {}
-    return DataLoader(
-        dataset,
-        **order,
-        **ahead,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        collate_fn=collate,
-        worker_init_fn=partial(_init_worker, _main_is_leaving()) if num_workers else None,
-    )
+def _forget_frames(error: BaseException | None) -> None:
+    """Let go of what the frames of an error and of those before it hold: the processes."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
-@cache
-def _main_is_leaving() -> RawValue:
-    """A number that workers see: 1 once this process is on its way out."""
-    flag = RawValue("b", 0)
-    atexit.register(setattr, flag, "value", 1)
-    return flag
+def _mapped(content: dict, function: Callable) -> dict:
+    """A dict with a function's answer in place of each value, inner dicts and lists kept."""
+    return {
+        key: _mapped(value, function)
+        if isinstance(value, dict)
+        else value
+        if isinstance(value, list)
+        else function(value)
+        for key, value in content.items()
+    }
 
 
-def _init_worker(main_is_leaving: RawValue, worker: int) -> None:
-    """One thread per worker; interrupting the run is the main process's business.
+def _opened(shelf: Shelf | None, value) -> torch.Tensor:
+    """The tensor that a loader process told of."""
+    if isinstance(value, Placed):
+        return shelf.at(value)
+    return value if isinstance(value, torch.Tensor) else torch.from_numpy(value)
 
-    Ctrl-C and a scheduler's SIGTERM reach all processes at once. Workers outlive them until the
-    main process has finished its step and saved; when it ends, they end at once.
-    """
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    keep_freed_memory()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if not hasattr(signal, "SIGALRM"):
-        return
 
-    def end_later(*_) -> None:
-        if main_is_leaving.value:
-            os._exit(0)
-        signal.alarm(GRACE_SECONDS)
-
-    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
-    signal.signal(signal.SIGTERM, end_later)
+def _as_it_is(value: object) -> object:
+    return value

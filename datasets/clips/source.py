@@ -108,6 +108,16 @@ class ClipSource(Dataset):
         self.backend = backend
         self.frame_index = FrameIndex.beside(annotations.path)
 
+    @property
+    def clips_per_item(self) -> int:
+        """Clips of an item, at most."""
+        raise NotImplementedError
+
+    @property
+    def item_bytes(self) -> int:
+        """Size of an item's clips, at most."""
+        return self.clips_per_item * self.clip_frames * self.size**2 * 3
+
     def read_frames(
         self, index: int, choose: Callable[[int], np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray, list[VideoNote]]:

@@ -18,7 +18,8 @@ from torch.utils.data import Dataset
 from datasets.augment.masking import Masking
 from datasets.augment.randaugment import RandAugment
 from datasets.augment.transforms import MultiScaleCrop, draw_finetune, resize_square
-from datasets.clips.loader import EpochSampler, SampleKey, collate, make_loader
+from datasets.clips.loader import Loader, Reading
+from datasets.clips.order import EpochSampler, SampleKey, collate
 from datasets.clips.sampling import draw_pretrain_clip, draw_train_clip
 from datasets.clips.source import ClipSource, VideoNote, cut_window
 from datasets.clips.views import EvalViews
@@ -29,13 +30,14 @@ __all__ = [
     "EpochSampler",
     "EvalViews",
     "FinetuneClips",
+    "Loader",
     "PretrainClips",
+    "Reading",
     "SampleKey",
     "SwitchedByEpoch",
     "VideoNote",
     "collate",
     "cut_window",
-    "make_loader",
 ]
 
 # So many unreadable videos in a row mean a wrong folder, not bad luck.
@@ -63,6 +65,11 @@ class TrainingClips(ClipSource):
             raise ValueError(f"clips_per_video is {clips_per_video}: it must be 1 or more")
         self.seed = seed
         self.clips_per_video = clips_per_video
+
+    @property
+    def clips_per_item(self) -> int:
+        """See `ClipSource`."""
+        return self.clips_per_video
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -190,6 +197,11 @@ class SwitchedByEpoch(Dataset):
 
     def __init__(self, parts: Mapping[int, Dataset], names: Sequence[int]):
         self.parts, self.names = dict(parts), list(names)
+
+    @property
+    def item_bytes(self) -> int:
+        """Size of the largest item's clips."""
+        return max(part.item_bytes for part in self.parts.values())
 
     def __len__(self) -> int:
         return len(next(iter(self.parts.values())))

@@ -46,6 +46,11 @@ class EvalViews(ClipSource):
         self.middle = middle
         self.rows = range(rank, len(self.annotations), world_size)
 
+    @property
+    def clips_per_item(self) -> int:
+        """See `ClipSource`; crops of the same frames are the same picture."""
+        return self.num_segments
+
     def __len__(self) -> int:
         return len(self.rows)
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from datasets.augment import transforms
+from datasets.clips.processes import guarded, started
 from datasets.clips.sliding import ClipMessage, SlidingClips, SlidingOptions, Span, VideoFacts
 from datasets.faces import STYLES, CropStyle, FaceDetector, create_detector
 from engine.identity import DEFAULT_FPS, Identity, identify
@@ -199,6 +200,7 @@ class Predictor:
 
         Raises:
             ValueError: the model answers NaN or infinity.
+            LoaderError: a process has died, or could not be started.
         """
         if num_workers:
             cv2.setNumThreads(1)  # a forked worker would wait for ever for OpenCV's threads
@@ -207,12 +209,13 @@ class Predictor:
         clips = SlidingClips(
             list(map(str, paths)), self.options, None if afresh else self._detector
         )
-        messages = torch.utils.data.DataLoader(
+        loader = torch.utils.data.DataLoader(
             clips,
             batch_size=None,
             num_workers=num_workers,
             collate_fn=_as_it_is,
         )
+        messages = guarded(*started(loader))
         under_way: dict[int, _Open] = {}
         queue: list[tuple[_Open, int, int, np.ndarray]] = []
         for message in messages:

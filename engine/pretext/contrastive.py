@@ -17,7 +17,7 @@ import models
 from datasets.augment.pair_views import ViewAugmentation
 from datasets.clips.contrastive import ContrastiveClips
 from datasets.clips.lengths import UNREADABLE, Lengths, read_lengths
-from datasets.clips.loader import SampleKey
+from datasets.clips.order import SampleKey
 from datasets.clips.pairs import PairRule
 from datasets.faces.landmarks import find_landmarks
 from datasets.faces.swap import swap_face

@@ -42,8 +42,12 @@ def run_probe(
     setting = frozen_setting(flags, workers, model, identity)
     parts = setting.read("train"), setting.read("test", flags.eval_data_path)
     subjects = training_subjects(flags, parts[0])
-    train = extract(setting, parts[0], middle=True, title="training part")
-    test = extract(setting, parts[1], middle=False, title="test part")
+    readings = [setting.reading(part, middle=middle) for part, middle in zip(parts, (True, False))]
+    with setting.open_loader(*readings) as loader:
+        train, test = (
+            extract(setting, part, loader.read(reading), title=f"{name} part")
+            for part, reading, name in zip(parts, readings, ("training", "test"))
+        )
     results = probe(
         train, test, setting.task.names, subjects=subjects, neighbours=neighbours, seed=flags.seed
     )

@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor, nn
 
 import models
+from datasets.clips.loader import Batches, Loader, Reading
 from datasets.labels.annotations import Annotations
 from datasets.labels.splits import carve_validation
 from engine import build
@@ -119,14 +120,14 @@ def frozen_setting(
 
 
 def extract(
-    setting: Setting, annotations: Annotations, *, middle: bool, title: str, stages: bool = True
+    setting: Setting, annotations: Annotations, batches: Batches, *, title: str, stages: bool = True
 ) -> Frozen:
-    """Features of all videos of a part.
+    """Features of all videos of a part, the mean over the views that are in the batches.
 
     Args:
         setting: its model has no head (`frozen_encoder`).
         annotations: the part.
-        middle: the one middle clip of each video; else the mean over the test protocol's views.
+        batches: of `setting.reading`.
         title: what the progress shows.
         stages: also the features of every stage, not only the pooled one.
 
@@ -136,7 +137,7 @@ def extract(
     """
     evaluated = evaluate(
         setting.model,
-        setting.views(annotations, middle=middle),
+        batches,
         _Unscored(),
         annotations=annotations,
         workers=setting.workers,
@@ -322,16 +323,21 @@ class PretrainingProbe:
         self.every, self.seed = flags.probe_every, flags.seed
         self.setting = frozen_setting(own, workers, frozen_encoder(config))
         self.parts = [self.setting.read("train"), self.setting.read("test")]
+        self._readings = [self.setting.reading(part, middle=True) for part in self.parts]
         self.subjects = training_subjects(own, self.parts[0])
 
-    def __call__(self, epoch: int, weights: Callable[[], Mapping[str, Tensor]]) -> dict[str, float]:
-        """Scores after 0-based `epoch`, empty where none are due; called on all processes."""
-        if (epoch + 1) % self.every:
-            return {}
+    def readings(self, epoch: int) -> list[Reading]:
+        """What is read after 0-based `epoch`, empty where no scores are due."""
+        return [] if (epoch + 1) % self.every else self._readings
+
+    def __call__(
+        self, loader: Loader, weights: Callable[[], Mapping[str, Tensor]]
+    ) -> dict[str, float]:
+        """Scores, where they are due; called on all processes."""
         set_weights(self.setting.model, weights())
         train, test = (
-            extract(self.setting, part, middle=True, title=f"probe, {name}", stages=False)
-            for name, part in zip(("training", "test"), self.parts)
+            extract(self.setting, part, loader.read(reading), title=f"probe, {name}", stages=False)
+            for name, part, reading in zip(("training", "test"), self.parts, self._readings)
         )
         if not self.setting.workers.is_main:
             return {}

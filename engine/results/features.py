@@ -43,7 +43,7 @@ class StageRecorder:
     def __exit__(self, *_) -> None:
         del self.encoder.encode
 
-    def take(self, pooled: Tensor) -> np.ndarray:
+    def take(self, pooled: Tensor) -> Tensor:
         """Features of the batch that was just run.
 
         Args:
@@ -57,7 +57,7 @@ class StageRecorder:
         named = {POOLED: pooled.mean(1) if pooled.ndim == 3 else pooled}
         named |= {f"stage{i}": stage for i, stage in enumerate(self.stages, 1)}
         self.widths = {name: value.shape[1] for name, value in named.items()}
-        return torch.cat(list(named.values()), dim=1).cpu().numpy()
+        return torch.cat(list(named.values()), dim=1)
 
     def split(self, features: np.ndarray) -> dict[str, np.ndarray]:
         """Take (n, sum of widths) features apart: name -> (n, D) float32."""

@@ -3,6 +3,8 @@
 import traceback
 from pathlib import Path
 
+from datasets.clips.errors import LoaderError
+
 STOPPED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,6 +27,7 @@ EXPECTED = (
     FloatingPointError,
     TooManyUnreadableError,
     UnreadableInEvaluationError,
+    LoaderError,
 )
 
 

@@ -1,36 +1,61 @@
 """Batches on the device, copied beside the computation."""
 
-from collections.abc import Iterable, Iterator
+import argparse
+from collections.abc import Sequence
 
 import torch
 
+from datasets.clips.loader import Loader, Reading, ToDevice
+from engine import build
 
-def prefetched(batches: Iterable[dict], device: torch.device) -> Iterator[dict]:
-    """Copy the tensors of batches to the device on a stream of their own.
 
-    On CUDA the host runs ahead of the device, so the copy of a batch overlaps the step before it,
-    if batches lie in page-locked memory. On other devices batches pass through unchanged.
+class CudaCopies(ToDevice):
+    """Copies batches on a stream of their own.
+
+    The host runs ahead of the device, so the copy of a batch overlaps the step before it, if it
+    lies in page-locked memory. Inner dicts (draws) and lists (notes) are for the host.
 
     Args:
-        batches: of a loader.
-        device: where the tensors go; what else a batch holds (notes, draws) is for the host.
-
-    Yields:
-        The same batches in the same order.
+        device: where the tensors go.
     """
-    if device.type != "cuda":
-        yield from batches
-        return
-    side = torch.cuda.Stream(device)
-    for batch in batches:
-        with torch.cuda.stream(side):
-            moved = {
-                key: value.to(device, non_blocking=True)
-                for key, value in batch.items()
-                if isinstance(value, torch.Tensor)
+
+    def __init__(self, device: torch.device):
+        self.device, self.stream = device, torch.cuda.Stream(device)
+
+    def start(self, batch: dict, names: frozenset[str] | None) -> dict:
+        """See `ToDevice`."""
+        chosen = batch.keys() if names is None else names & batch.keys()
+        with torch.cuda.stream(self.stream):
+            return batch | {
+                name: batch[name].to(self.device, non_blocking=True)
+                for name in chosen
+                if isinstance(batch[name], torch.Tensor)
             }
-        current = torch.cuda.current_stream(device)
-        current.wait_stream(side)
-        for tensor in moved.values():
-            tensor.record_stream(current)  # not reused before the step is done with it
-        yield batch | moved
+
+    def finish(self, batch: dict) -> dict:
+        """See `ToDevice`; the current stream waits for the copies, the host does not."""
+        current = torch.cuda.current_stream(self.device)
+        current.wait_stream(self.stream)
+        for value in batch.values():
+            if isinstance(value, torch.Tensor) and value.is_cuda:
+                value.record_stream(current)  # not reused before the step is done with it
+        return batch
+
+
+def open_loader(
+    readings: Sequence[Reading], flags: argparse.Namespace, device: torch.device
+) -> Loader:
+    """A loader that brings batches to a device.
+
+    Args:
+        readings: everything that is read, in this order.
+        flags: `num_workers`, `pin_mem`.
+        device: where they go.
+    """
+    on_gpu = device.type == "cuda"
+    return Loader(
+        readings,
+        num_workers=build.num_workers(flags),
+        pin_memory=flags.pin_mem and on_gpu,
+        to_device=CudaCopies(device) if on_gpu else None,
+    )
