@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.labels.classes import LabelNames
+from datasets.labels.kinds import KINDS
 from datasets.labels.splits import carve_validation
 from preprocess.shared.common import PreparationError, Problems, add_link_flag, run_command
 from preprocess.shared.custom_sources import Source, class_order, decide_task, read_csv, read_folder
@@ -122,7 +123,7 @@ def read_source(flags: argparse.Namespace) -> Source:
 def settle_labels(source: Source, flags: argparse.Namespace) -> LabelNames:
     """Task and names, chosen by the flags or from the labels, and said."""
     task = decide_task(source) if flags.task == "auto" else flags.task
-    if task == "regression":
+    if not KINDS[task].one_class:
         names = flags.class_names or source.label_columns
         if len(names) != len(source.label_columns):
             raise PreparationError(
@@ -149,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags.dataset_dir = flags.source
     source = read_source(flags)
     names = settle_labels(source, flags)
-    parts = dict(labelled_clips(source, names.task, names.class_names))
+    parts = dict(labelled_clips(source, names))
     found = Found(clips=list(parts), problems=source.problems)
     clips = check_found(found, {}, {}, name=str(flags.source), flags=flags)
     if any(clip.subject is None for clip in clips):

@@ -1,5 +1,6 @@
 """A task that nobody has heard of: one class each, and everything else works with it."""
 
+import ast
 import json
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,8 @@ from engine.summarize import main as summarize
 from engine.tasks.base import TASKS
 from engine.tasks.task import Task
 from preprocess.doctor import command as doctor
+from tests.conftest import ROOT
+from tests.test_imports import sources
 from tests.test_task_runs import evaluate_again, last_line, make_fold, run
 from tests.tiny_data import make_tiny_data
 
@@ -178,3 +181,13 @@ def test_a_new_task_trains_evaluates_reports_predicts_and_gets_intervals(
     assert status in (0, 1) and "train talks: no 5  yes 1" in capsys.readouterr().out
     with pytest.raises(ValueError, match="no classes to balance"):
         run(fold, tmp_path / "no", "--class_balanced", "loss")
+
+
+def test_nothing_is_compared_with_the_name_of_a_task():
+    """Where tasks differ, their classes do; names stand in tables and in descriptions of data."""
+    for _, path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare):
+                constants = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
+                named = [value for value in constants if value in KINDS]
+                assert not named, f"{path.relative_to(ROOT)}:{node.lineno} compares with {named}"

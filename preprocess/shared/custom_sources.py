@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from datasets.labels.classes import LabelNames
 from datasets.labels.listing import Folder, Unused, visible_folders, walk_folders
 from datasets.tables import as_on_disk, iterate_table, read_header, same_name
 from datasets.video.open_video import natural_key
@@ -282,21 +283,21 @@ def _renamed(sample: Sample, names: Sequence[str]) -> Sample:
     )
 
 
-def to_clips(source: Source, task: str, names: Sequence[str]) -> list[tuple[Clip, str | None]]:
+def to_clips(source: Source, names: LabelNames) -> list[tuple[Clip, str | None]]:
     """Clips with labels as CSVs have them, each with its given part.
 
     Labels that do not fit the task become problems.
     """
     clips = []
     for sample in source.samples:
-        if task == "regression":
+        if not names.kind.one_class:
             wrong = [value for value in sample.labels if _number(value) is None]
             if wrong:
                 source.problems.add(f"{sample.where}: {wrong[0]!r} is not a finite number")
                 continue
             label = " ".join(sample.labels)
-        elif sample.labels[0] in names:
-            label = str(names.index(sample.labels[0]))
+        elif sample.labels[0] in names.class_names:
+            label = str(names.class_names.index(sample.labels[0]))
         else:
             continue
         clips.append((Clip(path=sample.path, label=label, subject=sample.subject), sample.part))
