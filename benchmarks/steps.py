@@ -178,7 +178,7 @@ def our_work(
     views = batch * (DISTINCT_VIEWS if stage == "evaluate" else 1)
     content, visible = batch_of(model, stage, views, mask_ratio)
     flop = step_flop(model, stage, views, visible)
-    model.to(device)
+    build.place(model, device)
     if levers.compile_mode:
         build.compile_model(model, levers.compile_mode)
     if stage == "evaluate":

@@ -111,6 +111,18 @@ def create_model(flags: argparse.Namespace, **more: object) -> nn.Module:
     return model
 
 
+def place(model: nn.Module, device: torch.device) -> nn.Module:
+    """Move a model to its device; returns it.
+
+    Convolutions of images compute faster on CUDA with channels last (`models.image` hands their
+    images over likewise).
+    """
+    for layer in model.modules() if device.type == "cuda" else ():
+        if isinstance(layer, nn.Conv2d):
+            layer.to(memory_format=torch.channels_last)
+    return model.to(device)
+
+
 def compile_model(model: nn.Module, mode: str) -> None:
     """Compile a model's forward pass in place.
 

@@ -117,7 +117,7 @@ def pretrain(flags: argparse.Namespace) -> None:
         return
     facts = {"model": model.config, "global_batch": batch, "face_window": window}
     output_dir = rundir.open_run(flags, workers, facts | {"stores": stores_of(annotations.paths)})
-    model.to(workers.device)
+    build.place(model, workers.device)
     run = _training(flags, workers, pretext, annotations, window, precision, steps, output_dir)
     if resume:
         run.resume_from(resume)

@@ -189,7 +189,7 @@ def settle(
         flags=flags,
         workers=workers,
         precision=choose_precision(flags.amp, workers.device, width=model.embed_dim),
-        model=model.to(workers.device),
+        model=build.place(model, workers.device),
         task=task,
         labels=labels,
         window=tuple(window) if window else None,

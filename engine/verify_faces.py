@@ -22,6 +22,7 @@ from datasets.clips.source import cut_window
 from datasets.files import write_text
 from datasets.tables import table_rows
 from datasets.video.open_video import open_video
+from engine import build
 from engine.probe.probing import load_frozen
 from engine.results.intervals import half_width
 from engine.results.metrics import require_finite
@@ -171,7 +172,7 @@ def features_of(
         ValueError: a feature is not finite.
         UnreadableVideoError: an image cannot be read.
     """
-    model.to(device).eval()
+    build.place(model, device).eval()
     images = Reading.in_order(_Images(paths, model, window), batch_size)
     total = images.num_batches
     progress = Progress("faces", total=total, done=0, clips_per_step=batch_size, enabled=True)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.image import feature_dim, without_classifier
+from models.image import feature_dim, images_for, without_classifier
 from models.weight_file import read_checkpoint
 from models.weights import named_tensors
 
@@ -112,7 +112,7 @@ class ImageBackbone(nn.Module):
         """(B, 3, H, W) -> (B, D), resized where the backbone takes one size only."""
         if self.size is not None and tuple(image.shape[-2:]) != tuple(self.size):
             image = F.interpolate(image, self.size, mode="bilinear", antialias=True)
-        return self.backbone((image - self.mean) / self.std)
+        return self.backbone(images_for((image - self.mean) / self.std))
 
 
 def create_descriptor(name: str, weights: str | Path | None = None) -> Descriptor:

@@ -8,6 +8,7 @@ first such model is asked for.
 import math
 from collections.abc import Mapping
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -70,7 +71,7 @@ class ImageEncoder(nn.Module):
             ValueError: the clip's shape is not the one the model was built for.
         """
         check_clip(clip, num_frames=self.num_frames, img_size=self.img_size)
-        features = self.backbone(rearrange(clip, "b c t h w -> (b t) c h w"))
+        features = self.backbone(images_for(rearrange(clip, "b c t h w -> (b t) c h w")))
         return rearrange(features, "(b t) d -> b t d", t=self.num_frames)
 
     def encode(self, tokens: Tensor, indices: Tensor | None = None) -> EncoderOutput:
@@ -138,6 +139,11 @@ class ImageClassifier(Classifier, ImageEncoder):
     def layer_groups(self) -> list[list[str]]:
         """See `ImageEncoder.layer_groups`."""
         return ImageEncoder.layer_groups(self)
+
+
+def images_for(images: Tensor) -> Tensor:
+    """Images (B, C, H, W) in the order of memory that suits convolutions on their device."""
+    return images.contiguous(memory_format=torch.channels_last) if images.is_cuda else images
 
 
 def feature_dim(backbone: nn.Module) -> int:

@@ -223,6 +223,7 @@ def fake_cuda() -> Iterator[FakeCuda]:
         patch(torch.autograd, "backward", backward)
         patch(fake_tensor, "init_gpu_context", lambda device: None)
         patch(FakeTensor, "tolist", lambda tensor: tensor.cpu().tolist())
+        patch(FakeTensor, "__format__", lambda tensor, form: format(tensor.item(), form))
         stack.enter_context(_restored_settings())
         stack.enter_context(gpu)
         yield gpu

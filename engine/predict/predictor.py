@@ -17,6 +17,7 @@ from datasets.augment import transforms
 from datasets.clips.processes import guarded, started
 from datasets.clips.sliding import ClipMessage, SlidingClips, SlidingOptions, Span, VideoFacts
 from datasets.faces import STYLES, CropStyle, FaceDetector, create_detector
+from engine import build
 from engine.identity import DEFAULT_FPS, Identity, identify
 from engine.runtime import distributed
 from engine.runtime.precision import choose_precision, set_up_device
@@ -177,7 +178,7 @@ class Predictor:
         self.task = identity.task()
         self.options = sliding_options(self.model, options, identity)
         self._detector: FaceDetector | None = create_detector() if options.crop else None
-        self.model.to(self.device).eval()
+        build.place(self.model, self.device).eval()
         self.precision = choose_precision(amp, self.device, width=self.model.embed_dim)
         self.batch_size = batch_size
 

@@ -280,7 +280,7 @@ def persons_of(annotations: Annotations) -> np.ndarray:
 def _descriptor(flags: argparse.Namespace, device: torch.device) -> Callable | None:
     if flags.false_negatives == "none":
         return None
-    return create_descriptor(flags.descriptor, flags.descriptor_weights).to(device)
+    return build.place(create_descriptor(flags.descriptor, flags.descriptor_weights), device)
 
 
 def _check(flags: argparse.Namespace) -> None:
