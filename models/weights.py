@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from models.weight_file import CHOSEN, read_checkpoint
@@ -135,7 +136,11 @@ def load_weights(
 
 def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
     """Raise ValueError if some weight is NaN or infinite."""
-    bad = [n for n, v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]
+    values = {name: value for name, value in tensors.items() if value.is_floating_point()}
+    if not values:
+        return
+    finite = torch.stack([value.isfinite().all() for value in values.values()])
+    bad = [name for name, is_finite in zip(values, finite.tolist()) if not is_finite]
     if bad:
         raise ValueError(f"{source}: NaN or infinite values in {_listed(bad)}; do not use it.")
 

@@ -2,8 +2,8 @@
 
 PyTorch's fake tensors know their shape, type and device but hold no values. `fake_cuda` makes a
 device of them: what is on `cuda` is fake, what is on the host is real, and code that asks is told
-that there is a GPU with 80 GiB. Whole commands run on it, from flags to metrics; what they read
-back is zero. A test fails where
+that there is a GPU with 80 GiB. Whole commands run on it, from flags to metrics; the numbers they
+read back are zero, the conditions true. A test fails where
 
 - a tensor of the host meets one of the device (`LeftOnHostError`),
 - something inside `gpu.step()` reads a value back or synchronises (`WaitsForDeviceError`), or
@@ -119,10 +119,10 @@ class FakeCuda(FakeTensorMode):
         first = args[0] if args else None
         if func is aten._local_scalar_dense.default:
             self.wait("a value is read (item, bool, float, tolist)")
-            return torch.zeros((), dtype=first.dtype).item()
+            return _read_back(first.shape, first.dtype).item()
         if func is aten._to_copy.default and _is_cpu(kwargs.get("device")):
             self.wait("a tensor is copied to the host")
-            return torch.zeros(first.shape, dtype=kwargs.get("dtype") or first.dtype)
+            return _read_back(first.shape, kwargs.get("dtype") or first.dtype)
         if func is aten.copy_.default and not isinstance(first, FakeTensor):
             self.wait("a tensor of the host is filled from the device")
             return first.zero_()
@@ -158,6 +158,10 @@ class FakeCuda(FakeTensorMode):
     def _is_pinned(self, tensor: torch.Tensor) -> bool:
         return any(tensor.data_ptr() and x._cdata == tensor.untyped_storage()._cdata
                    for x in self._pinned)  # fmt: skip
+
+
+def _read_back(shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+    return torch.full(shape, dtype == torch.bool, dtype=dtype)
 
 
 def _is_real(value: object) -> bool:
