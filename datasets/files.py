@@ -237,13 +237,13 @@ def read_array(path: str | os.PathLike) -> np.ndarray:
 
 
 def read_arrays(
-    path: str | os.PathLike, names: Sequence[str], *, optional: Sequence[str] = ()
+    path: str | os.PathLike, names: Sequence[str] | None, *, optional: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
     """Read arrays of an npz file; nothing in it is executed.
 
     Args:
         path: the file.
-        names: arrays that must be there.
+        names: arrays that must be there; None: all that are.
         optional: arrays that are read where they are there.
 
     Returns:
@@ -257,6 +257,7 @@ def read_arrays(
     try:
         with np.load(path, allow_pickle=False) as content:
             there = content.files
+            names = there if names is None else names
             wanted = [name for name in (*names, *optional) if name in there]
             arrays = {name: content[name] for name in wanted}
     except FileNotFoundError:

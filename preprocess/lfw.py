@@ -14,6 +14,7 @@ from pathlib import Path
 
 from datasets.tables import read_text, write_table
 from preprocess.shared.common import PreparationError, Problems, run_command
+from preprocess.shared.labelled import say
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,11 @@ def find_images_dir(dataset_dir: Path) -> Path:
 
 
 def read_pairs(
-    path: Path, images_dir: Path, problems: Problems, fold: str | None = None
+    path: Path,
+    images_dir: Path,
+    problems: Problems,
+    fold: str | None = None,
+    missing: Problems | None = None,
 ) -> list[Pair]:
     """Pairs of one official list.
 
@@ -52,6 +57,7 @@ def read_pairs(
         images_dir: the images.
         problems: gets malformed lines, images that are not there, and wrong counts.
         fold: name of the only fold; None: folds are numbered from 1.
+        missing: gets pairs whose images are not there, instead of `problems`.
 
     Returns:
         (fold, image, image, same) each.
@@ -74,8 +80,11 @@ def read_pairs(
             problems.add(f"{path} line {number}: expected '{expected}', found {' '.join(fields)!r}")
             continue
         first, second = fields[:2], [fields[0], fields[2]] if same else fields[2:]
-        images = [_image(images_dir, *who, f"{path} line {number}", problems)
-                  for who in (first, second)]  # fmt: skip
+        where = f"{path} line {number}"
+        images = [
+            _image(images_dir, *who, where, problems, problems if missing is None else missing)
+            for who in (first, second)
+        ]
         name = fold or str(place // (2 * per_kind) + 1)
         if None not in images:
             pairs.append((name, *images, int(same)))
@@ -86,13 +95,15 @@ def read_pairs(
     return pairs
 
 
-def _image(images_dir: Path, name: str, number: str, where: str, problems: Problems) -> str | None:
+def _image(
+    images_dir: Path, name: str, number: str, where: str, problems: Problems, missing: Problems
+) -> str | None:
     if not number.isdecimal():
         problems.add(f"{where}: {number!r} is not the number of an image")
         return None
     image = images_dir / name / f"{name}_{int(number):04d}.jpg"
     if not image.is_file():
-        problems.add(f"{where}: no image {image}")
+        missing.add(f"{where}: no image {image}")
         return None
     return str(image.absolute())
 
@@ -102,6 +113,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("preprocess.lfw", description=__doc__.split("\n")[0])
     parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR")
     parser.add_argument("--output_dir", type=Path, default=Path("saved/data/lfw"))
+    parser.add_argument(
+        "--leave_out_missing",
+        action="store_true",
+        help="leave pairs without both images out, named, instead of stopping",
+    )
     return parser
 
 
@@ -113,6 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     flags = build_parser().parse_args(argv)
     images_dir, problems = find_images_dir(flags.dataset_dir), Problems()
+    missing = Problems() if flags.leave_out_missing else problems
     places = (flags.dataset_dir, images_dir)
 
     def find(name: str) -> Path | None:
@@ -120,20 +137,25 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     tables: dict[str, list[Pair]] = {}
     if main_list := find("pairs.txt"):
-        tables["pairs.csv"] = read_pairs(main_list, images_dir, problems)
+        tables["pairs.csv"] = read_pairs(main_list, images_dir, problems, missing=missing)
     development = {fold: find(name) for fold, name in DEVELOPMENT.items()}
     if all(development.values()):
         tables["dev_pairs.csv"] = [
             pair
             for fold, path in development.items()
-            for pair in read_pairs(path, images_dir, problems, fold)
+            for pair in read_pairs(path, images_dir, problems, fold, missing)
         ]
     if not tables:
         raise PreparationError(
             f"{flags.dataset_dir}: no pairs.txt (nor {' and '.join(DEVELOPMENT.values())}); "
             "they come with the images at the data set's site, and with scikit-learn's copy"
         )
-    problems.raise_if_any(str(flags.dataset_dir), report=flags.output_dir / "problems.txt")
+    remedy = "get the complete images; to go on without these pairs: --leave_out_missing"
+    problems.raise_if_any(
+        str(flags.dataset_dir), report=flags.output_dir / "problems.txt", remedy=remedy
+    )
+    if flags.leave_out_missing:
+        say("left out (--leave_out_missing)", missing.lines)
     for name, pairs in tables.items():
         write_table(flags.output_dir / name, HEADER, pairs)
         logger.info("wrote %s: %d pairs", flags.output_dir / name, len(pairs))

@@ -181,6 +181,65 @@ def test_copies_across_parts_and_with_other_labels_are_found(data):
     assert any(str(bright) in line and original in line for line in within)
 
 
+def acted(number: int, smile: int) -> np.ndarray:
+    """One of many people before a still camera; the mouth moves as the expression asks."""
+    frames = np.repeat(pattern(number, 1), 20, axis=0).copy()
+    for n, frame in enumerate(frames):
+        cv2.ellipse(frame, (32, 46), (12, 1 + n * smile // 4), 0, 0, 360, (250, 40, 40), -1)
+    return frames
+
+
+def test_one_person_with_two_expressions_is_no_copy(tmp_path):
+    """As in acted data sets: same subject, setting and light, other labels."""
+    rows = []
+    for person in range(4):
+        for label, smile in enumerate((0, 1, 2)):
+            path = write_folder(tmp_path / f"p{person}_{label}", acted(person, smile))
+            rows.append((str(path), str(label)))
+    write_annotations(tmp_path / "train.csv", rows)
+    status, report = examine(tmp_path)
+    assert status == 0
+    assert not {"labels", "duplicates"} & {f["check"] for f in report["findings"]}
+    assert len(found(report, "note")["alike"]) > 1
+    copy = write_video(tmp_path / "copy.mp4", acted(2, 1))
+    append(tmp_path / "train.csv", f"{copy} 2")
+    status, report = examine(tmp_path)
+    assert status == 1
+    assert any("copy.mp4" in line for line in found(report, "problem")["labels"])
+
+
+def test_any_folder_the_documents_name_is_examined(clean, tmp_path):
+    """Lists for pre-training, targets in folders, LFW's pairs, and videos without any list."""
+    videos = sorted((clean / "frames").iterdir())[:4]
+    rows = [(str(path), "0") for path in videos]
+    write_annotations(tmp_path / "vox/info_clean.csv", rows)
+    for target in ("both", "arousal"):
+        write_annotations(tmp_path / f"avcaffe/{target}/train.csv", rows)
+    (tmp_path / "lfw").mkdir()
+    images = [next(path.iterdir()) for path in videos]
+    table = f"fold,image_a,image_b,same\n1,{images[0]},{images[1]},1\n2,{images[0]},{images[2]},0\n"
+    (tmp_path / "lfw/pairs.csv").write_text(table)
+    (tmp_path / "raw").mkdir()
+    for path in videos:
+        (tmp_path / "raw" / path.name).symlink_to(path)
+    for name, folds, count in (("vox", 1, 4), ("avcaffe", 2, 4), ("lfw", 1, 3), ("raw", 1, 4)):
+        status, report = examine(tmp_path / name)
+        assert status == 0
+        assert [len(report["folds"]), report["videos"]["opened"]] == [folds, count]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PreparationError, match="no annotation file .*, and no videos"):
+        examine(tmp_path / "empty")
+
+
+def test_labels_of_frames_without_names(clean, tmp_path):
+    np.savez(tmp_path / "labels.npz", mood=np.arange(30) / 10)
+    video = next((clean / "frames").iterdir())
+    write_annotations(tmp_path / "train.csv", [(str(video), str(tmp_path / "labels.npz"))])
+    status, report = examine(tmp_path)
+    assert status == 0
+    assert report["folds"][0]["task"] == "regression_frames"
+
+
 def test_the_same_file_in_two_parts(data):
     row = lines(data / "train.csv")[0]
     append(data / "test.csv", row)

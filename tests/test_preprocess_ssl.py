@@ -140,6 +140,17 @@ def test_lfw(faces, tmp_path, caplog):
     assert "not the published" in caplog.text
 
 
+def test_lfw_without_all_images(faces, tmp_path, caplog):
+    (faces / "lfw_funneled/Ann_A/Ann_A_0002.jpg").unlink()
+    with pytest.raises(PreparationError, match="--leave_out_missing"):
+        lfw.main(["--dataset_dir", str(faces), "--output_dir", str(tmp_path)])
+    lfw.main(["--dataset_dir", str(faces), "--output_dir", str(tmp_path), "--leave_out_missing"])
+    assert "left out (--leave_out_missing)" in caplog.text
+    lines = (tmp_path / "pairs.csv").read_text().splitlines()
+    assert len(lines) > 1
+    assert not any("Ann_A_0002" in line for line in lines)
+
+
 def test_lfw_development_lists(faces, tmp_path):
     (faces / "pairs.txt").unlink()
     with pytest.raises(PreparationError, match="no pairs.txt"):

@@ -116,17 +116,23 @@ def check_subjects(fold: Fold) -> list[Finding]:
 
 
 def check_pairs(folds: Sequence[Fold], pairs: Sequence[Pair], num_scans: int) -> list[Finding]:
-    """Videos that look the same in different parts, in one part, or under different labels."""
+    """Videos that look the same in different parts, in one part, or under different labels.
+
+    Copies are problems. What looks alike without being a copy may be one person, acting twice.
+    """
     findings = []
     for fold in folds:
         places = _places(fold)
-        across, labels, within = [], [], []
+        across, labels, within, alike = [], [], [], []
         for pair in pairs:
             one, other = places.get(pair.first), places.get(pair.second)
             if not one or not other:
                 continue
             line = f"{pair.first} ({'/'.join(one)}) and {pair.second} ({'/'.join(other)})"
             line += f", {pair.distance} bits apart"
+            if not pair.copies:
+                alike.append(line)
+                continue
             if _labels(one) != _labels(other):
                 labels.append(f"{line}: labels {_labels(one)} and {_labels(other)}")
             (within if set(one) == set(other) else across).append(line)
@@ -134,6 +140,7 @@ def check_pairs(folds: Sequence[Fold], pairs: Sequence[Pair], num_scans: int) ->
             (PROBLEM, "duplicates", across, "of equal-looking videos in different parts"),
             (PROBLEM, "labels", labels, "of equal-looking videos with different labels"),
             (WARNING, "duplicates", within, "of equal-looking videos in one part"),
+            (NOTE, "alike", alike, "of videos that look alike: one person twice, or cut copies"),
         ):
             if lines:
                 text = f"{fold.folder}: {number_of(lines, 'pair')} {what}"

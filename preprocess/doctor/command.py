@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("preprocess.doctor", description=__doc__.split("\n")[0])
     parser.add_argument(
         "csv", type=Path, nargs="+", metavar="CSV",
-        help="annotation files, or folders with train.csv, val.csv, test.csv or split01, ...",
+        help="annotation files, folders with such files in them or below, or folders of videos",
     )  # fmt: skip
     parser.add_argument(
         "--data_root", type=Path, metavar="DIR", help="folder of relative paths in the CSVs"

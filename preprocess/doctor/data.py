@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from datasets.catalog import DatasetSpec, get_spec
+from datasets.files import read_arrays
 from datasets.labels.annotations import AnnotationError, Annotations, read_annotations
 from datasets.labels.classes import LabelNames, read_classes
 from datasets.labels.kinds import PRETRAIN, Column
-from datasets.tables import read_text
+from datasets.labels.listing import find_videos
+from datasets.tables import read_table, read_text
 from datasets.video.open_video import natural_key
 from preprocess.shared.common import PreparationError
 from preprocess.shared.labelled import SUBJECTS_FILE, look_up, table_by_name
 
-PARTS = ("train", "val", "test")
+LISTS = ("train", "val", "test", "info_clean")
+PAIR_TABLES = ("pairs.csv", "dev_pairs.csv")  # of preprocess.lfw
 # Names of files and folders that say who is seen.
 SUBJECT_PATTERNS = {
     "CREMA-D": re.compile(r"(?:^|/)(\d{4})_[A-Z]{3}_[A-Z]{3}_(?:LO|MD|HI|XX?)(?:\.|$)"),
@@ -97,29 +100,27 @@ class Fold:
 
 
 def find_files(arguments: Sequence[Path]) -> list[Path]:
-    """Annotation files: those given, and train, val and test.csv of given folders.
+    """Annotation files: those given, and those below given folders; a folder of videos is itself.
 
     Raises:
-        PreparationError: a file does not exist, or a folder holds none.
+        PreparationError: a file does not exist, or a folder holds no videos either.
     """
     files = []
     for argument in arguments:
         if argument.is_file():
             files.append(argument)
             continue
-        own = [argument / f"{part}.csv" for part in PARTS]
-        inside = [path for path in own if path.is_file()]
-        if not inside and argument.is_dir():
-            folds = sorted(argument.glob("split[0-9]*"), key=lambda path: natural_key(path.name))
-            inside = [p for fold in folds for part in PARTS
-                      if (p := fold / f"{part}.csv").is_file()]  # fmt: skip
-        if not inside:
-            raise PreparationError(
-                f"{argument}: no such annotation file, and no folder with train.csv, val.csv or "
-                "test.csv (or with split01, split02, ...)"
-            )
-        files += inside
+        if not argument.is_dir():
+            raise PreparationError(f"{argument}: no such annotation file or folder")
+        own = [path for name in LISTS if (path := argument / f"{name}.csv").is_file()]
+        files += own or _below(argument) or [argument]
     return list(dict.fromkeys(files))
+
+
+def _below(folder: Path) -> list[Path]:
+    """Annotation files in folders below: of folds, of targets, of several data sets."""
+    found = [path for path in folder.rglob("*.csv") if path.stem in LISTS]
+    return sorted(found, key=lambda path: (natural_key(str(path.parent)), _part_order(path)))
 
 
 def load_folds(
@@ -142,10 +143,40 @@ def load_folds(
     """
     folders: dict[Path, list[Path]] = {}
     for path in files:
-        folders.setdefault(path.parent, []).append(path)
+        folders.setdefault(path.parent if path.is_file() else path, []).append(path)
     return [
-        _load_fold(folder, paths, data_root, data_set, sample) for folder, paths in folders.items()
+        _videos_below(folder, data_set, sample)
+        if paths == [folder]
+        else _load_fold(folder, paths, data_root, data_set, sample)
+        for folder, paths in folders.items()
     ]
+
+
+def _videos_below(folder: Path, data_set: str | None, sample: int | None) -> Fold:
+    """Videos without labels: those of LFW's pairs, or all that lie below a folder.
+
+    Raises:
+        PreparationError: there are none.
+    """
+    paths: list[str] = []
+    for table in (folder / name for name in PAIR_TABLES):
+        if table.is_file():
+            rows = read_table(table, ("image_a", "image_b"))
+            paths += [row[name] for _, row in rows for name in ("image_a", "image_b")]
+    paths = list(dict.fromkeys(paths)) or [str(path) for path in find_videos(folder)]
+    if not paths:
+        names = ", ".join(f"{name}.csv" for name in LISTS)
+        raise PreparationError(
+            f"{folder}: no annotation file ({names}) in it or below, and no videos"
+        )
+    rows = Annotations(str(folder), PRETRAIN, paths, paths, np.zeros(len(paths), np.int64))
+    split = Split("videos", folder, rows, sampled=_sampled(len(paths), sample))
+    return Fold(folder, [split], spec=get_spec(data_set) if data_set else None)
+
+
+def _sampled(count: int, sample: int | None) -> list[int]:
+    rows = np.linspace(0, count - 1, min(sample or count, count)).astype(int)
+    return np.unique(rows).tolist()
 
 
 def _load_fold(
@@ -175,14 +206,12 @@ def _load_fold(
                 for line, text in error.problems
             ]
             continue
-        count = len(split.annotations)
-        rows = np.linspace(0, count - 1, min(sample or count, count)).astype(int)
-        split.sampled = np.unique(rows).tolist()
+        split.sampled = _sampled(len(split.annotations), sample)
     return fold
 
 
 def _part_order(path: Path) -> tuple[int, str]:
-    return (PARTS.index(path.stem) if path.stem in PARTS else len(PARTS), path.name)
+    return (LISTS.index(path.stem) if path.stem in LISTS else len(LISTS), path.name)
 
 
 def _names_from_labels(paths: Sequence[Path]) -> LabelNames | None:
@@ -197,7 +226,18 @@ def _names_from_labels(paths: Sequence[Path]) -> LabelNames | None:
         return LabelNames(task="classification", class_names=tuple(map(str, range(classes))))
     if len(numbers) != 1:
         return None
+    if all(row[0].endswith(".npz") for row in labels):
+        return _names_of_arrays(paths[0], labels[0][0])
     return LabelNames(task="regression", class_names=tuple(map(str, range(numbers.pop()))))
+
+
+def _names_of_arrays(path: Path, file: str) -> LabelNames | None:
+    """Dimensions of labels of every frame: the arrays of one label file."""
+    for place in (Path(file), path.parent / file):
+        if place.is_file():
+            arrays = read_arrays(place, None)
+            return LabelNames(task="regression_frames", class_names=tuple(arrays))
+    return None
 
 
 def _read(path: Path, names: LabelNames | None, data_root: Path | None) -> Annotations:

@@ -11,6 +11,10 @@ from preprocess.doctor.scan import HASHED_FRAMES, Scan
 # Copies that were coded anew, scaled, brightened or trimmed a little stay below; different videos
 # of one person differ in 45 bits and more.
 MAX_DISTANCE, MIN_CORRELATION = 32, 0.96
+# Copies differ by less than this anywhere in a picture, in standard deviations of the picture (0.2
+# coded anew or at half size, up to 0.5 brightened until parts are white); one person with another
+# expression in the same setting by more (0.6 to 1.2 around a smile).
+COPY_DIFFERENCE = 0.5
 FLAT = 2.0
 BLOCK = 64
 # Above this number of videos only equal hashes are compared, not all pairs.
@@ -26,12 +30,19 @@ class Pair:
         second: path.
         distance: differing bits, 0 to MAX_DISTANCE.
         correlation: of the small grey pictures, up to 1.
+        difference: largest difference anywhere in these, see `largest_difference`.
     """
 
     first: str
     second: str
     distance: int
     correlation: float
+    difference: float = 0.0
+
+    @property
+    def copies(self) -> bool:
+        """The same pictures, not only the same person in the same setting."""
+        return self.difference <= COPY_DIFFERENCE
 
 
 def find_pairs(scans: Sequence[Scan], *, max_distance: int = MAX_DISTANCE) -> list[Pair]:
@@ -47,7 +58,9 @@ def find_pairs(scans: Sequence[Scan], *, max_distance: int = MAX_DISTANCE) -> li
         correlation = similarity(readable[one].tiny, readable[other].tiny)
         if correlation >= MIN_CORRELATION:
             distance = int(count_bits(hashes[one] ^ hashes[other]).sum())
-            pairs.append(Pair(readable[one].path, readable[other].path, distance, correlation))
+            first, second = readable[one], readable[other]
+            difference = largest_difference(first.tiny, second.tiny)
+            pairs.append(Pair(first.path, second.path, distance, correlation, difference))
     return sorted(pairs, key=lambda pair: (pair.distance, -pair.correlation, pair.first))
 
 
@@ -81,6 +94,17 @@ def count_bits(values: np.ndarray) -> np.ndarray:
         return np.bitwise_count(values)
     octets = np.ascontiguousarray(values)[..., None].view(np.uint8)
     return _BITS[octets].sum(axis=-1, dtype=np.uint8)
+
+
+def largest_difference(one: np.ndarray, other: np.ndarray) -> float:
+    """Largest difference between (frames, side, side) uint8 pictures, made alike in light."""
+
+    def plain(pictures: np.ndarray) -> np.ndarray:
+        pictures = pictures.astype(np.float64)
+        pictures -= pictures.mean(axis=(1, 2), keepdims=True)
+        return pictures / np.maximum(pictures.std(axis=(1, 2), keepdims=True), FLAT)
+
+    return float(np.abs(plain(one) - plain(other)).max())
 
 
 def similarity(one: np.ndarray, other: np.ndarray) -> float:
