@@ -14,8 +14,8 @@ class DatasetSpec:
         task: "pretrain", "classification" or "regression".
         class_names: in label order; names of the dimensions in regression; empty if the user says.
         num_folds: number of official (or the papers') cross-validation folds; 1 is a fixed split.
-        face_window: (top, left, height, width) in pixels of the part of a frame that is used;
-            None is the whole frame.
+        face_windows: side of the clips in pixels -> (top, left, height, width) in pixels of the
+            part of a frame that is used for them, see `face_window`.
         sampling_rate: distance in frames between neighbouring frames of a clip.
         counts: published numbers of clips, for example {"train": 31088, "test": 7847}; tuples
             are per fold. "subjects" counts people (sessions in Werewolf-XL).
@@ -32,7 +32,7 @@ class DatasetSpec:
     task: str
     class_names: tuple[str, ...] = ()
     num_folds: int = 1
-    face_window: tuple[int, int, int, int] | None = None
+    face_windows: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
     sampling_rate: int = 4
     counts: dict[str, int | tuple[int, ...]] = field(default_factory=dict)
     class_counts: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -47,6 +47,15 @@ class DatasetSpec:
         """Number of classes or dimensions; None where the user decides."""
         return len(self.class_names) or None
 
+    def face_window(self, size: int) -> tuple[int, int, int, int] | None:
+        """(top, left, height, width) of the part of a frame that is used; None: the whole frame.
+
+        Args:
+            size: side of the clips in pixels; the smallest window that is not enlarged is used,
+                the first one for anything smaller.
+        """
+        return next((self.face_windows[px] for px in sorted(self.face_windows) if size <= px), None)
+
 
 SPECS = {
     spec.name: spec
@@ -55,9 +64,10 @@ SPECS = {
             name="voxceleb2",
             crop_style="voxceleb",
             task="pretrain",
-            face_window=(0, 32, 160, 160),
+            face_windows={160: (0, 32, 160, 160), 192: (0, 16, 192, 192)},
             counts={"train": 1_092_009, "undecodable": 283},
-            note="224 px frames, 25 fps; only rows 0-159 and columns 32-191 are used",
+            note="224 px frames, 25 fps; rows 0-159 and columns 32-191 are used at 160 px, rows "
+            "0-191 and columns 16-207 at 192 px, all at 224 px",
         ),
         DatasetSpec(
             name="DFEW",

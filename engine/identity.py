@@ -19,6 +19,7 @@ from models.weight_file import CHOSEN
 from models.weights import named_tensors, training_flags
 
 DEFAULT_FPS = 25.0  # of the papers' videos
+SIZE_PX = 160  # of the papers' clips
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +123,9 @@ def identify(
     flags = training_flags(content)
     spec = get_spec(data_set) if data_set else _known_spec(flags.get("data_set"))
     clips = content.get("clips") or {}
-    window = clips.get("face_window") or flags.get("face_window") or (spec and spec.face_window)
+    window = clips.get("face_window") or flags.get("face_window")
+    if window is None and spec and "face_window" not in clips:
+        window = spec.face_window(config.get("img_size", SIZE_PX))
     return Identity(
         source=source,
         config=config,

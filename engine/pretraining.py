@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from datasets.clips import training as clips
+from datasets.clips.lengths import typical_rate
 from datasets.clips.loader import Loader, Reading
 from datasets.labels.annotations import Annotations, read_annotations
 from datasets.video.store import stores_of
@@ -103,7 +104,7 @@ def pretrain(flags: argparse.Namespace) -> None:
             check_paths=flags.check_paths,
         )
     )
-    window = _face_window(flags)
+    window = _face_window(flags, model.img_size)
     precision = choose_precision(flags.amp, workers.device, width=model.embed_dim)
     check_sharding(flags, workers, precision)
     if flags.objective == "mae":  # elsewhere a batch's clips are compared with each other
@@ -151,19 +152,20 @@ def _create_probe(flags, workers: Workers, model_config: dict) -> Callable | Non
     return PretrainingProbe(flags, workers, model_config)
 
 
-def _face_window(flags: argparse.Namespace) -> tuple[int, int, int, int] | None:
-    """`--face_window`, or that of the data set; says which."""
+def _face_window(flags: argparse.Namespace, size: int) -> tuple[int, int, int, int] | None:
+    """`--face_window`, or that of the data set for clips of this size; says which."""
     if flags.face_window:
         return tuple(flags.face_window)
     spec = build.resolve_spec(flags)
-    if spec is None or spec.face_window is None:
+    window = spec.face_window(size) if spec else None
+    if window is None:
         return None
     why = "--data_set" if flags.data_set else "the path of the CSV"
     logger.info(
         "frames are cut to the window of %s (top, left, height, width) = %s, chosen by %s; "
-        "--face_window overrides it", spec.name, spec.face_window, why,
+        "--face_window overrides it", spec.name, window, why,
     )  # fmt: skip
-    return spec.face_window
+    return window
 
 
 def _training(
@@ -197,8 +199,13 @@ def _training(
         steps_per_epoch=steps,
         precision=precision,
         output_dir=output_dir,
-        facts={"clips": {"sampling_rate": flags.sampling_rate, "face_window": window}},
-    )
+        facts={
+            "clips": {
+                "sampling_rate": flags.sampling_rate, "face_window": window,
+                "fps": typical_rate(annotations, backend=flags.reader) if workers.is_main else None,
+            },
+        },
+    )  # fmt: skip
 
 
 def _plan(flags, pretext: Pretext, precision, annotations, window, batch, steps, workers) -> dict:

@@ -182,7 +182,9 @@ def settle(
         model = build.create_model(
             flags, num_classes=task.num_outputs, keep_temporal_dim=task.frame_level or None
         )
-    window = flags.face_window or (identity and identity.face_window) or (spec and spec.face_window)
+    window = flags.face_window or (identity and identity.face_window)
+    if identity is None and spec and not window:
+        window = spec.face_window(model.img_size)
     known_rate = identity and identity.sampling_rate
     given = "sampling_rate" in flags.explicit or not known_rate
     return Setting(

@@ -80,7 +80,7 @@ def face_window(
     if flags.whole_frames:
         return None
     specs = [get_spec(flags.data_set)] if flags.data_set else [spec_for_csv(csv) for csv in csvs]
-    windows = {spec.face_window if spec else None for spec in specs}
+    windows = {spec.face_window(flags.input_size) if spec else None for spec in specs}
     if len(windows) > 1:
         raise PreparationError(
             f"the annotation files want different face windows ({windows}); pack them apart, or "
@@ -266,6 +266,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--verify", type=Path, metavar="DIR", help="only check this store")
     parser.add_argument("--data_root", metavar="DIR", help="prefix of relative paths in the CSVs")
     parser.add_argument("--data_set", metavar="NAME", help="chooses the face window")
+    parser.add_argument(
+        "--input_size", type=int, default=160, metavar="PX",
+        help="side of the clips that runs will make, which the data set's face window depends on",
+    )  # fmt: skip
     parser.add_argument(
         "--face_window",
         type=int,

@@ -1,6 +1,7 @@
 """Which frames become pairs, and what their views look like."""
 
 from collections import Counter
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from datasets.augment.pair_views import PARTS, ViewAugmentation, cover_part
 from datasets.clips.contrastive import NOT_SWAPPED, SWAP_FAILED, SWAPPED, ContrastiveClips
-from datasets.clips.lengths import UNREADABLE, Lengths, read_lengths
+from datasets.clips.lengths import UNREADABLE, read_lengths
 from datasets.clips.order import SampleKey
 from datasets.clips.pairs import PairRule
 from datasets.faces.landmarks import LandmarkError, write_landmarks
@@ -369,7 +370,7 @@ def test_swaps_are_as_likely_as_asked_and_failures_are_counted(folders):
 def test_video_that_became_too_short_is_passed_over(folders):
     lengths = read_lengths(folders)
     dataset = make_dataset(folders)
-    dataset.lengths = Lengths(num_frames=lengths.num_frames, rates=lengths.rates.copy())
+    dataset.lengths = replace(lengths, rates=lengths.rates.copy())
     dataset.lengths.rates[0] = 60.0
     item = dataset[(0, 0, 0)]
     assert item["index"].tolist() == [1] * 4 and "too short" in item["notes"][0].reason
@@ -378,7 +379,7 @@ def test_video_that_became_too_short_is_passed_over(folders):
 def test_video_that_could_not_be_opened_before_training_is_passed_over(folders):
     lengths = read_lengths(folders)
     dataset = make_dataset(folders)
-    dataset.lengths = Lengths(num_frames=lengths.num_frames, rates=lengths.rates.copy())
+    dataset.lengths = replace(lengths, rates=lengths.rates.copy())
     dataset.lengths.rates[0] = np.nan
     item = dataset[(0, 0, 0)]
     assert item["index"].tolist() == [1] * 4

@@ -111,7 +111,7 @@ def test_pretraining_recipe_is_the_published_one(stub):
         "num_bottleneck_tokens": [8], "weight_decay": 0.05, "min_lr": 1e-5, "update_freq": 1,
     }  # fmt: skip
     assert {name: getattr(flags, name) for name in expected} == expected
-    assert get_spec(flags.data_set).face_window == (0, 32, 160, 160)
+    assert get_spec(flags.data_set).face_window(160) == (0, 32, 160, 160)
     full = stub.calls()[0]
     assert full[:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "4"]
 

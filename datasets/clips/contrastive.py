@@ -78,7 +78,11 @@ class ContrastiveClips(TrainingClips):
             raise UnreadableVideoError(
                 self.annotations.paths[index], f"too short for pairs: {num_frames} frames"
             )
-        return self.rule.draw(self._generator(key, 0, "frames"), num_frames, rate)
+        even = self.lengths.even[index] if self.rule.needs_time else None
+        if even is None:
+            return self.rule.draw(self._generator(key, 0, "frames"), num_frames, rate)
+        places = self.rule.draw(self._generator(key, 0, "frames"), len(even), rate)
+        return np.minimum(even[places], num_frames - 1)
 
     def _sample(self, key: SampleKey, index: int) -> dict:
         length = 0

@@ -2,20 +2,23 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
+from datasets.clips.timeline import even_frames
 from datasets.faces.landmarks import landmarks_for
 from datasets.labels.annotations import Annotations
 from datasets.video.frame_index import FrameIndex
 from datasets.video.frame_rate import read_frame_rate
-from datasets.video.open_video import UnreadableVideoError, open_video
+from datasets.video.open_video import FrameReader, UnreadableVideoError, open_video
 
 logger = logging.getLogger(__name__)
 
 UNREADABLE = -1
-RATE_PROBES = 16  # videos that are asked for their frame rate, where all are of one kind
+RATE_VIDEOS = 16  # looked at for the rate of a whole list
+ALIKE = 1.05  # ratio up to which rates count as one
 THREADS = 16  # waiting for files dominates
 
 
@@ -26,10 +29,19 @@ class Lengths:
     Attributes:
         num_frames: (n,) int64; `UNREADABLE` where the video cannot be opened.
         rates: (n,) float64, frames per second; NaN where unreadable.
+        even: (n,) objects: where frames are not evenly spaced, those to show to play the video
+            at its rate, (m,) int64, else None.
     """
 
     num_frames: np.ndarray
     rates: np.ndarray
+    even: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "Lengths":
+        """Those of some videos."""
+        return Lengths(
+            num_frames=self.num_frames[rows], rates=self.rates[rows], even=self.even[rows]
+        )
 
 
 def read_lengths(
@@ -58,44 +70,73 @@ def read_lengths(
     index = FrameIndex.beside(annotations.path)
     frame_rate = frame_rate or read_frame_rate(annotations.path)
 
-    def length(row: int) -> tuple[int, float]:
+    def length(row: int) -> tuple[int, float, np.ndarray | None]:
         path, known = annotations.paths[row], index.get(annotations.ids[row])
         try:
             with open_video(path, backend=backend, known=known) as video:
-                num_frames, rate = video.num_frames, video.fps
+                num_frames, even = video.num_frames, _even_frames(video)
+                rate = rate_of(video, landmarks_root, frame_rate)
         except UnreadableVideoError:
-            return UNREADABLE, float("nan")
-        if rate is None:
-            landmarks = landmarks_for(path, landmarks_root)
-            rate = (landmarks.fps if landmarks else None) or frame_rate
+            return UNREADABLE, float("nan"), None
         if not rate:
             raise ValueError(
-                f"{path}: frames in a folder, and neither a landmark file nor frame_rate.json "
+                f"{path}: neither the frames themselves, nor a landmark file, nor frame_rate.json "
                 "beside the CSV says how many there are per second; give --frame_rate, e.g. 4.1667 "
                 "for VoxCeleb1"
             )
-        return num_frames, float(rate)
+        return num_frames, float(rate), even
 
     with ThreadPoolExecutor(THREADS) as pool:
         found = list(pool.map(length, rows if rows is not None else range(len(annotations))))
+    even = np.empty(len(found), object)
+    even[:] = [frames for _, _, frames in found]
     return Lengths(
-        num_frames=np.array([frames for frames, _ in found], np.int64),
-        rates=np.array([rate for _, rate in found], np.float64),
+        num_frames=np.array([frames for frames, _, _ in found], np.int64),
+        rates=np.array([rate for _, rate, _ in found], np.float64),
+        even=even,
     )
 
 
-def typical_rate(annotations: Annotations, *, backend: str = "auto") -> float | None:
-    """Frame rate of a data set: the median of some videos, spread over its annotation file.
+def rate_of(
+    video: FrameReader, landmarks_root: str | None = None, frame_rate: float | None = None
+) -> float | None:
+    """Frames per second: the video's, its landmark file's, else `frame_rate`."""
+    if video.fps:
+        return video.fps
+    landmarks = landmarks_for(video.path, landmarks_root)
+    return (landmarks.fps if landmarks else None) or frame_rate
 
-    None where none of them says it and nothing is recorded beside the file.
+
+def _even_frames(video: FrameReader) -> np.ndarray | None:
+    times = video.times()
+    if times is None or not video.fps:
+        return None
+    even = even_frames(times, video.fps)
+    return None if np.array_equal(even, np.arange(video.num_frames)) else even
+
+
+def typical_rate(annotations: Annotations, *, backend: str = "auto") -> float | None:
+    """Frames per second of the videos of a list, which clips made of them are played at.
+
+    The median over some of them, evenly spread; None where no video says.
+
+    Args:
+        annotations: the videos.
+        backend: video reader, see `open_video`.
     """
-    recorded = read_frame_rate(annotations.path)
-    rates = []
-    for row in np.unique(np.linspace(0, len(annotations) - 1, RATE_PROBES).astype(int)):
-        try:
-            with open_video(annotations.paths[row], backend=backend) as video:
-                rates.append(video.fps or recorded)
-        except UnreadableVideoError:
-            continue  # the budget's business, later
+    beside, rates = read_frame_rate(annotations.path), []
+    for row in range(0, len(annotations), max(len(annotations) // RATE_VIDEOS, 1)):
+        with (
+            suppress(UnreadableVideoError),
+            open_video(annotations.paths[row], backend=backend) as video,
+        ):
+            rates.append(rate_of(video, frame_rate=beside))
     known = [rate for rate in rates if rate]
-    return float(np.median(known)) if known else None
+    if not known:
+        return None
+    if max(known) > ALIKE * min(known):
+        logger.warning(
+            "%s: its videos have %.4g to %.4g frames per second; clips are made of frames, so that "
+            "they last differently long", annotations.path, min(known), max(known),
+        )  # fmt: skip
+    return float(np.median(known))

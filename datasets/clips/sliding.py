@@ -227,16 +227,17 @@ class SlidingClips(IterableDataset):
     def _plan(self, video: FrameReader) -> tuple[VideoFacts, list["_SpanSource"]]:
         if not self.options.crop:
             frame = video.read([0])[0]
-            whole = _SpanSource(self.options, frame_times(video), None, None)
-            return _facts(video, frame.shape, [whole], 0), [whole]
+            times = frame_times(video, self.options.fps)
+            whole = _SpanSource(self.options, times, None, None)
+            return _facts(video, frame.shape, times, [whole], 0), [whole]
         found = find_faces(video, self._detector, self._tracking())
-        times = frame_times(video)
+        times = frame_times(video, self.options.fps)
         tracks = found.by_size()[: 1 if self.options.faces == "largest" else None]
         sources = [
             _SpanSource(self.options, times, track, self._crops(track, found)) for track in tracks
         ]
         missing = found.frames_without_face()
-        return _facts(video, (found.height, found.width), sources, missing), sources
+        return _facts(video, (found.height, found.width), times, sources, missing), sources
 
     def _tracking(self) -> TrackingOptions:
         shares = dict.fromkeys((max(0.25, self.options.min_face), self.options.min_face))
@@ -256,7 +257,9 @@ class SlidingClips(IterableDataset):
         )
 
 
-def _facts(video: FrameReader, shape: Iterable, sources: list, missing: int) -> VideoFacts:
+def _facts(
+    video: FrameReader, shape: Iterable, times: np.ndarray, sources: list, missing: int
+) -> VideoFacts:
     height, width = tuple(shape)[:2]
     return VideoFacts(
         path=video.path,
@@ -267,7 +270,7 @@ def _facts(video: FrameReader, shape: Iterable, sources: list, missing: int) -> 
         height=height,
         width=width,
         frames_without_face=missing,
-        times=frame_times(video),
+        times=times,
         spans=tuple(source.span for source in sources),
     )
 

@@ -13,13 +13,15 @@ from datasets.video.open_video import FrameReader
 DEFAULT_FPS = 25.0  # of frames that have no time
 
 
-def frame_times(video: FrameReader) -> np.ndarray:
+def frame_times(video: FrameReader, fps: float | None = None) -> np.ndarray:
     """Seconds of each frame from the first one: (num_frames,), increasing.
 
-    Frames without time are taken to be 1/25 s apart.
+    Args:
+        video: an open video.
+        fps: of frames without time, 25 if None.
     """
     times = video.times()
-    return np.arange(video.num_frames) / DEFAULT_FPS if times is None else times
+    return np.arange(video.num_frames) / (fps or DEFAULT_FPS) if times is None else times
 
 
 def even_frames(times: np.ndarray, fps: float | None) -> np.ndarray:

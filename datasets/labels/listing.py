@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from datasets.video import frame_rate
 from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ SYSTEM_FOLDERS = frozenset(
     + ("network trash folder", "temporary items", "lost.dir")
 )
 SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
+# What commands of this program put beside frames.
+OUR_FILES = (frame_rate.FILE_NAME, "landmarks.npz")
 SHOWN_UNUSED = 3
 
 
@@ -139,7 +142,7 @@ def _sort(
             folder.videos.append(entry.name)
         elif suffix in IMAGE_SUFFIXES:
             folder.pictures.append(entry.name)
-        else:
+        elif not entry.name.endswith(OUR_FILES):
             unused.add(f"{suffix} files" if suffix else "files without an ending", entry.path)
     if not entries:
         unused.add("empty folders", path)

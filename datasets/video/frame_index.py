@@ -3,10 +3,14 @@
 Most files tell their number of frames by their packets. Codecs with hidden frames (VP9, AV1), files
 without time stamps and damaged ones do not: the reader decodes them once to count, then again to
 read. Probing (`preprocess.voxceleb2`, `preprocess.videos`) writes what it found beside the
-annotation file; without that, each loader process remembers what it counted.
+annotation file; without that, each loader process remembers what it counted. The file is a cache: a
+damaged one is not used, and probing writes it anew.
 """
 
+import io
+import logging
 import os
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +20,13 @@ import numpy as np
 from datasets.files import replacing
 from datasets.video.hashing import hash_key
 
+logger = logging.getLogger(__name__)
+
 INDEX_FILE = "frame_index.npy"
 RECORD = np.dtype(
     [("hash", "<u8"), ("size_bytes", "<u8"), ("num_frames", "<u4"), ("problem", "S100")]
 )
+CHECKSUM_BYTES = 4
 
 
 class KnownFrames(NamedTuple):
@@ -50,7 +57,8 @@ class FrameIndex:
         self._records: np.ndarray | None = None
         self._hashes = np.empty(0, np.uint64)
         if file is not None and os.path.isfile(file):
-            self._records = np.load(file, mmap_mode="r")
+            self._records = _read_records(file)
+        if self._records is not None:
             self._hashes = np.ascontiguousarray(self._records["hash"])
         self._added: dict[str, KnownFrames] = {}
 
@@ -100,5 +108,32 @@ def write_index(file: str | os.PathLike, videos: Iterable[tuple[str, KnownFrames
         ],
         RECORD,
     )
+    records = records[np.argsort(records["hash"])]
     with replacing(file) as temporary, temporary.open("wb") as index:
-        np.save(index, records[np.argsort(records["hash"])])
+        np.save(index, records)
+        index.write(_checksum(records))  # behind the array, where NumPy does not look
+
+
+def _checksum(records: np.ndarray) -> bytes:
+    return zlib.crc32(records.tobytes()).to_bytes(CHECKSUM_BYTES, "little")
+
+
+def _read_records(file: str | os.PathLike) -> np.ndarray | None:
+    """The records, memory-mapped; None, with a warning, where the file is damaged."""
+    try:
+        records = np.load(file, mmap_mode="r")
+        if records.dtype != RECORD or records.ndim != 1:
+            raise ValueError("it holds something else")
+        with open(file, "rb") as index:
+            index.seek(records.offset + records.nbytes, io.SEEK_SET)
+            checksum = index.read()
+        if checksum and checksum != _checksum(records):  # older files have none
+            raise ValueError("its checksum is another")
+    except Exception as error:  # NumPy's reader of headers raises almost anything
+        logger.warning(
+            "%s is damaged (%s) and not used: videos that need it are counted as they are opened; "
+            "the preprocess command that wrote it makes it anew",
+            file, " ".join(str(error).split()),
+        )  # fmt: skip
+        return None
+    return records

@@ -20,6 +20,7 @@ from datasets.video.base import (
     stack_frames,
 )
 from datasets.video.frame_index import KnownFrames
+from datasets.video.frame_rate import read_folder_rate
 from datasets.video.images import IMAGE_SUFFIXES, decode_image, decode_into
 from datasets.video.pyav import PyAVReader
 from datasets.video.store import StoreReader, split_store_path
@@ -102,6 +103,7 @@ class FrameFolderReader(FrameReader):
     def __init__(self, folder: str, names: list[str] | None = None, name: str | None = None):
         self.path = name or folder
         self._folder = folder
+        self._times: np.ndarray | None = None
         if names is None:
             with os.scandir(folder) as entries:
                 names = [
@@ -110,6 +112,8 @@ class FrameFolderReader(FrameReader):
                     if entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.name[0] != "."
                 ]
             names.sort(key=natural_key)
+            with errors_of(folder):
+                self.fps, self._times = read_folder_rate(folder)
         self._names = names
         self.num_frames = len(names)
         if not names:
@@ -124,6 +128,12 @@ class FrameFolderReader(FrameReader):
             if not decode_into(frame, self.read_file(index)):  # damaged, or of another size
                 return stack_frames(self.path, [self._read_image(i) for i in wanted])
         return frames
+
+    def times(self) -> np.ndarray | None:
+        """Seconds of each frame from the first one, where the folder says."""
+        if self._times is None or len(self._times) != self.num_frames:
+            return super().times()
+        return self._times - self._times[0]
 
     def read_file(self, index: int) -> bytes:
         """The image file of a frame, as it is."""

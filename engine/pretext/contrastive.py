@@ -103,7 +103,7 @@ class ContrastiveLearning:
                 f"{self._describe_pairs()}; the longest has {lengths.num_frames.max()} frames. "
                 "Take shorter --time_interval and --hard_negative_gap"
             )
-        self.lengths = Lengths(num_frames=lengths.num_frames[kept], rates=lengths.rates[kept])
+        self.lengths = lengths.take(kept)
         self.num_left_out = len(short)
         if len(short):
             self._report_left_out(annotations, lengths, needed, short)
@@ -196,12 +196,16 @@ class ContrastiveLearning:
             frame_rate=flags.frame_rate,
             rows=rows,
         )
-        num_frames = np.zeros(len(annotations), np.int64)
-        rates = np.zeros(len(annotations))
-        for rank, (frames, rate) in enumerate(workers.gather((own.num_frames, own.rates))):
-            num_frames[rank :: workers.world_size] = frames
-            rates[rank :: workers.world_size] = rate
-        return Lengths(num_frames=num_frames, rates=rates)
+        whole = Lengths(
+            num_frames=np.zeros(len(annotations), np.int64),
+            rates=np.zeros(len(annotations)),
+            even=np.empty(len(annotations), object),
+        )
+        for rank, part in enumerate(workers.gather(own)):
+            share = slice(rank, None, workers.world_size)
+            whole.num_frames[share], whole.rates[share] = part.num_frames, part.rates
+            whole.even[share] = part.even
+        return whole
 
     def _report_left_out(self, annotations, lengths: Lengths, needed, short) -> None:
         if not self.workers.is_main:

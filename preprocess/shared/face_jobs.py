@@ -29,10 +29,13 @@ from datasets.faces import (
 )
 from datasets.files import utf8_path
 from datasets.labels.listing import NamedVideo, stamp_of
+from datasets.video.frame_rate import write_frame_rate
 from datasets.video.open_video import FrameReader, UnreadableVideoError, open_video
 
 FORMATS = ("jpg", "png", "mp4")
 DEFAULT_FPS = 25.0  # of videos written from frames that have no time
+UNEVEN = 0.5  # frames by which times may differ from even ones
+CLOCK = 90_000  # ticks per second of videos that are not even
 MP4_OPTIONS = {"crf": "18", "preset": "veryfast", "threads": "1"}
 
 
@@ -193,9 +196,13 @@ def _write_track(
     output = folder
     if settings.format == "mp4":
         output = folder / "face.mp4"
-        _write_mp4(output, crops, plan.size, found.fps or DEFAULT_FPS)
+        _write_mp4(output, crops, plan.size, _seconds(track, found))
     else:
         _write_pictures(folder, crops, settings)
+        if found.fps:
+            seconds = _seconds(track, found)
+            uneven = np.abs(seconds * found.fps - np.arange(len(track))).max() > UNEVEN
+            write_frame_rate(folder, found.fps, seconds if uneven else None)
     if settings.landmarks:
         _write_landmarks(folder / "landmarks.npz", track, plan, found)
     return output
@@ -220,16 +227,32 @@ def _write_pictures(folder: Path, crops: Iterator[np.ndarray], settings: FaceSet
                 path.write_bytes(cv2.imencode(".png", crop[:, :, ::-1])[1].tobytes())
 
 
-def _write_mp4(path: Path, crops: Iterator[np.ndarray], size: int, fps: float) -> None:
+def _seconds(track: Track, found: FaceVideo) -> np.ndarray:
+    """(T,) when the frames of a track were taken, from its first one."""
+    if found.times is None:
+        return np.arange(len(track)) / DEFAULT_FPS
+    return found.times[track.first : track.last + 1] - found.times[track.first]
+
+
+def _write_mp4(path: Path, crops: Iterator[np.ndarray], size: int, seconds: np.ndarray) -> None:
+    """A video whose frames are shown when those of the source were."""
+    rate = (len(seconds) - 1) / seconds[-1] if len(seconds) > 1 else DEFAULT_FPS
+    rate = Fraction(rate).limit_denominator(1001)
+    even = np.abs(seconds * float(rate) - np.arange(len(seconds))).max() <= UNEVEN
     with utf8_path(path) as name, av.open(name, "w") as container:
-        stream = container.add_stream(
-            "libx264", rate=Fraction(fps).limit_denominator(1001), options=MP4_OPTIONS
-        )
+        stream = container.add_stream("libx264", rate=rate, options=MP4_OPTIONS)
         stream.width = stream.height = size
         stream.pix_fmt = "yuv420p"
+        clock = 1 / rate if even else Fraction(1, CLOCK)
+        stream.codec_context.time_base = clock
+        number = 0
         for block in crops:
             for crop in block:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(crop, format="rgb24")))
+                frame = av.VideoFrame.from_ndarray(crop, format="rgb24")
+                frame.pts = number if even else round(seconds[number] * CLOCK)
+                frame.time_base = clock
+                container.mux(stream.encode(frame))
+                number += 1
         container.mux(stream.encode())
 
 
