@@ -195,7 +195,8 @@ def _validate(setting: Setting, run: Training, val_set: Annotations, batches: Ba
         )
     score = line[f"val_{chosen}"]
     position = run.position
-    sign = -1 if chosen == "loss" or METRICS[chosen].lower_is_better else 1
+    lower_is_better = chosen == "loss" or (chosen in METRICS and METRICS[chosen].lower_is_better)
+    sign = -1 if lower_is_better else 1
     if position.best is None or sign * score > sign * position.best:
         position.best, position.best_epoch = score, position.epoch
         run.save(checkpoint.BEST)

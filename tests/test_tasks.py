@@ -138,10 +138,10 @@ def test_metrics_of_several_heads():
     metrics = predictions.metrics()
     parts = {
         "arousal": classification_metrics(
-            predictions.labels[:, 0], predictions.scores[:, :2], HEADS["arousal"]
+            predictions.labels[:, 0], predictions.predicted[:, 0], HEADS["arousal"]
         ),
         "valence": classification_metrics(
-            predictions.labels[:, 1], predictions.scores[:, 2:], HEADS["valence"]
+            predictions.labels[:, 1], predictions.predicted[:, 1], HEADS["valence"]
         ),
     }
     assert metrics["per_head"] == parts

@@ -49,52 +49,46 @@ REGRESSION_METRICS = ("pcc", "ccc", "mae", "accuracy", "rmse")
 
 
 def classification_metrics(
-    labels: np.ndarray,
-    scores: np.ndarray,
-    class_names: Sequence[str] | None = None,
+    labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str] | None = None
 ) -> dict:
     """Scores of single-label classification, as the papers report them.
 
     A class without test videos has no recall: it is left out of UAR and listed in
-    `absent_classes`. The F1s are scikit-learn's: macro F1 averages over the classes that occur in
-    the labels or in the predictions; a predicted class without test videos counts as 0 there.
+    `absent_classes`. Macro F1 averages over the classes that occur in the labels or in the
+    predictions; a predicted class without test videos counts as 0 there.
 
     Args:
         labels: (n,) true classes, 0..C-1.
-        scores: (n, C) scores or probabilities, the largest one is the predicted class; or (n,)
-            integers, the predicted classes themselves.
+        predicted: (n,) likewise.
         class_names: C names in label order; by default "0", "1", ...
 
     Returns:
-        uar, war, weighted_f1, micro_f1, macro_f1; per_class_recall (C values, None where absent),
-        confusion_matrix (C rows of true, C columns of predicted counts), class_names,
-        absent_classes (names) and num_videos. Plain Python values, ready for JSON.
+        `HEADLINE_METRICS`; per_class_recall (C values, None where absent), confusion_matrix (C
+        rows of true, C columns of predicted counts), class_names, absent_classes (names) and
+        num_videos. Plain Python values, ready for JSON.
 
     Raises:
-        ValueError: no videos, lengths that differ, a label out of range, a NaN or infinite score.
+        ValueError: no videos, lengths that differ, or a class out of range.
     """
-    from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score  # slow
-
-    labels, predicted, names = _check_classification(labels, scores, class_names)
-    classes = np.arange(len(names))
-    counts = confusion_matrix(labels, predicted, labels=classes)
-    present = np.flatnonzero(counts.sum(axis=1))
-    recall = recall_score(labels, predicted, labels=present, average=None, zero_division=0)
-    recall_of = dict(zip(present.tolist(), recall.tolist()))
-
-    def f1(average: str) -> float:
-        return float(f1_score(labels, predicted, average=average, zero_division=0))
-
+    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    if labels.ndim != 1 or labels.shape != predicted.shape or not len(labels):
+        raise ValueError(
+            f"labels of shape {labels.shape} and predicted classes of shape {predicted.shape}: "
+            "both must be (videos,) with at least one video."
+        )
+    size = len(class_names or ()) or int(max(labels.max(), predicted.max())) + 1
+    names = _check_names(class_names, size)
+    labels = _check_classes(labels, size, "label")
+    predicted = _check_classes(predicted, size, "predicted class")
+    counts = np.bincount(labels * size + predicted, minlength=size**2).reshape(size, size)
+    found = {name: float(own[0]) for name, own in classification_from_counts(counts[None]).items()}
+    recalls = [found.pop(f"recall_{index}") for index in range(size)]
     return {
-        "uar": float(recall.mean()),
-        "war": float(accuracy_score(labels, predicted)),
-        "weighted_f1": f1("weighted"),
-        "micro_f1": f1("micro"),
-        "macro_f1": f1("macro"),
-        "per_class_recall": [recall_of.get(index) for index in classes.tolist()],
+        **found,
+        "per_class_recall": [None if np.isnan(recall) else recall for recall in recalls],
         "confusion_matrix": counts.tolist(),
         "class_names": names,
-        "absent_classes": [name for i, name in enumerate(names) if i not in recall_of],
+        "absent_classes": [name for name, recall in zip(names, recalls) if np.isnan(recall)],
         "num_videos": len(labels),
     }
 
@@ -215,10 +209,7 @@ def concordance(targets: np.ndarray, values: np.ndarray) -> float:
 def _one_dimension(
     targets: np.ndarray, values: np.ndarray, name: str, notes: list[str]
 ) -> dict[str, float]:
-    from scipy.stats import pearsonr  # slow
-    from sklearn.metrics import mean_absolute_error
-
-    mae = float(mean_absolute_error(targets, values))
+    mae = float(np.abs(targets - values).mean())
     rmse = float(np.sqrt(np.square(targets - values).mean()))
     constant = [
         kind
@@ -228,32 +219,9 @@ def _one_dimension(
     if constant:
         notes.append(f"{name}: {' and '.join(constant)} constant, pcc and ccc set to 0")
         return {"pcc": 0.0, "ccc": 0.0, "mae": mae, "accuracy": 1.0 - mae, "rmse": rmse}
-    pcc = float(pearsonr(targets, values).statistic)
+    pcc = float(np.corrcoef(targets, values)[0, 1])
     ccc = concordance(targets, values)
     return {"pcc": pcc, "ccc": ccc, "mae": mae, "accuracy": 1.0 - mae, "rmse": rmse}
-
-
-def _check_classification(
-    labels: np.ndarray, scores: np.ndarray, class_names: Sequence[str] | None
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    labels, scores = np.asarray(labels), np.asarray(scores)
-    if labels.ndim != 1 or scores.ndim not in (1, 2) or len(labels) != len(scores):
-        raise ValueError(
-            f"labels of shape {labels.shape} and scores of shape {scores.shape}: labels must be "
-            "(videos,), scores (videos, classes) or predicted classes (videos,)."
-        )
-    if not len(labels):
-        raise ValueError("no videos to evaluate: labels and scores are empty.")
-    require_finite(labels, "labels")
-    require_finite(scores, "scores")
-    predicted = scores.argmax(axis=1) if scores.ndim == 2 else scores
-    if scores.ndim == 2:
-        num_classes = scores.shape[1]
-    else:
-        num_classes = len(class_names or ()) or int(max(labels.max(), predicted.max())) + 1
-    names = _check_names(class_names, num_classes)
-    labels = _check_classes(labels, num_classes, "label")
-    return labels, _check_classes(predicted, num_classes, "predicted class"), names
 
 
 def _check_classes(classes: np.ndarray, num_classes: int, what: str) -> np.ndarray:
