@@ -19,12 +19,13 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from datasets.catalog import get_spec
 from datasets.files import read_array
 from preprocess.shared.affect_targets import DIMENSIONS, affect_targets
-from preprocess.shared.common import PreparationError, Progress, run_command
+from preprocess.shared.common import PreparationError, run_command, watched
 from preprocess.shared.labelled import Clip, Found, clip_name, find_images
 from preprocess.shared.runner import dataset_parser, prepare, published_counts
 
@@ -99,15 +100,9 @@ def read_set(folder: Path, found: Found) -> list[Annotation]:
     if not annotations_dir.is_dir():
         raise PreparationError(f"no such folder: {annotations_dir}")
     images = find_images(folder / "images")
-    progress = Progress(total=len(images), what=folder.name)
-
-    def read(image: Path) -> Annotation:
-        progress.advance()
-        return read_annotation(image, annotations_dir)
-
+    read = partial(read_annotation, folder=annotations_dir)
     with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
-        annotations = list(pool.map(read, images, chunksize=64))
-    progress.close()
+        annotations = list(watched(pool.map(read, images), len(images), folder.name))
     found.problems.lines += [a.problem for a in annotations if a.problem]
     found.missing += [a.missing for a in annotations if a.missing]
     names = {clip_name(image) for image in images}

@@ -20,7 +20,7 @@ from pathlib import Path
 from datasets.faces import STYLES, create_detector, parse_style
 from datasets.faces.crops import ALIGNMENTS, BORDERS, BOXES
 from datasets.labels.listing import NamedVideo, apart_from, list_videos
-from preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, Progress, run_command
+from preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, run_command, watched
 from preprocess.shared.face_jobs import FORMATS, FaceSettings, Outcome, Worker, start_worker, work
 from preprocess.shared.face_journal import (
     JOURNAL,
@@ -213,14 +213,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if len(todo) < len(jobs):
         logger.info("%d of %d videos are done (%s)", len(jobs) - len(todo), len(jobs), JOURNAL)
     journal = Journal(flags.output_dir, settings)
-    progress = Progress(total=len(jobs), done=len(jobs) - len(todo), what="videos")
     begun, frames = time.monotonic(), 0
-    for outcome in run_jobs(todo, settings, flags.output_dir, flags.num_workers):
+    outcomes = run_jobs(todo, settings, flags.output_dir, flags.num_workers)
+    for outcome in watched(outcomes, len(jobs), "videos", done=len(jobs) - len(todo)):
         journal.add(outcome)
         known[outcome.source] = outcome
         frames += outcome.num_frames
-        progress.advance()
-    progress.close()
     journal.close()
     shutil.rmtree(flags.output_dir / ".partial", ignore_errors=True)
     outcomes = [known[job.source] for job in jobs]

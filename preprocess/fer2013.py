@@ -21,7 +21,7 @@ import numpy as np
 from datasets.catalog import get_spec
 from datasets.files import replacing
 from datasets.tables import iterate_table
-from preprocess.shared.common import PreparationError, Problems, Progress, run_command
+from preprocess.shared.common import PreparationError, Problems, run_command, watched
 from preprocess.shared.images import read_class_folders
 from preprocess.shared.labelled import Clip, Found, Parts
 from preprocess.shared.runner import Command, published_counts
@@ -57,8 +57,8 @@ def read_table(path: Path, images_dir: Path) -> Found:
     """
     problems = Problems()
     parts: Parts = {part: [] for part in PARTS.values()}
-    progress = Progress(total=sum(SPEC.counts.values()), what="images")
-    for number, (line, row) in enumerate(iterate_table(path, COLUMNS)):
+    rows = watched(iterate_table(path, COLUMNS), sum(SPEC.counts.values()), "images")
+    for number, (line, row) in enumerate(rows):
         where = f"{path} line {line}"
         label, usage = row.get("emotion", ""), row.get("Usage", "")
         pixels = decode_pixels(row.get("pixels", ""))
@@ -74,8 +74,6 @@ def read_table(path: Path, images_dir: Path) -> Found:
             image = images_dir / PARTS[usage] / f"{number:05d}.png"
             _write_image(image, pixels)
             parts[PARTS[usage]].append(Clip(path=image, label=str(int(label))))
-        progress.advance()
-    progress.close()
     return Found(problems=problems, splits={"": parts})
 
 

@@ -34,7 +34,7 @@ from datasets.faces.search import work_picture
 from datasets.labels.annotations import read_annotations
 from datasets.video.frame_rate import read_frame_rate
 from datasets.video.open_video import UnreadableVideoError, open_video
-from preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, Progress, run_command
+from preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, run_command, watched
 from preprocess.shared.probe import map_unordered
 
 logger = logging.getLogger(__name__)
@@ -187,12 +187,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         process, output_dir=flags.output_dir, above=os.path.commonpath(folders),
         fps=read_frame_rate(flags.csv), min_face=flags.min_face,
     )  # fmt: skip
-    progress, done = Progress(total=len(rows), what="videos"), []
-    for outcome in map_unordered(job, list(rows.paths), flags.num_workers):
-        done.append(outcome)
-        progress.advance()
-    progress.close()
-    report(done)
+    outcomes = map_unordered(job, list(rows.paths), flags.num_workers)
+    report(list(watched(outcomes, len(rows), "videos")))
 
 
 if __name__ == "__main__":

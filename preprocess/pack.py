@@ -26,7 +26,7 @@ from pathlib import Path
 from datasets.catalog import get_spec, spec_for_csv
 from datasets.video.store import ENCODINGS, MANIFEST, ClipStore, read_manifest
 from datasets.video.store_writer import PackedVideo, StoreWriter, check_shard, check_tables
-from preprocess.shared.common import PreparationError, Problems, Progress, run_command
+from preprocess.shared.common import PreparationError, Problems, run_command, watched
 from preprocess.shared.pack_frames import FrameSettings, pack_video, use_one_thread
 from preprocess.shared.pack_lists import SourceList, copy_folds, read_source, write_list
 
@@ -138,16 +138,14 @@ def _append_missing(
     todo = list(videos.items())[writer.num_videos :]
     if writer.num_videos:
         logger.info("%d of %d videos are packed already", writer.num_videos, len(videos))
-    progress = Progress(total=len(videos), done=writer.num_videos, what="videos packed")
-    num_bytes = 0
+    num_bytes, done = 0, writer.num_videos
     with closing(_packed(todo, settings, num_workers)) as packed:
-        for count, video in enumerate(packed, 1):
+        shown = watched(packed, len(videos), "videos packed", done=done)
+        for count, video in enumerate(shown, 1):
             writer.add(video)
             num_bytes += len(video.data)
-            progress.advance()
             if count == ESTIMATE_AFTER:
                 _check_room(writer.folder, num_bytes / count * (len(todo) - count))
-    progress.close()
 
 
 def _check_room(folder: Path, expected: float) -> None:
@@ -231,11 +229,9 @@ def verify(folder: Path, num_workers: int) -> None:
     problems = Problems(check_tables(folder))
     if not problems.lines:
         shards = range(read_manifest(folder / MANIFEST)["num_shards"])
-        progress = Progress(total=len(shards), what="shards checked")
-        for lines in _checked(folder, shards, num_workers):
+        checked = _checked(folder, shards, num_workers)
+        for lines in watched(checked, len(shards), "shards checked"):
             problems.lines += lines
-            progress.advance()
-        progress.close()
     problems.raise_if_any(
         f"{folder}: damaged store",
         report=folder / "problems.txt",

@@ -26,9 +26,9 @@ from preprocess.shared.common import (
     SHOWN_PROBLEMS,
     PreparationError,
     Problems,
-    Progress,
     add_link_flag,
     run_command,
+    watched,
 )
 from preprocess.shared.labelled import SUBJECTS_FILE
 from preprocess.shared.probe import add_probe_flags, listed_names, probe_or_list
@@ -82,8 +82,6 @@ def find_folders(root: Path, problems: Problems) -> list[FrameFolder]:
         problems: gets folders that hold frames and folders, or neither.
     """
     people = sorted((p.parent for p in root.glob(f"*/{SCALE}")), key=lambda p: natural_key(p.name))
-    progress = Progress(total=len(people), what="people")
-
     unused = Unused(root)
 
     def look(person: Path) -> tuple[list[FrameFolder], list[str]]:
@@ -95,12 +93,10 @@ def find_folders(root: Path, problems: Problems) -> list[FrameFolder]:
             unused.add(
                 f"folders that are not <name>/{SCALE}/<video>[/<utterance>]", path / names[0]
             )
-        progress.advance()
         return found, wrong
 
     with ThreadPoolExecutor(THREADS) as pool:
-        looked = list(pool.map(look, people))
-    progress.close()
+        looked = list(watched(pool.map(look, people), len(people), "people"))
     unused.tell()
     problems.lines += [line for _, wrong in looked for line in wrong]
     return [folder for found, _ in looked for folder in found]

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from datasets.video.open_video import UnreadableVideoError, open_video
-from preprocess.shared.common import Progress
+from preprocess.shared.common import watched
 from preprocess.shared.probe import map_unordered
 
 logger = logging.getLogger(__name__)
@@ -131,12 +131,6 @@ def face_share(grey: np.ndarray) -> float:
 def scan_all(paths: Sequence[str], *, num_workers: int, with_faces: bool) -> dict[str, Scan]:
     """Scan videos, each once, in parallel and with progress."""
     unique = list(dict.fromkeys(paths))
-    progress = Progress(total=len(unique), what="videos examined")
-    scans = {}
-    for scan in map_unordered(
-        functools.partial(scan_video, with_faces=with_faces), unique, num_workers
-    ):
-        scans[scan.path] = scan
-        progress.advance()
-    progress.close()
-    return scans
+    examine = functools.partial(scan_video, with_faces=with_faces)
+    scans = map_unordered(examine, unique, num_workers)
+    return {scan.path: scan for scan in watched(scans, len(unique), "videos examined")}

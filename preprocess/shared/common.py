@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -184,28 +184,19 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, 
         raise PreparationError(str(error)) from error
 
 
-class Progress:
-    """Bar on a terminal, a line now and then elsewhere."""
+def watched(items: Iterable, total: int, what: str, *, done: int = 0) -> tqdm:
+    """The items, with a bar on a terminal and a line now and then elsewhere.
 
-    def __init__(self, *, total: int, what: str, done: int = 0) -> None:
-        self._bar = tqdm(
-            total=total,
-            initial=done,
-            desc=what,
-            unit="",
-            file=sys.stderr,
-            mininterval=0.2 if sys.stderr.isatty() else 30,
-            delay=1,
-            dynamic_ncols=True,
-        )
-
-    def advance(self) -> None:
-        """Count one more."""
-        self._bar.update(1)
-
-    def close(self) -> None:
-        """Finish the display."""
-        self._bar.close()
+    Args:
+        items: what is under way.
+        total: how many there are, with those that were `done` before.
+        what: what they are.
+        done: how many an earlier command did.
+    """
+    every = 0.2 if sys.stderr.isatty() else 30
+    return tqdm(
+        items, what, total, initial=done, unit="", mininterval=every, delay=1, dynamic_ncols=True
+    )
 
 
 def run_command(main: Callable[[Sequence[str] | None], None]) -> None:

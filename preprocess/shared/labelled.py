@@ -20,9 +20,9 @@ from preprocess.shared.common import (
     SHOWN_PROBLEMS,
     PreparationError,
     Problems,
-    Progress,
     frame_folder_problem,
     read_table,
+    watched,
     without_spaces,
 )
 from preprocess.shared.splits import Row, split_parts, write_split
@@ -152,17 +152,14 @@ def usable_clips(found: Found, root: Path, *, leave_out: bool) -> list[Clip]:
 
     Names are taken in the spelling of the disk (`datasets.tables.as_on_disk`).
     """
-    progress = Progress(total=len(found.clips), what="files checked")
     unused, usable, broken = Unused(root), [], []
-    for clip in found.clips:
+    for clip in watched(found.clips, len(found.clips), "files checked"):
         clip = dataclasses.replace(clip, path=as_on_disk(clip.path))
         reason = file_problem(clip.path, unused, is_folder=found.frame_folders)
-        progress.advance()
         if reason is None:
             usable.append(clip)
         else:
             broken.append(reason)
-    progress.close()
     unused.tell()
     if leave_out:
         say("left out (--leave_out_missing)", broken)

@@ -18,7 +18,7 @@ from datasets.labels.annotations import write_annotations
 from datasets.tables import read_text, write_table
 from datasets.video.frame_index import INDEX_FILE, KnownFrames, write_index
 from datasets.video.open_video import UnreadableVideoError, open_video
-from preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, Progress, without_spaces
+from preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, watched, without_spaces
 
 logger = logging.getLogger(__name__)
 
@@ -89,17 +89,16 @@ def probe_all(paths: Sequence[str], *, journal: Path, num_workers: int) -> list[
     todo = [path for path in paths if path not in known]
     if len(todo) < len(paths):
         logger.info("%d of %d videos are in %s", len(paths) - len(todo), len(paths), journal)
-    progress = Progress(total=len(paths), done=len(paths) - len(todo), what="videos probed")
+    probes = _run(todo, num_workers)
+    probes = watched(probes, len(paths), "videos probed", done=len(paths) - len(todo))
     journal.parent.mkdir(parents=True, exist_ok=True)
     with journal.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
-        for count, probe in enumerate(_run(todo, num_workers), start=1):
+        for count, probe in enumerate(probes, start=1):
             known[probe.path] = probe
             writer.writerow((probe.path, probe.size_bytes, probe.num_frames, probe.note))
             if count % FLUSH_EVERY == 0:
                 file.flush()
-            progress.advance()
-    progress.close()
     return [known[path] for path in paths]
 
 
