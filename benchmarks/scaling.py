@@ -114,7 +114,7 @@ def _process(rank: int, count: int, flags, device_type: str, folder: str) -> Non
     once = argparse.Namespace(update_freq=1)
     work = steps.our_work(
         flags.model, flags.stage, batch=flags.batch_size, device=device, amp=flags.amp,
-        wrap=lambda model: Replicated(model, once, workers).wrapped,
+        wrap=lambda step: Replicated(step, once, workers).wrapped,
     )  # fmt: skip
     timing = common.measure(work.run, repeats=flags.repeats, device=device)
     if rank == 0:

@@ -15,12 +15,14 @@ from datasets import rng
 from datasets.augment import masking, transforms
 from datasets.augment.mixing import Mixer
 from engine import build
+from engine.evaluate import view_scores
 from engine.flags import config, parsing
 from engine.flags.shared import COMPILE_MODES
 from engine.pretext.objectives import MaskedReconstruction
 from engine.runtime import distributed, optim, plan
 from engine.runtime.levers import Levers, levers_of, set_up_levers
 from engine.runtime.precision import Precision, choose_precision, set_up_device
+from engine.runtime.step import Step, augment_together, compiled
 from engine.tasks.base import FinetuningLoss
 from engine.tasks.classification import Classification
 
@@ -155,7 +157,7 @@ def our_work(
     amp: str = "auto",
     levers: Levers | None = None,
     mask_ratio: float = MASK_RATIO,
-    wrap: Callable[[nn.Module], nn.Module] | None = None,
+    wrap: Callable[[Step], nn.Module] | None = None,
     **overrides: object,
 ) -> Work:
     """The step of `run_pretrain.py`, `run_finetune.py` or its evaluation.
@@ -168,61 +170,69 @@ def our_work(
         amp: `--amp`.
         levers: how it is computed; default: what suits the device, not compiled.
         mask_ratio: hidden share in pre-training.
-        wrap: what is put around the model in training, for several processes.
+        wrap: what is put around the step in training, for several processes.
         overrides: of `models.create_model`.
     """
     levers = levers or levers_of(device)
-    set_up_levers(levers, device)
     model = make_model(name, stage, **overrides)
+    set_up_levers(levers, device, model)
     precision = choose_precision(amp, device, width=model.embed_dim)
     views = batch * (DISTINCT_VIEWS if stage == "evaluate" else 1)
     content, visible = batch_of(model, stage, views, mask_ratio)
     flop = step_flop(model, stage, views, visible)
     build.place(model, device)
-    if levers.compile_mode:
-        build.compile_model(model, levers.compile_mode)
     if stage == "evaluate":
         model.eval()
-        step = partial(_evaluate, model, precision, device)
+        score = compiled(view_scores, levers)
+        step = partial(_evaluate, partial(score, model, _task(), precision), device)
     else:
-        make_loss = _pretraining_loss if stage == "pretrain" else _finetuning_loss
-        loss = make_loss(wrap(model) if wrap else model, model, visible, precision, device)
-        step = _training(model, loss, precision, stage)
+        whole = Step(model, _function(stage, model, visible, device, levers), precision)
+        whole.compile_as(levers)
+        wrapped = wrap(whole) if wrap else whole
+        step = _training(model, partial(_loss, whole, wrapped), precision, stage, levers)
     return Work(model, step, str(precision), content, batch, flop)
 
 
-def _pretraining_loss(wrapped, model, visible: int, precision: Precision, device) -> Callable:
+def _function(stage: str, model: nn.Module, visible: int | None, device, levers: Levers):
+    """What training computes, as the model's recipe has it."""
+    if stage == "finetune":
+        return FinetuningLoss(
+            task=_task(), size=model.img_size, device=device,
+            augment_together=augment_together(levers),
+        )  # fmt: skip
     # MAE-DFER's target: frames of a tubelet as differences to its first
     motion = model.tubelet[0] if hasattr(model.encoder, "region_size") else None
-    objective = MaskedReconstruction(
-        tubelet=model.tubelet, num_visible=visible, group_frames=motion
+    return MaskedReconstruction(
+        tubelet=model.tubelet, num_visible=visible, group_frames=motion, device=device
     )
-    return lambda batch: objective(wrapped, batch, device=device, autocast=precision.autocast)
 
 
-def _finetuning_loss(wrapped, model, _, precision: Precision, device) -> Callable:
+def _task() -> Classification:
     mixer = Mixer(mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=0.1, num_classes=NUM_CLASSES)
-    task = Classification(names=list(map(str, range(NUM_CLASSES))), mixer=mixer)
-    loss = FinetuningLoss(
-        task=task, size=model.img_size, device=device, autocast=precision.autocast
-    )
-    return lambda batch: loss(wrapped, batch, rng.generator(0, 0, 0, 0, "step"))
+    return Classification(names=list(map(str, range(NUM_CLASSES))), mixer=mixer)
 
 
-def _evaluate(model: nn.Module, precision: Precision, device, batch: dict) -> torch.Tensor:
-    with torch.inference_mode(), precision.autocast():
-        pixels = transforms.normalize_(transforms.to_float(batch["clip"].to(device)))
-        return model(pixels).float().softmax(-1).cpu()
+def _loss(step: Step, wrapped: Callable, batch: dict) -> torch.Tensor:
+    return step.loss_of(wrapped, batch, rng.generator(0, 0, 0, 0, "step"))
+
+
+@torch.inference_mode()
+def _evaluate(score: Callable, device: torch.device, batch: dict) -> torch.Tensor:
+    return score(batch["clip"].to(device)).cpu()
 
 
 def _training(
-    model: nn.Module, loss_of: Callable[[dict], torch.Tensor], precision: Precision, stage: str
+    model: nn.Module,
+    loss_of: Callable[[dict], torch.Tensor],
+    precision: Precision,
+    stage: str,
+    levers: Levers,
 ) -> Callable[[dict], torch.Tensor]:
     make_parser = config.pretraining_parser if stage == "pretrain" else config.finetuning_parser
     flags = parsing.parse_flags(make_parser(), [])
     layer_decay = getattr(flags, "layer_decay", None)
     settings = optim.parameter_settings(model, weight_decay=0.05, layer_decay=layer_decay)
-    optimizer = optim.create_optimizer(model, flags, settings)
+    optimizer = optim.create_optimizer(model, flags, settings, joint=levers.joint_optimizer)
     optim.set_step_values(optimizer, 1e-4, 0.05)
     scaler = torch.amp.GradScaler("cuda") if precision.needs_scaler else None
     model.train()

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Mapping
 
 import torch
-from einops import rearrange
 from torch import nn
 
 import models
@@ -121,23 +120,6 @@ def place(model: nn.Module, device: torch.device) -> nn.Module:
         if isinstance(layer, nn.Conv2d):
             layer.to(memory_format=torch.channels_last)
     return model.to(device)
-
-
-def compile_model(model: nn.Module, mode: str) -> None:
-    """Compile a model's forward pass in place.
-
-    Batches of a run are filled up, so their shapes are fixed: each shape (with progressive clip
-    length one per length) is compiled once, and none with sizes left open.
-
-    Args:
-        model: it compiles when it is called.
-        mode: one of `config_shared.COMPILE_MODES`.
-    """
-    # einops keeps a table of the types it has met, and compiled code checks that it is unchanged:
-    # a type first met while compiling would make the second step compile everything again.
-    for tensor in (torch.empty(1), nn.Parameter(torch.empty(1))):
-        rearrange(tensor, "n -> n")
-    model.compile(mode=mode, dynamic=False)
 
 
 def global_batch(flags: argparse.Namespace, world_size: int) -> int:

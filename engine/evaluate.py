@@ -2,9 +2,9 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -65,6 +65,7 @@ def evaluate(
     precision: Precision,
     title: str = "evaluation",
     with_features: bool = False,
+    score: Callable | None = None,
     pass_size: int | None = None,
 ) -> Evaluated:
     """Run a model over the views of all videos (SVFAP Sec. 4.2: two clips, mean of softmax).
@@ -77,7 +78,8 @@ def evaluate(
         workers: processes and device.
         precision: number format.
         title: what the progress shows.
-        with_features: also keep the features, pooled and of every stage; never compiled.
+        with_features: also keep the features, pooled and of every stage; `score` is then unused.
+        score: in place of `view_scores`: the same, compiled.
         pass_size: as `in_passes` takes it.
 
     Raises:
@@ -86,16 +88,13 @@ def evaluate(
     model.eval()
     sums: dict[int, list] = {}
     recorder = StageRecorder(model)
+    scored = partial(score or view_scores, model, task, precision)
 
     def run(batch: dict) -> tuple[dict, torch.Tensor, torch.Tensor | None]:
         clip = batch["clip"].to(workers.device, non_blocking=True)
-        with precision.autocast(), recorder if with_features else nullcontext():
-            pixels = transforms.normalize_(transforms.to_float(clip))
-            if not with_features:
-                return batch, task.scores(in_passes(model, pixels, pass_size)), None
-            features = model.forward_features(pixels)
-            outputs = model.head_activation(model.head(features))
-            return batch, task.scores(outputs), recorder.take(features)
+        if with_features:
+            return batch, *_with_features(model, task, precision, clip, recorder)
+        return batch, in_passes(scored, clip, pass_size), None
 
     for batch, scores, kept in one_behind(map(run, watched(batches, workers, title))):
         kept = None if kept is None else kept.cpu().numpy()
@@ -103,26 +102,45 @@ def evaluate(
     return _pool(sums, annotations, workers, recorder if with_features else None)
 
 
-def in_passes(model: nn.Module, clips: torch.Tensor, size: int | None, **options) -> torch.Tensor:
-    """Outputs of a model for clips, in passes of equally many where it is compiled.
+def view_scores(
+    model: nn.Module, task: Task, precision: Precision, clips: torch.Tensor, **options
+) -> torch.Tensor:
+    """Scores of clips (B, T, H, W, 3) uint8: pixels, model and what the task makes of its outputs.
+
+    A function of its own so that it can be compiled, once for all models of a kind.
+    """
+    with precision.autocast():
+        return task.scores(model(transforms.normalize_(transforms.to_float(clips)), **options))
+
+
+def _with_features(model, task: Task, precision: Precision, clips, recorder: StageRecorder):
+    """As `view_scores`, and the features on the way."""
+    with precision.autocast(), recorder:
+        features = model.forward_features(transforms.normalize_(transforms.to_float(clips)))
+        outputs = model.head_activation(model.head(features))
+        return task.scores(outputs), recorder.take(features)
+
+
+def in_passes(scored: Callable, clips: torch.Tensor, size: int | None, **options) -> torch.Tensor:
+    """Scores of clips, in passes of equally many where a compiled function gives them.
 
     Batches hold differently many views, and each shape would be compiled anew.
 
     Args:
-        model: what is called.
-        clips: (B, 3, T, H, W), normalised.
+        scored: clips to scores.
+        clips: (B, ...).
         size: clips per pass, the last one filled up by repeating a clip; None: one pass of all.
-        options: of the model.
+        options: of `scored`.
 
     Returns:
         (B, ...).
     """
     if size is None:
-        return model(clips, **options)
+        return scored(clips, **options)
     missing = -len(clips) % size
     filled = torch.cat([clips, clips[-1:].expand(missing, *clips.shape[1:])])
     # with CUDA graphs the next pass overwrites the outputs of this one
-    outputs = [model(part, **options).clone() for part in filled.split(size)]
+    outputs = [scored(part, **options).clone() for part in filled.split(size)]
     return torch.cat(outputs)[: len(clips)]
 
 

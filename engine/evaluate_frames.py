@@ -1,13 +1,15 @@
 """Evaluation of every frame: windows slide over whole videos, metrics pool all frames."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from torch import nn
 
-from datasets.augment import transforms
 from datasets.clips.loader import Batches
 from datasets.labels.annotations import Annotations
-from engine.evaluate import Evaluated, gathered, in_passes, one_behind, watched
+from engine.evaluate import Evaluated, gathered, in_passes, one_behind, view_scores, watched
 from engine.runtime.distributed import Workers
 from engine.runtime.precision import Precision
 from engine.tasks.task import Task
@@ -40,6 +42,7 @@ def evaluate_frames(
     workers: Workers,
     precision: Precision,
     title: str = "evaluation",
+    score: Callable | None = None,
     pass_size: int | None = None,
 ) -> Evaluated:
     """Run a model over all windows of all videos.
@@ -52,6 +55,7 @@ def evaluate_frames(
         workers: processes and device.
         precision: number format.
         title: what the progress shows.
+        score: as `evaluate` takes it.
         pass_size: as `in_passes` takes it.
 
     Returns:
@@ -62,12 +66,11 @@ def evaluate_frames(
     """
     model.eval()
     tracks: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # sums (T, L) and counts (T,)
+    scored = partial(score or view_scores, model, task, precision)
 
     def run(batch: dict) -> tuple[dict, torch.Tensor]:
         clip = batch["clip"].to(workers.device, non_blocking=True)
-        with precision.autocast():
-            pixels = transforms.normalize_(transforms.to_float(clip))
-            return batch, task.scores(in_passes(model, pixels, pass_size, per_frame=True))
+        return batch, in_passes(scored, clip, pass_size, per_frame=True)
 
     shown = (batch for batch in watched(batches, workers, title) if len(batch["clip"]))
     for batch, scores in one_behind(map(run, shown)):

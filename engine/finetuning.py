@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 from pathlib import Path
 
 import models
@@ -18,11 +19,13 @@ from engine.loop import Training, train
 from engine.results.features import check_formats
 from engine.results.metrics import METRICS
 from engine.runtime import checkpoint, distributed, plan, rundir
+from engine.runtime.levers import choose_levers, set_up_levers
 from engine.runtime.log import EpochLog, set_up_logging
 from engine.runtime.optim import create_optimizer, parameter_settings
 from engine.runtime.parallel import check_sharding, distribute
 from engine.runtime.precision import set_up_device
 from engine.runtime.schedules import highest_weight_decay, peak_rates
+from engine.runtime.step import Step, augment_together
 from engine.setting import Setting, settle
 from engine.tasks.base import FinetuningLoss
 from models.weight_file import CHOSEN
@@ -68,8 +71,11 @@ def _train_and_test(setting: Setting) -> dict | None:
     parts = selection.read_parts(setting)
     batch = build.global_batch(flags, workers.world_size)
     steps = build.steps_per_epoch(len(parts.train), batch)
+    cost = plan.clip_cost(setting.model)
+    compiling = _choose_levers(setting, cost, steps)
+    rows = _plan(setting, parts, cost, batch, steps) | {"compiled": compiling}
     if workers.is_main:
-        logger.info("plan\n%s", plan.describe(_plan(setting, parts, batch, steps)))
+        logger.info("plan\n%s", plan.describe(rows))
     if flags.dry_run:
         return None
     facts = {"model": setting.model.config, "global_batch": batch, "face_window": setting.window,
@@ -83,8 +89,7 @@ def _train_and_test(setting: Setting) -> dict | None:
     run = _training(setting, parts, steps, output_dir)
     if resume:
         run.resume_from(resume)
-    if flags.compile:
-        run.parallel.compile(flags.compile_mode, run.average)
+    run.parallel.compile(setting.levers)
     is_main = workers.is_main
     log = EpochLog(output_dir if is_main else None, flags.log_dir if is_main else None)
 
@@ -144,7 +149,12 @@ def _training(setting: Setting, parts: selection.Parts, steps: int, output_dir) 
         accumulation=flags.update_freq,
         weights=selection.balance_classes(setting, train_set),
     )
-    parallel = distribute(model, flags, workers)
+    function = FinetuningLoss(
+        task=setting.task, size=model.img_size, device=workers.device, erase_mode=flags.remode,
+        augment_together=augment_together(setting.levers),
+    )  # fmt: skip
+    step = Step(model, function, setting.precision)
+    parallel = distribute(step, flags, workers)
     settings = parameter_settings(
         model, weight_decay=highest_weight_decay(flags), layer_decay=flags.layer_decay
     )
@@ -153,13 +163,10 @@ def _training(setting: Setting, parts: selection.Parts, steps: int, output_dir) 
         workers=workers,
         model=model,
         parallel=parallel,
-        optimizer=create_optimizer(model, flags, settings),
+        optimizer=create_optimizer(model, flags, settings, joint=setting.levers.joint_optimizer),
         dataset=dataset,
         sampler=sampler,
-        loss_of=FinetuningLoss(
-            task=setting.task, size=model.img_size, device=workers.device,
-            autocast=setting.precision.autocast, erase_mode=flags.remode,
-        ),
+        loss_of=step.loss_of,
         num_videos=len(train_set),
         steps_per_epoch=steps,
         precision=setting.precision,
@@ -301,8 +308,10 @@ def _evaluate_only(setting: Setting, identity: Identity) -> dict:
     annotations = setting.read(flags.eval_split, flags.eval_data_path)
     if annotations is None:
         raise FileNotFoundError(f"{flags.data_path} has no {flags.eval_split}.csv")
-    if setting.compiled:
-        build.compile_model(setting.model, flags.compile_mode)
+    passes = len(annotations) * flags.test_num_segment * flags.test_num_crop / flags.batch_size
+    setting.levers, compiling = choose_levers(flags, setting.workers.device, passes=passes)
+    set_up_levers(setting.levers, setting.workers.device, setting.model)
+    logger.info("compiled: %s", compiling)
     output_dir = Path(flags.output_dir) if flags.output_dir else None
     if output_dir and setting.workers.is_main:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -329,9 +338,22 @@ def _protocol(setting: Setting) -> str:
     return f"{views}computed once){averaged}"
 
 
-def _plan(setting: Setting, parts: selection.Parts, batch: int, steps: int) -> dict:
+def _choose_levers(setting: Setting, cost: plan.Cost, steps: int) -> str:
+    """Choose how the run's steps are computed; a line of the plan."""
+    flags, device = setting.flags, setting.workers.device
+    passes = min(flags.epochs * steps, flags.max_steps or math.inf) * flags.update_freq
+    setting.levers, compiling = choose_levers(
+        flags, device, passes=passes,
+        flop=lambda: plan.training_flop(cost, flags.batch_size * flags.num_sample),
+    )  # fmt: skip
+    set_up_levers(setting.levers, device, setting.model)
+    return compiling
+
+
+def _plan(
+    setting: Setting, parts: selection.Parts, cost: plan.Cost, batch: int, steps: int
+) -> dict:
     flags, model = setting.flags, setting.model
-    cost = plan.clip_cost(model)
     peak, final, _ = peak_rates(flags, batch)
     workers = setting.workers
     shards = workers.world_size if flags.shard else 1

@@ -2,12 +2,12 @@
 
 import argparse
 import logging
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import torch
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -20,17 +20,19 @@ from engine import build
 from engine.loop import Training, train
 from engine.runtime import distributed, plan, rundir
 from engine.runtime.distributed import Workers
+from engine.runtime.levers import Levers, choose_levers, set_up_levers
 from engine.runtime.log import EpochLog, set_up_logging
 from engine.runtime.merging import merge_batches
 from engine.runtime.optim import create_optimizer, parameter_settings
 from engine.runtime.parallel import check_sharding, distribute
 from engine.runtime.precision import choose_precision, set_up_device
 from engine.runtime.schedules import highest_weight_decay, peak_rates
+from engine.runtime.step import Step, StepFunction
 
 logger = logging.getLogger(__name__)
 
 
-class Pretext(Protocol):
+class Pretext(StepFunction, Protocol):
     """What an objective brings; built from (flags, workers), which checks the flags.
 
     Attributes:
@@ -48,11 +50,6 @@ class Pretext(Protocol):
 
     def dataset(self, annotations: Annotations, window: tuple | None) -> Dataset:
         """Training items of these videos, indexed by `SampleKey`."""
-
-    def loss(
-        self, model: Callable, batch: dict, draws: np.random.Generator, *, autocast: Callable
-    ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """As `Training.loss_of`."""
 
     def cost(self) -> plan.Cost:
         """What one clip costs."""
@@ -112,18 +109,21 @@ def pretrain(flags: argparse.Namespace) -> None:
         merge_batches(flags, pretext.cost(), precision, workers.device, shards=shards)
     batch = build.global_batch(flags, workers.world_size)
     steps = build.steps_per_epoch(len(annotations) * pretext.samples_per_video, batch)
+    levers, compiling = _levers(flags, pretext, workers, steps)
     rows = _plan(flags, pretext, precision, annotations, window, batch, steps, workers)
+    rows |= {"compiled": compiling}
     logger.info("plan\n%s", plan.describe(rows))
     if flags.dry_run:
         return
     facts = {"model": model.config, "global_batch": batch, "face_window": window}
     output_dir = rundir.open_run(flags, workers, facts | {"stores": stores_of(annotations.paths)})
     build.place(model, workers.device)
-    run = _training(flags, workers, pretext, annotations, window, precision, steps, output_dir)
+    run = _training(
+        flags, workers, pretext, annotations, window, precision, levers, steps, output_dir
+    )
     if resume:
         run.resume_from(resume)
-    if flags.compile:
-        run.parallel.compile(flags.compile_mode, run.average)
+    run.parallel.compile(levers)
     log = EpochLog(
         output_dir if workers.is_main else None, flags.log_dir if workers.is_main else None
     )
@@ -168,8 +168,23 @@ def _face_window(flags: argparse.Namespace, size: int) -> tuple[int, int, int, i
     return window
 
 
+def _levers(flags, pretext: Pretext, workers: Workers, steps: int) -> tuple[Levers, str]:
+    """How the run's steps are computed, and a line of the plan."""
+    passes = min(flags.epochs * steps, flags.max_steps or math.inf) * flags.update_freq
+    clips = flags.batch_size * build.clips_per_video(flags) * pretext.views
+    levers, compiling = choose_levers(
+        flags, workers.device, passes=passes,
+        flop=lambda: plan.training_flop(pretext.cost(), clips),
+    )  # fmt: skip
+    if flags.objective == "contrastive" and workers.is_distributed:
+        # its loss compares the views of all processes, which is not for a compiled function
+        levers = replace(levers, whole_step=False)
+    set_up_levers(levers, workers.device, pretext.model)
+    return levers, compiling
+
+
 def _training(
-    flags, workers, pretext: Pretext, annotations, window, precision, steps, output_dir
+    flags, workers, pretext: Pretext, annotations, window, precision, levers, steps, output_dir
 ) -> Training:
     model = pretext.model
     sampler = clips.EpochSampler(
@@ -180,21 +195,19 @@ def _training(
         world_size=workers.world_size,
         accumulation=flags.update_freq,
     )
-    parallel = distribute(model, flags, workers)
+    step = Step(model, pretext, precision)
+    parallel = distribute(step, flags, workers)
     settings = parameter_settings(model, weight_decay=highest_weight_decay(flags), layer_decay=None)
-
-    def loss_of(wrapped, part, draws):
-        return pretext.loss(wrapped, part, draws, autocast=precision.autocast)
 
     return Training(
         flags=flags,
         workers=workers,
         model=model,
         parallel=parallel,
-        optimizer=create_optimizer(model, flags, settings),
+        optimizer=create_optimizer(model, flags, settings, joint=levers.joint_optimizer),
         dataset=pretext.dataset(annotations, window),
         sampler=sampler,
-        loss_of=loss_of,
+        loss_of=step.loss_of,
         num_videos=len(annotations),
         steps_per_epoch=steps,
         precision=precision,

@@ -2,8 +2,9 @@
 
 import argparse
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -16,13 +17,15 @@ from datasets.labels.annotations import Annotations, read_annotations
 from datasets.labels.classes import LabelNames, read_classes
 from datasets.labels.matching import read_mapping, relabel
 from engine import build
-from engine.evaluate import Evaluated, evaluate
+from engine.evaluate import Evaluated, evaluate, view_scores
 from engine.evaluate_frames import evaluate_frames
 from engine.groups import GROUPS_FILE, average_by_group, read_groups
 from engine.identity import Identity
 from engine.runtime.distributed import Workers
+from engine.runtime.levers import Levers
 from engine.runtime.precision import Precision, choose_precision
 from engine.runtime.prefetch import open_loader
+from engine.runtime.step import compiled
 from engine.tasks.base import create_task
 from engine.tasks.task import Task
 
@@ -56,16 +59,17 @@ class Setting:
     sampling_rate: int
     mapping: Mapping[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    levers: Levers = field(default_factory=Levers)
 
     @property
     def kind(self) -> str:
         """Name of the task."""
         return self.labels.task
 
-    @property
-    def compiled(self) -> bool:
-        """Whether evaluation compiles; sharded models are collected for it as they are."""
-        return self.flags.compile and not self.flags.shard
+    @cached_property
+    def scoring(self) -> Callable:
+        """`view_scores` as the levers say; the same for validation and test, so compiled once."""
+        return compiled(view_scores, self.levers)
 
     def read(self, split: str, folder: str | None = None) -> Annotations | None:
         """Annotations of a split in this setting's labels; None where there is no such file.
@@ -142,7 +146,8 @@ class Setting:
             "workers": self.workers,
             "precision": self.precision,
             "title": title,
-            "pass_size": self.flags.batch_size if self.compiled else None,
+            "score": self.scoring,
+            "pass_size": self.flags.batch_size if self.levers.compile_mode else None,
         }
         if self.task.frame_level:
             return evaluate_frames(model, batches, self.task, **run)

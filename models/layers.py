@@ -5,7 +5,6 @@ names (`q_bias`, `v_bias`, `qkv.weight` or `q.weight` and `kv.weight`).
 """
 
 import contextlib
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +12,6 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
-
-LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 
 _CUDNN = SDPBackend.CUDNN_ATTENTION
 _OTHER_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -115,6 +112,36 @@ class CrossAttention(nn.Module):
         heads = rearrange(key_value, "b m (kv h d) -> kv b h m d", kv=2, h=self.num_heads)
         mixed = attention(query, *heads.unbind(0))
         return self.proj(rearrange(mixed, "b h n d -> b n (h d)"))
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation of the last axis, with the epsilon of the released code.
+
+    With `in_half` it answers in the type of its input. Autocast does so by itself on a CPU; on CUDA
+    it has a copy of the input made in float32 and one of the result in the half type, which is what
+    the next layer takes and costs an eager step more than the norm. Statistics are float32 anyway.
+    """
+
+    in_half = False
+
+    def __init__(self, dim: int):
+        super().__init__(dim, eps=1e-6)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Normalise (..., dim)."""
+        # compiled code makes no copies, so there the weights can stay in float32
+        if not self.in_half or tokens.dtype == torch.float32 or torch.compiler.is_compiling():
+            return super().forward(tokens)
+        weight, bias = self.weight.to(tokens.dtype), self.bias.to(tokens.dtype)
+        with torch.autocast(tokens.device.type, enabled=False):
+            return F.layer_norm(tokens, self.normalized_shape, weight, bias, self.eps)
+
+
+def keep_norms_in_half(model: nn.Module, enable: bool) -> None:
+    """Set `in_half` of all norms of a model."""
+    for layer in model.modules():
+        if isinstance(layer, LayerNorm):
+            layer.in_half = enable
 
 
 class Mlp(nn.Module):

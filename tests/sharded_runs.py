@@ -11,7 +11,9 @@ from torch.distributed.tensor import DTensor
 
 from engine.runtime import distributed
 from engine.runtime.optim import WeightAverage
+from engine.runtime.precision import Precision
 from engine.runtime.sharding import Sharded, blocks_of
+from engine.runtime.step import Step
 from models import create_model
 from tests.test_runs import run_finetuning, run_pretraining
 
@@ -36,7 +38,7 @@ def check_parts() -> None:
     mine = copy.deepcopy(plain)
     total = numel(plain.parameters())
     assert len(list(blocks_of(plain))) == 5 + 2 + 2  # blocks and both kinds of down-samplers
-    parallel = Sharded(plain, workers)
+    parallel = Sharded(Step(plain, None, Precision("cpu", None)), workers)
     average = parallel.create_average(0.5)
     adamw = partial(torch.optim.AdamW, lr=0.1, eps=1e-3, weight_decay=0)  # eps: no luck of rounding
     optimizer = adamw(plain.parameters())

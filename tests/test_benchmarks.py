@@ -1,6 +1,7 @@
 """Every benchmark runs in a minimal setting, its JSON is plausible, the baseline computes ours."""
 
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -23,7 +24,6 @@ from datasets.augment import transforms
 from datasets.augment.masking import Masking
 from engine.pretext.objectives import MaskedReconstruction
 from engine.runtime import plan
-from engine.runtime.precision import Precision
 
 CPU = torch.device("cpu")
 TINY = ["--model", "svfap_tiny_patch8_64", "--device", "cpu", "--threads", "1"]
@@ -55,9 +55,7 @@ def test_the_baseline_computes_what_ours_does(name):
     clips = steps.uint8_clips(model, 2)
     mask, visible = steps.masks(model, 2, 0.75)
     objective = MaskedReconstruction(tubelet=model.tubelet, num_visible=visible)
-    ours = objective(
-        model, {"clip": clips, "mask": mask}, device=CPU, autocast=Precision("cpu", None).autocast
-    )
+    ours = objective.compute(model, autocast=nullcontext, clip=clips, mask=mask)
     clip = transforms.normalize(transforms.to_float(clips))
     plain = baseline.pretraining_loss(baseline.PlainAutoencoder(model), clip, mask, model.tubelet)
     torch.testing.assert_close(plain, ours)
@@ -198,7 +196,7 @@ def test_a_part_of_the_masked_tokens_can_be_decoded():
     batch["predicted"] = part = torch.from_numpy(np.stack(rows))
     for chosen, row in zip(part, mask):
         assert row[chosen].all() and (chosen.diff() > 0).all()
-    loss = objective(model, batch, device=CPU, autocast=Precision("cpu", None).autocast)
+    loss = objective.compute(model, autocast=nullcontext, **objective.prepare(batch))
     prediction = model(
         transforms.normalize(transforms.to_float(batch["clip"])), mask, predicted=part
     )

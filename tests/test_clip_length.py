@@ -58,7 +58,8 @@ def same_weights(source, shorter):
 
 
 def loss_and_gradients(pretext, batch):
-    loss = pretext.loss(pretext.model, batch, np.random.default_rng(0), autocast=nullcontext)
+    inputs = pretext.prepare(batch, np.random.default_rng(0))
+    loss = pretext.compute(pretext.model, autocast=nullcontext, **inputs)
     loss.backward()
     return loss, {name: value.grad for name, value in pretext.model.named_parameters()}
 

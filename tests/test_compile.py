@@ -5,11 +5,16 @@ import numpy as np
 import pytest
 import torch
 
+import models
 from benchmarks import steps, train_step
-from engine.evaluate import in_passes
+from engine.evaluate import in_passes, view_scores
 from engine.flags.config import finetuning_parser, pretraining_parser
 from engine.flags.parsing import parse_flags
 from engine.results import predictions
+from engine.runtime.levers import Levers, choose_levers
+from engine.runtime.precision import Precision
+from engine.runtime.step import compiled as once_compiled
+from engine.tasks.base import Classification
 from tests.test_runs import finetune_argv, pretrain_argv, run_finetuning, run_pretraining, weights
 from tests.tiny_data import make_tiny_data
 
@@ -25,7 +30,10 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """Options that torch.compile was called with, and the graphs it captured, run as they are."""
+    """Options that torch.compile was called with, and the graphs it captured, run as they are.
+
+    A graph that breaks raises.
+    """
     options, graphs, whole = [], [], torch.compile
 
     def backend(graph, inputs):
@@ -34,7 +42,7 @@ def compiled(monkeypatch):
 
     def compile_(function, **given):
         options.append(given)
-        return whole(function, backend=backend, dynamic=given["dynamic"])
+        return whole(function, backend=backend, dynamic=given["dynamic"], fullgraph=True)
 
     monkeypatch.setattr(torch, "compile", compile_)
     torch.compiler.reset()
@@ -62,13 +70,13 @@ def test_fine_tuning_and_the_benchmark_pass_the_mode_on(data, tmp_path, compiled
     options, graphs = compiled
     more = [*SHALLOW, "--epochs", "1", "--max_steps", "1", "--compile", "--compile_mode"]
     run_finetuning(finetune_argv(data, tmp_path / "run", *more, "max-autotune"))
-    assert options == [{"mode": "max-autotune", "dynamic": False}]
+    assert options == [{"mode": "max-autotune", "dynamic": False}] * 2
     assert len(graphs) == 2  # training, and all views of validation and test
     flags = train_step.build_parser().parse_args(["--compile", "--compile_mode", "reduce-overhead"])
     device = torch.device("cpu")
     levers = steps.levers_asked(flags, device)
     steps.our_work("svfap_tiny_patch8_64", "pretrain", batch=1, device=device, levers=levers)
-    assert options[1:] == [{"mode": "reduce-overhead", "dynamic": False}]
+    assert options[2:] == [{"mode": "reduce-overhead", "dynamic": False}]
 
 
 def test_evaluation_is_compiled_for_one_shape_and_scores_stay(data, tmp_path, compiled):
@@ -80,13 +88,36 @@ def test_evaluation_is_compiled_for_one_shape_and_scores_stay(data, tmp_path, co
     for way in ("eager", "compiled"):
         run_finetuning(finetune_argv(data, tmp_path / way, *more, *["--compile"][: way != "eager"]))
         scores[way] = predictions.read_predictions(tmp_path / way / "pred.csv").scores
-    assert len(options) == 2 and len(graphs) == 2  # the model in training, its average in tests
+    assert len(options) == 2 and len(graphs) == 2  # the step in training, the average's scores
     np.testing.assert_allclose(scores["compiled"], scores["eager"], rtol=0, atol=1e-5)
-    again = ["--eval", "--resume", str(out / "checkpoint-last.pth"), "--test_weights", "ema"]
+    again = [
+        *SHALLOW,
+        "--eval",
+        "--resume",
+        str(out / "checkpoint-last.pth"),
+        "--test_weights",
+        "ema",
+    ]
     run_finetuning(finetune_argv(data, tmp_path / "again", *again, "--compile"))
     assert len(options) == 3 and len(graphs) == 3
     scores["again"] = predictions.read_predictions(tmp_path / "again" / "pred.csv").scores
     np.testing.assert_allclose(scores["again"], scores["eager"], rtol=0, atol=1e-5)
+
+
+def test_weights_that_change_place_are_scored_by_the_same_code(compiled):
+    """The model, its average and the chosen weights are modules of their own."""
+    _, graphs = compiled
+    levers = Levers(compile_mode="default")
+    score, task = once_compiled(view_scores, levers), Classification(names=list("abc"))
+    clips = torch.randint(0, 256, (2, 16, 64, 64, 3), dtype=torch.uint8)
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = models.create_model("svfap_tiny_patch8_64", num_classes=3).eval()
+        with torch.inference_mode():
+            scores = score(model, task, Precision("cpu", None), clips)
+            expected = view_scores(model, task, Precision("cpu", None), clips)
+        torch.testing.assert_close(scores, expected)
+    assert len(graphs) == 1
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 9])
@@ -101,6 +132,45 @@ def test_passes_are_equally_large_and_give_what_one_pass_gives(size):
     outputs = in_passes(model, clips, size, factor=2)
     torch.testing.assert_close(outputs, in_passes(model, clips, None, factor=2), rtol=0, atol=0)
     assert seen == [size] * -(-7 // size) + [7]
+
+
+@pytest.mark.parametrize("parser", [pretraining_parser, finetuning_parser])
+def test_compile_is_auto_unless_asked_for(parser, tmp_path):
+    """Scripts that say `--compile` and nothing more mean on, and so does `true` or `on` in YAML."""
+    for argv, expected in (
+        ([], "auto"), (["--compile"], "on"), (["--compile", "--dry_run"], "on"),
+        (["--compile", "off"], "off"), (["--compile", "AUTO"], "auto"), (["--compile=on"], "on"),
+    ):  # fmt: skip
+        assert parse_flags(parser(), argv).compile == expected
+    for text, expected in (("true", "on"), ("on", "on"), ("off", "off"), ("auto", "auto")):
+        (tmp_path / "flags.yaml").write_text(f"compile: {text}\n")
+        flags = parse_flags(parser(), ["--config", str(tmp_path / "flags.yaml")])
+        assert flags.compile == expected
+    (tmp_path / "flags.yaml").write_text("compile: sometimes\n")
+    with pytest.raises(ValueError, match="'sometimes' is none of auto, on and off"):
+        parse_flags(parser(), ["--config", str(tmp_path / "flags.yaml")])
+    with pytest.raises(SystemExit):
+        parse_flags(parser(), ["--compile", "sometimes"])
+
+
+@pytest.mark.parametrize(
+    ("device", "more", "passes", "flop", "words"),
+    [
+        ("cpu", [], 1e9, 1e15, "no (does not pay on this device)"),
+        ("cuda", [], 1000, 1e9, "no (estimated 1 minutes without, 10 pay)"),
+        ("cuda", [], 20_000, 1e9, "default (estimated 17 minutes without, 10 pay)"),
+        ("cuda", [], 1000, 1e14, "default (estimated 10 minutes without, 10 pay)"),
+        ("cuda", ["--shard"], 1e9, 1e15, "no (--shard)"),
+        ("cuda", ["--compile", "off"], 1e9, 1e15, "no (--compile off)"),
+        ("cpu", ["--compile"], 1, 1, "default (--compile on)"),
+    ],
+)
+def test_a_run_is_compiled_on_a_gpu_where_it_is_long_enough(device, more, passes, flop, words):
+    flags = parse_flags(pretraining_parser(), more)
+    levers, row = choose_levers(flags, torch.device(device), passes=passes, flop=lambda: flop)
+    assert row == words
+    assert levers.compile_mode == (None if words.startswith("no") else "default")
+    assert levers.cudnn_attention == (device == "cuda")
 
 
 @pytest.mark.parametrize("parser", [pretraining_parser, finetuning_parser])

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from contextlib import nullcontext
 
 import cv2
 import numpy as np
@@ -117,10 +118,8 @@ def test_a_fixed_batch_is_learned():
     batch = {"clip": torch.from_numpy(noise), "index": torch.arange(8).repeat_interleave(2)}
     found = []
     for _ in range(25):
-        loss, metrics = ContrastiveLoss()(
-            model, batch, device=torch.device("cpu"), draws=np.random.default_rng(0),
-            autocast=lambda: torch.autocast("cpu", enabled=False),
-        )  # fmt: skip
+        inputs = ContrastiveLoss().prepare(batch, np.random.default_rng(0))
+        loss, metrics = ContrastiveLoss().compute(model, autocast=nullcontext, **inputs)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -164,14 +164,14 @@ def test_merged_batches_and_crops_enlarged_on_the_device_change_no_run(
     plain = ["--batch_size", "1", "--update_freq", "4", "--drop_path", "0", "--epochs", "1",
              "--decoder_mask_share", share]  # fmt: skip
     run_pretraining(pretrain_argv(data, tmp_path / "plain", *plain))
-    sizes, loss = [], MaskedReconstruction.__call__
+    sizes, prepare = [], MaskedReconstruction.prepare
 
-    def noted(objective, model, batch, **options):
+    def noted(objective, batch, draws):
         sizes.append(len(batch["clip"]))
         assert "crop_box" in batch
-        return loss(objective, model, batch, **options)
+        return prepare(objective, batch, draws)
 
-    monkeypatch.setattr(MaskedReconstruction, "__call__", noted)
+    monkeypatch.setattr(MaskedReconstruction, "prepare", noted)
     more = ["--merge_batches", "always", "--resize_on", "device"]
     run_pretraining(pretrain_argv(data, tmp_path / "merged", *plain, *more))
     assert set(sizes) == {4}

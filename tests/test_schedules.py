@@ -1,12 +1,14 @@
 """Schedules and parameter settings against reference numbers."""
 
 import argparse
+import copy
 import json
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import models
 from engine.runtime.optim import (
@@ -20,6 +22,7 @@ from engine.runtime.schedules import (
     highest_weight_decay,
     weight_decay_schedule,
 )
+from tests.model_cases import small_model
 
 
 @pytest.mark.parametrize("case", ["pretrain", "finetune", "weight_decay", "warmup_steps"])
@@ -134,3 +137,56 @@ def test_other_optimizers_and_unknown_names():
     assert type(lamb).__name__ == "Lamb"
     with pytest.raises(ValueError, match="'nonsense'.*known: .*adamw"):
         create_optimizer(model, _flags(opt="nonsense"), settings)
+
+
+class _Counted(TorchDispatchMode):
+    """Counts the operations that are dispatched."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+    def __enter__(self):
+        self.names = []
+        return super().__enter__()
+
+
+def test_groups_updated_jointly_are_those_updated_by_torch():
+    """Bit by bit: skipped steps, parameters without a gradient and loaded states included."""
+    models = [small_model("svfap_tiny_patch8_64", drop_path_rate=0.0) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    settings = parameter_settings(models[0], weight_decay=0.1, layer_decay=0.75)
+    ways = [
+        create_optimizer(model, _flags(), settings, joint=joint)
+        for model, joint in zip(models, (True, False))
+    ]
+    generator = torch.Generator().manual_seed(0)
+    counts = {}
+    for number in range(6):
+        for pair in zip(*(model.parameters() for model in models)):
+            gradient = torch.randn(pair[0].shape, generator=generator)
+            for parameter in pair:
+                parameter.grad = gradient.clone()
+        for model in models:
+            if number == 2:
+                model.head.bias.grad = None
+        for optimizer in ways:
+            set_step_values(optimizer, 0.01 * (number + 1), 0.1 * number)
+            optimizer.grad_scale, optimizer.found_inf = None, torch.tensor(float(number == 3))
+            with _Counted() as counted:
+                optimizer.step()
+            counts[optimizer] = counted.names
+        if number == 4:
+            ways[0].load_state_dict(copy.deepcopy(ways[1].state_dict()))
+        for name, value in models[0].state_dict().items():
+            assert torch.equal(value, models[1].state_dict()[name]), (number, name)
+    joint, alone = (ways[0].state_dict(), ways[1].state_dict())
+    assert joint["param_groups"] == alone["param_groups"]
+    for number, state in joint["state"].items():
+        for name, value in state.items():
+            assert torch.equal(value, alone["state"][number][name]), (number, name)
+    num_groups = len(ways[0].param_groups)
+    assert num_groups > 10
+    kernels = [name for name in counts[ways[0]] if name.startswith("_f")]
+    assert sorted(set(kernels)) == ["_foreach_add_", "_foreach_sub_", "_fused_adamw_"]
+    assert len(kernels) == num_groups + 2

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from datasets.augment.mixing import as_tensors, mix_clips
 from datasets.labels.classes import LabelNames
 from engine.flags.config import finetuning_parser
 from engine.flags.parsing import parse_flags
@@ -117,9 +118,9 @@ def test_several_heads_are_mixed_alike():
     label = torch.tensor([[0, 2], [1, 0], [1, 1], [0, 0]])
     seen, logits = [], torch.zeros(4, 5)
     logits[:, [0, 2]] = 1.0
-    loss = task.training_loss(fixed(logits, seen), clip, label, np.random.default_rng(4))
-    mixes = task.mixers[0].draw(np.random.default_rng(4), 4, 8, 8)
-    assert torch.equal(seen[0][0], task.mixers[0].mix(clip, mixes))
+    mixes = as_tensors(task.draw_mixes(np.random.default_rng(4), 4, 8), clip.device)
+    loss = task.training_loss(fixed(logits, seen), clip, label, mixes)
+    assert torch.equal(seen[0][0], mix_clips(clip, mixes))
     soft = [mixer.mix_labels(label[:, i], mixes) for i, mixer in enumerate(task.mixers)]
     assert [s.shape for s in soft] == [(4, 2), (4, 3)]
     expected = sum(F.cross_entropy(b, s) for b, s in zip(logits.split([2, 3], 1), soft))

@@ -180,7 +180,7 @@ def test_float_clips_are_what_the_published_runs_fed(device):
 
 
 def test_normalising_serves_training_after_an_evaluation():
-    transforms._mean_and_std.cache_clear()
+    transforms._kept_mean_and_std.cache_clear()
     with torch.inference_mode():
         transforms.normalize(torch.ones(3, 1, 2, 2))
     clip = torch.ones(3, 1, 2, 2, requires_grad=True)
@@ -239,18 +239,40 @@ def hand_draws(crops, flips, erases):
     }
 
 
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("device", DEVICES)
-def test_crop_and_flip_by_hand(device):
+def test_crop_and_flip_by_hand(device, together):
     clips = torch.randn(3, 3, 4, 32, 32)
     crops = [[0, 0, 32, 32], [3, 5, 20, 11], [3, 5, 20, 11]]
     draws = hand_draws(crops, [True, False, True], [[0, 0, 0, 0]] * 3)
-    result = transforms.apply_draws(clips.to(device), draws, 32).cpu()
-    assert (result[0] == clips[0].flip(-1)).all()
+    result = transforms.apply_draws(clips.to(device), draws, 32, together=together).cpu()
+    assert torch.allclose(result[0], clips[0].flip(-1), rtol=0, atol=1e-5 * together)
     cut = clips[:, :, :, 3:23, 5:16].flatten(1, 2)
     resized = F.interpolate(cut, (32, 32), mode="bilinear", align_corners=False)
     resized = resized.view_as(clips)
     assert torch.allclose(result[1], resized[1], atol=1e-5)
     assert torch.allclose(result[2], resized[2].flip(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("size", [64, 160])
+def test_clips_cropped_together_are_those_cropped_one_by_one(size, device):
+    """Up to the rounding that `crop_together` states; erased alike, bit by bit."""
+    drawn = [transforms.draw_finetune(generator(1, 0, i, 0, "draw"), size) for i in range(24)]
+    draws = {name: torch.stack([draw[name] for draw in drawn]) for name in drawn[0]}
+    pixels = torch.randint(0, 256, (24, 2, size, size, 3), dtype=torch.uint8, device=device)
+    clips = transforms.normalize(transforms.to_float(pixels))
+    each = transforms.apply_draws(clips, draws, size)
+    together = transforms.apply_draws(clips, draws, size, together=True)
+    spread = float(clips.max() - clips.min())
+    torch.testing.assert_close(together, each, rtol=0, atol=2e-4 * spread)
+    for row, (top, left, height, width) in enumerate(draws["erase_box"].tolist()):
+        part = (row, ..., slice(top, top + height), slice(left, left + width))
+        assert torch.equal(together[part], each[part])
+    boxes, flips = (draws[name].to(device) for name in ("crop_box", "flip"))
+    whole = transforms.augment_together(pixels, boxes, flips, size)
+    bare = draws | {"erase_box": torch.zeros(24, 4, dtype=torch.int64)}
+    assert torch.equal(whole, transforms.apply_draws(clips, bare, size, together=True))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -286,7 +308,9 @@ def test_nothing_waits_for_the_device():
     transforms.normalize(transforms.to_float(clips))  # constants are copied once
     torch.cuda.set_sync_debug_mode("error")
     try:
-        transforms.apply_draws(transforms.normalize(transforms.to_float(clips)), draws, 160)
+        for together in (False, True):
+            pixels = transforms.normalize(transforms.to_float(clips))
+            transforms.apply_draws(pixels, draws, 160, together=together)
         transforms.enlarge(clips, boxes)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -4,6 +4,7 @@ Sources: mixup, arXiv 1710.09412; CutMix, arXiv 1905.04899; modes and label smoo
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,18 @@ class Mix(NamedTuple):
 
     lam: float
     box: tuple[int, int, int, int] | None
+
+
+class Mixes(NamedTuple):
+    """How the clips of a batch are mixed, as tensors, so that one function serves all draws.
+
+    Attributes:
+        share: (B,) float32, `Mix.lam`.
+        box: (B, 4) int64, `Mix.box`; zeros: mixup.
+    """
+
+    share: torch.Tensor
+    box: torch.Tensor
 
 
 class Mixer:
@@ -101,8 +114,8 @@ class Mixer:
         Raises:
             ValueError: an odd batch in mode "pair".
         """
-        mixes = self.draw(rng, len(clips), *clips.shape[-2:])
-        return self.mix(clips, mixes), self.mix_labels(labels, mixes)
+        mixes = as_tensors(self.draw(rng, len(clips), *clips.shape[-2:]), clips.device)
+        return mix_clips(clips, mixes), self.mix_labels(labels, mixes)
 
     def draw(self, rng: np.random.Generator, num_clips: int, height: int, width: int) -> list[Mix]:
         """Draw how each of `num_clips` clips of that size in pixels is mixed."""
@@ -133,24 +146,32 @@ class Mixer:
         top, bottom, left, right = box
         return Mix(1.0 - (bottom - top) * (right - left) / (height * width), box)
 
-    def mix(self, clips: torch.Tensor, mixes: list[Mix]) -> torch.Tensor:
-        """Mix clips (B, ..., H, W) as drawn; a new tensor, or the clips if none is mixed."""
-        if all(mix.lam == 1 for mix in mixes):
-            return clips
-        if self.mode == "batch":
-            return _mix_with(clips, clips.flip(0), mixes[0])
-        return torch.stack(
-            [_mix_with(clip, clips[-1 - i], mix) for i, (clip, mix) in enumerate(zip(clips, mixes))]
-        )
-
-    def mix_labels(self, labels: torch.Tensor, mixes: list[Mix]) -> torch.Tensor:
+    def mix_labels(self, labels: torch.Tensor, mixes: Mixes) -> torch.Tensor:
         """Soft labels (B, num_classes) of classes (B,), mixed as the clips were."""
         off = self.label_smoothing / self.num_classes
         soft = torch.full((len(labels), self.num_classes), off, device=labels.device)
         soft.scatter_(1, labels.long()[:, None], 1 - self.label_smoothing + off)
-        lam = torch.tensor([mix.lam for mix in mixes], dtype=torch.float32)[:, None]
-        lam = to_device(lam, labels.device)
-        return soft * lam + soft.flip(0) * (1 - lam)
+        share = mixes.share[:, None]
+        return soft * share + soft.flip(0) * (1 - share)
+
+
+def as_tensors(mixes: Sequence[Mix], device: torch.device) -> Mixes:
+    """What was drawn for a batch, on a device."""
+    share = torch.tensor([mix.lam for mix in mixes], dtype=torch.float32)
+    box = torch.tensor([mix.box or (0, 0, 0, 0) for mix in mixes])
+    return Mixes(to_device(share, device), to_device(box, device))
+
+
+def mix_clips(clips: torch.Tensor, mixes: Mixes) -> torch.Tensor:
+    """Mix clips (B, ..., H, W) as drawn; a new tensor."""
+    height, width = clips.shape[-2:]
+    rows = torch.arange(height, device=clips.device)[:, None]
+    columns = torch.arange(width, device=clips.device)
+    top, bottom, left, right = mixes.box[:, :, None, None].unbind(1)  # (B, 1, 1) each
+    inside = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+    share = torch.where(bottom > top, (~inside).float(), mixes.share[:, None, None])  # (B, H, W)
+    share = share.view(len(clips), *[1] * (clips.ndim - 3), height, width)
+    return torch.lerp(clips.flip(0), clips, share)
 
 
 def cutmix_box(
@@ -185,13 +206,3 @@ def _draw_box_minmax(
         start = int(rng.integers(extent - cut + 1))
         box += [start, start + cut]
     return tuple(box)
-
-
-def _mix_with(clips: torch.Tensor, partners: torch.Tensor, mix: Mix) -> torch.Tensor:
-    """Mix (..., H, W) with partners of the same shape; a new tensor."""
-    if mix.box is None:
-        return (partners * (1 - mix.lam)).add_(clips, alpha=mix.lam)
-    top, bottom, left, right = mix.box
-    mixed = clips.clone()
-    mixed[..., top:bottom, left:right] = partners[..., top:bottom, left:right]
-    return mixed

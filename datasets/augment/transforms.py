@@ -14,6 +14,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from datasets.augment.crops import crop_each, crop_together
+from datasets.device import to_device
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 ERASE_MODES = ("pixel", "const")
@@ -186,14 +189,22 @@ def _enlarging_weights(start: torch.Tensor, length: torch.Tensor, size: int) -> 
     return weights / weights.sum(2, keepdim=True)
 
 
-@lru_cache
 def _mean_and_std(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """ImageNet's mean and standard deviation, (3, 1, 1, 1) each; made on the device, only once."""
+    """ImageNet's mean and standard deviation, (3, 1, 1, 1) each; made on the device itself."""
     with torch.inference_mode(False):  # training, too, takes what an evaluation left here
         return tuple(
             torch.cat([torch.full((1, 1, 1, 1), v, device=device, dtype=dtype) for v in values])
             for values in (IMAGENET_MEAN, IMAGENET_STD)
-        )
+        )  # fmt: skip
+
+
+_kept_mean_and_std = lru_cache(_mean_and_std)
+
+
+def _statistics_for(clips: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`_mean_and_std` for these clips; made only once, except where they become compiled code."""
+    make = _mean_and_std if torch.compiler.is_compiling() else _kept_mean_and_std
+    return make(clips.device, clips.dtype)
 
 
 def normalize(clips: torch.Tensor) -> torch.Tensor:
@@ -210,13 +221,13 @@ def normalize(clips: torch.Tensor) -> torch.Tensor:
 
 def normalize_(clips: torch.Tensor) -> torch.Tensor:
     """As `normalize`, in place: for clips that nothing else needs."""
-    mean, std = _mean_and_std(clips.device, clips.dtype)
+    mean, std = _statistics_for(clips)
     return clips.sub_(mean).div_(std)
 
 
 def denormalize(clips: torch.Tensor) -> torch.Tensor:
     """Undo `normalize`: same shape, values in [0, 1] where the input came from such."""
-    mean, std = _mean_and_std(clips.device, clips.dtype)
+    mean, std = _statistics_for(clips)
     return (clips * std).add_(mean)
 
 
@@ -292,39 +303,57 @@ def apply_draws(
     size: int,
     *,
     erase_mode: str = "pixel",
+    together: bool = False,
 ) -> torch.Tensor:
     """Random resized crop, flip and random erasing of a batch, in this order, on its device.
 
     The crop is resized bilinearly without antialiasing, as the published runs did on tensors.
-    Nothing waits for the device: the draws stay on the host.
+    Nothing waits for the device.
 
     Args:
         clips: (B, 3, T, H, W) float, normalised.
         draws: as `draw_finetune` gives them, stacked to (B, ...), on the CPU.
         size: side of the result in pixels; `erase_box` refers to it.
-        erase_mode: "pixel": normal noise, fresh for every pixel and frame, from a generator on the
-            clips' device seeded with `noise_seed` (so CPU and CUDA differ); "const": zero, which is
-            the mean colour.
+        erase_mode: as `erase_` takes it.
+        together: `crop_together` rather than `crop_each`.
 
     Returns:
         (B, 3, T, size, size), a new tensor.
     """
-    if erase_mode not in ERASE_MODES:
-        raise ValueError(f"unknown erase mode {erase_mode!r}; known: {', '.join(ERASE_MODES)}")
-    boxes, flips = draws["crop_box"].tolist(), draws["flip"].tolist()
-    erase_boxes, seeds = draws["erase_box"].tolist(), draws["noise_seed"].tolist()
-    result = clips.new_empty((*clips.shape[:3], size, size))
-    for clip, out, crop, flip, erase, seed in zip(
-        clips, result, boxes, flips, erase_boxes, seeds, strict=True
-    ):
-        top, left, height, width = crop
-        cropped = clip[:, :, top : top + height, left : left + width]
-        if (height, width) != (size, size):
-            cropped = F.interpolate(cropped, (size, size), mode="bilinear", align_corners=False)
-        out.copy_(cropped.flip(-1) if flip else cropped)
-        if erase[2]:
-            _erase(out, Box(*erase), erase_mode, seed)
-    return result
+    boxes, flips = draws["crop_box"], draws["flip"]
+    if together:
+        boxes, flips = (to_device(values, clips.device) for values in (boxes, flips))
+    crop = crop_together if together else crop_each
+    return erase_(crop(clips, boxes, flips, size), draws, erase_mode)
+
+
+def augment_together(
+    clips: torch.Tensor, boxes: torch.Tensor, flips: torch.Tensor, size: int
+) -> torch.Tensor:
+    """From (B, T, H, W, 3) uint8 to what `crop_together` gives, normalised; can be compiled."""
+    return crop_together(normalize_(to_float(clips)), boxes, flips, size)
+
+
+def erase_(clips: torch.Tensor, draws: dict[str, torch.Tensor], mode: str) -> torch.Tensor:
+    """Fill the drawn boxes of those clips that have one, in place.
+
+    Args:
+        clips: (B, 3, T, H, W).
+        draws: `erase_box` and `noise_seed`, on the CPU.
+        mode: "pixel": normal noise, fresh for every pixel and frame, from a generator on the clips'
+            device seeded with `noise_seed` (so CPU and CUDA differ); "const": zero, which is the
+            mean colour.
+
+    Returns:
+        The clips.
+    """
+    if mode not in ERASE_MODES:
+        raise ValueError(f"unknown erase mode {mode!r}; known: {', '.join(ERASE_MODES)}")
+    boxes, seeds = draws["erase_box"].tolist(), draws["noise_seed"].tolist()
+    for clip, box, seed in zip(clips, boxes, seeds, strict=True):
+        if box[2]:
+            _erase(clip, Box(*box), mode, seed)
+    return clips
 
 
 def _erase(clip: torch.Tensor, box: Box, mode: str, seed: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from engine.flags.flag_parser import Parser, boolean
+from engine.flags.flag_parser import Parser
 
 PRETRAINING, FINETUNING = STAGES = ("pretraining", "finetuning")
 # What another value of a flag means to a run that goes on.
@@ -26,6 +26,7 @@ class Flag:
         name: without dashes, as in the released scripts where they have it.
         kind: reads the text of a value; or `SWITCH`, or `PAIR`, which take none.
         default: without the flag; a mapping where the stages differ.
+        alone: with the flag but no value after it; None: it needs one.
         text: for --help; "" hides the flag, which is then accepted and without effect, or obvious.
         goes_on: `SAME`, `CONTENT` or `FREE`.
         low: least value.
@@ -41,6 +42,7 @@ class Flag:
     name: str
     kind: Callable[[str], Any] | str = str
     default: Any = None
+    alone: Any = None
     text: str = ""
     goes_on: str = SAME
     low: float = -math.inf
@@ -68,8 +70,8 @@ class Flag:
                     f"--no_{self.name}", **about, action="store_false", help=negative
                 )
             return
-        if self.kind is boolean:
-            about |= {"nargs": "?", "const": True}
+        if self.alone is not None:
+            about |= {"nargs": "?", "const": self.alone}
         group.add_argument(
             *names, **about, type=self.kind, choices=self.choices, help=text, metavar=self.metavar,
             **({"nargs": self.nargs} if self.nargs else {}),

@@ -59,6 +59,16 @@ def share(text: str) -> float:
     return value
 
 
+def auto_on_off(text: str) -> str:
+    """Read auto, on or off, or a truth value for one of the latter (YAML's on is true)."""
+    if text.lower() in ("auto", "on", "off"):
+        return text.lower()
+    try:
+        return "on" if boolean(text) else "off"
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of auto, on and off") from error
+
+
 def boolean(text: str) -> bool:
     """Read true, 1, yes, false, 0 or no."""
     values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}

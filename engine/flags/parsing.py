@@ -156,7 +156,7 @@ def _check(flags: argparse.Namespace, table: Table) -> None:
 
 def _check_compiling(flags: argparse.Namespace) -> None:
     mode = flags.compile_mode
-    if mode != "default" and not flags.compile:
+    if mode != "default" and flags.compile != "on":
         raise ValueError(f"--compile_mode {mode} needs --compile; give both or none")
     if mode not in WITHOUT_GRAPHS and flags.update_freq > 1:
         raise ValueError(

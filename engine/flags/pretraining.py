@@ -49,7 +49,7 @@ MASKING = Group(
                 "for speed"),
         _masked(name="short_clip_epochs", kind=int, low=1, nargs="+", metavar="N",
                 text="epochs of each such phase"),
-        _masked(name="normlize_target", kind=boolean, default=True, metavar="BOOL",
+        _masked(name="normlize_target", kind=boolean, alone=True, default=True, metavar="BOOL",
                 text="normalise each target tubelet per colour channel"),
         _masked(name="use_frame_diff_as_target", kind=SWITCH, default=False,
                 text="predict appearance and motion"),

@@ -3,7 +3,7 @@
 from functools import partial
 
 from engine.flags.flag import CONTENT, FINETUNING, FREE, PAIR, PRETRAINING, SWITCH, Flag, Group
-from engine.flags.flag_parser import boolean
+from engine.flags.flag_parser import auto_on_off, boolean
 
 # Of torch.compile; all but these two capture CUDA graphs.
 COMPILE_MODES = ("default", "max-autotune-no-cudagraphs", "reduce-overhead", "max-autotune")
@@ -118,7 +118,8 @@ def data_group(data_path: str) -> Group:
                     "videos"),
             _pair(name="check_paths", goes_on=FREE,
                   text="look whether every listed file exists before starting"),
-            Flag(name="imagenet_default_mean_and_std", kind=boolean, default=True, goes_on=FREE),
+            Flag(name="imagenet_default_mean_and_std", kind=boolean, alone=True,
+                 default=True, goes_on=FREE),
         ),
     )  # fmt: skip
 
@@ -135,7 +136,9 @@ RUN = Group(
         # Rounding only, and a run whose loss overflows in one format goes on in another.
         Flag(name="amp", choices=("auto", "bf16", "fp16", "off"), default="auto", goes_on=FREE,
              text="mixed precision; auto takes what the device computes fast"),
-        _switch(name="compile", goes_on=FREE, text="torch.compile the model"),
+        Flag(name="compile", kind=auto_on_off, alone="on", default="auto", goes_on=FREE,
+             text="torch.compile training and evaluation: auto (on a GPU, where a run is long "
+             "enough to pay for it), on (so it is without a word after it) or off"),
         Flag(name="compile_mode", choices=COMPILE_MODES, default="default", goes_on=FREE,
              text="reduce-overhead: with CUDA graphs; max-autotune: these and a search for the "
              "fastest kernels"),

@@ -79,6 +79,7 @@ class ContrastiveLearning:
             threshold=flags.false_negative_threshold,
             descriptor=_descriptor(flags, workers.device),
             cutmix=flags.cutmix,
+            device=workers.device,
         )
         self.lengths: Lengths | None = None
         self.num_left_out = 0
@@ -131,12 +132,15 @@ class ContrastiveLearning:
             **swapping,
         )
 
-    def loss(
-        self, model: Callable, batch: dict, draws: np.random.Generator, *, autocast: Callable
+    def prepare(self, batch: dict, draws: np.random.Generator) -> dict[str, torch.Tensor]:
+        """See `StepFunction`."""
+        return self.objective.prepare(batch, draws)
+
+    def compute(
+        self, model: Callable, *, autocast: Callable, **inputs: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Contrastive loss and accuracy of a batch."""
-        device = self.workers.device
-        return self.objective(model, batch, device=device, autocast=autocast, draws=draws)
+        return self.objective.compute(model, autocast=autocast, **inputs)
 
     def cost(self) -> plan.Cost:
         """What one view costs."""

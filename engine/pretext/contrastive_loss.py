@@ -13,11 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datasets.augment import transforms
 from datasets.augment.mixing import cutmix_box
+from datasets.augment.transforms import normalize_, to_float
 from datasets.clips.contrastive import SWAP_FAILED, SWAPPED
+from datasets.device import to_device
 from engine.runtime.distributed import gather_rows, process_rank
 
+CPU = torch.device("cpu")
 FALSE_NEGATIVES = ("none", "remove", "promote")
 
 
@@ -104,6 +106,7 @@ class ContrastiveLoss:
         threshold: cosine similarity above which negatives are removed.
         descriptor: (eyes, mouth) -> (R, D), each (R, 3, 64, 64) in [0, 1]; needed unless "none".
         cutmix: alpha of the Beta distribution of what is left; 0: no CutMix.
+        device: where it is computed.
     """
 
     num_pairs: int = 1
@@ -113,6 +116,7 @@ class ContrastiveLoss:
     threshold: float = 0.5
     descriptor: Callable[[Tensor, Tensor], Tensor] | None = None
     cutmix: float = 0.0
+    device: torch.device = CPU
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -136,43 +140,54 @@ class ContrastiveLoss:
         if not self.cutmix >= 0:
             raise ValueError(f"--cutmix {self.cutmix:g}: must be at least 0")
 
-    def __call__(
-        self,
-        model: nn.Module | Callable,
-        batch: dict,
-        *,
-        device: torch.device,
-        autocast: Callable,
-        draws: np.random.Generator,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of one batch of `datasets.contrastive`.
+    def prepare(self, batch: dict, draws: np.random.Generator) -> dict[str, Tensor]:
+        """What `compute` takes of a batch of `datasets.clips.contrastive`.
+
+        Args:
+            batch: of the loader.
+            draws: of this step, for CutMix.
+        """
+        names = ["clip", "index", "swap", *(["eyes", "mouth", "described"] * bool(self.descriptor))]
+        inputs = {
+            name: batch[name].to(self.device, non_blocking=True) for name in names if name in batch
+        }
+        with torch.no_grad():
+            clip, share = self.mixed(normalize_(to_float(inputs["clip"])), draws)
+        if share is not None:
+            inputs["share"] = to_device(torch.tensor(share), self.device)
+        return inputs | {"clip": clip}
+
+    def compute(
+        self, model: nn.Module | Callable, *, autocast: Callable, clip: Tensor, index: Tensor,
+        share: Tensor | None = None, swap: Tensor | None = None, **described: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+        """Loss of a batch.
 
         Args:
             model: contrastive model, wrapped or not.
-            batch: of the loader.
-            device: where to compute.
             autocast: context of the forward pass; similarities and losses are float32.
-            draws: of this step, for CutMix.
+            clip: (R, 3, T, H, W) views, normalised.
+            index: (R,) which video each view is of.
+            share: of each first view that is its own after CutMix.
+            swap: (R,) what became of the face swaps.
+            described: what `descriptions` takes.
 
         Returns:
             The loss, and `accuracy`: the share of views whose partner is more similar than every
             negative; with face swaps also `face_swap_failed`, the share of those drawn that could
             not be made.
         """
-        with torch.no_grad():
-            pixels = transforms.to_float(batch["clip"].to(device, non_blocking=True))
-            clip, mix = self.mixed(transforms.normalize(pixels), draws)
         with autocast():
             projected = model(clip)
         own = F.normalize(projected.float(), dim=1)  # (R, D)
         logits = own @ gather_rows(own).T / self.temperature  # (R, C)
-        videos = gather_rows(batch["index"].to(device, non_blocking=True))
+        videos = gather_rows(index)
         first = process_rank() * len(own)
         known = relations(videos, num_pairs=self.num_pairs, first=first, count=len(own))
-        positives = self.targets(known, mix, first=first)
-        alike = self.descriptions(batch, device) if self.descriptor else None
+        positives = self.targets(known, share, first=first)
+        alike = self.descriptions(**described) if self.descriptor else None
         losses = self.losses(logits, positives, known, alike)
-        return losses.mean(), self._metrics(logits, known, batch, device)
+        return losses.mean(), self._metrics(logits, known, swap)
 
     def losses(
         self, logits: Tensor, positives: Tensor, known: Relations, alike: Tensor | None
@@ -202,20 +217,20 @@ class ContrastiveLoss:
         return first + self.weight * info_nce(logits, promoted.to(logits.dtype), negatives)
 
     @torch.no_grad()
-    def descriptions(self, batch: dict, device: torch.device) -> Tensor:
-        """Cosine similarity of the views' eyes and mouths: (R, C), NaN where one is missing."""
-        eyes, mouth = (
-            batch[name].to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
-            for name in ("eyes", "mouth")
-        )
-        described = F.normalize(self.descriptor(eyes, mouth).float(), dim=1)
-        there = batch["described"].to(device, non_blocking=True)
-        described = described.masked_fill(~there[:, None], float("nan"))
-        return described @ gather_rows(described).T
+    def descriptions(self, eyes: Tensor, mouth: Tensor, described: Tensor) -> Tensor:
+        """Cosine similarity of the views' eyes and mouths: (R, C), NaN where one is missing.
 
-    def mixed(
-        self, clip: Tensor, draws: np.random.Generator
-    ) -> tuple[Tensor, tuple[float, int] | None]:
+        Args:
+            eyes: (R, H, W, 3) uint8.
+            mouth: the same.
+            described: (R,) bool, whether these are known.
+        """
+        eyes, mouth = (part.permute(0, 3, 1, 2).float() / 255 for part in (eyes, mouth))
+        found = F.normalize(self.descriptor(eyes, mouth).float(), dim=1)
+        found = found.masked_fill(~described[:, None], float("nan"))
+        return found @ gather_rows(found).T
+
+    def mixed(self, clip: Tensor, draws: np.random.Generator) -> tuple[Tensor, float | None]:
         """Carry out CutMix on the first views.
 
         Args:
@@ -223,8 +238,7 @@ class ContrastiveLoss:
             draws: of this step.
 
         Returns:
-            The clips, and what became of them: the share of each first view that is its own, and
-            how many pairs further its partner is; None without CutMix.
+            The clips, and the share of each first view that is its own; None without CutMix.
         """
         if not self.cutmix or len(clip) == 2 * self.num_pairs:
             return clip, None
@@ -236,21 +250,20 @@ class ContrastiveLoss:
         others = clip[::2].roll(-self.num_pairs, 0)[..., top:bottom, left:right]
         clip[::2, ..., top:bottom, left:right] = others
         share = 1 - (bottom - top) * (right - left) / (height * width)
-        return clip, (share, self.num_pairs)
+        return clip, share
 
-    def targets(self, known: Relations, mix: tuple[float, int] | None, *, first: int) -> Tensor:
+    def targets(self, known: Relations, share: Tensor | float | None, *, first: int) -> Tensor:
         """Weights of the positives (R, C): the partner, and with CutMix what was mixed in.
 
         Args:
             known: the relations of rows and columns.
-            mix: as `mixed` returns it.
+            share: as `mixed` returns it.
             first: column of this process's first view.
         """
         partner = known.partner.float()
-        if mix is None:
+        if share is None:
             return partner
-        share, shift = mix
-        count = len(partner)
+        count, shift = len(partner), self.num_pairs
         own = partner[:, first : first + count]  # CutMix stays within a process
         mixed = torch.zeros_like(own)
         mixed[::2] = own[::2].roll(-shift, 0)  # the positive of the video whose box it shows
@@ -260,14 +273,11 @@ class ContrastiveLoss:
         return weights
 
     @torch.no_grad()
-    def _metrics(
-        self, logits: Tensor, known: Relations, batch: dict, device: torch.device
-    ) -> dict[str, Tensor]:
+    def _metrics(self, logits: Tensor, known: Relations, swap: Tensor | None) -> dict[str, Tensor]:
         others = logits.masked_fill(~known.negative, float("-inf")).amax(1)
         partner = logits.masked_fill(~known.partner, float("-inf")).amax(1)
         metrics = {"accuracy": (partner > others).float().mean()}
-        if "swap" in batch:
-            swap = batch["swap"].to(device, non_blocking=True)
+        if swap is not None:
             failed, swapped = ((swap == what).sum() for what in (SWAP_FAILED, SWAPPED))
             metrics["face_swap_failed"] = failed / (failed + swapped).clamp(min=1)
         return metrics

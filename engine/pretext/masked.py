@@ -52,13 +52,14 @@ class MaskedAutoencoding:
                 f"{', '.join(models.list_models('pretrain_*'))}, or --objective contrastive"
             )
         self.masking = _masking(flags, self.model)
-        self.objective = _objective(flags, self.model, self.masking)
+        device = workers.device
+        self.objective = _objective(flags, self.model, self.masking, device)
         self.phases = clip_phases(flags, self.model)
         self.by_length = {flags.num_frames: (self.masking, self.objective)}
         for phase in self.phases[:-1]:
             self.model.set_num_frames(phase.frames)
             masking = _masking(flags, self.model)
-            self.by_length[phase.frames] = masking, _objective(flags, self.model, masking)
+            self.by_length[phase.frames] = masking, _objective(flags, self.model, masking, device)
         self.model.set_num_frames(flags.num_frames)
 
     def choose_rows(self, annotations: Annotations) -> Annotations:
@@ -95,16 +96,21 @@ class MaskedAutoencoding:
             return self.workers.device.type == "cuda"
         return self.flags.resize_on == "device"
 
-    def loss(
-        self, model: Callable, batch: dict, draws: np.random.Generator, *, autocast: Callable
-    ) -> torch.Tensor:
-        """Reconstruction error of a batch, whose clips may have any length of the phases."""
+    def prepare(self, batch: dict, draws: np.random.Generator) -> dict[str, torch.Tensor]:
+        """See `StepFunction`; the model takes the length of the batch's clips."""
         frames = batch["clip"].shape[1]
         if frames != self.model.num_frames:
             logger.info("clips have %d frames from here on", frames)
             self.model.set_num_frames(frames)
         _, objective = self.by_length[frames]
-        return objective(model, batch, device=self.workers.device, autocast=autocast)
+        return objective.prepare(batch, draws)
+
+    def compute(
+        self, model: Callable, *, autocast: Callable, clip: torch.Tensor, **inputs: torch.Tensor
+    ) -> torch.Tensor:
+        """Reconstruction error of a batch, whose clips may have any length of the phases."""
+        _, objective = self.by_length[clip.shape[1]]
+        return objective.compute(model, autocast=autocast, clip=clip, **inputs)
 
     def cost(self) -> plan.Cost:
         """What one clip costs."""
@@ -194,7 +200,9 @@ def _masking(flags: argparse.Namespace, model):
     return masking
 
 
-def _objective(flags: argparse.Namespace, model, masking) -> MaskedReconstruction:
+def _objective(
+    flags: argparse.Namespace, model, masking, device: torch.device
+) -> MaskedReconstruction:
     if flags.color_jitter:
         raise ValueError(
             f"--color_jitter {flags.color_jitter}: pre-training uses none; leave it out"
@@ -214,4 +222,5 @@ def _objective(flags: argparse.Namespace, model, masking) -> MaskedReconstructio
         normalise=flags.normlize_target,
         group_frames=flags.frame_diff_group_size if motion else None,
         motion_weight=flags.target_diff_weight if motion else None,
+        device=device,
     )

@@ -11,6 +11,8 @@ from torch import nn
 from datasets.augment import transforms
 from models.patches import gather_tokens, patchify, split_mask
 
+CPU = torch.device("cpu")
+
 
 def normalise_tubelets(tubelets: torch.Tensor, *, num_colours: int = 3) -> torch.Tensor:
     """Zero mean and unit variance per tubelet and colour channel (SVFAP Sec. 3.1.4).
@@ -87,6 +89,8 @@ def _against_first(
 class MaskedReconstruction:
     """Mean squared error on the masked tubelets (SVFAP Sec. 3.1.4, MAE-DFER Sec. 3.3).
 
+    As `engine.runtime.step.StepFunction`.
+
     Attributes:
         tubelet: (frames, height_px, width_px).
         num_visible: visible tokens per clip.
@@ -95,6 +99,7 @@ class MaskedReconstruction:
             frames, counted from the clip's first; the clip is a multiple of it.
         motion_weight: share of motion in the loss, 0..1, for groups within a tubelet; None weighs
             every value alike.
+        device: where it is computed.
     """
 
     tubelet: tuple[int, int, int]
@@ -102,6 +107,7 @@ class MaskedReconstruction:
     normalise: bool = True
     group_frames: int | None = None
     motion_weight: float | None = None
+    device: torch.device = CPU
 
     def __post_init__(self) -> None:
         """Check the frame groups.
@@ -165,35 +171,40 @@ class MaskedReconstruction:
         appearance, motion = per_frame[0].mean(), per_frame[1:].mean()
         return (1 - self.motion_weight) * appearance + self.motion_weight * motion
 
-    def __call__(
+    def prepare(self, batch: dict, draws: object = None) -> dict[str, torch.Tensor]:
+        """What `compute` takes of a batch of the pre-training loader; nothing is drawn here."""
+        names = [name for name in ("clip", "mask", "crop_box", "predicted") if name in batch]
+        return {name: batch[name].to(self.device, non_blocking=True) for name in names}
+
+    def compute(
         self,
         model: nn.Module | Callable,
-        batch: dict,
         *,
-        device: torch.device,
         autocast: Callable,
+        clip: torch.Tensor,
+        mask: torch.Tensor,
+        crop_box: torch.Tensor | None = None,
+        predicted: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Loss of one batch of the pre-training loader.
+        """Loss of a batch.
 
         Args:
             model: pre-training model, wrapped or not.
-            batch: of the loader; where it says which tokens are predicted, only these.
-            device: where to compute.
             autocast: context of the forward pass.
+            clip: (B, T, H, W, 3) uint8.
+            mask: (B, N) bool, True = hidden.
+            crop_box: (B, 4) the part of each clip that is enlarged; None: all of it, as it is.
+            predicted: (B, M') indices of the masked tokens that are predicted; None: all.
         """
-        clip = batch["clip"].to(device, non_blocking=True)
-        mask = batch["mask"].to(device, non_blocking=True)
         with torch.no_grad():
-            if "crop_box" in batch:
-                boxes = batch["crop_box"].to(device, non_blocking=True)
-                pixels = transforms.enlarge(clip, boxes)  # (B, 3, T, H, W)
-            else:
+            if crop_box is None:
                 pixels = transforms.to_float(clip)
+            else:
+                pixels = transforms.enlarge(clip, crop_box)  # (B, 3, T, H, W)
             _, masked = split_mask(mask, self.num_visible)
             options = {"num_visible": self.num_visible}
-            if "predicted" in batch:
-                masked = batch["predicted"].to(device, non_blocking=True)
-                options["predicted"] = masked
+            if predicted is not None:
+                masked = options["predicted"] = predicted
             targets = self.targets(pixels, masked)
         with autocast():
             prediction = model(transforms.normalize_(pixels), mask, **options)

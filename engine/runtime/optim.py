@@ -3,11 +3,14 @@
 import argparse
 import operator
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import chain, compress
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+
+from engine.runtime.adamw import JointAdamW
 
 
 def parameter_settings(
@@ -43,7 +46,11 @@ def parameter_settings(
 
 
 def create_optimizer(
-    model: nn.Module, flags: argparse.Namespace, settings: Mapping[str, Mapping[str, float]]
+    model: nn.Module,
+    flags: argparse.Namespace,
+    settings: Mapping[str, Mapping[str, float]],
+    *,
+    joint: bool = True,
 ) -> torch.optim.Optimizer:
     """Build the optimizer of `--opt`; torch's own are the fused ones, which on CUDA never wait.
 
@@ -51,6 +58,7 @@ def create_optimizer(
         model: the bare model (not wrapped).
         flags: `opt`, `opt_eps`, `opt_betas`, `momentum`, `lr`.
         settings: result of `parameter_settings`.
+        joint: `JointAdamW` rather than torch's own.
 
     Returns:
         An optimizer whose groups carry `lr_scale` and `base_weight_decay`.
@@ -71,9 +79,10 @@ def create_optimizer(
     options = {"lr": flags.lr, "eps": flags.opt_eps}
     if flags.opt_betas:
         options["betas"] = tuple(flags.opt_betas)
-    fused = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}.get(flags.opt.lower())
-    if fused:
-        return fused(list(groups.values()), fused=True, **options)
+    adamw = JointAdamW if joint else partial(torch.optim.AdamW, fused=True)
+    fused = {"adamw": adamw, "adam": partial(torch.optim.Adam, fused=True)}
+    if flags.opt.lower() in fused:
+        return fused[flags.opt.lower()](list(groups.values()), **options)
     if flags.opt.lower() == "sgd":
         return torch.optim.SGD(
             list(groups.values()), lr=flags.lr, momentum=flags.momentum, nesterov=True, fused=True

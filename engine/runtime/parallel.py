@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from engine import build
 from engine.runtime.distributed import Workers
+from engine.runtime.levers import Levers
 from engine.runtime.optim import WeightAverage, clip_gradients
 from engine.runtime.precision import Precision
+from engine.runtime.step import Step
 from models.batch_norm import synchronise_batch_norm
 
 # what `broadcast_buffers` is called in newer versions of PyTorch
@@ -31,13 +32,13 @@ class Parallel(Protocol):
     processes call everything.
 
     Attributes:
-        wrapped: what a training step calls in place of the model.
+        wrapped: what training calls in place of the step.
     """
 
     wrapped: nn.Module
 
-    def compile(self, mode: str, average: WeightAverage | None) -> None:
-        """Let training steps be compiled, in a mode of torch.compile; evaluation where it can."""
+    def compile(self, levers: Levers) -> None:
+        """Let training steps be compiled as the levers say."""
 
     def create_average(self, decay: float) -> WeightAverage:
         """Exponential moving average of the weights, held like the model."""
@@ -71,18 +72,18 @@ class Replicated:
     """Every process holds all of the model; DistributedDataParallel if there are several.
 
     Args:
-        model: on the device of this process.
+        step: with the model, on the device of this process.
         flags: `update_freq`.
         workers: processes and device.
     """
 
-    def __init__(self, model: nn.Module, flags: argparse.Namespace, workers: Workers):
-        self.model = self.wrapped = model
+    def __init__(self, step: Step, flags: argparse.Namespace, workers: Workers):
+        self.model, self.step, self.wrapped = step.model, step, step
         self.is_distributed = workers.is_distributed
         if workers.is_distributed:
             on_gpu = workers.device.type == "cuda"
             self.wrapped = DistributedDataParallel(
-                model,
+                step,
                 device_ids=[workers.device.index] if on_gpu else None,
                 gradient_as_bucket_view=True,
                 **{_SYNC_BUFFERS: False},
@@ -90,10 +91,9 @@ class Replicated:
                 static_graph=flags.update_freq == 1,
             )
 
-    def compile(self, mode: str, average: WeightAverage | None) -> None:
+    def compile(self, levers: Levers) -> None:
         """See `Parallel`."""
-        for model in (self.model, *([average.module] if average else [])):
-            build.compile_model(model, mode)
+        self.step.compile_as(levers)
 
     def create_average(self, decay: float) -> WeightAverage:
         """See `Parallel`."""
@@ -160,20 +160,20 @@ def check_sharding(flags: argparse.Namespace, workers: Workers, precision: Preci
         )
 
 
-def distribute(model: nn.Module, flags: argparse.Namespace, workers: Workers) -> Parallel:
-    """Hold the model as the flags say; to be called before its optimizer is made.
+def distribute(step: Step, flags: argparse.Namespace, workers: Workers) -> Parallel:
+    """Hold a step's model as the flags say; to be called before its optimizer is made.
 
     Batch norms of several processes share their statistics from here on.
 
     Args:
-        model: on the device of this process; `--shard` changes it in place.
+        step: its model is on the device of this process; `--shard` changes it in place.
         flags: `shard`, `update_freq`; checked by `check_sharding`.
         workers: processes and device.
     """
     if workers.is_distributed:
-        model = synchronise_batch_norm(model, on_cuda=workers.device.type == "cuda")
+        step.model = synchronise_batch_norm(step.model, on_cuda=workers.device.type == "cuda")
     if flags.shard:
         from engine.runtime.sharding import Sharded
 
-        return Sharded(model, workers)
-    return Replicated(model, flags, workers)
+        return Sharded(step, workers)
+    return Replicated(step, flags, workers)

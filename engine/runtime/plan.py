@@ -78,6 +78,11 @@ def _attention_flop(query, key, value, *_, **__) -> int:
     return sdpa_flop_count(query, key, value)
 
 
+def training_flop(cost: Cost, clips: int) -> float:
+    """Operations of a training pass over some clips, 2 per multiply-add; backward counts twice."""
+    return 2 * 3 * cost.multiply_adds * clips
+
+
 def training_memory_gib(
     cost: Cost, *, batch_size: int, half: bool, averaged: bool, shards: int = 1
 ) -> float:

@@ -17,22 +17,25 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from engine.runtime.distributed import Workers
+from engine.runtime.levers import Levers
 from engine.runtime.optim import WeightAverage, clip_gradients, tensors_of
+from engine.runtime.step import Step, compile_module
 
 
 class Sharded:
     """See `engine.runtime.parallel.Parallel`.
 
     Args:
-        model: whole, on the device of this process; sharded in place, after all processes have
-            taken over the main process's weights.
+        step: its model is whole, on the device of this process; sharded in place, after all
+            processes have taken over the main process's weights.
         workers: processes and device.
     """
 
-    def __init__(self, model: nn.Module, workers: Workers):
+    def __init__(self, step: Step, workers: Workers):
+        model = step.model
         for tensor in itertools.chain(model.parameters(), model.buffers()):
             dist.broadcast(tensor.detach(), src=0)
-        self.model = self.wrapped = model
+        self.model, self.wrapped = model, step
         self.is_main = workers.is_main
         self.mesh = init_device_mesh(workers.device.type, (workers.world_size,))
         # A copy without weights, to be filled by `whole`; sharded modules cannot be copied.
@@ -45,10 +48,10 @@ class Sharded:
             fully_shard(block, mesh=self.mesh)
         fully_shard(model, mesh=self.mesh)
 
-    def compile(self, mode: str, average: WeightAverage | None) -> None:
-        """Compile block by block: what collects weights stays outside; evaluation is not."""
+    def compile(self, levers: Levers) -> None:
+        """Compile block by block: what collects weights stays outside."""
         for block in blocks_of(self.model):
-            block.compile(mode=mode)
+            compile_module(block, levers)
 
     def create_average(self, decay: float) -> WeightAverage:
         """See `Parallel`; made on the host, where there is room for a whole model."""

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from datasets.augment import transforms
+from datasets.augment.mixing import Mixes, as_tensors
+from datasets.device import to_device
 from datasets.labels.kinds import kind_of
 from engine.tasks.class_and_values import ClassAndValues
 from engine.tasks.classification import Classification, Multihead
@@ -53,22 +54,50 @@ def create_task(
 
 @dataclass(frozen=True)
 class FinetuningLoss:
-    """Device part of augmentation, then the task's loss (SVFAP Sec. 4.2)."""
+    """Device part of augmentation, then the task's loss (SVFAP Sec. 4.2).
+
+    As `engine.runtime.step.StepFunction`.
+
+    Attributes:
+        task: what the labels are.
+        size: side of the frames in pixels.
+        device: where it is computed.
+        erase_mode: as `transforms.erase_` takes it.
+        augment_together: `transforms.augment_together`, compiled or not; None: clip by clip.
+    """
 
     task: Task
     size: int
     device: torch.device
-    autocast: Callable
     erase_mode: str = "pixel"
+    augment_together: Callable | None = None
 
-    def __call__(self, model: nn.Module, batch: dict, draws) -> torch.Tensor:
-        """Loss of one batch of the fine-tuning loader."""
-        clip = batch["clip"].to(self.device, non_blocking=True)
-        label = batch["label"].to(self.device, non_blocking=True)
-        with torch.no_grad():
+    def prepare(self, batch: dict, draws) -> dict[str, object]:
+        """Augmented clips, labels, and how they are mixed."""
+        clip = self.augmented(batch["clip"], batch["draws"])
+        mixes = self.task.draw_mixes(draws, len(clip), self.size)
+        return {
+            "clip": clip,
+            "label": batch["label"].to(self.device, non_blocking=True),
+            "mixes": None if mixes is None else as_tensors(mixes, self.device),
+        }
+
+    @torch.no_grad()
+    def augmented(self, clip: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Clips (B, T, H, W, 3) uint8 as the model takes them, cropped, mirrored and erased."""
+        clip = clip.to(self.device, non_blocking=True)
+        if self.augment_together is None:
             clip = transforms.normalize_(transforms.to_float(clip))
-            clip = transforms.apply_draws(
-                clip, batch["draws"], self.size, erase_mode=self.erase_mode
-            )
-        with self.autocast():
-            return self.task.training_loss(model, clip, label, draws)
+            return transforms.apply_draws(clip, draws, self.size, erase_mode=self.erase_mode)
+        box, flip = (to_device(draws[k], self.device) for k in ("crop_box", "flip"))
+        clip = self.augment_together(clip, box, flip, self.size)
+        # drawn from a generator per clip, which compiled code has not
+        return transforms.erase_(clip, draws, self.erase_mode)
+
+    def compute(
+        self, model: Callable, *, autocast: Callable, clip: torch.Tensor, label: torch.Tensor,
+        mixes: Mixes | None,
+    ) -> torch.Tensor:  # fmt: skip
+        """Loss of one batch."""
+        with autocast():
+            return self.task.training_loss(model, clip, label, mixes)

@@ -66,7 +66,7 @@ class ClassAndValues(Task):
         """What the plan says about the loss."""
         return f"cross-entropy + {self.regressor.loss_kind} loss; mixup and cutmix are off"
 
-    def training_loss(self, model, clip, label, draws) -> torch.Tensor:
+    def training_loss(self, model, clip, label, mixes) -> torch.Tensor:
         """Sum of both losses over the batch."""
         outputs = model(clip).float()
         classes, values = outputs[:, : self.num_classes], outputs[:, self.num_classes :]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from datasets.augment.mixing import Mixer
+from datasets.augment.mixing import Mix, Mixer, mix_clips
 from engine.results.kinds.classes import Classes, ClassesOfHeads, split_heads
 from engine.tasks.task import Task
 
@@ -40,11 +40,15 @@ class Classification(Task):
         """Number of classes."""
         return len(self.names)
 
-    def training_loss(self, model, clip, label, draws) -> torch.Tensor:
+    def draw_mixes(self, draws, num_clips: int, size: int) -> list[Mix] | None:
+        """As the mixer draws."""
+        return self.mixer and self.mixer.draw(draws, num_clips, size, size)
+
+    def training_loss(self, model, clip, label, mixes) -> torch.Tensor:
         """Cross-entropy against mixed or smoothed labels."""
         smoothing = self.smoothing
-        if self.mixer is not None:
-            clip, label = self.mixer(clip, label, draws)
+        if mixes is not None:
+            clip, label = mix_clips(clip, mixes), self.mixer.mix_labels(label, mixes)
             smoothing = 0.0
         logits = model(clip).float()
         if self.class_weights is None:
@@ -115,12 +119,15 @@ class Multihead(Task):
         """Number of classes of all heads together."""
         return sum(self.sizes)
 
-    def training_loss(self, model, clip, label, draws) -> torch.Tensor:
+    def draw_mixes(self, draws, num_clips: int, size: int) -> list[Mix] | None:
+        """As the first head's mixer draws."""
+        return self.mixers[0].draw(draws, num_clips, size, size) if self.mixers else None
+
+    def training_loss(self, model, clip, label, mixes) -> torch.Tensor:
         """Sum over heads of cross-entropy against mixed or smoothed labels (B, H)."""
         labels, smoothing = label.unbind(dim=1), self.smoothing
-        if self.mixers:
-            mixes = self.mixers[0].draw(draws, len(clip), *clip.shape[-2:])
-            clip = self.mixers[0].mix(clip, mixes)
+        if mixes is not None:
+            clip = mix_clips(clip, mixes)
             labels = [
                 mixer.mix_labels(of_head, mixes) for mixer, of_head in zip(self.mixers, labels)
             ]

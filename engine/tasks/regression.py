@@ -84,7 +84,7 @@ class Regression(Task):
         """What the plan says about the loss."""
         return f"{self.loss_kind} loss; mixup, cutmix and label smoothing are off"
 
-    def training_loss(self, model, clip, label, draws) -> torch.Tensor:
+    def training_loss(self, model, clip, label, mixes) -> torch.Tensor:
         """The chosen loss over the batch."""
         return self.loss_of(model(clip).float(), label)
 
@@ -121,6 +121,6 @@ class FrameRegression(Regression):
     frame_level = True
     can_be_probed = False
 
-    def training_loss(self, model, clip, label, draws) -> torch.Tensor:
+    def training_loss(self, model, clip, label, mixes) -> torch.Tensor:
         """The chosen loss over the frames of the batch."""
         return self.loss_of(model(clip, per_frame=True).float(), label)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from datasets.augment.mixing import Mix, Mixes
 from engine.results.kinds.base import Predictions
 
 
@@ -34,8 +35,14 @@ class Task:
         """See `engine.tasks.base.create_task`."""
         raise NotImplementedError
 
+    def draw_mixes(
+        self, draws: np.random.Generator, num_clips: int, size: int
+    ) -> Sequence[Mix] | None:
+        """How the clips of a batch, with frames of that side, are mixed; None: not at all."""
+        return None
+
     def training_loss(
-        self, model: nn.Module, clip: torch.Tensor, label: torch.Tensor, draws
+        self, model: nn.Module, clip: torch.Tensor, label: torch.Tensor, mixes: Mixes | None
     ) -> torch.Tensor:
         """Mixing, forward pass and loss; clip (B, 3, T, H, W) augmented and normalised."""
         raise NotImplementedError
