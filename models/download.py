@@ -7,6 +7,7 @@ written beside it (`<file>.sha256`, as sha256sum writes it) and checked from the
 import argparse
 import logging
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -114,7 +115,7 @@ def record_checksum(path: Path, known: str | None = None) -> str:
         ValueError: the file is not whole or has another checksum.
     """
     record = path.with_name(f"{path.name}.sha256")
-    recorded = record.read_text().split()[0] if record.exists() else None
+    recorded = _recorded(record) if record.exists() else None
     if recorded is None:
         check_whole(path, path.suffix)
     found = _require_sha256(path, known or recorded)
@@ -123,6 +124,15 @@ def record_checksum(path: Path, known: str | None = None) -> str:
         temporary.write_text(f"{found}  {path.name}\n")
         temporary.replace(record)
     return found
+
+
+def _recorded(record: Path) -> str:
+    found = re.match(rb"([0-9a-fA-F]{64})(\s|$)", record.read_bytes())
+    if not found:
+        raise ValueError(
+            f"{record} is damaged; delete it, and the file is checked as if it were new"
+        )
+    return found[1].decode()
 
 
 def _require_sha256(path: Path, expected: str | None) -> str:

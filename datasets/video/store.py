@@ -11,13 +11,16 @@ A store is a folder that `python -m preprocess.pack` writes:
     notes.jsonl     what is wrong with single videos
 
 Videos are named "DIR/manifest.json#KEY", in annotation files too. Tables are memory-mapped and
-shards read by position, so opening a store of a million videos takes milliseconds, processes
-share the tables, and file descriptors may be inherited or opened afresh (fork and spawn).
+shards read by position. Opening a store compares the checksums of all tables but that of frames,
+whose entries are checked as they are read; processes share the tables, and file descriptors may be
+inherited or opened afresh (fork and spawn).
 """
 
+import hashlib
+import json
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -29,7 +32,8 @@ from datasets.video.hashing import hash_keys
 from datasets.video.images import decode_into
 
 MANIFEST, UNFINISHED = "manifest.json", "unfinished.json"
-NOTES = "notes.jsonl"
+NOTES, FRAME_TABLE = "notes.jsonl", "frames.bin"
+REMEDY = "copy the store again, or pack the videos into a new folder"
 FORMAT, FORMAT_VERSION = "clip-store", 1
 ENCODINGS = ("jpeg", "png", "raw")
 
@@ -86,14 +90,41 @@ def read_manifest(path: str | os.PathLike) -> dict:
                 "again, it goes on where it stopped"
             )
         raise FileNotFoundError(f"{path}: no such store; python -m preprocess.pack makes one")
-    manifest = read_json(path)
+    try:
+        manifest = read_json(path)
+    except ValueError as error:
+        raise StoreError(f"{error}: {REMEDY}") from error
     found = (manifest.get("format"), manifest.get("version"))
     if found != (FORMAT, FORMAT_VERSION):
         raise StoreError(
             f"{path}: format and version are {found}, this program reads "
             f"{(FORMAT, FORMAT_VERSION)}; pack the videos again"
         )
+    if manifest.get("sha256", "") not in ("", manifest_sha256(manifest)) or not _plausible(
+        manifest
+    ):
+        raise StoreError(f"{path} is damaged, it does not say what was written: {REMEDY}")
     return manifest
+
+
+def manifest_sha256(manifest: Mapping) -> str:
+    """Checksum of all of a manifest but its checksum."""
+    rest = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _plausible(manifest: Mapping) -> bool:
+    """Whether what reading needs is there; manifests of older versions have no checksum."""
+    window, tables = manifest.get("face_window", 0), manifest.get("tables")
+    whole = isinstance(window, list) and len(window) == 4 and all(type(v) is int for v in window)
+    return (
+        (window is None or whole)
+        and manifest.get("encoding") in ENCODINGS
+        and isinstance(tables, dict)
+        and all(isinstance(tables.get(name), dict) for name in TABLES)
+        and all(type(tables[name].get("num_bytes")) is int for name in TABLES)
+        and all(isinstance(tables[name].get("sha256", ""), str) for name in TABLES)
+    )
 
 
 def read_notes(path: str | os.PathLike) -> list[dict]:
@@ -131,12 +162,18 @@ class ClipStore:
     def _table(self, name: str) -> np.ndarray:
         path, expected = os.path.join(self.folder, name), self.manifest["tables"][name]["num_bytes"]
         size = os.path.getsize(path) if os.path.isfile(path) else 0
-        if size != expected:
+        if size != expected or size % TABLES[name].itemsize:
             raise StoreError(
                 f"{path} has {size:,} bytes, {expected:,} belong there: it was not copied "
                 "completely; copy the store again, or check it with preprocess.pack --verify"
             )
-        return np.asarray(np.memmap(path, TABLES[name], "r")) if size else np.empty(0, TABLES[name])
+        if not size:
+            return np.empty(0, TABLES[name])
+        table = np.asarray(np.memmap(path, TABLES[name], "r"))
+        wanted = self.manifest["tables"][name].get("sha256")
+        if wanted and name != FRAME_TABLE and hashlib.sha256(table.data).hexdigest() != wanted:
+            raise StoreError(f"{path} is damaged, its checksum is another: {REMEDY}")
+        return table
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -168,8 +205,21 @@ class ClipStore:
 
     def frame_ends(self, row: int) -> np.ndarray:
         """Ends of a video's frames in bytes from its start, (num_frames,) uint32."""
-        first = int(self.videos["first_frame"][row])
-        return self._frame_ends[first : first + int(self.videos["num_frames"][row])]
+        first, count = int(self.videos["first_frame"][row]), int(self.videos["num_frames"][row])
+        return self._frame_ends[first : first + count]
+
+    def checked_frame_ends(self, row: int) -> np.ndarray:
+        """The same, if they are possible.
+
+        Raises:
+            StoreError: the table of frames is damaged.
+        """
+        ends = self.frame_ends(row)
+        whole = len(ends) == self.videos["num_frames"][row]
+        if not whole or ends[-1] != self.videos["num_bytes"][row] or (ends[1:] <= ends[:-1]).any():
+            path = os.path.join(self.folder, FRAME_TABLE)
+            raise StoreError(f"{path} is damaged, as the frames of {self.key(row)} show: {REMEDY}")
+        return ends
 
     @cached_property
     def notes(self) -> dict[int, str]:
@@ -233,7 +283,7 @@ class StoreReader(FrameReader):
         self.window = self._store.window
 
     def _read_sorted(self, wanted: list[int]) -> np.ndarray:
-        ends = self._store.frame_ends(self._row)
+        ends = self._store.checked_frame_ends(self._row)
         stops = ends[wanted].tolist()
         starts = [int(ends[index - 1]) if index else 0 for index in wanted]
         try:

@@ -26,6 +26,8 @@ from datasets.video.store import (
     VIDEO,
     ClipStore,
     StoreError,
+    manifest_sha256,
+    read_manifest,
     read_notes,
     shard_path,
 )
@@ -99,7 +101,10 @@ class StoreWriter:
             path = self.folder / name
             if not path.is_file():
                 continue
-            before = read_json(path)
+            try:
+                before = read_json(path)
+            except ValueError as error:
+                raise StoreError(f"{error}: pack into a new folder") from error
             other = [
                 f"{key} was {before.get(key)!r}, is {value!r}"
                 for key, value in self.settings.items()
@@ -143,6 +148,7 @@ class StoreWriter:
         frame_bytes, key_bytes = (_size(self.folder / name) for name in GROWING[1:])
         bounds = (videos["first_frame"] + videos["num_frames"]) * 4 <= frame_bytes
         bounds &= videos["key_end"] <= key_bytes
+        bounds &= self._in_order(videos)
         sizes = {
             shard: _size(Path(shard_path(self.folder, shard)))
             for shard in np.unique(videos["shard"]).tolist()
@@ -158,6 +164,17 @@ class StoreWriter:
             if checked > RECHECKED_BYTES:
                 break
         return videos[:count]
+
+    def _in_order(self, videos: np.ndarray) -> np.ndarray:
+        """Which records follow on those before, and have frames that fit their bytes."""
+        num_frames = videos["num_frames"].astype(np.uint64)
+        fits = videos["first_frame"] == np.cumsum(num_frames) - num_frames
+        fits &= np.diff(videos["key_end"].astype(np.int64), prepend=0) > 0
+        ends = _load(self.folder / "frames.bin", TABLES["frames.bin"])
+        last = (videos["first_frame"] + num_frames).astype(np.int64) - 1
+        known = fits & (num_frames > 0) & (last < len(ends)) & (last >= 0)
+        fits[known] &= ends[last[known]] == videos["num_bytes"][known]
+        return fits
 
     def _cut_notes(self) -> None:
         path = self.folder / NOTES
@@ -243,6 +260,7 @@ class StoreWriter:
             **facts,
             "tables": {name: _facts(self.folder / name) for name in TABLES},
         }
+        manifest["sha256"] = manifest_sha256(json.loads(json.dumps(manifest)))
         write_text(self.folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
         (self.folder / UNFINISHED).unlink()
         self.finished = True
@@ -252,6 +270,9 @@ class StoreWriter:
         ends = _load(self.folder / "videos.bin", VIDEO)["key_end"].tolist()
         data = (self.folder / "keys.bin").read_bytes()
         keys = [os.fsdecode(data[a:b]) for a, b in zip([0, *ends], ends)]
+        wanted = self.settings.get("keys_sha256")
+        if wanted and hashlib.sha256(os.fsencode("\n".join(keys))).hexdigest() != wanted:
+            raise StoreError(f"{self.folder / 'keys.bin'} is damaged; pack into a new folder")
         if len(set(keys)) < len(keys):
             raise StoreError(f"{self.folder}: two videos have the same name")
         hashes = hash_keys(keys)
@@ -264,12 +285,12 @@ class StoreWriter:
 def check_tables(folder: str | os.PathLike) -> list[str]:
     """Compare the tables of a store with the manifest's checksums; returns what is wrong."""
     folder = Path(folder)
-    store = ClipStore(folder / MANIFEST)
+    tables = read_manifest(folder / MANIFEST)["tables"]
     return [
         f"{folder / name}: its checksum is not that of the manifest; nothing in the store can be "
         "relied upon, copy or pack it again"
-        for name, facts in store.manifest["tables"].items()
-        if _sha256(folder / name) != facts["sha256"]
+        for name, facts in tables.items()
+        if _size(folder / name) != facts["num_bytes"] or _sha256(folder / name) != facts["sha256"]
     ]
 
 

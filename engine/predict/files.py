@@ -3,12 +3,15 @@
 import csv
 import io
 import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
 from datasets.files import open_journal, read_journal, write_text
 from datasets.labels.listing import NamedVideo, stamp_of
 from engine.predict.predictor import TrackPrediction, VideoPrediction
+
+logger = logging.getLogger(__name__)
 
 JOURNAL = "predictions.jsonl"
 TABLE = "predictions.csv"
@@ -151,10 +154,13 @@ class Journal:
         settings = json.loads(json.dumps(settings))
         entries = read_journal(path)
         if entries:
-            _same_settings(entries[0].get("settings", {}), settings, folder)
+            before = entries[0].get("settings")
+            _same_settings(before if isinstance(before, dict) else {}, settings, folder)
         for entry in entries[1:]:
-            if {"stamp", "content"} <= entry.keys():
+            if _is_answer(entry):
                 self.done[entry["content"]["video"]] = entry
+            else:
+                logger.warning("%s: a line is damaged, its video is answered again", path)
         folder.mkdir(parents=True, exist_ok=True)
         self._file = open_journal(path)
         if not entries:
@@ -192,6 +198,20 @@ class Journal:
     def _line(self, entry: dict) -> None:
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
+
+
+def _is_answer(entry: dict) -> bool:
+    """Whether a line of the journal has what the table needs."""
+    content = entry.get("content")
+    needs = {"video": str, "status": str, "note": str, "num_frames": int, "tracks": list}
+    return (
+        isinstance(entry.get("stamp"), list)
+        and isinstance(content, dict)
+        and all(isinstance(content.get(name), kind) for name, kind in needs.items())
+        and "frames_without_face" in content
+        and all(isinstance(track, dict) for track in content["tracks"])
+        and all(isinstance(track.get("scores", {}), dict) for track in content["tracks"])
+    )
 
 
 def _same_settings(before: dict, now: dict, folder: Path) -> None:
