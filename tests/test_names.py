@@ -99,7 +99,7 @@ def test_pictures_and_videos_get_their_names(clips, tmp_path):
     views_figure([[np.zeros((2, 8, 8, 3), np.uint8)] * 2], NAMES[:1]).savefig(tmp_path / "p.png")
     out = tmp_path / os.fsdecode(b"\xe9")
     out.mkdir()
-    _write_mp4(out / "face.mp4", iter([np.zeros((3, 32, 32, 3), np.uint8)]), 32, 25)
+    _write_mp4(out / "face.mp4", iter([np.zeros((3, 32, 32, 3), np.uint8)]), 32, np.arange(3) / 25)
     with open_video(out / "face.mp4") as video:
         assert video.num_frames == 3
 
