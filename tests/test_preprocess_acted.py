@@ -1,20 +1,24 @@
 """CREMA-D, RAVDESS, eNTERFACE05: folds by subject, planted faults."""
 
 import json
+import re
 import shutil
+import types
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from datasets.catalog import get_spec
+from datasets.catalog import SPECS, DatasetSpec, get_spec
 from datasets.labels.annotations import read_annotations
 from datasets.labels.classes import LabelNames, read_classes
 from preprocess import cremad, enterface, ravdess, werewolf_xl
+from preprocess.doctor import command as doctor
 from preprocess.shared.common import PreparationError, Problems
 from preprocess.shared.labelled import Clip
 from preprocess.shared.subject_folds import assign_folds, published_folds
 from tests import lab_trees as trees
+from tests.conftest import ROOT
 from tests.preparation import OTHER, message, rows, run, subjects_of, table
 
 # ---- CREMA-D
@@ -364,3 +368,43 @@ def test_enterface_faults_are_named(tmp_path, caplog):
     run(enterface, root, tmp_path / "o", OTHER)
     assert "extra.avi (paths are subject N/EMOTION/sentence M/*.avi)" in caplog.text
     assert "its name says di, its folder anger" in caplog.text
+
+
+# ---- a data set that is added
+
+
+def test_the_documented_data_set_is_all_it_takes(tmp_path, monkeypatch):
+    """docs/datasets_lab.md: an entry of the catalogue and a file of less than 60 lines."""
+    text = (ROOT / "docs" / "datasets_lab.md").read_text()
+    source = re.search(r"```python\n(.*?)```", text, flags=re.DOTALL)[1]
+    assert len(source.splitlines()) < 60
+    spec = DatasetSpec(
+        name="SAVEE",
+        task="classification",
+        class_names=("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"),
+        num_folds=4,
+        counts={"all": 28, "subjects": 4},
+    )
+    monkeypatch.setitem(SPECS, "SAVEE", spec)
+    module = types.ModuleType("savee", source.split("\n")[0].strip('"'))
+    exec(source, module.__dict__)
+    for speaker in ("DC", "JE", "JK", "KL"):
+        for emotion in module.EMOTIONS:
+            trees.touch(tmp_path / "data" / speaker / f"{speaker}_{emotion}01.avi")
+    trees.touch(tmp_path / "data" / "poster.avi")
+    run(module, tmp_path / "data", tmp_path / "o")
+    for fold in range(1, 5):
+        (speaker,) = subjects_of(tmp_path / f"o/split{fold:02d}/test.csv", lambda p: p.name[:2])
+        train = subjects_of(tmp_path / f"o/split{fold:02d}/train.csv", lambda p: p.name[:2])
+        assert train == {"DC", "JE", "JK", "KL"} - {speaker}
+    assert read_classes(tmp_path / "o/split01").data_set == "SAVEE"
+    assert (
+        doctor.main(
+            [str(tmp_path / "o"), "--output_dir", str(tmp_path), "--no_faces", "--num_workers", "0"]
+        )
+        == 1
+    )  # the videos are none
+    (tmp_path / "data/DC/DC_a01.avi").unlink()
+    assert "clips: found 27, published 28" in message(module, tmp_path / "data", tmp_path / "o")
+    trees.touch(tmp_path / "data/DC/DC_x01.avi")
+    assert "emotion 'x' is none of" in message(module, tmp_path / "data", tmp_path / "o")

@@ -7,6 +7,7 @@ image data sets, and by preprocess.custom.
 import argparse
 import dataclasses
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,6 +141,8 @@ def file_problem(path: Path, unused: Unused, *, is_folder: bool = False) -> str 
         return f"{path}: {error.strerror or 'cannot be opened'}"
     if size == 0:
         return f"{path}: the file is empty"
+    if not os.access(path, os.R_OK):
+        return f"{path}: permission denied"
     if size < LFS_SIZE_BYTES:
         with path.open("rb") as file:
             if file.read(len(LFS_START)) == LFS_START:

@@ -46,8 +46,9 @@ def dataset_parser(
     default = Path(output_dir or f"saved/data/{name}")
     parser.add_argument("--output_dir", type=Path, default=default)
     add_flags(parser)
-    if spec.subject_folds:
-        add_fold_flags(parser, num_folds=spec.num_folds, published=True)
+    if "subjects" in spec.counts and "train_subjects" not in spec.counts:
+        known = bool(spec.subject_folds)
+        add_fold_flags(parser, num_folds=spec.num_folds, published=known)
     add_split_flags(parser, validation="val" not in spec.counts)
     return parser
 
