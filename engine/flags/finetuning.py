@@ -87,7 +87,7 @@ EVALUATION = Group(
         Flag(name="eval_data_path", goes_on=CONTENT, text="folder of test.csv if another"),
         Flag(name="eval_split", choices=("test", "val", "train"), default="test", goes_on=FREE,
              text="part for --eval"),
-        Flag(name="map_classes", nargs="+", metavar="THEIRS=OURS", goes_on=FREE,
+        Flag(name="map_classes", nargs="+", metavar="THEIRS=OURS",
              text="classes of an evaluated data set that the model knows by another name; "
              "THEIRS=- leaves their videos out"),
         Flag(name="test_weights", choices=("last", "best", "ema"), default="last",
