@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from torch.serialization import get_crc32_options, set_crc32_options
 
 import models
 from models.convert import convert
@@ -225,6 +226,16 @@ def test_a_changed_bit_is_refused_or_changes_nothing(tmp_path, ending):
             assert found.ok and content["class_names"] == names
             assert all(torch.equal(content["model"][k], v) for k, v in model.state_dict().items())
     assert refused > 90
+
+
+def test_a_file_that_was_written_without_checksums_is_read(classifier, tmp_path):
+    before = get_crc32_options()
+    set_crc32_options(False)
+    try:
+        torch.save({"model": classifier.state_dict()}, tmp_path / "w.pth")
+    finally:
+        set_crc32_options(before)
+    assert models.load_weights(classifier, tmp_path / "w.pth").ok
 
 
 def test_numbers_of_numpy_beside_weights_are_plain_values(classifier, tmp_path):
