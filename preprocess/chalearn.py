@@ -18,6 +18,7 @@ import math
 from pathlib import Path
 
 from datasets.catalog import get_spec
+from datasets.labels.listing import visible_files
 from preprocess.shared.common import PreparationError, Problems, run_command
 from preprocess.shared.labelled import Clip, Found, Parts, clip_name, named_videos
 from preprocess.shared.runner import Command
@@ -41,7 +42,7 @@ def find_annotations(dataset_dir: Path, part: str) -> Path:
     Raises:
         PreparationError: there is none, or there are several.
     """
-    paths = sorted(dataset_dir.rglob(FILES[part]))
+    paths = visible_files(dataset_dir, FILES[part])
     if len(paths) != 1:
         raise PreparationError(
             f"{len(paths)} files called {FILES[part]} in {dataset_dir}, expected one"

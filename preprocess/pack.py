@@ -24,6 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from datasets.catalog import get_spec, spec_for_csv
+from datasets.labels.listing import visible_files
 from datasets.video.store import ENCODINGS, MANIFEST, ClipStore, read_manifest
 from datasets.video.store_writer import PackedVideo, StoreWriter, check_shard, check_tables
 from preprocess.shared.common import PreparationError, Problems, run_command, watched
@@ -49,7 +50,7 @@ def find_csvs(inputs: Sequence[Path]) -> dict[Path, Path]:
         if root.is_file():
             found[root] = Path(root.name)
             continue
-        below = sorted(path for path in root.rglob("*.csv") if path.name in CSV_NAMES)
+        below = [path for path in visible_files(root, "*.csv") if path.name in CSV_NAMES]
         if not below:
             raise PreparationError(
                 f"{root} is no annotation file and holds none ({', '.join(CSV_NAMES)})"

@@ -23,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from datasets.catalog import get_spec
+from datasets.labels.listing import visible_files
 from datasets.tables import TableError, read_header, same_name
 from preprocess.shared.common import PreparationError, read_table, run_command
 from preprocess.shared.labelled import Clip, Found, named_videos
@@ -43,7 +44,7 @@ def find_table(dataset_dir: Path, given: Path | None) -> Path:
     if given is not None:
         return given
     tables = []
-    for path in sorted(dataset_dir.rglob("*.csv")):
+    for path in visible_files(dataset_dir, "*.csv"):
         with suppress(TableError):  # other tables are not ours
             if NAME in read_header(path):
                 tables.append(path)

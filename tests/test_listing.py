@@ -9,9 +9,9 @@ import pytest
 
 from datasets.labels import listing
 from datasets.labels.listing import find_pictures, find_videos, list_videos
-from preprocess import cremad, custom, faces, videos, voxceleb1, voxceleb2
+from preprocess import chalearn, cremad, custom, faces, videos, voxceleb1, voxceleb2
 from preprocess.shared.common import PreparationError
-from tests.lab_trees import touch, write_image
+from tests.lab_trees import touch, write_chalearn, write_image
 from tests.preparation import rows
 
 
@@ -175,3 +175,12 @@ def test_class_folders_that_differ_in_unicode_form_only_are_one(tmp_path):
                 touch(root / part / unicodedata.normalize(form, name) / f"{part}{n}.mp4")
     custom.main([str(root), "--output_dir", str(tmp_path / "o"), "--val_fraction", "0"])
     assert {row[1] for row in rows(tmp_path / "o" / "test.csv")} == {"0", "1"}
+
+
+def test_tables_are_not_looked_for_in_folders_of_systems(tmp_path):
+    write_chalearn(tmp_path)
+    for path in list(tmp_path.glob("*.pkl")):
+        touch(tmp_path / "@eaDir" / path.name / "SYNOINDEX_MEDIA_INFO")
+        touch(tmp_path / "__MACOSX" / path.name)
+    found = chalearn.read_layout(tmp_path)
+    assert len(found.clips) == 10

@@ -10,6 +10,7 @@ import pytest
 from datasets import tables
 from datasets.labels.annotations import AnnotationError, read_annotations
 from datasets.labels.classes import read_classes
+from datasets.labels.listing import list_videos
 from engine.results.find import subjects_of
 from preprocess import custom
 from preprocess.shared import common
@@ -99,8 +100,15 @@ def test_names_of_files_are_found_in_any_spelling(tmp_path, disk):
         raw = (tmp_path / "o/train.csv").read_bytes().split(b" ")[0]
         assert os.path.exists(raw)
     other = unicodedata.normalize("NFC" if disk == "NFD" else "NFD", "café0.mp4")
-    (tmp_path / "by_hand.csv").write_text(f"{tmp_path}/clips/{other} 0\n")
-    with pytest.raises(AnnotationError, match="is there, the same name in other bytes"):
+    for start in (f"{tmp_path}/clips", "clips"):
+        (tmp_path / "by_hand.csv").write_text(f"{start}/{other} 0\n")
+        rows = read_annotations(tmp_path / "by_hand.csv", task="classification")
+        assert os.path.exists(rows.paths[0])
+        assert rows.ids[0] == f"{start}/{other}"
+        (video,) = list_videos([tmp_path / "clips" / other])
+        assert os.path.exists(video.source)
+    (tmp_path / "by_hand.csv").write_text(f"{tmp_path}/clips/thé.mp4 0\n")
+    with pytest.raises(AnnotationError, match="path does not exist"):
         read_annotations(tmp_path / "by_hand.csv", task="classification")
 
 

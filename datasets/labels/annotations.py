@@ -167,8 +167,11 @@ def read_annotations(
     paths = ids.under(root)
     labels, wrong_labels = kind.read(rows, columns, root)
     problems += wrong_labels + _duplicates(rows)
-    if check_paths:
-        problems += _missing_paths(rows, paths, check_paths, root)
+    if check_paths and (absent := _absent(paths, check_paths)):
+        if any(not paths[place].isascii() for place in absent):  # NFC and NFD, UTF-8 and others
+            paths = PathColumn(_spelt(paths))
+            absent = _absent(paths, check_paths)
+        problems += _name_absent(rows, absent, root)
     if problems:
         raise AnnotationError(csv_path, problems)
     return Annotations(csv_path, task, ids, paths, labels)
@@ -208,18 +211,16 @@ def _guess_root(ids: PathColumn, csv_path: str) -> str:
     """Folder of relative paths where none is given: "" (working directory) or the file's own."""
     own = os.path.dirname(os.path.abspath(csv_path))
     probes = [path for path in ids[:ROOT_PROBES] if not os.path.isabs(path)]
-    here = sum(paths_exist(probes))
-    beside = sum(paths_exist(os.path.join(own, path) for path in probes))
+    here = sum(paths_exist(_spelt(probes)))
+    beside = sum(paths_exist(_spelt(os.path.join(own, path) for path in probes)))
     return own if beside > here else ""
 
 
-def _missing_paths(
-    rows: list, paths: PathColumn, check: bool | str, root: str
-) -> list[tuple[int, str]]:
-    """Paths that do not exist, among all or a sample of evenly spread rows."""
-    places = range(len(rows))
-    if check == "sample" and len(rows) > SAMPLED_PATHS:
-        places = np.linspace(0, len(rows) - 1, SAMPLED_PATHS).astype(int).tolist()
+def _absent(paths: PathColumn, check: bool | str) -> list[int]:
+    """Places of paths that do not exist, among all or a sample of evenly spread ones."""
+    places = range(len(paths))
+    if check == "sample" and len(paths) > SAMPLED_PATHS:
+        places = np.linspace(0, len(paths) - 1, SAMPLED_PATHS).astype(int).tolist()
     chunks = [places[start : start + 1000] for start in range(0, len(places), 1000)]
 
     def missing(chunk: Sequence[int]) -> list[int]:
@@ -227,25 +228,21 @@ def _missing_paths(
         return [place for place, exists in zip(chunk, found) if not exists]
 
     with ThreadPoolExecutor(PATH_THREADS) as pool:
-        absent = [place for result in pool.map(missing, chunks) for place in result]
-    looked = f"looked in {root or os.getcwd()}; --data_root sets the folder of relative paths"
-    return [
-        (
-            rows[place][0],
-            f"path does not exist: {rows[place][1][0]}"
-            + ("" if os.path.isabs(rows[place][1][0]) else f" ({looked})")
-            + _spelt_otherwise(paths[place]),
-        )
-        for place in absent
-    ]
+        return [place for result in pool.map(missing, chunks) for place in result]
 
 
-def _spelt_otherwise(path: str) -> str:
-    """A hint where the disk has the name with other bytes (NFC and NFD, Latin-1 and UTF-8)."""
-    found = as_on_disk(Path(path))
-    if os.path.lexists(found):
-        return f"; {ascii(str(found))} is there, the same name in other bytes: write the list again"
-    return ""
+def _name_absent(rows: list, absent: Sequence[int], root: str) -> list[tuple[int, str]]:
+    looked = f" (looked in {root or os.getcwd()}; --data_root sets the folder of relative paths)"
+    problems = []
+    for number, (path, *_) in (rows[place] for place in absent):
+        where = "" if os.path.isabs(path) else looked
+        problems.append((number, f"path does not exist: {path}{where}"))
+    return problems
+
+
+def _spelt(paths: Iterable[str]) -> list[str]:
+    """Paths as the disk spells them, see `datasets.tables.as_on_disk`."""
+    return [path if path.isascii() else str(as_on_disk(Path(path))) for path in paths]
 
 
 def write_annotations(csv_path: str | os.PathLike, rows: Iterable[Sequence]) -> int:

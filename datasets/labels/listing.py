@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from datasets.tables import as_on_disk
 from datasets.video import frame_rate
 from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 
@@ -208,6 +209,12 @@ def visible_folders(folder: Path) -> list[Path]:
     return sorted(inside, key=lambda path: natural_key(path.name))
 
 
+def visible_files(folder: Path, pattern: str) -> list[Path]:
+    """Files below a folder whose names fit a pattern, outside hidden and system folders."""
+    found = (path for path in folder.rglob(pattern) if path.is_file())
+    return sorted(p for p in found if not any(map(is_of_system, p.relative_to(folder).parts)))
+
+
 def is_of_system(name: str) -> bool:
     """Whether a file or folder of this name is hidden, or none that people made."""
     return name.startswith(".") or name.lower() in SYSTEM_FILES | SYSTEM_FOLDERS
@@ -229,7 +236,7 @@ def list_videos(inputs: Sequence[Path]) -> list[NamedVideo]:
         FileNotFoundError: an input does not exist or holds no video.
     """
     found: dict[str, Path] = {}
-    for root in map(Path, inputs):
+    for root in (as_on_disk(Path(path)) for path in inputs):
         here = find_videos(root)
         if not here:
             raise FileNotFoundError(

@@ -12,7 +12,7 @@ from datasets.files import read_arrays
 from datasets.labels.annotations import AnnotationError, Annotations, read_annotations
 from datasets.labels.classes import LabelNames, read_classes
 from datasets.labels.kinds import PRETRAIN, Column
-from datasets.labels.listing import find_videos
+from datasets.labels.listing import find_videos, visible_files
 from datasets.tables import read_table, read_text
 from datasets.video.open_video import natural_key
 from preprocess.shared.common import PreparationError
@@ -119,7 +119,7 @@ def find_files(arguments: Sequence[Path]) -> list[Path]:
 
 def _below(folder: Path) -> list[Path]:
     """Annotation files in folders below: of folds, of targets, of several data sets."""
-    found = [path for path in folder.rglob("*.csv") if path.stem in LISTS]
+    found = [path for path in visible_files(folder, "*.csv") if path.stem in LISTS]
     return sorted(found, key=lambda path: (natural_key(str(path.parent)), _part_order(path)))
 
 
