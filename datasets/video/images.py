@@ -9,9 +9,10 @@ from datasets.video.upright import AS_IT_IS, JPEG_SIGNATURE, PNG_SIGNATURE, imag
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 IMAGE_SUFFIXES = (*JPEG_SUFFIXES, ".png", ".bmp")
 PNG_END = b"IEND\xaeB`\x82"
-# What libjpeg says where data are missing or wrong; its other warnings (such as surplus bytes
-# before the end, which some cameras write) come with a whole picture.
-JPEG_DAMAGE = ("premature end", "bad huffman code", "instead of rst")
+# Warnings of libjpeg that come with a whole picture, such as of surplus bytes before the end, which
+# some cameras write.
+HARMLESS = ("extraneous bytes before", "unknown JFIF", "Unknown Adobe", "Invalid SOS parameters")
+SCAN_BEGINS, JPEG_ENDS = b"\xff\xda", b"\xff\xd9"
 
 
 def decode_image(data: bytes) -> np.ndarray | None:
@@ -44,15 +45,16 @@ def _decode_jpeg(data: bytes) -> tuple[np.ndarray | None, bool]:
     try:
         return simplejpeg.decode_jpeg(data, colorspace="RGB"), False
     except (ValueError, KeyError) as error:  # KeyError: cut off inside the header
-        said = str(error).lower()
+        said = str(error)
     try:
-        if any(words in said for words in JPEG_DAMAGE):
-            return None, True
         if simplejpeg.decode_jpeg_header(data, strict=False)[2] in ("CMYK", "YCCK"):
             return None, False  # simplejpeg has no conversion for these
-        return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=False), False
+        whole = data.rfind(JPEG_ENDS) > data.rfind(SCAN_BEGINS)
+        if whole and any(words in said for words in HARMLESS):
+            return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=False), False
     except (ValueError, KeyError):
-        return None, True
+        pass
+    return None, True
 
 
 def decode_into(frame: np.ndarray, data: bytes | memoryview) -> bool:
