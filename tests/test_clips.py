@@ -231,7 +231,7 @@ def annotated_regression(good):
 def test_an_unreadable_video_is_replaced_by_the_next_readable_one(folder):
     rows = annotated(folder, [0, 2, 3, 4])
     dataset = finetune_clips(rows)
-    for _ in range(2):  # from the files, then from what the dataset remembers
+    for _ in range(2):  # whatever it met before
         item = dataset[(0, 1, 0)]
         assert item["index"].tolist() == [3] and item["label"].tolist() == [4]
         assert [(Path(note.path).name, note.status) for note in item["notes"]] == [
@@ -338,6 +338,27 @@ def test_batches_do_not_depend_on_workers_or_history(folder, make):
         assert equal(one, other)
     late = of_epoch(make(rows), sampler, 0, 2, num_workers=3)
     assert len(late) == 1 and equal(late[0], reference[2])
+
+
+@pytest.mark.parametrize("make", [pretrain_clips, finetune_clips])
+def test_partly_damaged_videos_depend_on_neither_workers_nor_history(tmp_path, make):
+    """Some samples meet the damaged frame and some do not: nothing may be remembered of that."""
+    for video in range(4):
+        (tmp_path / f"v{video}").mkdir()
+        for number, image in enumerate(moving_frames(24)):
+            data = cv2.imencode(".jpg", image)[1].tobytes()
+            damaged = video % 2 and number in (11, 12)
+            path = tmp_path / f"v{video}" / f"{number:02d}.jpg"
+            path.write_bytes(data[: len(data) // 2] if damaged else data)
+    rows = annotated(tmp_path, range(4))
+    old, skipped = make(rows), 0
+    for epoch in range(6):
+        fresh = make(rows)  # what another worker, or a run that goes on, knows
+        for index in (3, 1, 0, 2):
+            item = old[(epoch, index, 0)]
+            assert equal(item, fresh[(epoch, index, 0)])
+            skipped += bool(item["notes"])
+    assert 0 < skipped < 12
 
 
 @pytest.mark.parametrize("make", [pretrain_clips, finetune_clips, eval_views])

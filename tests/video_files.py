@@ -32,8 +32,10 @@ def write_video(
     rotation=None,
     pix_fmt="yuv420p",
     rate=25,
+    stamps_ms=None,
+    frames=None,
 ):
-    """Encode `moving_frames` evenly, or at changing distances."""
+    """Encode `moving_frames` (or `frames`) evenly, at changing distances, or at given times."""
     rng = np.random.default_rng(1)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
@@ -46,9 +48,14 @@ def write_video(
         if rotation:
             stream.set_display_rotation(rotation)
         stamp = 0
-        for image in moving_frames(num_frames, size):
+        if stamps_ms is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        images = moving_frames(num_frames, size) if frames is None else frames
+        for number, image in enumerate(images):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.time_base, frame.pts = 1 / Fraction(rate), stamp
+            if stamps_ms is not None:
+                frame.time_base, frame.pts = Fraction(1, 1000), int(stamps_ms[number])
             stamp += int(rng.integers(1, 5)) if variable_rate else 1
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

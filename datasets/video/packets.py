@@ -113,15 +113,15 @@ class PacketScan:
 
 
 def frame_rate(
-    declared: float | None, stamps: np.ndarray | None, tick_seconds: float
+    declared: list[float], stamps: np.ndarray | None, tick_seconds: float
 ) -> tuple[float | None, str | None]:
     """Frames per second, by the time stamps wherever there are any.
 
     Headers of browser recordings and the like name the resolution of their clock (1000 per
-    second) or a wish; the declared rate is kept where the time stamps bear it out.
+    second) or a wish; a declared rate is kept where the time stamps bear it out.
 
     Args:
-        declared: what the header says, None if nothing.
+        declared: what the header says, in one way or another.
         stamps: (n,) time stamps of the frames, ascending; None if there are none.
         tick_seconds: of one step of the stamps.
 
@@ -130,14 +130,16 @@ def frame_rate(
     """
     steps = 0 if stamps is None else len(stamps) - 1
     seconds = float(stamps[-1] - stamps[0]) * tick_seconds if steps > 0 else 0.0
-    rate, remark = declared, None
-    if seconds > 0 and not (declared and abs(steps / declared - seconds) <= 1.5 / declared):
-        rate = steps / seconds
-        if declared and not 0.4 < declared / rate < 2.1:  # twice: fields of interlaced video
-            remark = (
-                f"its header says {declared:g} frames per second, its time stamps {rate:.4g}: "
-                "the time stamps are used"
-            )
+    rate, remark = declared[0] if declared else None, None
+    if seconds > 0:
+        rate = min(declared, key=lambda r: abs(steps / r - seconds), default=steps / seconds)
+        if abs(steps / rate - seconds) > 1.5 / rate:
+            said, rate = rate, steps / seconds
+            if not 0.4 < said / rate < 2.1:  # twice: fields of interlaced video
+                remark = (
+                    f"its header says {said:g} frames per second, its time stamps {rate:.4g}: "
+                    "the time stamps are used"
+                )
     if rate is not None and rate > HIGHEST_RATE:
         return None, f"{rate:g} frames per second are not credible and not used"
     return rate, remark

@@ -121,9 +121,9 @@ class PyAVReader(FrameReader):
         self._nal_length_bytes = nal_length_bytes(self._codec)
         self._scan = self._scan_packets()
         self._shown: list[int | None] | None = None  # packets of the frames, once counted
-        declared = self._stream.average_rate or self._stream.guessed_rate
+        declared = (self._stream.average_rate, self._stream.guessed_rate)
         self.fps, self.remark = frame_rate(
-            float(declared) if declared else None,
+            [float(rate) for rate in declared if rate],
             self._scan.stamps_of(self._scan.shown()),
             float(self._stream.time_base or 0),
         )
@@ -171,6 +171,8 @@ class PyAVReader(FrameReader):
 
     def times(self) -> np.ndarray | None:
         """Seconds of each frame from the first one, by the file's time stamps."""
+        if self.fps is None:
+            return None
         numbers = self._order if self._order is not None else self._packets_of_frames()
         stamps = self._scan.stamps_of(numbers)
         if stamps is None or len(stamps) != self.num_frames:
