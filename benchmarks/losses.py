@@ -35,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m benchmarks.losses`."""
     parser = steps.step_parser("losses", __doc__)
     parser.set_defaults(batch_size=4)
+    steps.add_compile_flags(parser)
     parser.add_argument("--model", default="svfap_small_patch16_160", help="size")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--num_clips", type=int, default=32, help="different clips")
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
     flags = build_parser().parse_args(argv)
     device = steps.begin(flags)
     options = {"batch": flags.batch_size, "device": device}
-    ours = steps.our_work(flags.model, "pretrain", amp=flags.amp, **options)
+    levers = steps.levers_asked(flags, device)
+    ours = steps.our_work(flags.model, "pretrain", amp=flags.amp, levers=levers, **options)
     plain = steps.baseline_work(flags.model, "pretrain", **options)
     losses = {"ours": [], "baseline": []}
     for batch in batches(ours, flags.steps, flags.num_clips):

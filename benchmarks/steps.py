@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,7 +20,7 @@ from engine.flags import config, parsing
 from engine.flags.shared import COMPILE_MODES
 from engine.pretext.objectives import MaskedReconstruction
 from engine.runtime import distributed, optim, plan
-from engine.runtime.levers import Levers, levers_of, set_up_levers
+from engine.runtime.levers import Levers, lever_names, levers_of, set_up_levers
 from engine.runtime.precision import Precision, choose_precision, set_up_device
 from engine.runtime.step import Step, augment_together, compiled
 from engine.tasks.base import FinetuningLoss
@@ -72,7 +72,7 @@ def step_parser(
 
 
 def add_compile_flags(parser: argparse.ArgumentParser) -> None:
-    """Add `--compile` and `--compile_mode`, for `levers_asked`."""
+    """Add the flags that `levers_asked` reads."""
     parser.add_argument("--compile", action="store_true", help="torch.compile ours")
     parser.add_argument(
         "--compile_mode",
@@ -80,11 +80,21 @@ def add_compile_flags(parser: argparse.ArgumentParser) -> None:
         default="default",
         help="of --compile; reduce-overhead and max-autotune capture CUDA graphs",
     )
+    for way in ("on", "off"):
+        parser.add_argument(
+            f"--{way}",
+            nargs="+",
+            choices=lever_names(),
+            default=[],
+            metavar="LEVER",
+            help=f"switch these {way} (default: what suits the device): {', '.join(lever_names())}",
+        )
 
 
 def levers_asked(flags: argparse.Namespace, device: torch.device) -> Levers:
-    """What suits the device, compiled as `add_compile_flags` asks."""
-    return levers_of(device, compile_mode=flags.compile_mode if flags.compile else None)
+    """What suits the device, but for what the flags of `add_compile_flags` change."""
+    usual = levers_of(device, compile_mode=flags.compile_mode if flags.compile else None)
+    return replace(usual, **dict.fromkeys(flags.on, True), **dict.fromkeys(flags.off, False))
 
 
 def begin(flags: argparse.Namespace) -> torch.device:
