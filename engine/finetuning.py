@@ -2,30 +2,24 @@
 
 import argparse
 import logging
-import math
 from pathlib import Path
 
 import models
 from datasets.augment.randaugment import RandAugment
 from datasets.clips import training as clips
-from datasets.clips.lengths import typical_rate
 from datasets.clips.loader import Batches, Loader
 from datasets.labels.annotations import Annotations
-from datasets.video.store import stores_of
 from engine import build, selection
+from engine.assembly import Assembly, begin
 from engine.evaluate import write_results
 from engine.identity import Identity, identify
-from engine.loop import Training, train
+from engine.loop import Training
 from engine.results.features import check_formats
 from engine.results.metrics import METRICS
-from engine.runtime import checkpoint, distributed, plan, rundir
+from engine.runtime import checkpoint, plan, rundir
 from engine.runtime.levers import choose_levers, set_up_levers
-from engine.runtime.log import EpochLog, set_up_logging
-from engine.runtime.optim import create_optimizer, parameter_settings
-from engine.runtime.parallel import check_sharding, distribute
-from engine.runtime.precision import set_up_device
-from engine.runtime.schedules import highest_weight_decay, peak_rates
-from engine.runtime.step import Step, augment_together
+from engine.runtime.parallel import check_sharding
+from engine.runtime.step import augment_together
 from engine.setting import Setting, settle
 from engine.tasks.base import FinetuningLoss
 from models.weight_file import CHOSEN
@@ -45,10 +39,7 @@ def finetune(flags: argparse.Namespace) -> dict | None:
         ValueError: flags or files that cannot work, each with the remedy.
         StoppedBySignalError: interrupted and saved.
     """
-    workers = distributed.start(flags.device)
-    set_up_logging(workers.is_main)
-    set_up_device(workers.device)
-    build.require(flags, "data_path")
+    workers = begin(flags, "data_path")
     if flags.save_feature:
         check_formats(flags.feature_format)
     if not flags.eval:
@@ -69,30 +60,22 @@ def _train_and_test(setting: Setting) -> dict | None:
     if not resume:
         _initialise(setting)
     parts = selection.read_parts(setting)
-    batch = build.global_batch(flags, workers.world_size)
-    steps = build.steps_per_epoch(len(parts.train), batch)
-    cost = plan.clip_cost(setting.model)
-    compiling = _choose_levers(setting, cost, steps)
-    rows = _plan(setting, parts, cost, batch, steps) | {"compiled": compiling}
-    if workers.is_main:
-        logger.info("plan\n%s", plan.describe(rows))
+    assembly = Assembly(
+        flags=flags, workers=workers, model=setting.model, precision=setting.precision,
+        annotations=parts.train, cost=plan.clip_cost(setting.model), window=setting.window,
+        sampling_rate=setting.sampling_rate,
+    )  # fmt: skip
+    setting.levers = assembly.levers
+    assembly.tell(_plan_rows(setting, parts))
     if flags.dry_run:
         return None
-    facts = {"model": setting.model.config, "global_batch": batch, "face_window": setting.window,
-             "stores": stores_of(parts.train.paths),
-             "task": setting.kind, "class_names": setting.task.names,
-             "best_chosen_on": parts.chosen_on,
-             "training_videos": parts.describe_training()}  # fmt: skip
-    output_dir = rundir.open_run(flags, workers, facts)
+    output_dir = assembly.open({
+        "task": setting.kind, "class_names": setting.task.names,
+        "best_chosen_on": parts.chosen_on, "training_videos": parts.describe_training(),
+    })  # fmt: skip
     if output_dir and workers.is_main:
         parts.write_chosen(output_dir)
-    run = _training(setting, parts, steps, output_dir)
-    if resume:
-        run.resume_from(resume)
-    run.parallel.compile(setting.levers)
-    is_main = workers.is_main
-    log = EpochLog(output_dir if is_main else None, flags.log_dir if is_main else None)
-
+    run = _training(assembly, setting, parts, output_dir)
     val = []
     if parts.val is not None and not flags.disable_eval_during_finetuning:
         val = [setting.reading(parts.val, middle=True)]
@@ -100,10 +83,7 @@ def _train_and_test(setting: Setting) -> dict | None:
     def after_epoch(epoch: int, loader: Loader) -> dict:
         return _validate(setting, run, parts.val, loader.read(*val)) if val else {}
 
-    try:
-        train(run, log, after_epoch, lambda epoch: val)
-    finally:
-        log.close()
+    assembly.carry_out(run, resume, after_epoch, lambda epoch: val)
     return _test(setting, run, parts, output_dir)
 
 
@@ -123,7 +103,9 @@ def _where_weights_are(flags: argparse.Namespace) -> dict:
     return {"keys": keys, "prefix": flags.model_prefix}
 
 
-def _training(setting: Setting, parts: selection.Parts, steps: int, output_dir) -> Training:
+def _training(
+    assembly: Assembly, setting: Setting, parts: selection.Parts, output_dir: Path | None
+) -> Training:
     flags, workers, model, train_set = setting.flags, setting.workers, setting.model, parts.train
     dataset = clips.FinetuneClips(
         annotations=train_set,
@@ -140,48 +122,17 @@ def _training(setting: Setting, parts: selection.Parts, steps: int, output_dir) 
         backend=flags.reader,
         clips_per_video=flags.num_sample,
     )
-    sampler = clips.EpochSampler(
-        num_samples=len(train_set),
-        batch_size=flags.batch_size,
-        seed=flags.seed,
-        rank=workers.rank,
-        world_size=workers.world_size,
-        accumulation=flags.update_freq,
-        weights=selection.balance_classes(setting, train_set),
-    )
     function = FinetuningLoss(
         task=setting.task, size=model.img_size, device=workers.device, erase_mode=flags.remode,
         augment_together=augment_together(setting.levers),
     )  # fmt: skip
-    step = Step(model, function, setting.precision)
-    parallel = distribute(step, flags, workers)
-    settings = parameter_settings(
-        model, weight_decay=highest_weight_decay(flags), layer_decay=flags.layer_decay
-    )
-    return Training(
-        flags=flags,
-        workers=workers,
-        model=model,
-        parallel=parallel,
-        optimizer=create_optimizer(model, flags, settings, joint=setting.levers.joint_optimizer),
-        dataset=dataset,
-        sampler=sampler,
-        loss_of=step.loss_of,
-        num_videos=len(train_set),
-        steps_per_epoch=steps,
-        precision=setting.precision,
-        output_dir=output_dir,
-        average=parallel.create_average(flags.model_ema_decay) if flags.model_ema else None,
-        facts={
-            "class_names": list(setting.task.names), "task": setting.kind,
-            "heads": {head: list(names) for head, names in setting.labels.heads.items()} or None,
-            "chosen_on": parts.chosen_on,
-            "clips": {
-                "sampling_rate": setting.sampling_rate, "face_window": setting.window,
-                "fps": typical_rate(train_set, backend=flags.reader) if workers.is_main else None,
-            },
-        },
-    )  # fmt: skip
+    facts = {
+        "class_names": list(setting.task.names), "task": setting.kind,
+        "heads": {head: list(names) for head, names in setting.labels.heads.items()} or None,
+        "chosen_on": parts.chosen_on,
+    }  # fmt: skip
+    weights = selection.balance_classes(setting, train_set)
+    return assembly.training(function, dataset, output_dir, video_weights=weights, facts=facts)
 
 
 def _validate(setting: Setting, run: Training, val_set: Annotations, batches: Batches) -> dict:
@@ -338,38 +289,15 @@ def _protocol(setting: Setting) -> str:
     return f"{views}computed once){averaged}"
 
 
-def _choose_levers(setting: Setting, cost: plan.Cost, steps: int) -> str:
-    """Choose how the run's steps are computed; a line of the plan."""
-    flags, device = setting.flags, setting.workers.device
-    passes = min(flags.epochs * steps, flags.max_steps or math.inf) * flags.update_freq
-    setting.levers, compiling = choose_levers(
-        flags, device, passes=passes,
-        flop=lambda: plan.training_flop(cost, flags.batch_size * flags.num_sample),
-    )  # fmt: skip
-    set_up_levers(setting.levers, device, setting.model)
-    return compiling
-
-
-def _plan(
-    setting: Setting, parts: selection.Parts, cost: plan.Cost, batch: int, steps: int
-) -> dict:
-    flags, model = setting.flags, setting.model
-    peak, final, _ = peak_rates(flags, batch)
-    workers = setting.workers
-    shards = workers.world_size if flags.shard else 1
-    return plan.model_rows(model, cost, flags, setting.precision, batch, shards=shards) | {
+def _plan_rows(setting: Setting, parts: selection.Parts) -> dict[str, str]:
+    flags = setting.flags
+    balanced = f", classes balanced by {flags.class_balanced}" * (flags.class_balanced != "none")
+    return {
         "data set": flags.data_set or "custom",
         "task": f"{setting.kind}: {', '.join(setting.task.names)}"
         + (f"; {setting.task.remark}" * bool(setting.task.remark)),
-        "training": parts.describe_training()
-        + (f", classes balanced by {flags.class_balanced}" * (flags.class_balanced != "none")),
+        "training": parts.describe_training() + balanced,
         "validation": parts.describe_validation(),
         "test": f"{len(parts.test)} videos, {_protocol(setting)}",
-        "face window": build.window_text(setting.window, parts.train),
         "weights": flags.finetune or "random",
-        "steps": f"{steps} per epoch, {flags.epochs} epochs",
-        "learning rate": f"{peak:.3g} at its peak, {final:.3g} at the end, decay "
-        f"{flags.layer_decay} per layer",
-        "device": f"{workers.world_size} x {workers.device}" + ", sharded" * flags.shard,
-        "output": flags.output_dir or "none",
     }

@@ -47,7 +47,7 @@ FLOORS = {
         {"build", "flags", "results"},
         {"runtime", "summarize", "tasks"},
         {"compare", "evaluate", "identity", "loop", "report"},
-        {"evaluate_frames", "groups", "predict", "pretext"},
+        {"assembly", "evaluate_frames", "groups", "predict", "pretext"},
         {"setting"},
         {"selection"},
         {"finetuning", "probe"},

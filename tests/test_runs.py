@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine import loop, pretraining
+from engine import assembly, loop
 from engine.finetuning import finetune
 from engine.flags.config import finetuning_parser, pretraining_parser
 from engine.flags.parsing import parse_flags
@@ -362,7 +362,7 @@ def test_a_gradient_that_is_not_finite_is_neither_stepped_nor_saved(
                 gradient[0, 0] = float("inf")
             return gradient
 
-    monkeypatch.setattr(pretraining, "Training", Spoiled)
+    monkeypatch.setattr(assembly, "Training", Spoiled)
     argv = pretrain_argv(data, tmp_path / "run", "--save_every_minutes", "0", *more)
     with pytest.raises(
         FloatingPointError, match=r"norm of the gradient is (inf|nan) in epoch 1, s"

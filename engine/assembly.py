@@ -1,0 +1,195 @@
+"""Putting a run together and carrying it out: what pre-training and fine-tuning do alike."""
+
+import argparse
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+from torch.utils.data import Dataset
+
+from datasets.clips.lengths import typical_rate
+from datasets.clips.training import EpochSampler
+from datasets.labels.annotations import Annotations
+from datasets.video.store import stores_of
+from engine import build
+from engine.loop import Training, train
+from engine.runtime import distributed, plan, rundir
+from engine.runtime.distributed import Workers
+from engine.runtime.levers import Levers, choose_levers, set_up_levers
+from engine.runtime.log import EpochLog, set_up_logging
+from engine.runtime.optim import create_optimizer, parameter_settings
+from engine.runtime.parallel import distribute
+from engine.runtime.precision import Precision, set_up_device
+from engine.runtime.schedules import highest_weight_decay, peak_rates
+from engine.runtime.step import Step, StepFunction
+
+logger = logging.getLogger(__name__)
+
+
+def begin(flags: argparse.Namespace, *needed: str) -> Workers:
+    """Processes, logging and device of a run; refuses to start without the flags `needed`."""
+    workers = distributed.start(flags.device)
+    set_up_logging(workers.is_main)
+    set_up_device(workers.device)
+    build.require(flags, *needed)
+    return workers
+
+
+@dataclass(kw_only=True)
+class Assembly:
+    """What is known of a run before it begins.
+
+    Attributes:
+        flags: the run's flags.
+        workers: processes and device.
+        model: what is trained.
+        precision: number format.
+        annotations: the training part.
+        cost: of one clip.
+        window: part of each frame that is used.
+        sampling_rate: distance of the frames of a clip.
+        samples_per_video: how many of the samples that make up a batch come from one video.
+        views: clips per sample.
+        whole_step: whether a step from pixels to loss may be compiled as one function.
+        levers: how steps are computed.
+        compiling: likewise, in words.
+    """
+
+    flags: argparse.Namespace
+    workers: Workers
+    model: nn.Module
+    precision: Precision
+    annotations: Annotations
+    cost: plan.Cost
+    window: tuple[int, int, int, int] | None
+    sampling_rate: int
+    samples_per_video: int = 1
+    views: int = 1
+    whole_step: bool = True
+    levers: Levers = field(init=False)
+    compiling: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Choose how steps are computed."""
+        flags, device = self.flags, self.workers.device
+        passes = min(flags.epochs * self.steps, flags.max_steps or math.inf) * flags.update_freq
+        clips = flags.batch_size * build.clips_per_video(flags) * self.views
+        self.levers, self.compiling = choose_levers(
+            flags, device, passes=passes, flop=lambda: plan.training_flop(self.cost, clips)
+        )
+        if not self.whole_step:
+            self.levers = replace(self.levers, whole_step=False)
+        set_up_levers(self.levers, device, self.model)
+
+    @property
+    def batch(self) -> int:
+        """Samples per optimizer step, all processes together."""
+        return build.global_batch(self.flags, self.workers.world_size)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps per epoch."""
+        return build.steps_per_epoch(len(self.annotations) * self.samples_per_video, self.batch)
+
+    def tell(self, rows: Mapping[str, object]) -> None:
+        """Log the plan, with lines of the stage's own."""
+        flags, workers = self.flags, self.workers
+        peak, final, _ = peak_rates(flags, self.batch)
+        decay = getattr(flags, "layer_decay", None)
+        shown = plan.model_rows(
+            self.model, self.cost, flags, self.precision, self.batch, views=self.views,
+            shards=workers.world_size if flags.shard else 1,
+        )  # fmt: skip
+        shown |= rows
+        shown |= {
+            "face window": build.window_text(self.window, self.annotations),
+            "steps": f"{self.steps} per epoch, {flags.epochs} epochs"
+            + (f", at most {flags.max_steps} in all" if flags.max_steps else ""),
+            "learning rate": f"{peak:.3g} at its peak, {final:.3g} at the end"
+            + (f", decay {decay} per layer" if decay is not None else ""),
+            "device": f"{workers.world_size} x {workers.device}" + ", sharded" * flags.shard,
+            "output": flags.output_dir or "none",
+            "compiled": self.compiling,
+        }
+        logger.info("plan\n%s", plan.describe(shown))
+
+    def open(self, facts: Mapping[str, object]) -> Path | None:
+        """Open the run directory, whose config.json gets facts of the stage's own."""
+        own = {
+            "model": self.model.config, "global_batch": self.batch, "face_window": self.window,
+            "stores": stores_of(self.annotations.paths),
+        }  # fmt: skip
+        return rundir.open_run(self.flags, self.workers, own | facts)
+
+    def training(
+        self,
+        function: StepFunction,
+        dataset: Dataset,
+        output_dir: Path | None,
+        *,
+        video_weights: np.ndarray | None = None,
+        facts: Mapping[str, object] | None = None,
+    ) -> Training:
+        """The run.
+
+        Args:
+            function: what a step computes.
+            dataset: training items, indexed by `SampleKey`.
+            output_dir: of `open`.
+            video_weights: how often videos are drawn; None: each once per epoch.
+            facts: what checkpoints say of the stage.
+        """
+        flags, workers = self.flags, self.workers
+        step = Step(self.model, function, self.precision)
+        parallel = distribute(step, flags, workers)
+        settings = parameter_settings(
+            self.model, weight_decay=highest_weight_decay(flags),
+            layer_decay=getattr(flags, "layer_decay", None),
+        )  # fmt: skip
+        fps = typical_rate(self.annotations, backend=flags.reader) if workers.is_main else None
+        clips = {"sampling_rate": self.sampling_rate, "face_window": self.window, "fps": fps}
+        averaged = getattr(flags, "model_ema", False)
+        return Training(
+            flags=flags,
+            workers=workers,
+            model=self.model,
+            parallel=parallel,
+            optimizer=create_optimizer(
+                self.model, flags, settings, joint=self.levers.joint_optimizer
+            ),
+            dataset=dataset,
+            sampler=EpochSampler(
+                num_samples=len(self.annotations),
+                batch_size=flags.batch_size // self.samples_per_video,
+                seed=flags.seed,
+                rank=workers.rank,
+                world_size=workers.world_size,
+                accumulation=flags.update_freq,
+                weights=video_weights,
+            ),
+            loss_of=step.loss_of,
+            num_videos=len(self.annotations),
+            steps_per_epoch=self.steps,
+            precision=self.precision,
+            output_dir=output_dir,
+            average=parallel.create_average(flags.model_ema_decay) if averaged else None,
+            facts={**(facts or {}), "clips": clips},
+        )
+
+    def carry_out(
+        self, run: Training, resume: Path | None, after_epoch: Callable, read_after: Callable
+    ) -> None:
+        """Train, from the checkpoint `resume` on; the last two arguments as `train` has them."""
+        if resume:
+            run.resume_from(resume)
+        run.parallel.compile(self.levers)
+        is_main = self.workers.is_main
+        log = EpochLog(run.output_dir if is_main else None, self.flags.log_dir if is_main else None)
+        try:
+            train(run, log, after_epoch, read_after)
+        finally:
+            log.close()
