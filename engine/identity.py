@@ -71,8 +71,15 @@ class Identity:
             )
 
     def build(self) -> tuple[nn.Module, models.LoadReport]:
-        """The model with its weights, on the CPU, and what was loaded."""
-        model = models.create_model(**self.config)
+        """The model with its weights, on the CPU, and what was loaded.
+
+        Raises:
+            ValueError: sizes that cannot be, or weights that do not fit them.
+        """
+        try:
+            model = models.create_model(**self.config)
+        except ValueError as error:
+            raise ValueError(f"{self.source}: {error}") from error
         return model, self.load(model)
 
     def load(self, model: nn.Module) -> models.LoadReport:

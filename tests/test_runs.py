@@ -1,5 +1,6 @@
 """Whole runs on tiny videos: resuming, several processes, errors that stop a run."""
 
+import io
 import json
 import os
 import signal
@@ -273,7 +274,18 @@ def test_finetuning_writes_what_the_documentation_promises(data, tmp_path):
     assert ema_moved
 
 
-@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:999], lambda data: b"x"])
+def not_finite(data):
+    """A checkpoint whose weights a run of before has poisoned."""
+    content = torch.load(io.BytesIO(data), weights_only=True)
+    content["model"]["mask_token"].fill_(float("nan"))
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"", lambda data: data[:999], lambda data: b"x", not_finite]
+)
 def test_a_damaged_checkpoint_is_named_with_an_older_one(data, tmp_path, damage):
     out = tmp_path / "run"
     argv = pretrain_argv(data, out, "--save_ckpt_freq", "1", "--epochs", "1")

@@ -98,13 +98,16 @@ def read(path: Path) -> dict:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged or not a checkpoint of this program; names an older one that
-            is whole.
+        ValueError: the file is damaged, has weights that are not finite (an older one that is whole
+            is named then) or is not a checkpoint of this program.
     """
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
     try:
         content = read_checkpoint(path)
+        for name in ("model", "model_ema"):
+            weights = content.get(name) if isinstance(content, dict) else None
+            require_finite(weights or {}, str(path))
     except ValueError as error:
         older = _newest_whole(path)
         raise ValueError(
@@ -131,13 +134,7 @@ def _newest_whole(damaged: Path) -> Path | None:
 
 
 def restore(content: dict, *, parallel, model, optimizer, scaler, average) -> Position:
-    """Put a checkpoint's state into live objects; returns where the run stands.
-
-    Raises:
-        ValueError: weights that are not finite.
-    """
-    for name in ("model", "model_ema"):
-        require_finite(content[name] or {}, name)
+    """Put a checkpoint's state into live objects; returns where the run stands."""
     parallel.load_model(model, content["model"])
     parallel.load_optimizer(optimizer, content["optimizer"])
     if scaler and content["scaler"]:
