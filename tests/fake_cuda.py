@@ -107,12 +107,16 @@ class FakeCuda(FakeTensorMode):
     def _on_host(self, func, args, kwargs):
         """Compute for real; page-locked memory is remembered."""
         if func in (aten._pin_memory.default, aten.pin_memory.default):
-            copy = args[0].clone()
-            self._pinned.append(copy.untyped_storage())
-            return copy
+            return self._pin(args[0].clone())
+        if kwargs.get("pin_memory"):
+            return self._pin(func(*args, **{**kwargs, "pin_memory": False}))
         if func is aten.is_pinned.default:
             return self._is_pinned(args[0])
         return func(*args, **kwargs)
+
+    def _pin(self, tensor: torch.Tensor) -> torch.Tensor:
+        self._pinned.append(tensor.untyped_storage())
+        return tensor
 
     def _special(self, func, args, kwargs):
         """What reads back, and what a fake tensor cannot answer."""

@@ -1,0 +1,262 @@
+"""Everything on a GPU in eight minutes: does it run, how fast is it, what fell short of the goals.
+
+    python -m benchmarks.gpu_check --output_dir results
+
+First the tests that need a GPU and every command of the README in a small size, side by side; then
+the tables of `benchmarks.all` in a shortened form, one after the other; at the end a verdict. What
+has no time left is said to be not run; `--parts` runs a part by itself, with all of the time.
+Writes `gpu_check.json`, and `gpu_check.md` with the tables for docs/benchmarks.md. With
+`--device cpu` everything is tiny, to try the check itself. Ends with status 1 if something fell
+short.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks import common, steps
+from benchmarks.gpu_commands import Commands
+from benchmarks.jobs import Budget, Job, Outcome, run_jobs
+from engine.runtime import distributed
+
+ROOT = Path(__file__).resolve().parent.parent
+SECONDS = 465  # of 480: what is killed at the end takes a moment, and so does the report
+PARTS = ("tests", "commands", "tables", "levers")
+# Of the time, as long as tables are to follow.
+COMMANDS_SHARE = 0.45
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What a number must reach.
+
+    Attributes:
+        name: what is measured, in words.
+        table: where it stands.
+        row: what the row says of itself.
+        column: that is looked at.
+        least: what it must be; times the number of `beside` where that is given.
+        beside: (table, row) of a number that it is compared with, in the same column.
+    """
+
+    name: str
+    table: str
+    row: Mapping[str, object]
+    column: str = "clips_per_second"
+    least: float = 0.0
+    beside: tuple[str, Mapping[str, object]] | None = None
+
+    def verdict(self, tables: Mapping[str, list[dict]]) -> dict[str, object]:
+        """A line of the verdict; `reached` None: not measured."""
+        found = _value(tables, self.table, self.row, self.column)
+        other = _value(tables, *self.beside, self.column) if self.beside else 1.0
+        known = found is not None and other is not None
+        value = found / other if known else None
+        return {"goal": self.name, "least": self.least, "found": value,
+                "reached": None if value is None else value >= self.least}  # fmt: skip
+
+
+def _value(tables: Mapping, table: str, row: Mapping[str, object], column: str) -> float | None:
+    """The number of the row that holds these values."""
+    for candidate in tables.get(table, ()):
+        if all(candidate.get(key) == value for key, value in row.items()):
+            return candidate.get(column)
+    return None
+
+
+def goals() -> list[Goal]:
+    """What an H200 is expected to do in the default settings."""
+    ours, fine = {"stage": "pretrain", "variant": "ours"}, {"stage": "finetune", "variant": "ours"}
+    videomae = {"model": "videomae_base_patch16_160", "stage": "pretrain"}
+    maedfer = videomae | {"model": "maedfer_base_patch16_160"}
+    memory, store = {"case": "batch in memory"}, {"case": "store, jpeg q90"}
+    share = {"table": "encoders", "column": "share_of_ceiling", "least": 0.35}
+    return [
+        Goal(name="pre-training, 256 clips: clips per second", table="pretrain", row=ours,
+             least=4000),
+        Goal(name="fine-tuning, 64 clips: clips per second", table="finetune", row=fine,
+             least=1200),
+        Goal(name="evaluation, 64 videos: videos per second", table="evaluate",
+             row={"variant": "ours"}, least=2200),
+        Goal(name="MAE-DFER, pre-training: share of the ceiling", row=maedfer, **share),
+        Goal(name="VideoMAE, pre-training: share of the ceiling", row=videomae, **share),
+        Goal(name="VideoMAE, pre-training: times transformers'", table="encoders", row=videomae,
+             least=3, beside=("peer", {"compiled": True})),
+        Goal(name="training from a packed store: share of the step's speed", table="loop",
+             row=store, least=0.95, beside=("loop", memory)),
+    ]  # fmt: skip
+
+
+def test_job() -> Job:
+    """The tests that need a GPU; on a machine without one they are skipped."""
+    return Job(name="tests", command=[sys.executable, "-m", "pytest", "-m", "cuda", "-q"])
+
+
+def table_jobs(folder: Path, device: torch.device) -> list[Job]:
+    """The tables, the most important first."""
+    on_gpu = device.type == "cuda"
+    tiny = {"pretrain": 2, "finetune": 2, "evaluate": 1, "encoders": 1, "peer": 2, "loop": 2}
+    large = {"pretrain": 256, "finetune": 64, "evaluate": 64, "encoders": 128, "peer": 128,
+             "loop": 256}  # fmt: skip
+    sizes, repeats = (large, 10) if on_gpu else (tiny, 1)
+    model = "svfap_base_patch16_160" if on_gpu else "svfap_tiny_patch8_64"
+    families = [model.replace("svfap", family) for family in ("maedfer", "videomae")]
+    compiled = ["--compile"] if on_gpu else []
+    loading = ["--num_workers", min(14, len(os.sched_getaffinity(0))), "--steps", 10,
+               "--num_videos", 64] if on_gpu else ["--num_workers", 0, "--steps", 1,
+               "--num_videos", 1, "--video_frames", 8]  # fmt: skip
+
+    def job(name: str, module: str, *arguments) -> Job:
+        given = [*arguments, "--device", device, "--repeats", repeats, *compiled]
+        output = ["--batch_size", sizes[name], "--output", folder / f"{name}.json"]
+        command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, [*given, *output])]
+        return Job(name=name, command=command)
+
+    jobs = [job(stage, "train_step", "--model", model, "--stage", stage) for stage in steps.STAGES]
+    jobs.append(job("encoders", "encoders", "--models", *families, "--stages", "pretrain"))
+    if importlib.util.find_spec("transformers"):
+        jobs.append(job("peer", "peer", "--model", families[1]))
+    jobs.append(job("loop", "end_to_end", "--model", model, "--no_baseline", *loading))
+    return jobs
+
+
+def lever_jobs(folder: Path, device: torch.device, seconds: float) -> list[Job]:
+    """Every lever by itself, in both stages."""
+    on_gpu = device.type == "cuda"
+    small = [] if on_gpu else ["--model", "svfap_tiny_patch8_64", "--batch_size", "2",
+                               "--repeats", "1"]  # fmt: skip
+    compiled = ["--compile"] if on_gpu else []
+    return [
+        Job(name=f"levers_{stage}", command=[
+            sys.executable, "-m", "benchmarks.levers", "--stage", stage, "--device", str(device),
+            "--seconds", f"{seconds * share:.0f}", "--output",
+            str(folder / f"levers_{stage}.json"), *small, *compiled])
+        for stage, share in (("pretrain", 0.5), ("finetune", 0.35))
+    ]  # fmt: skip
+
+
+def check(flags: argparse.Namespace, device: torch.device) -> dict:
+    """Run the parts that were asked for; returns the content of gpu_check.json."""
+    budget, folder = Budget(flags.seconds), flags.output_dir.resolve()
+    options = {"folder": folder / "logs", "cwd": ROOT}
+    outcomes: dict[str, Outcome] = {}
+    jobs = [test_job()] if "tests" in flags.parts else []
+    if "commands" in flags.parts:
+        jobs += Commands(folder / "runs", device.type).all()
+    jobs = [job for job in jobs if not flags.only or job.name in flags.only]
+    timed = bool({"tables", "levers"} & set(flags.parts))
+    part = budget.part(COMMANDS_SHARE if timed else 1.0)
+    outcomes |= run_jobs(jobs, budget=part, side_by_side=flags.side_by_side, **options)
+    if "tables" in flags.parts:
+        jobs = table_jobs(folder, device)
+        outcomes |= run_jobs(jobs, budget=budget, side_by_side=1, **options)
+    if "levers" in flags.parts:
+        jobs = lever_jobs(folder, device, budget.left)
+        outcomes |= run_jobs(jobs, budget=budget, side_by_side=1, **options)
+    tables = read_tables(folder, outcomes)
+    return {
+        "machine": common.machine_facts(device),
+        "seconds": flags.seconds - budget.left,
+        "parts": list(flags.parts),
+        "outcomes": {name: vars(outcome) for name, outcome in outcomes.items()},
+        "tables": tables,
+        # a CPU is measured to try the check, and cannot fall short
+        "goals": [goal.verdict(tables) for goal in goals()] if device.type == "cuda" else [],
+    }
+
+
+def read_tables(folder: Path, outcomes: Mapping[str, Outcome]) -> dict[str, list[dict]]:
+    """Rows of the benchmarks that ran, by name; the shares of the ceiling where it is known."""
+    tables, ceilings = {}, {}
+    for name in outcomes:
+        path = folder / f"{name}.json"
+        if path.is_file():
+            content = json.loads(path.read_text())
+            tables[name] = content["rows"]
+            ceilings |= content.get("ceiling_tflops", {})
+    for row in tables.get("encoders", []):
+        ceiling = ceilings.get(row["precision"])
+        row["share_of_ceiling"] = row["tflops"] / ceiling if ceiling else None
+    return tables
+
+
+def fell_short(content: Mapping) -> list[str]:
+    """What went wrong, was not reached or was not measured, in words."""
+    lines = [
+        f"{name}: {outcome['status']}" + f" ({outcome['last_lines']})" * bool(outcome["last_lines"])
+        for name, outcome in content["outcomes"].items() if outcome["status"] != "ok"
+    ]  # fmt: skip
+    for goal in content["goals"] if "tables" in content["parts"] else ():
+        if goal["reached"] is None:
+            lines.append(f"{goal['goal']}: not measured")
+        elif not goal["reached"]:
+            found = f"{goal['found']:.4g}, at least {goal['least']:g} expected"
+            lines.append(f"{goal['goal']}: {found}")
+    return lines
+
+
+def as_markdown(content: Mapping) -> str:
+    """Verdict and tables as they go into docs/benchmarks.md."""
+    machine, short = content["machine"], fell_short(content)
+    blocks = [
+        f"`python -m benchmarks.gpu_check --parts {' '.join(content['parts'])}`, commit "
+        f"{machine['commit']}, {machine.get('gpu') or machine['cpu']}, PyTorch {machine['torch']}, "
+        f"{content['seconds']:.0f} s.",
+        "\n".join(["Fell short:", *(f"- {line}" for line in short)]) if short
+        else "Nothing fell short.",
+    ]  # fmt: skip
+    if content["goals"]:
+        blocks.append(common.markdown(content["goals"]))
+    ran = [{"job": name, "status": outcome["status"], "seconds": outcome["seconds"]}
+           for name, outcome in content["outcomes"].items()]  # fmt: skip
+    for name, rows in (content["tables"] | {"what ran": ran}).items():
+        blocks.append(f"### {name}\n\n{common.markdown(rows)}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of `python -m benchmarks.gpu_check`."""
+    parser = argparse.ArgumentParser(
+        "benchmarks.gpu_check",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--output_dir", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--only", nargs="+", metavar="JOB", help="of the commands, only these")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="for all of it")
+    parser.add_argument("--side_by_side", type=int, default=12, help="commands at a time")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check and report; returns the exit status.
+
+    Raises:
+        ValueError: there is no GPU, or `--only` names a command that is not there.
+    """
+    flags = build_parser().parse_args(argv)
+    device = distributed.start(flags.device).device  # says what to do without a GPU
+    names = [test_job().name, *(job.name for job in Commands(Path(), device.type).all())]
+    unknown = [name for name in flags.only or () if name not in names]
+    if unknown:
+        raise ValueError(f"--only {' '.join(unknown)}: choose among {', '.join(names)}")
+    content = check(flags, device)
+    flags.output_dir.mkdir(parents=True, exist_ok=True)
+    (flags.output_dir / "gpu_check.json").write_text(json.dumps(content, indent=1) + "\n")
+    text = as_markdown(content)
+    (flags.output_dir / "gpu_check.md").write_text(text)
+    print(text)
+    return 1 if fell_short(content) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""Programs run side by side within a time that is kept whatever happens."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+OK = "ok"
+TAIL_LINES = 3
+POLL_SECONDS = 0.05
+
+
+@dataclass
+class Budget:
+    """Seconds that are left of a whole.
+
+    Attributes:
+        seconds: the whole, from the moment this is made.
+    """
+
+    seconds: float
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        """Seconds left, not below 0."""
+        return max(0.0, self.seconds - (time.monotonic() - self.started))
+
+    def part(self, share: float) -> "Budget":
+        """A share of what is left, as a budget of its own that begins now."""
+        return Budget(self.left * share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A program to run.
+
+    Attributes:
+        name: of the job; its output goes to `<name>.log`.
+        command: program and arguments.
+        after: jobs that must have succeeded before.
+        kill_at: kill the program (SIGKILL) as soon as this file is there; that is its success.
+        environment: variables set for it.
+    """
+
+    name: str
+    command: Sequence[str]
+    after: Sequence[str] = ()
+    kill_at: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        status: "ok", or what went wrong, in words.
+        seconds: how long it ran.
+        last_lines: of its output, where it went wrong.
+    """
+
+    status: str
+    seconds: float = 0.0
+    last_lines: str = ""
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether it succeeded."""
+        return self.status == OK
+
+
+def run_jobs(
+    jobs: Sequence[Job], *, folder: Path, cwd: Path, budget: Budget, side_by_side: int
+) -> dict[str, Outcome]:
+    """Run jobs, each as soon as those before it are done; what has not ended in time is killed.
+
+    Args:
+        jobs: in the order in which they should begin; those in `after` stand before.
+        folder: takes their output.
+        cwd: where they run.
+        budget: for all of them.
+        side_by_side: jobs at a time.
+
+    Returns:
+        The outcome of every job.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    outcomes: dict[str, Outcome] = {}
+    waiting, running = list(jobs), {}
+    with ThreadPoolExecutor(side_by_side) as pool:
+        while waiting or running:
+            for job in list(waiting):
+                stopper = _stopper(job, outcomes, budget)
+                if stopper:
+                    outcomes[job.name] = Outcome(stopper)
+                    waiting.remove(job)
+                elif len(running) < side_by_side and all(name in outcomes for name in job.after):
+                    running[pool.submit(_run, job, folder, cwd, budget)] = job.name
+                    waiting.remove(job)
+            _collect(running, outcomes)
+    return {job.name: outcomes[job.name] for job in jobs}
+
+
+def _stopper(job: Job, outcomes: Mapping[str, Outcome], budget: Budget) -> str | None:
+    """Why a job cannot be run, if so."""
+    failed = [name for name in job.after if name in outcomes and not outcomes[name].is_ok]
+    if failed:
+        return f"not run: {failed[0]} did not succeed"
+    return None if budget.left else "not run: no time left"
+
+
+def _collect(running: dict[Future, str], outcomes: dict[str, Outcome]) -> None:
+    done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
+    for future in done:
+        outcomes[running.pop(future)] = future.result()
+
+
+def _run(job: Job, folder: Path, cwd: Path, budget: Budget) -> Outcome:
+    """One program, in a process group of its own, so that nothing of it is left over."""
+    begun, log = time.monotonic(), folder / f"{job.name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            list(job.command), cwd=cwd, stdout=output, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, start_new_session=True,
+            env={**os.environ, **job.environment},
+        )  # fmt: skip
+        status = _watch(process, job, budget)
+    seconds = time.monotonic() - begun
+    return Outcome(status, seconds, "" if status == OK else _last_lines(log))
+
+
+def _watch(process: subprocess.Popen, job: Job, budget: Budget) -> str:
+    """Wait for the program to end, to reach the point where it is killed, or to run out of time."""
+    while process.poll() is None:
+        if job.kill_at and job.kill_at.exists():
+            _kill(process)
+            return OK
+        if not budget.left:
+            _kill(process)
+            return "timed out"
+        time.sleep(POLL_SECONDS)
+    _kill(process)  # what it may have left behind
+    if job.kill_at:
+        return f"ended (status {process.returncode}) before it could be killed"
+    return OK if process.returncode == 0 else f"failed (status {process.returncode})"
+
+
+def _kill(process: subprocess.Popen) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _last_lines(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return " | ".join(line.strip() for line in lines[-TAIL_LINES:])[-600:]
