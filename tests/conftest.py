@@ -15,6 +15,16 @@ GOLDEN = Path(__file__).resolve().parent / "golden"
 REAL_VIDEOS = ROOT.parent / "shared" / "videos"
 
 
+def pytest_collection_modifyitems(items) -> None:
+    """Skip what needs a GPU where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="no GPU"))
+
+
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
     """Folder with reference numbers computed from the released modules."""

@@ -183,7 +183,7 @@ def test_errors_say_what_is_allowed(options, words):
         Mixer(**{"num_classes": 3, **options})
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.cuda
 @pytest.mark.parametrize("mode", ["batch", "elem", "pair"])
 def test_nothing_waits_for_the_device(mode):
     clips, labels = batch(8)

