@@ -37,6 +37,7 @@ def measure(name: str, stage: str, flags: argparse.Namespace, device: torch.devi
         name, stage, batch=batch, device=device, amp=flags.amp,
         levers=steps.levers_asked(flags, device),
     )  # fmt: skip
+    work.place_batch(device)
     timing = common.measure(work.run, repeats=flags.repeats, warmup=2, device=device)
     seconds = timing.median(flags.clock)
     with common.PeakMemory(device) as memory:

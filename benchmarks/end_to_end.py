@@ -145,6 +145,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
             flags.model, "pretrain", batch=flags.batch_size, device=device, amp=flags.amp,
             levers=steps.levers_asked(flags, device),
         )  # fmt: skip
+        ours.place_batch(device)
         if flags.baseline:
             work = steps.baseline_work(flags.model, "pretrain", batch=1, device=device)
             batches = baseline_batches(videos, ours.model, flags)

@@ -25,6 +25,7 @@ from benchmarks import common, steps
 from benchmarks.gpu_commands import Commands
 from benchmarks.jobs import Budget, Job, Outcome, run_jobs
 from engine.runtime import distributed
+from engine.runtime.programs import tells_user
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 465  # of 480: what is killed at the end takes a moment, and so does the report
@@ -237,6 +238,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@tells_user()
 def main(argv: Sequence[str] | None = None) -> int:
     """Check and report; returns the exit status.
 

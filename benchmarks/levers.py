@@ -42,19 +42,11 @@ def measure(
         flags.model, flags.stage, batch=flags.batch_size or sizes[flags.stage], device=device,
         amp=flags.amp, levers=levers,
     )  # fmt: skip
-    work.batch = on_device(work.batch, device)
+    work.place_batch(device)
     timing = common.measure(work.run, repeats=flags.repeats, warmup=3, device=device)
     with common.PeakMemory(device) as memory:
         work.run()
     return work.clips / timing.median(flags.clock), timing.spread(flags.clock), memory.gib
-
-
-def on_device(batch: dict, device: torch.device) -> dict:
-    """A batch whose tensors lie on the device; draws stay on the host."""
-    return {
-        name: value.to(device) if isinstance(value, torch.Tensor) else value
-        for name, value in batch.items()
-    }
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -55,6 +55,13 @@ class Work:
     clips: int
     flop: float
 
+    def place_batch(self, device: torch.device) -> None:
+        """Put the batch where a run has it when a step begins; draws stay on the host."""
+        self.batch = {
+            name: value.to(device) if isinstance(value, torch.Tensor) else value
+            for name, value in self.batch.items()
+        }
+
     def run(self) -> torch.Tensor:
         """One step on the batch in memory."""
         return self.of(self.batch)

@@ -1,8 +1,9 @@
 """Speed of training and evaluation steps: ours beside a plain PyTorch baseline.
 
-Batches lie in memory. A step is what a run does with one: uint8 clip to loss, gradients and
-optimizer; in evaluation, all views of the videos. TFLOP/s come from the models' multiply-adds
-(backward counts twice forward); the ceiling from square matrix products in the same number
+Batches lie in the memory of the device. A step is what a run does with one: uint8 clip to loss,
+gradients and optimizer; in evaluation, all views of the videos. TFLOP/s come from the models'
+multiply-adds (backward counts twice forward); the ceiling from square matrix products in the same
+number
 format, by the same clock.
 """
 
@@ -37,6 +38,8 @@ def measure_stage(
         name, stage, batch=batch, device=device, amp=flags.amp,
         levers=steps.levers_asked(flags, device),
     )  # fmt: skip
+    for step in made.values():
+        step.place_batch(device)
     timings = common.alternate(
         {variant: step.run for variant, step in made.items()}, repeats=flags.repeats, device=device
     )

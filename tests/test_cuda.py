@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch.utils.data._utils.pin_memory import pin_memory
 
 from benchmarks import steps
 from tests.fake_cuda import CUDA
@@ -32,11 +31,7 @@ def test_a_gpu_computes_what_a_cpu_does(name, stage):
 def test_no_step_waits_for_the_gpu(stage, amp):
     """What tests/fake_cuda.py cannot see: PyTorch's own warnings of waits."""
     work = work_of("svfap_tiny_patch8_64", stage, CUDA, amp)
-    work.batch = pin_memory(work.batch)
-    work.batch = {
-        name: value.to(CUDA) if isinstance(value, torch.Tensor) else value
-        for name, value in work.batch.items()
-    }
+    work.place_batch(CUDA)
     work.run()  # constants are made and kernels loaded
     torch.cuda.set_sync_debug_mode("error")
     try:
