@@ -47,10 +47,6 @@ class Tags(Predictions):
     header = "id,label_<tag>...,pred_<tag>...,prob_<tag>..."
     guess_is = "what most training videos have"
 
-    @property
-    def score_names(self):
-        return list(self.names)
-
     def metrics(self):
         right = self.labels == self.predicted
         return {"all_right": float(right.all(1).mean()), "wrong": float(1 - right.mean()),
@@ -74,11 +70,6 @@ class Tags(Predictions):
 
     def sections(self, page, title=""):
         return [section("Tags", ", ".join(self.names))]
-
-    def columns(self):
-        kinds = {"label": self.labels, "pred": self.predicted, "prob": self.scores}
-        return {f"{kind}_{name}": own for kind, values in kinds.items() if values is not None
-                for name, own in zip(self.names, values.T)}  # fmt: skip
 
     @classmethod
     def recognises(cls, table):

@@ -95,7 +95,12 @@ class Predictions:
     @property
     def score_names(self) -> list[str]:
         """Names of the model's outputs."""
-        raise NotImplementedError
+        return numbered(self.names, self.labels.shape[1])
+
+    @property
+    def endings(self) -> list[str]:
+        """What columns of labels and predictions end in: one for each column of `labels`."""
+        return [f"_{name}" for name in numbered(self.names, self.labels.shape[1])]
 
     def metrics(self) -> dict:
         """What metrics.json holds; numbers by the names of `engine.results.metrics.METRICS`."""
@@ -135,7 +140,12 @@ class Predictions:
 
     def columns(self) -> dict[str, np.ndarray]:
         """Columns of the file, but for ids and frames: integers or numbers."""
-        raise NotImplementedError
+        found = {}
+        for kind, values in (("label", self.labels), ("pred", self.predicted)):
+            columns = values.reshape(len(self), -1).T
+            found |= {f"{kind}{end}": own for end, own in zip(self.endings, columns, strict=True)}
+        scores = () if self.scores is None else self.scores.T
+        return found | {f"prob_{name}": own for name, own in zip(self.score_names, scores)}
 
     def files(self) -> dict[str, "Predictions"]:
         """Which file has the columns of which predictions."""

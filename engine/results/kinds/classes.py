@@ -20,6 +20,7 @@ class Classes(Predictions):
 
     header = "id,label,pred[,prob_<class>...]"
     guess_is = "most frequent training class"
+    endings = ("",)
 
     @classmethod
     def from_scores(cls, ids, labels, scores, names: Sequence[str] | None = None) -> "Classes":
@@ -83,12 +84,6 @@ class Classes(Predictions):
     def sections(self, page, title="") -> list[str]:
         """Confusion, recall and what is taken for what."""
         return page.classes(self, title)
-
-    def columns(self) -> dict[str, np.ndarray]:
-        """See `Predictions`."""
-        scores = {} if self.scores is None else dict(zip(self.score_names, self.scores.T))
-        probabilities = {f"prob_{name}": values for name, values in scores.items()}
-        return {"label": self.labels, "pred": self.predicted, **probabilities}
 
     @classmethod
     def recognises(cls, table) -> bool:
@@ -215,15 +210,6 @@ class ClassesOfHeads(Predictions):
     def sections(self, page, title="") -> list[str]:
         """Those of each head."""
         return [text for head, own in self.parts().items() for text in own.sections(page, head)]
-
-    def columns(self) -> dict[str, np.ndarray]:
-        """See `Predictions`."""
-        scores = [] if self.scores is None else self.scores.T
-        return {
-            **{f"label_{head}": own for head, own in zip(self.heads, self.labels.T)},
-            **{f"pred_{head}": own for head, own in zip(self.heads, self.predicted.T)},
-            **{f"prob_{name}": own for name, own in zip(self.score_names, scores)},
-        }
 
     @classmethod
     def recognises(cls, table) -> bool:

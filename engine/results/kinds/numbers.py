@@ -39,11 +39,6 @@ class Numbers(Predictions):
             frames=frames,
         )
 
-    @property
-    def score_names(self) -> list[str]:
-        """The dimensions."""
-        return numbered(self.names, self.labels.shape[1])
-
     def parts(self) -> dict[str, Predictions]:
         """The dimensions."""
         if self.labels.shape[1] < 2:
@@ -77,15 +72,6 @@ class Numbers(Predictions):
     def sections(self, page, title="") -> list[str]:
         """Metrics of the dimensions, and predicted over true values."""
         return page.numbers(self)
-
-    def columns(self) -> dict[str, np.ndarray]:
-        """See `Predictions`."""
-        both = (("label", self.labels), ("pred", self.predicted))
-        return {
-            f"{kind}_{name}": own
-            for kind, values in both
-            for name, own in zip(self.score_names, values.T)
-        }
 
     @classmethod
     def recognises(cls, table) -> bool:
