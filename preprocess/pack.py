@@ -25,7 +25,7 @@ from pathlib import Path
 
 from datasets.catalog import get_spec, spec_for_csv
 from datasets.labels.listing import visible_files
-from datasets.video.store import ENCODINGS, MANIFEST, ClipStore, read_manifest
+from datasets.video.store import ENCODINGS, MANIFEST, ClipStore
 from datasets.video.store_writer import PackedVideo, StoreWriter, check_shard, check_tables
 from preprocess.shared.common import PreparationError, Problems, run_command, watched
 from preprocess.shared.pack_frames import FrameSettings, pack_video, use_one_thread
@@ -229,7 +229,8 @@ def verify(folder: Path, num_workers: int) -> None:
     """
     problems = Problems(check_tables(folder))
     if not problems.lines:
-        shards = range(read_manifest(folder / MANIFEST)["num_shards"])
+        videos = ClipStore(folder / MANIFEST).videos
+        shards = range(int(videos["shard"].max(initial=0)) + 1)
         checked = _checked(folder, shards, num_workers)
         for lines in watched(checked, len(shards), "shards checked"):
             problems.lines += lines

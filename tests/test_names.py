@@ -2,6 +2,7 @@
 
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +72,10 @@ def test_they_are_listed_probed_packed_and_trained_on(clips, tmp_path):
 
 
 def test_they_are_evaluated_reported_and_predicted(clips, fold, tmp_path):
+    formats = ["npz", "parquet"] if find_spec("pyarrow") else ["npz"]
     argv = [*FINETUNE_FLAGS, "--data_set", "custom", "--data_path", str(fold), "--epochs", "1",
             "--warmup_epochs", "0", "--label_fraction", "0.5",
+            "--save_feature", "--feature_format", *formats,
             "--output_dir", str(tmp_path / "run")]  # fmt: skip
     finetune(parse_flags(finetuning_parser(), argv))
     ids = read_predictions(tmp_path / "run/pred.csv").ids

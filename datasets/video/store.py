@@ -224,7 +224,8 @@ class ClipStore:
     @cached_property
     def notes(self) -> dict[int, str]:
         """Row -> what is wrong with that video; only for those with something wrong."""
-        return {entry["row"]: entry["note"] for entry in read_notes(Path(self.folder, NOTES))}
+        found = read_notes(Path(self.folder, NOTES))
+        return {e["row"]: e["note"] for e in found if 0 <= e["row"] < len(self)}
 
     def read_bytes(self, shard: int, start: int, stop: int) -> bytes:
         """Bytes of a shard; fewer than asked for where the file is cut off."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from datasets.files import read_json, write_text
+from datasets.files import read_arrays, read_json, write_text
 from datasets.tables import read_table
 from engine.report import html as html
 from engine.report import plots
@@ -268,8 +268,7 @@ def _features(run: Run, page: Page) -> str:
     from sklearn.decomposition import PCA  # noqa: PLC0415 - slow, rarely needed
     from sklearn.manifold import TSNE  # noqa: PLC0415
 
-    with np.load(path, allow_pickle=False) as content:
-        features, labels = content["feature"], content["label"]
+    features, labels = read_arrays(path, ["feature", "label"]).values()
     step = max(1, len(features) // MAX_EMBEDDED)
     features, labels = features[::step], labels[::step]
     if len(features) < 10 or labels.ndim != 1:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.files import replacing
+from datasets.files import read_arrays, replacing
+from datasets.tables import readable
 
 FORMATS = ("npz", "parquet")
 POOLED = "feature"
@@ -130,8 +131,7 @@ def check_formats(formats: Sequence[str]) -> None:
 
 def read_features(path: str | Path) -> dict[str, np.ndarray]:
     """Read a `features.npz` as a dict of arrays, without unpickling anything."""
-    with np.load(path, allow_pickle=False) as content:
-        return {name: content[name] for name in content.files}
+    return read_arrays(path, None)
 
 
 def _write_npz(path: Path, ids, labels, scores, names, features) -> None:
@@ -149,7 +149,7 @@ def _write_npz(path: Path, ids, labels, scores, names, features) -> None:
 def _write_parquet(path: Path, ids, labels, scores, names, label_names, features) -> None:
     import pandas
 
-    columns: dict[str, object] = {"id": list(ids)}
+    columns: dict[str, object] = {"id": [readable(name) for name in ids]}  # it takes UTF-8 only
     labels = np.asarray(labels)
     if labels.ndim == 1:
         columns["label"] = labels

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from datasets.files import read_arrays
 from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 from preprocess.shared.affect_targets import DIMENSIONS
 from preprocess.shared.common import PreparationError, Problems, add_link_flag, read_table
@@ -97,8 +98,11 @@ def read_clips(dataset_dir: Path, report: Path) -> dict[str, DrawnClip]:
                 f"{name}: {folder} or {annotation} is missing; draw the data set to its end"
             )
             continue
-        with np.load(annotation, allow_pickle=False) as content:
-            values = np.stack([content[dimension] for dimension in DIMENSIONS], axis=1)
+        try:
+            values = np.stack(list(read_arrays(annotation, DIMENSIONS).values()), axis=1)
+        except (ValueError, LookupError) as error:
+            problems.add(str(error))
+            continue
         frames = [path for path in folder.iterdir() if path.suffix in IMAGE_SUFFIXES]
         frames.sort(key=lambda path: natural_key(path.name))
         if len(frames) != len(values):
