@@ -1,5 +1,7 @@
 """`--compile`: what reaches torch.compile, and how often a run compiles."""
 
+from dataclasses import replace
+
 import einops
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ from benchmarks import steps, train_step
 from engine.evaluate import in_passes, view_scores
 from engine.flags.config import finetuning_parser, pretraining_parser
 from engine.flags.parsing import parse_flags
+from engine.flags.shared import LEVERS
 from engine.results import predictions
-from engine.runtime.levers import Levers, choose_levers
+from engine.runtime.levers import Levers, choose_levers, lever_names, levers_of
 from engine.runtime.precision import Precision
 from engine.runtime.step import compiled as once_compiled
 from engine.tasks.base import Classification
@@ -171,6 +174,15 @@ def test_a_run_is_compiled_on_a_gpu_where_it_is_long_enough(device, more, passes
     assert row == words
     assert levers.compile_mode == (None if words.startswith("no") else "default")
     assert levers.cudnn_attention == (device == "cuda")
+
+
+def test_every_lever_can_be_ruled_out():
+    assert list(LEVERS) == lever_names()
+    for name in LEVERS:
+        flags = parse_flags(finetuning_parser(), ["--without", name])
+        levers, _ = choose_levers(flags, torch.device("cuda"), passes=1)
+        usual = levers_of(torch.device("cuda"))
+        assert getattr(usual, name) and levers == replace(usual, **{name: False})
 
 
 @pytest.mark.parametrize("parser", [pretraining_parser, finetuning_parser])

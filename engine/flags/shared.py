@@ -8,6 +8,10 @@ from engine.flags.flag_parser import auto_on_off, boolean
 # Of torch.compile; all but these two capture CUDA graphs.
 COMPILE_MODES = ("default", "max-autotune-no-cudagraphs", "reduce-overhead", "max-autotune")
 WITHOUT_GRAPHS = COMPILE_MODES[:2]
+# `engine.runtime.levers.Levers` says what they are.
+LEVERS = (
+    "whole_step", "cudnn_attention", "half_norms", "batched_augmentation", "joint_optimizer",
+)  # fmt: skip
 
 _whole = partial(Flag, kind=int)
 _number = partial(Flag, kind=float)
@@ -142,6 +146,8 @@ RUN = Group(
         Flag(name="compile_mode", choices=COMPILE_MODES, default="default", goes_on=FREE,
              text="reduce-overhead: with CUDA graphs; max-autotune: these and a search for the "
              "fastest kernels"),
+        Flag(name="without", choices=LEVERS, nargs="+", metavar="LEVER", goes_on=FREE,
+             text=f"rule out what makes steps faster, of {', '.join(LEVERS)} (docs/scaling.md)"),
         _switch(name="shard", goes_on=FREE,
                 text="spread weights, gradients and optimizer over the processes (FSDP2), to save "
                 "memory"),

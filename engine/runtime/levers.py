@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import nn
@@ -82,7 +82,7 @@ def choose_levers(
     would have without a stop.
 
     Args:
-        flags: `compile`, `compile_mode`, `shard`.
+        flags: `compile`, `compile_mode`, `shard`, `without`.
         device: where it runs.
         passes: of the run, through the model or there and back.
         flop: gives the operations of a pass, where it matters; 0: few, or unknown.
@@ -91,7 +91,10 @@ def choose_levers(
     if flags.compile == "auto":
         wanted, why = _pays(flags, device, passes, flop)
     mode = flags.compile_mode if wanted else None
-    return levers_of(device, compile_mode=mode), f"{mode or 'no'} ({why})"
+    levers = replace(
+        levers_of(device, compile_mode=mode), **dict.fromkeys(flags.without or (), False)
+    )
+    return levers, f"{mode or 'no'} ({why})"
 
 
 def _pays(flags, device: torch.device, passes: float, flop: Callable) -> tuple[bool, str]:
