@@ -207,6 +207,7 @@ def fake_cuda() -> Iterator[FakeCuda]:
         "set_device": lambda device: None,
         "is_bf16_supported": lambda *_, **__: True,
         "get_device_name": lambda *_: "fake",
+        "get_device_capability": lambda *_: (9, 0),
         "mem_get_info": lambda *_: (MEMORY_BYTES, MEMORY_BYTES),
         "max_memory_allocated": lambda *_: 0,
         "reset_peak_memory_stats": lambda *_: None,
@@ -287,7 +288,9 @@ def backward(tensors, grad_tensors=None, *more, **options) -> None:
         _REAL_BACKWARD(tensors, grad_tensors, *more, **options)
         return
     assert grad_tensors is None, "only for a loss"
-    with torch.no_grad():
+    # recomputed activations belong to a pass by its number; outside of one each would be made anew
+    number = mock.patch.object(torch._C, "_current_graph_task_id", lambda: 0)
+    with torch.no_grad(), number:
         _run_graph(tensors.grad_fn, tensors.output_nr, torch.ones_like(tensors))
 
 

@@ -1,7 +1,10 @@
 """Whole commands on a GPU that computes nothing: nothing stays on the host, no step waits."""
 
+import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from datasets.labels.classes import LabelNames
 from engine import loop
@@ -12,8 +15,9 @@ from engine.predict.predictor import PredictionOptions, Predictor
 from engine.pretraining import pretrain
 from engine.probe.command import run_probe
 from engine.runtime import checkpoint
+from engine.runtime.distributed import Workers
 from tests import test_contrastive_runs as contrastive
-from tests.fake_cuda import fake_cuda
+from tests.fake_cuda import CUDA, fake_cuda
 from tests.test_task_runs import FLAGS as TASK_FLAGS
 from tests.test_task_runs import HEADS, make_fold
 from tests.tiny_data import FINETUNE_FLAGS, PRETRAIN_FLAGS
@@ -72,6 +76,19 @@ def gpu(monkeypatch):
         yield device
 
 
+@pytest.fixture
+def two_processes(monkeypatch):
+    """The first of two whose other one sends zeros; DistributedDataParallel itself needs CUDA."""
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    workers = Workers(rank=0, local_rank=0, world_size=2, device=CUDA)
+    monkeypatch.setattr("engine.runtime.distributed.start", lambda device: workers)
+    monkeypatch.setattr(Workers, "gather", lambda self, value: [value] * 2)
+    name = "engine.runtime.parallel.DistributedDataParallel"
+    monkeypatch.setattr(name, lambda step, **options: step)
+    yield
+    dist.destroy_process_group()
+
+
 def pretrain_on_gpu(faces, out, *flags):
     argv = [*flags, "--data_path", str(faces / "pretrain.csv"), "--output_dir", str(out)]
     pretrain(parse_flags(pretraining_parser(), argv))
@@ -107,6 +124,15 @@ def test_contrastive_pretraining(faces, tmp_path, gpu, name):
     pretrain_on_gpu(faces, tmp_path, *PAIRS[name], "--device", "cuda", "--max_steps", "2")
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [[*PRETRAIN_FLAGS, *SHORT, "--batch_size", "2"], [*PAIRS["clips"], "--device", "cuda"]],
+    ids=["masked", "contrastive"],
+)
+def test_two_processes(faces, tmp_path, two_processes, gpu, flags):
+    pretrain_on_gpu(faces, tmp_path, *flags, "--max_steps", "2", "--no_save_ckpt")
+
+
 @pytest.mark.parametrize("name", FINETUNING)
 def test_finetuning_validation_and_test(faces, tmp_path, gpu, name):
     flags = [*FINETUNE_FLAGS, *SHORT, *FINETUNING[name]]
@@ -123,8 +149,6 @@ def test_other_tasks(faces, tmp_path, gpu, name):
 
 
 def test_labels_of_every_frame(faces, tmp_path, gpu):
-    import numpy as np
-
     videos = sorted((faces / "videos").glob("*.mp4"))
     for number, video in enumerate(videos):
         np.savez(tmp_path / f"{video.stem}.npz", valence=np.zeros(30 + 3 * number))
