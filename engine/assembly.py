@@ -3,7 +3,8 @@
 import argparse
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -117,13 +118,26 @@ class Assembly:
         }
         logger.info("plan\n%s", plan.describe(shown))
 
-    def open(self, facts: Mapping[str, object]) -> Path | None:
-        """Open the run directory, whose config.json gets facts of the stage's own."""
+    def is_finished(self, files: tuple[str, ...], resume: Path | None) -> bool:
+        """Whether this run has been carried out before; see `rundir.is_finished`."""
+        steps = build.total_steps(self.flags, self.steps)
+        finished = rundir.is_finished(self.flags, steps, files, resume)
+        if finished:
+            logger.info("%s is finished: left alone", self.flags.output_dir)
+        return finished
+
+    @contextmanager
+    def opened(
+        self, facts: Mapping[str, object], *, known: Mapping, resume: Path | None
+    ) -> Iterator[Path | None]:
+        """The run directory, for this process alone; its config.json gets `facts` of the stage."""
         own = {
             "model": self.model.config, "global_batch": self.batch, "face_window": self.window,
             "stores": stores_of(self.annotations.paths),
         }  # fmt: skip
-        return rundir.open_run(self.flags, self.workers, own | facts)
+        options = {"known": known, "resume": resume}
+        with rundir.opened(self.flags, self.workers, own | facts, **options) as output_dir:
+            yield output_dir
 
     def training(
         self,
@@ -183,9 +197,8 @@ class Assembly:
     def carry_out(
         self, run: Training, resume: Path | None, after_epoch: Callable, read_after: Callable
     ) -> None:
-        """Train, from the checkpoint `resume` on; the last two arguments as `train` has them."""
-        if resume:
-            run.resume_from(resume)
+        """Train, from the checkpoint `resume` on if any; the rest as `train` has it."""
+        run.begin(resume)
         run.parallel.compile(self.levers)
         is_main = self.workers.is_main
         log = EpochLog(run.output_dir if is_main else None, self.flags.log_dir if is_main else None)

@@ -137,6 +137,11 @@ def steps_per_epoch(num_videos: int, batch: int) -> int:
     return math.ceil(num_videos / batch)
 
 
+def total_steps(flags: argparse.Namespace, steps: int) -> int:
+    """Optimizer steps of a whole run with so many in an epoch."""
+    return min(flags.epochs * steps, flags.max_steps or flags.epochs * steps)
+
+
 def num_workers(flags: argparse.Namespace) -> int:
     """`--num_workers`, or as many as this process's share of the cores, at most 16."""
     if flags.num_workers is not None:

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from engine.flags import config, parsing
-from engine.runtime.errors import STOPPED_STATUS, StoppedBySignalError
 from engine.runtime.programs import tells_user
+from engine.runtime.stopping import GOES_ON, STOPPED_STATUS, StoppedBySignalError
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def run_command(stage: str, argv: Sequence[str] | None = None) -> None:
     parser = getattr(config, f"{stage}_parser")()
     try:
         flags = parsing.parse_flags(parser, argv)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
     sys.exit(_run(stage, flags))
 
@@ -42,7 +42,7 @@ def _run(stage: str, flags) -> int:
             from engine.finetuning import finetune as run
         run(flags)
     except StoppedBySignalError as stopped:
-        logger.warning("stopped by %s after saving; the same command goes on from here", stopped)
+        logger.warning("stopped by %s after saving; %s", stopped, GOES_ON)
         return STOPPED_STATUS
     finally:
         distributed.stop()

@@ -1,36 +1,35 @@
 """`python -m engine.crossval`: train and evaluate the folds of a data set, then one table.
 
-Each fold is a run of `run_finetune.py` in a directory of its own, so it resumes, and a finished one
-(it has metrics.json) is left alone. Several of these commands, on one machine or on several that
-share a disk, divide the folds among themselves: a fold is claimed by a file that its owner touches.
+Each fold is a run of `run_finetune.py` in a directory of its own, so it resumes, does nothing where
+it is finished, and refuses to go on with other flags or data. Folds run on this machine; several
+machines take a fold each (`--folds`), for example in an array of SLURM.
 """
 
 import argparse
 import logging
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.files import write_text
-from engine.report.page import write_report
+from datasets.labels.annotations import read_annotations
 from engine.results.find import find_results
-from engine.runtime.errors import STOPPED_STATUS
+from engine.runtime import stopping
+from engine.runtime.distributed import one_process
 from engine.runtime.log import set_up_logging
-from engine.runtime.programs import split_arguments
+from engine.runtime.programs import split_arguments, tells_user
+from engine.runtime.rundir import FINISHED, alone_in
+from engine.runtime.stopping import STOPPED_STATUS, noted
 from engine.summarize import crossval_table, format_summary
 
 logger = logging.getLogger("engine.crossval")  # also when run as a command, as "__main__"
 
 ROOT = Path(__file__).resolve().parent.parent
-CLAIM = "claimed.txt"
 POLL_SECONDS = 0.5
-STALE_SECONDS = 300.0
 
 
 @dataclass
@@ -45,101 +44,8 @@ class Fold:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the final metrics are there."""
-        return (self.run_dir / "metrics.json").is_file()
-
-    def claim(self) -> bool:
-        """Take the fold for this command; False if another one works on it."""
-        self.run_dir.mkdir(parents=True, exist_ok=True)
-        self.drop_stale_claim()
-        path = self.run_dir / CLAIM
-        try:
-            with open(path, "x") as file:
-                file.write(f"{socket.gethostname()} {os.getpid()}\n")
-        except FileExistsError:
-            return False
-        return True
-
-    def drop_stale_claim(self, *, stop_orphans: bool = True) -> None:
-        """Remove the claim of a command that has died.
-
-        Args:
-            stop_orphans: a process of it that still trains here saves and stops first.
-        """
-        path = self.run_dir / CLAIM
-        stale = _stale_text(path, stop_orphans=stop_orphans)
-        if stale is None:
-            return
-        taken = path.with_name(f"{CLAIM}.{socket.gethostname()}.{os.getpid()}")
-        try:
-            os.rename(path, taken)  # of several commands that saw it stale, one gets it
-            if taken.read_text() != stale:  # ... and it may be another's new claim by now
-                os.rename(taken, path)
-        except FileNotFoundError:
-            return
-        taken.unlink(missing_ok=True)
-
-    def note_process(self) -> None:
-        """Write which process trains into the claim, for whoever comes after this command."""
-        text = f"{socket.gethostname()} {os.getpid()} {self.process.pid}\n"
-        (self.run_dir / CLAIM).write_text(text)
-
-    def release(self) -> None:
-        """Give the fold back."""
-        (self.run_dir / CLAIM).unlink(missing_ok=True)
-
-
-def _stale_text(path: Path, *, stop_orphans: bool) -> str | None:
-    """Text of a claim whose owner has died: its process here, or its touches elsewhere.
-
-    A fold that still trains after the death of the command that started it saves and stops first,
-    so that two processes never share a run directory.
-    """
-    try:
-        text = path.read_text()
-        host, owner, *process = text.split()
-        age = time.time() - path.stat().st_mtime
-        owner, processes = int(owner), [int(number) for number in process]
-    except (OSError, ValueError):
-        return None  # none there; or just being written or removed
-    if host != socket.gethostname():
-        return text if age > STALE_SECONDS else None
-    if _is_alive(owner):
-        return None
-    if stop_orphans:
-        _end_orphans(processes, path.parent)
-    return text
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _end_orphans(processes: Iterable[int], run_dir: Path) -> None:
-    for process in processes:
-        if not _trains_in(process, run_dir):
-            continue
-        logger.info("process %d still trains in %s: it is asked to save and stop", process, run_dir)
-        os.kill(process, signal.SIGTERM)
-        while _trains_in(process, run_dir):
-            time.sleep(POLL_SECONDS)
-
-
-def _trains_in(process: int, run_dir: Path) -> bool:
-    """Whether a process is a run in this directory; numbers of processes are used again."""
-    shown = subprocess.run(
-        ["ps", "-o", "args=", "-ww", "-p", str(process)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return f"--output_dir {run_dir} " in f"{shown.stdout.strip()} "
+        """Whether there is nothing left to do."""
+        return (self.run_dir / FINISHED).is_file()
 
 
 def find_folds(data_path: Path, names: Sequence[str] | None, output_dir: Path) -> list[Fold]:
@@ -167,10 +73,33 @@ def find_folds(data_path: Path, names: Sequence[str] | None, output_dir: Path) -
     return [Fold(name, found[name], output_dir / name) for name in chosen]
 
 
+def check_folds(folds: Sequence[Fold]) -> None:
+    """Refuse folds whose predictions could not be pooled, before any of them is trained.
+
+    Raises:
+        FileNotFoundError: a fold has no test.csv.
+        ValueError: a video is tested in two folds.
+    """
+    tested: dict[str, str] = {}
+    shared: dict[tuple[str, str], list[str]] = {}
+    for fold in folds:
+        path = fold.data_path / "test.csv"
+        for video in read_annotations(path, task="pretrain", check_paths=False).ids:
+            other = tested.setdefault(video, fold.name)
+            if other != fold.name:
+                shared.setdefault((other, fold.name), []).append(video)
+    if shared:
+        listed = "; ".join(
+            f"{one} and {other}: {len(videos)}, such as {videos[0]}"
+            for (one, other), videos in shared.items()
+        )
+        raise ValueError(f"videos are tested in two folds, where each may be in one only: {listed}")
+
+
 def run_folds(
     folds: Sequence[Fold], flags: Sequence[str], *, jobs: int, processes: int, devices: int
 ) -> int:
-    """Run every fold that is neither finished nor claimed by another command.
+    """Run every fold; those that are finished find nothing to do.
 
     Args:
         folds: from `find_folds`.
@@ -182,41 +111,28 @@ def run_folds(
     Returns:
         0; or the status of the first fold that failed or was stopped, after which none starts.
     """
-    waiting, running, status = list(folds), [], 0
-    stop = _StopSignals()
-    try:
+    waiting, running, status, handed_on = list(folds), [], 0, 0
+    with noted() as stop:
         while running or (waiting and not status and not stop.received):
             free = sorted(set(range(jobs)) - {fold.slot for fold in running})
             while waiting and free and not status and not stop.received:
                 fold = waiting.pop(0)
-                if _begin(fold, flags, free[0], processes, devices):
-                    free.pop(0)
-                    running.append(fold)
-            stop.pass_on(running)
+                _begin(fold, flags, free.pop(0), processes, devices)
+                running.append(fold)
             time.sleep(POLL_SECONDS)
+            if stop.count > handed_on:  # each signal once
+                handed_on = stop.count
+                for fold in running:
+                    fold.process.terminate()
             for fold in list(running):
-                (fold.run_dir / CLAIM).touch()
                 code = fold.process.poll()
                 if code is not None:
                     running.remove(fold)
-                    fold.release()
                     status = status or _ended(fold, code)
-    finally:
-        stop.restore()
     return STOPPED_STATUS if stop.received and not status else status
 
 
-def _begin(fold: Fold, flags: Sequence[str], slot: int, processes: int, devices: int) -> bool:
-    if fold.is_finished:
-        fold.drop_stale_claim(stop_orphans=False)
-        logger.info("%s is finished: left alone", fold.name)
-        return False
-    if not fold.claim():
-        logger.info("%s is being run by another command", fold.name)
-        return False
-    if fold.is_finished:  # its owner ended between the two looks
-        fold.release()
-        return False
+def _begin(fold: Fold, flags: Sequence[str], slot: int, processes: int, devices: int) -> None:
     command = [sys.executable]
     if processes > 1:
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
@@ -227,16 +143,14 @@ def _begin(fold: Fold, flags: Sequence[str], slot: int, processes: int, devices:
     if devices:
         mine = (str((slot * processes + turn) % devices) for turn in range(processes))
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
-    log = open(fold.run_dir / "output.log", "a")  # noqa: SIM115 - the child keeps it
-    # A session of its own: Ctrl-C reaches this command only, which hands it on.
-    fold.process = subprocess.Popen(
-        command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-    )
-    log.close()
-    fold.note_process()
+    fold.run_dir.mkdir(parents=True, exist_ok=True)
+    with open(fold.run_dir / "output.log", "a") as log:  # the child keeps it open
+        # A session of its own: Ctrl-C reaches this command only, which hands it on.
+        fold.process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
     fold.slot = slot
     logger.info("%s started, see %s", fold.name, fold.run_dir / "output.log")
-    return True
 
 
 def _ended(fold: Fold, code: int) -> int:
@@ -249,30 +163,6 @@ def _ended(fold: Fold, code: int) -> int:
     return code
 
 
-class _StopSignals:
-    """Hands SIGTERM and SIGINT on to the folds that run, once each."""
-
-    def __init__(self) -> None:
-        self.received = 0
-        self.sent = 0
-        self.previous = {
-            number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)
-        }
-
-    def _note(self, number: int, frame: object) -> None:
-        self.received += 1
-
-    def pass_on(self, folds: Sequence[Fold]) -> None:
-        if self.received > self.sent:
-            self.sent = self.received
-            for fold in folds:
-                fold.process.terminate()
-
-    def restore(self) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-
-
 def write_table(folds: Sequence[Fold], output_dir: Path, subjects: str | None) -> str:
     """Write the table of all finished folds as summary.md, .csv and .tex, and report.html.
 
@@ -282,6 +172,8 @@ def write_table(folds: Sequence[Fold], output_dir: Path, subjects: str | None) -
     summary = crossval_table(find_results([fold.run_dir for fold in folds]), subjects)
     for ending, style in (("md", "md"), ("csv", "csv"), ("tex", "latex")):
         write_text(output_dir / f"summary.{ending}", format_summary(summary, style))
+    from engine.report.page import write_report  # slow, and not needed before
+
     write_report(output_dir, subjects)
     return format_summary(summary, "md")
 
@@ -311,6 +203,7 @@ def _own_flags(arguments: Sequence[str]) -> argparse.Namespace:
     return flags
 
 
+@tells_user()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring. Returns the exit status."""
     own, passed_on = split_arguments(arguments)
@@ -319,19 +212,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output_dir = Path(flags.output_dir)
     try:
         folds = find_folds(Path(flags.data_path), flags.folds, output_dir)
-    except FileNotFoundError as error:
+        check_folds(folds)
+    except (ValueError, FileNotFoundError) as error:
         logger.error("%s", error)
         return 2
-    status = run_folds(
-        folds, passed_on, jobs=flags.jobs, processes=flags.processes, devices=flags.gpus
-    )
-    open_folds = [fold.name for fold in folds if not fold.is_finished]
-    if open_folds:
-        logger.info("no table yet, not finished: %s", ", ".join(open_folds))
-        return status
-    print(write_table(folds, output_dir, flags.subjects), end="")
-    return status
+    with alone_in(output_dir, one_process()):
+        status = run_folds(
+            folds, passed_on, jobs=flags.jobs, processes=flags.processes, devices=flags.gpus
+        )
+        open_folds = [fold.name for fold in folds if not fold.is_finished]
+        if status or open_folds:
+            logger.info("no table, not finished: %s", ", ".join(open_folds) or "see above")
+            return status or 1
+        print(write_table(folds, output_dir, flags.subjects), end="")
+    return 0
 
 
 if __name__ == "__main__":
+    stopping.listen()
     sys.exit(main())

@@ -16,7 +16,8 @@ from engine.identity import Identity, identify
 from engine.loop import Training
 from engine.results.features import check_formats
 from engine.results.metrics import METRICS
-from engine.runtime import checkpoint, plan, rundir
+from engine.results.predictions import read_metrics
+from engine.runtime import checkpoint, origin, plan, rundir
 from engine.runtime.levers import choose_levers, set_up_levers
 from engine.runtime.parallel import check_sharding
 from engine.runtime.step import augment_together
@@ -26,6 +27,7 @@ from models.weight_file import CHOSEN
 
 logger = logging.getLogger(__name__)
 
+RESULTS = ("metrics.json", "pred.csv")
 ALIASES = {"acc1": "war"}
 
 
@@ -57,9 +59,12 @@ def _train_and_test(setting: Setting) -> dict | None:
     flags, workers = setting.flags, setting.workers
     check_sharding(flags, workers, setting.precision)
     resume = rundir.find_checkpoint(flags)
+    parts = selection.read_parts(setting)
+    _check_choice(setting, parts)
+    known = _origin(setting, parts)
+    rundir.refuse_other_run(flags, known, resume)
     if not resume:
         _initialise(setting)
-    parts = selection.read_parts(setting)
     assembly = Assembly(
         flags=flags, workers=workers, model=setting.model, precision=setting.precision,
         annotations=parts.train, cost=plan.clip_cost(setting.model), window=setting.window,
@@ -69,22 +74,88 @@ def _train_and_test(setting: Setting) -> dict | None:
     assembly.tell(_plan_rows(setting, parts))
     if flags.dry_run:
         return None
-    output_dir = assembly.open({
+    if assembly.is_finished(RESULTS, resume):
+        return read_metrics(Path(flags.output_dir) / "metrics.json")
+    facts = {
         "task": setting.kind, "class_names": setting.task.names,
         "best_chosen_on": parts.chosen_on, "training_videos": parts.describe_training(),
-    })  # fmt: skip
-    if output_dir and workers.is_main:
-        parts.write_chosen(output_dir)
-    run = _training(assembly, setting, parts, output_dir)
+    }  # fmt: skip
+    with assembly.opened(facts, known=known, resume=resume) as output_dir:
+        if output_dir and workers.is_main:
+            parts.write_chosen(output_dir)
+        run = _training(assembly, setting, parts, output_dir)
+        run.facts["origin"] = known
+        return _carry_out(assembly, setting, parts, run, resume)
+
+
+def _carry_out(
+    assembly: Assembly, setting: Setting, parts: selection.Parts, run: Training, resume: Path | None
+) -> dict:
+    """Train, test, and write everything down."""
     val = []
-    if parts.val is not None and not flags.disable_eval_during_finetuning:
+    if parts.val is not None and not setting.flags.disable_eval_during_finetuning:
         val = [setting.reading(parts.val, middle=True)]
 
     def after_epoch(epoch: int, loader: Loader) -> dict:
         return _validate(setting, run, parts.val, loader.read(*val)) if val else {}
 
     assembly.carry_out(run, resume, after_epoch, lambda epoch: val)
-    return _test(setting, run, parts, output_dir)
+    metrics = _test(setting, run, parts, run.output_dir)
+    if run.output_dir and setting.workers.is_main:
+        rundir.note_finished(run.output_dir, setting.flags, run.last_step)
+    return metrics
+
+
+def _origin(setting: Setting, parts: selection.Parts) -> dict:
+    """What decides the results."""
+    flags, labels = setting.flags, setting.labels
+    before = rundir.origin_in(flags.output_dir) if flags.output_dir else None
+    lists = {"train": parts.train, "val": parts.val, "test": parts.test}
+    data = {name: origin.describe_data(part) for name, part in lists.items() if part is not None}
+    if flags.average_by == "groups":
+        for name in ("val", "test") if parts.val is not None else ("test",):
+            data[f"groups of {name}"] = data[name] | {
+                "digest": origin.describe_texts(setting.groups(lists[name]))
+            }
+    return origin.plain({
+        "flags": origin.deciding_flags(flags),
+        "data": data,
+        "weights": origin.describe_weights(flags.finetune, (before or {}).get("weights")),
+        "model": setting.model.config,
+        "labels": {"task": labels.task, "names": labels.class_names, "heads": labels.heads},
+        "together": origin.clips_together(flags, setting.model, setting.workers.world_size),
+    })  # fmt: skip
+
+
+def _check_choice(setting: Setting, parts: selection.Parts) -> None:
+    """Refuse before the first step what could not be chosen or tested after the last one.
+
+    Raises:
+        ValueError: `--test_weights` or `--val_metric` do not suit the run, with the remedy.
+    """
+    flags = setting.flags
+    validates = parts.val is not None and not flags.disable_eval_during_finetuning
+    if flags.test_weights == "ema" and not flags.model_ema:
+        raise ValueError("--test_weights ema needs --model_ema")
+    if flags.test_weights == "best" and not (validates and flags.output_dir and flags.save_ckpt):
+        missing = {
+            "a validation part: a val.csv or --val_fraction, without "
+            "--disable_eval_during_finetuning": validates,
+            "an --output_dir": flags.output_dir,
+            "checkpoints: leave --no_save_ckpt out": flags.save_ckpt,
+        }
+        needed = "; ".join(name for name, there in missing.items() if not there)
+        raise ValueError(f"--test_weights best needs {needed}")
+    chosen = _chosen_metric(setting)
+    known = setting.metric_names(parts.val) if validates else [chosen]
+    if chosen not in known:
+        raise ValueError(f"--val_metric {chosen}: this task has {', '.join(sorted(known))}")
+
+
+def _chosen_metric(setting: Setting) -> str:
+    """What the best weights are chosen by."""
+    chosen = setting.flags.val_metric or setting.task.default_metric
+    return ALIASES.get(chosen, chosen)
 
 
 def _initialise(setting: Setting) -> None:
@@ -144,13 +215,7 @@ def _validate(setting: Setting, run: Training, val_set: Annotations, batches: Ba
     line = {"val_loss": loss} | {
         f"val_{name}": value for name, value in metrics.items() if isinstance(value, float)
     }
-    chosen = setting.flags.val_metric or setting.task.default_metric
-    chosen = ALIASES.get(chosen, chosen)
-    if f"val_{chosen}" not in line:
-        raise ValueError(
-            f"--val_metric {chosen}: this task has "
-            f"{sorted(name.removeprefix('val_') for name in line)}"
-        )
+    chosen = _chosen_metric(setting)
     score = line[f"val_{chosen}"]
     position = run.position
     lower_is_better = chosen == "loss" or (chosen in METRICS and METRICS[chosen].lower_is_better)
@@ -169,16 +234,9 @@ def _test(setting, run: Training, parts: selection.Parts, output_dir) -> dict:
     model, which = setting.model, setting.flags.test_weights
     chosen_on = None
     if which == "ema":
-        if run.average is None:
-            raise ValueError("--test_weights ema needs --model_ema")
         model = run.average.module
     model = run.parallel.whole(model)
     if which == "best":
-        if output_dir is None or not (output_dir / checkpoint.BEST).exists():
-            raise ValueError(
-                "--test_weights best: there is no checkpoint-best.pth; it needs an --output_dir "
-                "and a val.csv"
-            )
         run.workers.barrier()
         content = checkpoint.read(output_dir / checkpoint.BEST)
         model.load_state_dict(content[content[CHOSEN]])
@@ -263,19 +321,30 @@ def _evaluate_only(setting: Setting, identity: Identity) -> dict:
     setting.levers, compiling = choose_levers(flags, setting.workers.device, passes=passes)
     set_up_levers(setting.levers, setting.workers.device, setting.model)
     logger.info("compiled: %s", compiling)
-    output_dir = Path(flags.output_dir) if flags.output_dir else None
-    if output_dir and setting.workers.is_main:
-        output_dir.mkdir(parents=True, exist_ok=True)
     chosen_on = identity.chosen_on if identity.is_best else None
-    return _report(
-        setting,
-        setting.model,
-        annotations,
-        flags.eval_split,
-        identity.source,
-        chosen_on,
-        output_dir,
-    )
+    output_dir = Path(flags.output_dir) if flags.output_dir else None
+    rest = (flags.eval_split, identity.source, chosen_on, output_dir)
+    if not output_dir:
+        return _report(setting, setting.model, annotations, *rest)
+    _refuse_other_data(annotations, flags.eval_split, output_dir)
+    with rundir.alone_in(output_dir, setting.workers):
+        return _report(setting, setting.model, annotations, *rest)
+
+
+def _refuse_other_data(annotations: Annotations, split: str, output_dir: Path) -> None:
+    """Keep the numbers of other videos out of a run's directory.
+
+    Raises:
+        ValueError: the run that the directory holds was given another list for this part.
+    """
+    before = (rundir.origin_in(output_dir) or {}).get("data", {}).get(split)
+    now = origin.describe_data(annotations)
+    if before and now["digest"] != before["digest"]:
+        raise ValueError(
+            f"{output_dir} belongs to a run whose {split} part is {before['videos']} videos of "
+            f"{before['file']}, and these are {now['videos']} of {now['file']}: its results would "
+            "be overwritten; choose another --output_dir for this evaluation"
+        )
 
 
 def _protocol(setting: Setting) -> str:

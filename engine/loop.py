@@ -7,7 +7,6 @@ It knows batches, gradients, schedules, checkpoints and interruptions. What a lo
 import argparse
 import logging
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,13 +24,13 @@ from engine import build
 from engine.runtime import checkpoint
 from engine.runtime.checkpoint import Position
 from engine.runtime.distributed import Workers
-from engine.runtime.errors import StoppedBySignalError
 from engine.runtime.log import EpochLog, Progress, duration, memory_gib
 from engine.runtime.optim import set_step_values, take_step
 from engine.runtime.parallel import Parallel
 from engine.runtime.precision import Precision
 from engine.runtime.prefetch import open_loader
 from engine.runtime.schedules import rate_schedule, weight_decay_schedule
+from engine.runtime.stopping import StoppedBySignalError, StopRequest, noted
 from engine.runtime.unreadable import UnreadableBudget
 from models.weights import check_same_model
 
@@ -102,6 +101,17 @@ class Training:
         """Videos per optimizer step, all processes together."""
         return build.global_batch(self.flags, self.workers.world_size)
 
+    @property
+    def last_step(self) -> int:
+        """Optimizer steps of the whole run."""
+        return build.total_steps(self.flags, self.steps_per_epoch)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all steps are done and the epoch they ended in is closed."""
+        done = self.position.epoch * self.steps_per_epoch + self.position.step
+        return done >= self.last_step and (self.position.closed or self.position.step == 0)
+
     def save(self, name: str) -> None:
         """Write a checkpoint on the main process; called on all, which may hold parts of it."""
         if not (self.output_dir and self.flags.save_ckpt):
@@ -122,6 +132,17 @@ class Training:
         if self.workers.is_main:
             checkpoint.write_atomically(content, self.last_saved)
         self.saved_at = time.monotonic()
+
+    def begin(self, path: Path | None) -> None:
+        """Go on from a checkpoint, or begin at `--start_epoch` where there is none.
+
+        Raises:
+            ValueError: see `resume_from`.
+        """
+        if path:
+            self.resume_from(path)
+        else:
+            self.position.epoch = self.flags.start_epoch
 
     def resume_from(self, path: Path) -> None:
         """Take over the state of a checkpoint.
@@ -151,26 +172,6 @@ class Training:
         )  # fmt: skip
 
 
-class _StopRequest:
-    """Notes SIGTERM and SIGINT; a second SIGINT ends the program at once."""
-
-    def __init__(self) -> None:
-        self.received: str | None = None
-        self.previous = {
-            number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)
-        }
-
-    def _note(self, number: int, frame: object) -> None:
-        if self.received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
-        logger.warning("%s received: saving after this step", self.received)
-
-    def restore(self) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-
-
 def train(
     run: Training,
     log: EpochLog,
@@ -190,39 +191,37 @@ def train(
         FloatingPointError: the loss is not finite; raised on every process.
         TooManyUnreadableError: more unreadable videos than `--max_unreadable`.
     """
-    request = _StopRequest()
-    last_step = min(run.flags.epochs * run.steps_per_epoch, run.flags.max_steps or math.inf)
-    epochs = _epochs_to_train(run, last_step)
+    epochs = _epochs_to_train(run)
     readings = [reading for epoch, part in epochs.items() for reading in (part, *read_after(epoch))]
-    try:
-        with open_loader(readings, run.flags, run.workers.device) as loader:
-            for epoch, reading in epochs.items():
-                facts = _train_epoch(run, log, request, loader.read(reading))
-                finished = run.position.step == run.steps_per_epoch
-                line = _close_epoch(run, facts, finished=finished)
-                line |= after_epoch(epoch, loader)
-                if run.workers.is_main:
-                    log.write(epoch, line)
-                _save_epoch(run, epoch, is_last=(epoch + 1) * run.steps_per_epoch >= last_step)
-                if run.workers.any(request.received is not None):
-                    raise StoppedBySignalError(request.received)
-    finally:
-        request.restore()
+    with noted() as request, open_loader(readings, run.flags, run.workers.device) as loader:
+        for epoch, reading in epochs.items():
+            facts = _train_epoch(run, log, request, loader.read(reading))
+            line = _close_epoch(run, facts)
+            line |= after_epoch(epoch, loader)
+            if run.workers.is_main:
+                log.write(epoch, line)
+            _save_epoch(run, epoch)
+            if run.workers.any(request.received is not None):
+                raise StoppedBySignalError(request.received)
 
 
-def _epochs_to_train(run: Training, last_step: float) -> dict[int, Reading]:
-    """The epochs that are left, and the batches of each from where the run stands."""
+def _epochs_to_train(run: Training) -> dict[int, Reading]:
+    """The epochs that are left, and the batches of each from where the run stands.
+
+    The first one may have no step left: stopped behind its last one, it has only to be closed.
+    """
     epochs, first_step = {}, run.position.step
-    for epoch in range(run.position.epoch, run.flags.epochs):
-        stop_step = int(min(run.steps_per_epoch, last_step - epoch * run.steps_per_epoch))
-        if first_step >= stop_step:
+    for epoch in range(run.position.epoch, 0 if run.is_over else run.flags.epochs):
+        stop_step = min(run.steps_per_epoch, run.last_step - epoch * run.steps_per_epoch)
+        if stop_step <= 0 and not first_step:
             break
+        stop_step = max(stop_step, first_step)
         epochs[epoch] = Reading.of_epoch(run.dataset, run.sampler, epoch, first_step, stop_step)
         first_step = 0
     return epochs
 
 
-def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, batches: Batches) -> dict:
+def _train_epoch(run: Training, log: EpochLog, request: StopRequest, batches: Batches) -> dict:
     """Train on these batches of the current epoch; returns the progress facts."""
     position = run.position
     stop_step = position.step + len(batches) // run.flags.update_freq
@@ -242,6 +241,7 @@ def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, batches: B
             measured, waited, taken = optimizer_step(run, batches)
             pending.append(measured)
             position.step += 1
+            position.closed = False
             progress.step(waited)
             report = position.step % run.flags.print_freq == 0 or position.step == stop_step
             report = report or not taken  # which ends the run
@@ -264,6 +264,8 @@ def _train_epoch(run: Training, log: EpochLog, request: _StopRequest, batches: B
                     raise StoppedBySignalError(request.received or "a signal to another process")
     finally:
         progress.close()
+    if progress.done == progress.first:  # the epoch had only to be closed
+        return {"clips_per_second": None, "data_wait": None}
     return progress.facts()
 
 
@@ -355,8 +357,12 @@ def _not_finite(run: Training, what: str, step: int) -> FloatingPointError:
     )
 
 
-def _close_epoch(run: Training, facts: dict, *, finished: bool) -> dict:
-    """The epoch's line for the log; moves the position to the next epoch."""
+def _close_epoch(run: Training, facts: dict) -> dict:
+    """The epoch's line for the log; moves the position to the next epoch if this one is complete.
+
+    An epoch that `--max_steps` has cut off keeps what it measured: a run that goes on from there
+    closes it again, as a whole.
+    """
     position = run.position
     step = position.epoch * run.steps_per_epoch + position.step
     norms = [norm for norm in position.grad_norms if math.isfinite(norm)]  # fp16 skips the others
@@ -372,16 +378,24 @@ def _close_epoch(run: Training, facts: dict, *, finished: bool) -> dict:
         "seconds": position.seconds,
         "unreadable_videos": run.budget.num_skipped,
     }
-    if finished:
+    position.closed = True
+    if position.step == run.steps_per_epoch:
         position.epoch += 1
         position.step = 0
-    position.losses, position.grad_norms, position.metrics = [], [], {}
+        position.losses, position.grad_norms, position.metrics = [], [], {}
     return line
 
 
-def _save_epoch(run: Training, epoch: int, *, is_last: bool) -> None:
+def _save_epoch(run: Training, epoch: int) -> None:
+    """Keep the state after an epoch.
+
+    The numbered file comes first: were a run killed between the two, it would otherwise go on
+    behind the epoch whose file is missing.
+    """
+    numbered = f"checkpoint-{epoch}.pth"
+    half = run.output_dir and (run.output_dir / numbered).exists()  # where --max_steps had cut it
+    if run.is_over or (epoch + 1) % run.flags.save_ckpt_freq == 0 or half:
+        run.save(numbered)
     run.save(checkpoint.LAST)
-    if is_last or (epoch + 1) % run.flags.save_ckpt_freq == 0:
-        run.save(f"checkpoint-{epoch}.pth")
     if run.workers.is_main:
         logger.info("epoch %d done after %s", epoch + 1, duration(run.position.seconds))

@@ -14,7 +14,7 @@ from datasets.labels.annotations import Annotations, read_annotations
 from engine import build
 from engine.assembly import Assembly, begin
 from engine.loop import Training
-from engine.runtime import plan, rundir
+from engine.runtime import origin, plan, rundir
 from engine.runtime.distributed import Workers
 from engine.runtime.merging import merge_batches
 from engine.runtime.parallel import check_sharding
@@ -104,23 +104,61 @@ def pretrain(flags: argparse.Namespace) -> None:
         # function
         whole_step=not (flags.objective == "contrastive" and workers.is_distributed),
     )  # fmt: skip
+    known = _origin(flags, workers, pretext, annotations, probing)
+    rundir.refuse_other_run(flags, known, resume)
     assembly.tell({**pretext.plan_rows(), "videos": f"{len(annotations)} in {flags.data_path}"})
     if flags.dry_run:
         return
-    output_dir = assembly.open({})
-    build.place(model, workers.device)
-    run = assembly.training(pretext, pretext.dataset(annotations, window), output_dir)
+    if assembly.is_finished((), resume):
+        return
+    with assembly.opened({}, known=known, resume=resume) as output_dir:
+        build.place(model, workers.device)
+        run = assembly.training(pretext, pretext.dataset(annotations, window), output_dir)
+        run.facts["origin"] = known
+        _carry_out(assembly, pretext, run, probing, resume)
+
+
+def _carry_out(
+    assembly: Assembly,
+    pretext: Pretext,
+    run: Training,
+    probing: Callable | None,
+    resume: Path | None,
+) -> None:
+    """Train, draw, and write everything down."""
+    keeps = run.output_dir and run.workers.is_main
+    if keeps:
+        pretext.write_chosen(run.output_dir)
 
     def after_epoch(epoch: int, loader: Loader) -> dict:
         if not read_after(epoch):
             return {}
-        return probing(loader, lambda: run.parallel.whole(model).state_dict())
+        return probing(loader, lambda: run.parallel.whole(run.model).state_dict())
 
     def read_after(epoch: int) -> list[Reading]:
         return probing.readings(epoch) if probing else []
 
     assembly.carry_out(run, resume, after_epoch, read_after)
-    _finish(flags, run, pretext, annotations, window, output_dir)
+    _finish(run, pretext, assembly.annotations, assembly.window)
+    if keeps:
+        rundir.note_finished(run.output_dir, run.flags, run.last_step)
+
+
+def _origin(flags, workers: Workers, pretext: Pretext, annotations, probing) -> dict:
+    """What decides the results."""
+    data = {"train": origin.describe_data(annotations)}
+    if probing:
+        for name, part in zip(("train", "test"), probing.parts):
+            data[f"the probe's {name}"] = origin.describe_data(part)
+    before = rundir.origin_in(flags.output_dir) if flags.output_dir else None
+    descriptor = flags.descriptor_weights or ""
+    return origin.plain({
+        "flags": origin.deciding_flags(flags),
+        "data": data,
+        "descriptor": origin.describe_weights(descriptor, (before or {}).get("descriptor")),
+        "model": pretext.model.config,
+        "together": origin.clips_together(flags, pretext.model, workers.world_size),
+    })  # fmt: skip
 
 
 def _create_probe(flags, workers: Workers, model_config: dict) -> Callable | None:
@@ -148,16 +186,16 @@ def _face_window(flags: argparse.Namespace, size: int) -> tuple[int, int, int, i
     return window
 
 
-def _finish(flags, run: Training, pretext: Pretext, annotations, window, output_dir) -> None:
+def _finish(run: Training, pretext: Pretext, annotations, window) -> None:
     """Draw the curves and what else was asked for."""
-    run.model = run.parallel.whole(run.model)
+    run.model, output_dir = run.parallel.whole(run.model), run.output_dir
     if not (output_dir and run.workers.is_main):
         return
     from engine.report.plots import plot_training  # slow, and not needed before
 
     plot_training(output_dir)
     pretext.draw(run, annotations, window, output_dir)
-    if flags.report:
+    if run.flags.report:
         from engine.report.page import write_report
 
         write_report(output_dir)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from datasets.catalog import get_spec
@@ -155,8 +156,22 @@ class Setting:
         evaluated = evaluate(model, batches, self.task, **run, with_features=with_features)
         if self.flags.average_by == "videos":
             return evaluated
-        path = Path(annotations.path).parent / GROUPS_FILE
-        return average_by_group(evaluated, read_groups(path, evaluated.ids))
+        return average_by_group(evaluated, self.groups(annotations))
+
+    def groups(self, annotations: Annotations) -> list[str]:
+        """The group of each video, of `groups.csv` beside the annotation file."""
+        return read_groups(Path(annotations.path).parent / GROUPS_FILE, annotations.ids)
+
+    def metric_names(self, annotations: Annotations) -> list[str]:
+        """What validation on these videos measures; found out with made-up scores of some."""
+        ids, labels, frames = annotations.ids[:2], annotations.labels[:2], None
+        if self.task.frame_level:
+            labels = annotations.labels[0]
+            ids, frames = [annotations.ids[0]] * len(labels), np.arange(len(labels))
+        shape = len(ids), self.task.num_outputs
+        scores = np.linspace(0.2, 0.8, shape[0] * shape[1]).reshape(shape)
+        metrics = self.task.predictions(ids, labels, scores, frames).metrics()
+        return ["loss", *(name for name, value in metrics.items() if isinstance(value, float))]
 
 
 def settle(

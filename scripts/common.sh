@@ -56,12 +56,6 @@ launch() {
   interruptible "${command[@]}" "$@" ${more[@]+"${more[@]}"}
 }
 
-# finished RUN_DIR: true, and said, when the run has its final metrics.
-finished() {
-  if [[ ! -f $1/metrics.json ]]; then return 1; fi
-  echo "$1 is finished: skipped (metrics.json is there)"
-}
-
 # need_file FILE REMEDY
 need_file() {
   if [[ ! -e $1 ]]; then fail "$1 does not exist; $2"; fi

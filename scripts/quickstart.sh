@@ -70,7 +70,6 @@ pretrain() {
 
 # finetune RUN_DIR FLAGS...: fold 1 of the drawn faces
 finetune() {
-  if finished "$1"; then return; fi
   # shellcheck disable=SC2086
   launch run_finetune.py --model svfap_tiny_patch8_64 --data_set synthetic --nb_classes 7 \
     --data_path "$data/dfew/org/split01" $CLIP_FLAGS --batch_size $((FINETUNE_BATCH / processes)) \
@@ -88,7 +87,9 @@ tell_where() {
 }
 
 if [[ -n $videos ]]; then
+  # A place for each folder: its name, and a sum of its path, since other folders have that name.
   name=$(basename "$videos" | tr -cs 'A-Za-z0-9._-' '_' | sed 's/_*$//')
+  name+=-$(cd "$videos" && pwd -P | cksum | cut -d ' ' -f 1)
   data=$data/videos-$name runs=$runs/videos-$name
   step "list the videos of $videos"
   interruptible "$PYTHON" -m preprocess.videos "$videos" --output_dir "$data" --link_dir "$data/links"

@@ -12,7 +12,8 @@
 #   OUTPUT_DIR   where the runs go
 #   BATCH_SIZE UPDATE_FREQ NUM_WORKERS   clips per process; batches per step; loader processes
 # NNODES x GPUS x BATCH_SIZE x UPDATE_FREQ is the global batch that learning rates were chosen for: one
-# GPU takes UPDATE_FREQ=4 in place of four; several machines share the clips by default. Finished folds are skipped, stopped ones go on.
+# GPU takes UPDATE_FREQ=4 in place of four; several machines share the clips by default. Finished folds
+# are left alone, stopped ones go on.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -199,8 +200,8 @@ use_data() {
   RUN_DIR=${RUN_DIR:-saved/model/finetuning/$RUN_FOLDER/$name}
 }
 
-# for_each_fold RUNS FUNCTION: calls FUNCTION DATA_DIR RUN_DIR for what is not finished; `fold` is
-# its folder's name, empty where the data set has one split; lists all in `run_dirs`.
+# for_each_fold RUNS FUNCTION: calls FUNCTION DATA_DIR RUN_DIR for every fold; `fold` is its folder's
+# name, empty where the data set has one split; lists all in `run_dirs`.
 for_each_fold() {
   local number numbers=()
   run_dirs=()
@@ -215,7 +216,6 @@ for_each_fold() {
   for number in "${numbers[@]-}"; do
     fold=${number:+$(printf 'split%02d' "$number")}
     run_dirs+=("$1${fold:+/$fold}")
-    if finished "$1${fold:+/$fold}"; then continue; fi
     "$2" "$DATA_DIR${fold:+/$fold}" "$1${fold:+/$fold}"
   done
 }

@@ -100,7 +100,6 @@ sslfer_finetune() {
   if [[ ${PRETRAINED:-} == none ]]; then ROW=scratch; else sslfer_weights; fi
   need_file "$2/train.csv" "make it: $3"
   local run_dir=${OUTPUT_DIR:-saved/model/finetuning/$1/sslfer_$ROW}
-  if finished "$run_dir"; then return; fi
   launch run_finetune.py \
     "${SSLFER_MODEL[@]}" \
     --data_set custom \

@@ -24,6 +24,7 @@ def test_both_models_are_trained_once_and_put_beside_the_constant(tmp_path):
     assert lists.dataset_dir == drawn.output_dir
     names = [call[1] for call in stub.calls() if call[0] == "-m"][2:]
     assert names == ["engine.constant", "engine.compare", "engine.summarize"] * 2
-    before = len(stub.runs())
-    assert "is finished: skipped" in stub.run(SCRIPT)
-    assert len(stub.runs()) == before
+    stub.run(
+        SCRIPT, EPOCHS="3", FRAME_EPOCHS="2", NUM_VIDEOS="60"
+    )  # what is finished is the runs' own business
+    assert stub.runs()[2:] == stub.runs()[:2]

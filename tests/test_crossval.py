@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from engine import crossval
-from engine.crossval import CLAIM, Fold, find_folds
+from engine.crossval import check_folds, find_folds
 from engine.finetuning import finetune
 from engine.flags.config import finetuning_parser
 from engine.flags.parsing import parse_flags
-from engine.runtime import checkpoint
+from engine.report import page
+from engine.runtime import checkpoint, lock
 from tests.conftest import ROOT
 from tests.tiny_data import FINETUNE_FLAGS, make_tiny_data
 
@@ -75,8 +77,7 @@ def wait_for_mid_fold(is_running, run_dir: Path, *, saves: int) -> None:
 def kill_everything(command: int, run_dir: Path) -> None:
     """End a command and a fold that it runs the way a machine ends: at once."""
     os.kill(command, signal.SIGKILL)
-    for process in (run_dir / CLAIM).read_text().split()[2:]:
-        os.kill(int(process), signal.SIGKILL)
+    os.kill(int((run_dir / lock.NAME).read_text().split()[1]), signal.SIGKILL)
 
 
 def tables(out: Path) -> dict[str, str]:
@@ -84,7 +85,7 @@ def tables(out: Path) -> dict[str, str]:
 
 
 def test_two_folds_killed_in_the_first_one(data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(crossval, "write_report", lambda *_: None)  # takes long, tested elsewhere
+    monkeypatch.setattr(page, "write_report", lambda *_: None)  # takes long, tested elsewhere
     for fold in find_folds(data, ["1", "2"], tmp_path / "whole"):
         argv = [*SHARED, "--data_path", str(fold.data_path)]
         finetune(parse_flags(finetuning_parser(), [*argv, "--output_dir", str(fold.run_dir)]))
@@ -104,8 +105,13 @@ def test_two_folds_killed_in_the_first_one(data, tmp_path, capsys, monkeypatch):
     assert tables(out)["summary.md"] in capsys.readouterr().out
     for name in ("split01/pred.csv", "split02/pred.csv"):
         assert (out / name).read_text() == (tmp_path / "whole" / name).read_text()
-    assert not list(out.glob(f"*/{CLAIM}*"))
     assert "resumed from" in (out / "split01" / "output.log").read_text()
+    # what is finished is found to be, and not taken for something else
+    wanted = ["--folds", "1"]
+    other = [*arguments(data, out, *wanted), "--lr", "0.02"]
+    assert crossval.main(other) == 1
+    shown = capsys.readouterr().out
+    assert "--lr was 0.01, is 0.02" in shown and "| split01 |" not in shown
 
 
 @pytest.mark.slow
@@ -145,7 +151,7 @@ def quick_runs(tmp_path, monkeypatch):
         "note = [begun, time.time(), devices, os.getppid()]\n"
         "with open(out / 'noted.jsonl', 'a') as file:\n"
         "    file.write(json.dumps(note) + '\\n')\n"
-        "(out / 'metrics.json').write_text('{}')\n"
+        "(out / 'finished.json').write_text('{}')\n"
     )
     monkeypatch.setattr(crossval, "ROOT", root)
     monkeypatch.setattr(crossval, "POLL_SECONDS", 0.02)
@@ -172,19 +178,6 @@ def test_jobs_run_at_the_same_time_on_their_own_devices(data, tmp_path, quick_ru
     assert runs["split02"][0] < runs["split01"][1]
 
 
-def test_two_commands_divide_the_folds(data, tmp_path, quick_runs):
-    out, context = tmp_path / "runs", multiprocessing.get_context("fork")
-    commands = [context.Process(target=crossval.main, args=[arguments(data, out)]) for _ in "ab"]
-    for command in commands:
-        command.start()
-    for command in commands:
-        command.join(60)
-        assert command.exitcode == 0
-    assert sorted(noted(out)) == [f"split{fold:02d}" for fold in range(1, 6)]
-    owners = {run[3] for run in noted(out).values()}
-    assert owners == {command.pid for command in commands}  # neither waited for the other
-
-
 def test_a_fold_that_fails_ends_the_command_and_is_shown(
     data, tmp_path, quick_runs, monkeypatch, capsys
 ):
@@ -195,9 +188,45 @@ def test_a_fold_that_fails_ends_the_command_and_is_shown(
     assert "split02 failed with status 1" in shown and "error: it went wrong" in shown
     assert "not finished: split02, split03, split04, split05" in shown
     monkeypatch.setenv("FAIL", "")
-    assert crossval.main(arguments(data, out)) == 0
-    assert "split01 is finished: left alone" in capsys.readouterr().out
+    assert crossval.main(arguments(data, out, "--folds", "2", "3", "4", "5")) == 0
     assert len(noted(out)) == 5
+
+
+def test_a_directory_in_use_is_named_with_its_user(data, tmp_path, quick_runs, capsys):
+    """By another command, or by a fold that outlived its own."""
+    out = tmp_path / "runs"
+    held = "import time; from pathlib import Path; from engine.runtime.lock import sole_use\n"
+    held += f"with sole_use(Path({str(out)!r})):\n    print('held', flush=True); time.sleep(60)"
+    out.mkdir()
+    user = subprocess.Popen(
+        [sys.executable, "-c", held], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert user.stdout.readline() == "held\n"
+        assert crossval.main(arguments(data, out)) == 1
+        message = capsys.readouterr().err
+        assert f"{out} is in use by process {user.pid} on {socket.gethostname()}" in message
+    finally:
+        user.kill()
+        user.wait()
+    assert crossval.main(arguments(data, out, "--folds", "1")) == 0
+    assert not (out / lock.NAME).exists()
+
+
+def test_videos_tested_in_two_folds_are_named_before_any_training(data, tmp_path, capsys):
+    folds = tmp_path / "folds"
+    shutil.copytree(data, folds)
+    rows = (data / "split01" / "test.csv").read_text()
+    with open(folds / "split03" / "test.csv", "a") as file:
+        file.write(rows)
+    assert crossval.main(arguments(folds, tmp_path / "runs")) == 2
+    shown = capsys.readouterr().out
+    assert "split01 and split03: 2, such as " in shown and rows.split()[0] in shown
+    assert not (tmp_path / "runs").exists()
+    check_folds(find_folds(folds, ["1", "2"], tmp_path / "runs"))
+    (folds / "split02" / "test.csv").unlink()
+    with pytest.raises(FileNotFoundError, match="split02/test.csv"):
+        check_folds(find_folds(folds, ["1", "2"], tmp_path / "runs"))
 
 
 def test_folds_are_found_by_name_and_number(data, tmp_path):
@@ -212,50 +241,6 @@ def test_folds_are_found_by_name_and_number(data, tmp_path):
         find_folds(data, ["7"], tmp_path)
     with pytest.raises(FileNotFoundError, match="no folders with a train.csv"):
         find_folds(tmp_path, None, tmp_path)
-
-
-def ended_process() -> int:
-    process = subprocess.Popen([sys.executable, "-c", "pass"])
-    process.wait()
-    return process.pid
-
-
-def test_a_claim_holds_as_long_as_its_owner_lives(data, tmp_path):
-    one, other = (Fold("split01", data / "split01", tmp_path / "run") for _ in range(2))
-    assert one.claim() and not other.claim()
-    one.release()
-    assert other.claim()
-    other.release()
-    path = tmp_path / "run" / CLAIM
-    path.write_text(f"{socket.gethostname()} {ended_process()}\n")
-    assert one.claim()
-    path.write_text(f"another-machine {ended_process()}\n")
-    assert not other.claim()
-    os.utime(path, (0, time.time() - 2 * crossval.STALE_SECONDS))
-    assert other.claim()
-
-
-def test_a_fold_that_outlived_its_command_is_stopped_first(data, tmp_path):
-    fold = Fold("split01", data / "split01", tmp_path / "run")
-    fold.run_dir.mkdir()
-    script = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(75)); time.sleep(60)"
-    claim = fold.run_dir / CLAIM
-    theirs = subprocess.Popen([sys.executable, "-c", script, "--output_dir", str(fold.run_dir)])
-    bystander = subprocess.Popen([sys.executable, "-c", script, "--output_dir", str(tmp_path)])
-    time.sleep(0.5)
-    reaper = [theirs, bystander]
-    try:
-        for process in reaper:
-            owner = ended_process()
-            claim.write_text(f"{socket.gethostname()} {owner} {process.pid}\n")
-            assert fold.claim()
-            fold.release()
-        assert theirs.wait(timeout=30) in (75, -15)
-        assert bystander.poll() is None
-    finally:
-        for process in reaper:
-            process.kill()
-            process.wait()
 
 
 def test_wrong_commands_are_explained(data, tmp_path, capsys):

@@ -420,7 +420,7 @@ def test_steps_that_fp16_skips_do_not_count_in_the_norm():
         workers=distributed.start("cpu"), budget=SimpleNamespace(num_skipped=0),
     )  # fmt: skip
     facts = {"clips_per_second": 1.0, "data_wait": 0.0}
-    line = _close_epoch(run, facts, finished=True)
+    line = _close_epoch(run, facts)
     assert line["train_grad_norm"] == 3.0 and line["train_loss"] == 2.0
     assert (position.epoch, position.step, position.grad_norms) == (1, 0, [])
     json.dumps(line, allow_nan=False)

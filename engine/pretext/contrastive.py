@@ -82,7 +82,7 @@ class ContrastiveLearning:
             device=workers.device,
         )
         self.lengths: Lengths | None = None
-        self.num_left_out = 0
+        self.left_out: list[tuple] = []
 
     def choose_rows(self, annotations: Annotations) -> Annotations:
         """Leave out the videos that are too short for the pairs asked for, and say which.
@@ -105,10 +105,29 @@ class ContrastiveLearning:
                 "Take shorter --time_interval and --hard_negative_gap"
             )
         self.lengths = lengths.take(kept)
-        self.num_left_out = len(short)
-        if len(short):
-            self._report_left_out(annotations, lengths, needed, short)
+        self.left_out = [
+            (
+                annotations.ids[row],
+                lengths.num_frames[row],
+                f"{lengths.rates[row]:.4g}",
+                needed[row],
+            )
+            for row in short
+        ]  # fmt: skip
+        if self.left_out and self.workers.is_main:
+            logger.warning(
+                "%d of %d videos are too short for these pairs and are left out%s",
+                len(short), len(annotations),
+                f"; listed in {LEFT_OUT_FILE}" if self.flags.output_dir else "",
+            )  # fmt: skip
         return take_rows(annotations, kept.tolist())
+
+    def write_chosen(self, folder: Path) -> None:
+        """List the videos that are too short."""
+        if not self.left_out:
+            return
+        header = ("path", "num_frames", "frames_per_second", "frames_needed")
+        write_table(folder / LEFT_OUT_FILE, header, self.left_out)
 
     def dataset(self, annotations: Annotations, window: tuple | None) -> ContrastiveClips:
         """Pairs of views of these videos."""
@@ -154,8 +173,8 @@ class ContrastiveLearning:
         if flags.update_freq > 1:
             contrast += "; accumulated batches are not negatives of each other"
         rows = {"pairs": self._describe_pairs(), "contrast": contrast}
-        if self.num_left_out:
-            rows["left out"] = f"{self.num_left_out} videos that are too short for these pairs"
+        if len(self.left_out):
+            rows["left out"] = f"{len(self.left_out)} videos that are too short for these pairs"
         extras = {
             f"FaceSwap {flags.face_swap:g}": flags.face_swap,
             f"false negatives: {flags.false_negatives}, described by {flags.descriptor}":
@@ -210,28 +229,6 @@ class ContrastiveLearning:
             whole.num_frames[share], whole.rates[share] = part.num_frames, part.rates
             whole.even[share] = part.even
         return whole
-
-    def _report_left_out(self, annotations, lengths: Lengths, needed, short) -> None:
-        if not self.workers.is_main:
-            return
-        logger.warning(
-            "%d of %d videos are too short for these pairs and are left out%s",
-            len(short), len(annotations),
-            f"; listed in {LEFT_OUT_FILE}" if self.flags.output_dir else "",
-        )  # fmt: skip
-        if self.flags.dry_run or not self.flags.output_dir:
-            return
-        path = Path(self.flags.output_dir) / LEFT_OUT_FILE
-        rows = [
-            (
-                annotations.ids[row],
-                lengths.num_frames[row],
-                f"{lengths.rates[row]:.4g}",
-                needed[row],
-            )
-            for row in short
-        ]
-        write_table(path, ("path", "num_frames", "frames_per_second", "frames_needed"), rows)
 
     def _check_landmarks(self, annotations: Annotations) -> None:
         flags = self.flags

@@ -66,6 +66,9 @@ class MaskedAutoencoding:
         """All videos are used."""
         return annotations
 
+    def write_chosen(self, folder: Path) -> None:
+        """Nothing: all videos are used."""
+
     def dataset(self, annotations: Annotations, window: tuple | None) -> Dataset:
         """Clips and their masks."""
         flags = self.flags

@@ -32,6 +32,8 @@ class Position:
         best: best validation score so far.
         best_epoch: epoch it was reached in.
         seconds: training time so far.
+        closed: whether the steps so far are in the log as an epoch; after an epoch's last step it
+            is validated and saved before.
     """
 
     epoch: int = 0
@@ -42,6 +44,7 @@ class Position:
     best: float | None = None
     best_epoch: int | None = None
     seconds: float = 0.0
+    closed: bool = False
 
 
 def write_atomically(content: dict, path: Path) -> None:
@@ -142,4 +145,7 @@ def restore(content: dict, *, parallel, model, optimizer, scaler, average) -> Po
     if average and content["model_ema"]:
         parallel.load_model(average.module, content["model_ema"])
         average.n_averaged.fill_(content["num_averaged"])
-    return Position(**content["position"])
+    position = Position(**content["position"])
+    if "closed" not in content["position"]:  # earlier versions forgot the losses of closed epochs
+        position.closed = not position.losses
+    return position

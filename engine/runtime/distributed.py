@@ -65,12 +65,10 @@ def start(device: str = "auto") -> Workers:
         device: "auto" (CUDA if there is any, else CPU), "cpu", "cuda", "cuda:N" or "mps".
 
     Raises:
-        ValueError: the device is unknown or not available.
+        ValueError: the device is unknown or not available, or the variables of a launcher are
+            there only in part.
     """
-    rank, local_rank, world_size = (
-        int(os.environ.get(name, default))
-        for name, default in (("RANK", 0), ("LOCAL_RANK", 0), ("WORLD_SIZE", 1))
-    )
+    rank, local_rank, world_size = _places()
     chosen = _choose_device(device, local_rank)
     if world_size > 1 and not dist.is_initialized():
         dist.init_process_group(
@@ -80,6 +78,40 @@ def start(device: str = "auto") -> Workers:
             world_size=world_size,
         )
     return Workers(rank=rank, local_rank=local_rank, world_size=world_size, device=chosen)
+
+
+def one_process() -> Workers:
+    """A process on its own, on the CPU."""
+    return Workers(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
+
+
+def _places() -> tuple[int, int, int]:
+    """RANK, LOCAL_RANK and WORLD_SIZE as torchrun sets them; one process where none is set.
+
+    Raises:
+        ValueError: some are missing, or are no such numbers.
+    """
+    names = ["RANK", "WORLD_SIZE"]
+    remedy = "start with torchrun, which sets them all, or unset RANK, WORLD_SIZE and LOCAL_RANK"
+    if not any(os.environ.get(name) for name in names):
+        return 0, 0, 1
+    if os.environ.get("WORLD_SIZE") != "1":
+        names += ["MASTER_ADDR", "MASTER_PORT"]
+    missing = [name for name in names if not os.environ.get(name)]
+    found = {name: os.environ[name] for name in names[:2] if os.environ.get(name)}
+    if missing:
+        raise ValueError(f"{_assignments(found)} without {' and '.join(missing)}: {remedy}")
+    found["LOCAL_RANK"] = os.environ.get("LOCAL_RANK", "0")
+    if not all(text.isdecimal() for text in found.values()):
+        raise ValueError(f"{_assignments(found)}: these must be whole numbers; {remedy}")
+    rank, world_size, local_rank = map(int, found.values())
+    if not rank < world_size:
+        raise ValueError(f"{_assignments(found)}: RANK must be below WORLD_SIZE; {remedy}")
+    return rank, local_rank, world_size
+
+
+def _assignments(variables: dict[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in variables.items())
 
 
 def stop() -> None:

@@ -1,16 +1,17 @@
 """Errors that end a run with a message for its user instead of a traceback."""
 
-import traceback
+import opcode
+import os
+import re
 from pathlib import Path
 
 from datasets.clips.errors import LoaderError
+from datasets.files import CannotWriteError
 
-STOPPED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class StoppedBySignalError(Exception):
-    """The run was asked to stop, has saved its state and can be started again."""
+OURS = ("models", "datasets", "engine", "preprocess", "benchmarks")
+# What torch says, at any place of the program, when the system has ended a loader process.
+_DEAD_LOADER = re.compile(r"DataLoader worker.*(exited unexpectedly|is killed by signal)")
 
 
 class TooManyUnreadableError(RuntimeError):
@@ -24,6 +25,7 @@ class UnreadableInEvaluationError(RuntimeError):
 EXPECTED = (
     ValueError,
     FileNotFoundError,
+    FileExistsError,
     FloatingPointError,
     TooManyUnreadableError,
     UnreadableInEvaluationError,
@@ -31,13 +33,49 @@ EXPECTED = (
 )
 
 
+def explain(error: BaseException) -> str | None:
+    """What to tell the user about an error.
+
+    Returns:
+        None for a defect of ours, whose traceback is wanted.
+    """
+    if isinstance(error, CannotWriteError) or is_for_user(error):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        name = error.filename if isinstance(error.filename, int) else os.fsdecode(error.filename)
+        return (
+            f"cannot read or write {name} ({error.strerror or error}): see to it; the same command "
+            "goes on"
+        )
+    if isinstance(error, RuntimeError) and _DEAD_LOADER.search(str(error)):
+        reason = str(error).splitlines()[0].rstrip(".")
+        return (
+            f"a process that loads videos has died ({reason}), most likely for want of memory: "
+            "take a smaller --num_workers; the same command goes on"
+        )
+    return None
+
+
 def is_for_user(error: BaseException) -> bool:
     """Whether an error was raised by this project on purpose, with a message that explains it.
 
-    A ValueError from inside a library is a defect of ours and keeps its traceback.
+    A ValueError from inside a library, or of a function called in a line of ours such as `int`,
+    is a defect of ours and keeps its traceback.
     """
-    if not isinstance(error, EXPECTED):
+    return isinstance(error, EXPECTED) and _is_raised_here(error)
+
+
+def _is_raised_here(error: BaseException) -> bool:
+    """Whether the error comes from a `raise` in this project's code."""
+    last = error.__traceback__
+    if last is None:
         return False
-    frames = traceback.extract_tb(error.__traceback__)
-    last = Path(frames[-1].filename).resolve() if frames else Path()
-    return last.is_relative_to(ROOT) and "site-packages" not in last.parts
+    while last.tb_next is not None:
+        last = last.tb_next
+    code = last.tb_frame.f_code
+    path = Path(code.co_filename)
+    if not (path.is_absolute() and path.is_relative_to(ROOT)):
+        return False
+    if path.relative_to(ROOT).parts[0] not in OURS:
+        return False
+    return opcode.opname[code.co_code[last.tb_lasti]] == "RAISE_VARARGS"

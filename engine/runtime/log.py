@@ -7,6 +7,8 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -15,7 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.files import write_text
+from datasets.files import CannotWriteError, write_text
 from engine.results.find import read_log
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,49 @@ def duration(seconds: float) -> str:
     return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute:02}:{second:02}"
 
 
+class Board:
+    """TensorBoard events, written as they come: no thread can die with a disk that is full.
+
+    Raises:
+        CannotWriteError: by every method.
+    """
+
+    def __init__(self, folder: Path):
+        """Begin a file of events in a folder, which is made if necessary."""
+        from tensorboardX.event_file_writer import EventsWriter  # slow import, often unused
+
+        self.folder = folder
+        with self._named():
+            folder.mkdir(parents=True, exist_ok=True)
+            self.events = EventsWriter(str(folder / "events"))
+
+    def add(self, name: str, value: float, step: int) -> None:
+        """Add a number."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        event = Event(summary=scalar(name, value), wall_time=time.time(), step=step)
+        with self._named():
+            self.events.write_event(event)
+
+    def flush(self) -> None:
+        """Bring everything to the disk."""
+        with self._named():
+            self.events.flush()
+
+    def close(self) -> None:
+        """Flush and end."""
+        with self._named():
+            self.events.close()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CannotWriteError(self.folder, error) from error
+
+
 class EpochLog:
     """`log.jsonl` (a line per epoch) and TensorBoard events; silent where no folder is given."""
 
@@ -82,10 +127,7 @@ class EpochLog:
         self.path = output_dir / "log.jsonl" if output_dir else None
         self.board = None
         if log_dir:
-            from tensorboardX import SummaryWriter  # noqa: PLC0415 - slow import, often unused
-
-            Path(log_dir).mkdir(parents=True, exist_ok=True)
-            self.board = SummaryWriter(log_dir)
+            self.board = Board(Path(log_dir))
 
     def write(self, epoch: int, line: dict) -> None:
         """Write an epoch's line; a line of the same epoch from before a restart is replaced."""
@@ -94,13 +136,15 @@ class EpochLog:
             lines = map(json.dumps, [*before, {"epoch": epoch, **line}])
             write_text(self.path, "".join(f"{text}\n" for text in lines))
         self.scalars(line, epoch, "epoch")
+        if self.board:
+            self.board.flush()
 
     def scalars(self, values: dict, step: int, prefix: str) -> None:
         """Send numbers to TensorBoard."""
         if self.board:
             for name, value in values.items():
                 if isinstance(value, (int, float)):
-                    self.board.add_scalar(f"{prefix}/{name}", value, step)
+                    self.board.add(f"{prefix}/{name}", value, step)
 
     def close(self) -> None:
         """Flush TensorBoard."""

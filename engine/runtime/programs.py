@@ -5,7 +5,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from datasets.files import print_any_name
-from engine.runtime.errors import is_for_user
+from engine.runtime.errors import explain
+from engine.runtime.stopping import STOPPED_STATUS
 
 
 def split_arguments(arguments: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -24,7 +25,7 @@ def tells_user(*more: type[Exception]) -> Callable:
 
     Args:
         more: errors that are for the user wherever they come from; others keep their traceback
-            unless `engine.runtime.errors.is_for_user`.
+            unless `engine.runtime.errors.explain` has words for them.
     """
 
     def decorate(main: Callable[..., int]) -> Callable[..., int]:
@@ -33,10 +34,13 @@ def tells_user(*more: type[Exception]) -> Callable:
             print_any_name()
             try:
                 return main(*args, **options)
+            except KeyboardInterrupt:
+                return STOPPED_STATUS
             except Exception as error:
-                if not (is_for_user(error) or isinstance(error, more)):
+                text = explain(error) or (isinstance(error, more) and str(error))
+                if not text:
                     raise
-                print(f"error: {error}", file=sys.stderr)
+                print(f"error: {text}", file=sys.stderr)
                 return 1
 
         return guarded

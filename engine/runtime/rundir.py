@@ -1,84 +1,235 @@
-"""The run directory: made, described, and found again when the same command is started again."""
+"""The run directory: made, described, and found again when the same command is started again.
+
+config.json     flags, versions, commit, and what decides the results, as the run was begun
+finished.json   written last of all; where it is, there is nothing left to do
+"""
 
 import argparse
 import json
 import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from datasets.files import remove_leftovers
+from datasets.files import remove_leftovers, write_text
 from engine.flags import parsing
-from engine.flags.config import table_of
-from engine.flags.flag import SAME
-from engine.runtime import checkpoint
+from engine.runtime import checkpoint, origin
 from engine.runtime.distributed import Workers
+from engine.runtime.lock import sole_use
 from engine.runtime.log import run_facts
 
 logger = logging.getLogger(__name__)
 
+CONFIG = "config.json"
+FINISHED = "finished.json"
+RESULTS = ("log.jsonl", "metrics.json", FINISHED, "checkpoint-*.pth")
+# Flags that ask for files at the end; asked for other ones, a finished run makes them.
+_OUTPUTS = ("report", "visualize", "save_feature", "feature_format")
 
-def open_run(flags: argparse.Namespace, workers: Workers, facts: dict) -> Path | None:
-    """Make `--output_dir` and write `config.json` there.
+
+@contextmanager
+def opened(
+    flags: argparse.Namespace,
+    workers: Workers,
+    facts: dict,
+    *,
+    known: Mapping,
+    resume: Path | None,
+) -> Iterator[Path | None]:
+    """Make `--output_dir`, keep others out of it and write `config.json` there.
+
+    The `config.json` of a run that goes on in its directory stays as it is.
 
     Args:
         flags: the run's flags.
         workers: only the main process writes.
         facts: resolved settings to record beside flags, versions and commit.
+        known: what decides the results (`engine.runtime.origin`).
+        resume: checkpoint that the run goes on from.
 
-    Returns:
+    Yields:
         The directory; None without `--output_dir` (nothing is written then).
+
+    Raises:
+        ValueError: another process works there.
     """
     if not flags.output_dir:
         logger.warning("no --output_dir: nothing of this run will be kept")
-        return None
+        yield None
+        return
     folder = Path(flags.output_dir)
+    with alone_in(folder, workers):
+        if workers.is_main:
+            remove_leftovers(folder)
+            stays = resume and resume.parent.samefile(folder) and _read_config(folder)
+            if not stays:
+                more = {"resolved": facts, "origin": known, **run_facts()}
+                parsing.save_flags(flags, folder / CONFIG, more)
+        workers.barrier()
+        yield folder
+
+
+@contextmanager
+def alone_in(folder: Path, workers: Workers) -> Iterator[None]:
+    """Make a folder and keep processes of other runs out of it.
+
+    Raises:
+        ValueError: another process works there; raised on every process.
+    """
+    refusal, lock = None, nullcontext()
     if workers.is_main:
         folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder)
-        parsing.save_flags(flags, folder / "config.json", {"resolved": facts, **run_facts()})
-    workers.barrier()
-    return folder
+        lock = sole_use(folder)
+        try:
+            lock.__enter__()
+        except ValueError as error:
+            refusal, lock = str(error), nullcontext()
+    refusal = workers.gather(refusal)[0]
+    if refusal:
+        raise ValueError(refusal)
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
 
 
 def find_checkpoint(flags: argparse.Namespace) -> Path | None:
-    """The checkpoint to go on from: `--resume`, or the last one in `--output_dir`.
+    """The checkpoint to go on from: `--resume`, or the last one in `--output_dir` if it is later.
 
     Raises:
         FileNotFoundError: `--resume` names no file.
-        ValueError: `--output_dir` holds another run, which would be overwritten.
+        ValueError: `--output_dir` holds a run, which `--no_auto_resume` would overwrite.
     """
-    if flags.resume:
-        path = Path(flags.resume)
-        if not path.is_file():
-            raise FileNotFoundError(f"--resume {path} does not exist")
-        return path
     last = Path(flags.output_dir) / checkpoint.LAST if flags.output_dir else None
-    if last is None or not last.exists():
+    if last is not None and not last.exists():
+        last = None
+    if not flags.resume:
+        if last and not flags.auto_resume:
+            raise ValueError(
+                f"{last} holds a run, and --no_auto_resume would overwrite it; choose another "
+                "--output_dir or remove that one"
+            )
+        return last
+    path = Path(flags.resume)
+    if not path.is_file():
+        raise FileNotFoundError(f"--resume {path} does not exist")
+    if last and flags.auto_resume and not last.samefile(path) and _is_later(last, path):
+        logger.info(
+            "%s is later than --resume %s: the run goes on from there; --no_auto_resume takes "
+            "the latter", last, path,
+        )  # fmt: skip
+        return last
+    return path
+
+
+def origin_in(folder: str | Path) -> dict | None:
+    """What decides the results of the run in a directory; None where there are no results."""
+    folder = Path(folder)
+    if not any(any(folder.glob(pattern)) for pattern in RESULTS):
         return None
-    if not flags.auto_resume:
-        raise ValueError(
-            f"{last} holds a run, and --no_auto_resume would overwrite it; choose another "
-            "--output_dir or remove that one"
-        )
-    _refuse_other_run(flags, last)
-    return last
+    known = _read_config(folder).get("origin")
+    last = folder / checkpoint.LAST
+    if not isinstance(known, dict) and last.is_file():
+        known = origin_of(checkpoint.read(last))
+    return known if isinstance(known, dict) else None
 
 
-def _refuse_other_run(flags: argparse.Namespace, last: Path) -> None:
-    """Raise where the checkpoint was made with other settings.
+def origin_of(content: Mapping) -> dict:
+    """What decides the results of a checkpoint's run; earlier versions kept only its flags."""
+    return content.get("origin") or {"flags": origin.plain(content["flags"])}
+
+
+def refuse_other_run(flags: argparse.Namespace, known: Mapping, resume: Path | None) -> None:
+    """Refuse to go on with something else.
+
+    Args:
+        flags: of this command.
+        known: what decides its results.
+        resume: checkpoint that it would go on from.
 
     Raises:
-        ValueError: names flags with both values.
+        ValueError: `--output_dir` holds another run, or `--resume` one of other data; names what
+            differs.
     """
-    before = checkpoint.read(last)["flags"]
-    now = json.loads(json.dumps(vars(flags), default=str))
-    before = json.loads(json.dumps(before, default=str))
-    changed = [
-        f"--{name} was {before[name]}, is {now[name]}"
-        for name, flag in sorted(table_of(flags).by_name.items())
-        if flag.goes_on == SAME and name in before and now[name] != before[name]
-    ]
+    before = origin_in(flags.output_dir) if flags.output_dir else None
+    changed = origin.differences(before, known, flags) if before else []
     if changed:
         raise ValueError(
-            f"{last} belongs to a run with other settings ({'; '.join(changed)}); use the same "
-            "flags to go on with it, or another --output_dir for a new run"
+            f"{flags.output_dir} belongs to a run with other settings ({'; '.join(changed)}); use "
+            "the same flags to go on with it, or another --output_dir for a new run"
         )
+    if resume is None or (before and resume.parent.samefile(flags.output_dir)):
+        return
+    before = origin_of(checkpoint.read(resume))
+    changed = origin.differences(before, known, flags)
+    if hasattr(flags, "finetune") and origin.data_differences(before, known):
+        raise ValueError(
+            f"--resume {resume} belongs to a run with other settings ({'; '.join(changed)}); a new "
+            "run takes its weights by --finetune"
+        )
+    if changed:
+        logger.warning("--resume %s was made otherwise: %s", resume, "; ".join(changed))
+
+
+def is_finished(
+    flags: argparse.Namespace, steps: int, files: tuple[str, ...], resume: Path | None
+) -> bool:
+    """Whether the run in `--output_dir`, which is this one, has nothing left to do.
+
+    Args:
+        flags: of this command.
+        steps: optimizer steps of the whole run.
+        files: that have to be there at the end.
+        resume: its last checkpoint, if it is still there.
+
+    Raises:
+        ValueError: that is damaged, which would be found out too late otherwise.
+    """
+    if not flags.output_dir or not flags.auto_resume:
+        return False
+    folder = Path(flags.output_dir)
+    wanted = (*files, *["report.html"] * flags.report, FINISHED)
+    if not all((folder / name).is_file() for name in wanted):
+        return False
+    if _read_json(folder / FINISHED) != _finish_facts(flags, steps):
+        return False
+    if resume:
+        checkpoint.read(resume)
+    return True
+
+
+def note_finished(folder: Path, flags: argparse.Namespace, steps: int) -> None:
+    """Write down that everything has been done."""
+    write_text(folder / FINISHED, json.dumps(_finish_facts(flags, steps), indent=1) + "\n")
+
+
+def _finish_facts(flags: argparse.Namespace, steps: int) -> dict:
+    wanted = {name: getattr(flags, name, None) for name in _OUTPUTS}
+    return origin.plain({"steps": steps, "outputs": wanted})
+
+
+def _is_later(last: Path, path: Path) -> bool:
+    """Whether the last checkpoint of a directory is a later one, and whole."""
+    try:
+        ends = [checkpoint.read(file)["position"] for file in (last, path)]
+    except ValueError as error:
+        logger.warning("%s", error)
+        return False
+    own, other = ((position["epoch"], position["step"]) for position in ends)
+    return own > other
+
+
+def _read_config(folder: Path) -> dict:
+    return _read_json(folder / CONFIG)
+
+
+def _read_json(path: Path) -> dict:
+    """Content of a file that can be made anew; empty where it is absent or damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError):
+        logger.warning("%s is damaged and not used", path)
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -28,7 +28,6 @@ started=$SECONDS
 # A patch is a whole frame, and crops hardly differ: with small patches or usual crops so short a
 # training from scratch stays at the mean.
 train() {
-  if finished "$1"; then return; fi
   launch run_finetune.py --model svfap_tiny_patch8_64 --patch_size 64 \
     --data_path "$DATA_DIR/affect/$2/split01" --head_activation_func tanh \
     --batch_size "$BATCH" --lr "$LR" \

@@ -53,7 +53,6 @@ interruptible "$PYTHON" -m preprocess.synthetic_images --dataset_dir "$data/labe
 # so that an epoch has twice as many steps. The row "untrained" is the encoder as it is initialised.
 train_one() {
   local run=$OUTPUT_DIR/runs/$1/seed$2 steps=$STEPS videos=$BATCH
-  if [[ -e $run/finished ]]; then return; fi
   if [[ $1 == untrained ]]; then
     ROW_FLAGS=(--lr 0 --weight_decay 0) steps=1
   else
@@ -67,8 +66,7 @@ train_one() {
     --epochs $(((steps + epoch - 1) / epoch)) --max_steps "$steps" \
     --warmup_epochs 0 --warmup_steps $((steps / 20 + 1)) \
     --seed "$2" --num_workers 0 --no_report --save_ckpt_freq 100000 --print_freq 50 \
-    --output_dir "$run" ${ROW_FLAGS[@]+"${ROW_FLAGS[@]}"} ${MORE[@]+"${MORE[@]}"} || return
-  touch "$run/finished"
+    --output_dir "$run" ${ROW_FLAGS[@]+"${ROW_FLAGS[@]}"} ${MORE[@]+"${MORE[@]}"}
 }
 
 step "pre-train: $(wc -w <<<"$ROWS") rows x $(wc -w <<<"$SEEDS") seeds, $STEPS steps each"

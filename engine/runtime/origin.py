@@ -1,0 +1,174 @@
+"""What decides the results of a run: flags, data, initial weights.
+
+It is kept with the run, as plain values, so that nothing else goes on in its directory. Data and
+weights are known by what they hold, not by where they are: moved folders go on.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+import models
+from datasets.labels.annotations import Annotations
+from datasets.labels.frame_labels import FrameLabels
+from engine.flags.config import table_of
+from engine.flags.flag import SAME
+from engine.flags.pretraining import CONTRASTIVE
+from models.weights import named_tensors
+
+# Flags of runs begun before there were digests, which had only names to go by.
+_NAMES = ("data_path", "eval_data_path", "finetune", "descriptor_weights")
+
+
+def deciding_flags(flags: argparse.Namespace) -> dict:
+    """Values of the flags that have to stay."""
+    rows = table_of(flags).by_name
+    return plain({name: getattr(flags, name) for name in rows if rows[name].goes_on == SAME})
+
+
+def describe_data(annotations: Annotations) -> dict:
+    """What a list of videos holds, in its order: how many, and a digest of ids and labels.
+
+    Folders that all ids share are left out of it, so that it outlives a move.
+    """
+    ids = list(annotations.ids)
+    shared = os.path.commonprefix([min(ids), max(ids)]).rfind("/") + 1
+    digest = hashlib.sha256(b"\n".join(os.fsencode(name[shared:]) for name in ids))
+    labels = annotations.labels
+    columns = [labels.lengths, labels.values] if isinstance(labels, FrameLabels) else [labels]
+    for column in columns:
+        column = np.ascontiguousarray(column)
+        digest.update(f"{column.dtype}{column.shape}".encode())
+        digest.update(column.tobytes())
+    return {"file": str(annotations.path), "videos": len(ids), "digest": digest.hexdigest()}
+
+
+def describe_weights(path: str, before: Mapping | None) -> dict | None:
+    """What a file of weights holds.
+
+    Args:
+        path: "" for none.
+        before: what the run that goes on had, if any. A file that is gone since is taken for that.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no weights.
+    """
+    if not path:
+        return None
+    if before and before["file"] == path and not Path(path).is_file():
+        return dict(before)
+    digest = hashlib.sha256()
+    for name, value in sorted(named_tensors(models.read_checkpoint(path), path).items()):
+        digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return {"file": path, "digest": digest.hexdigest()}
+
+
+def clips_together(flags: argparse.Namespace, model: nn.Module, world_size: int) -> int | None:
+    """How many samples decide about each other in a pass; None where each stands by itself."""
+    contrastive = getattr(flags, "objective", None) == CONTRASTIVE
+    has_batch_norm = any(isinstance(part, _BatchNorm) for part in model.modules())
+    return flags.batch_size * world_size if contrastive or has_batch_norm else None
+
+
+def describe_texts(texts: Iterable[str]) -> str:
+    """Digest of texts in their order."""
+    return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def plain(value: object) -> object:
+    """The value as JSON gives it back."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def differences(before: Mapping, now: Mapping, flags: argparse.Namespace) -> list[str]:
+    """What is not as it was, in words.
+
+    Args:
+        before: origin of the run that is there, or only its `flags`, as earlier versions kept
+            them.
+        now: origin of the run that wants to go on.
+        flags: of the latter.
+    """
+    values = before.get("flags", {})
+    found = [
+        f"--{name} was {values[name]}, is {value}"
+        for name, value in sorted(now["flags"].items())
+        if name in values and values[name] != value
+    ]
+    if "data" not in before:
+        return found + _other_names(values, flags)
+    return found + data_differences(before, now) + _other_facts(before, now)
+
+
+def data_differences(before: Mapping, now: Mapping) -> list[str]:
+    """Which lists of videos are not as they were, in words."""
+    found = []
+    for part in sorted(before.get("data", {}).keys() | now["data"].keys()):
+        old, new = before["data"].get(part), now["data"].get(part)
+        if old and new and old["digest"] != new["digest"]:
+            same = old["videos"] == new["videos"]
+            found.append(
+                f"{part} was {_list(old)}, is {_list(new)}" + ": other ids or labels" * same
+            )
+        elif part in _ALWAYS and (old is None) != (new is None):
+            found.append(f"{part} was {_list(old)}, is {_list(new)}")
+    return found
+
+
+# Parts whose presence decides something; a probe may come and go.
+_ALWAYS = ("train", "val", "test")
+
+
+def _list(part: Mapping | None) -> str:
+    return f"{part['videos']} videos of {part['file']}" if part else "none"
+
+
+def _other_facts(before: Mapping, now: Mapping) -> list[str]:
+    found = []
+    for what, flag in (("weights", "--finetune"), ("descriptor", "--descriptor_weights")):
+        old, new = before.get(what), now.get(what)
+        if what in before and (old and old["digest"]) != (new and new["digest"]):
+            names = [part["file"] if part else "none" for part in (old, new)]
+            same = names[0] == names[1]
+            found.append(f"{flag} was {names[0]}, is {names[1]}" + ": other weights" * same)
+    for what, words in (
+        ("model", "the model"),
+        ("labels", "the label names"),
+        ("together", "--batch_size x processes, what batch norm and contrastive learning see,"),
+    ):  # fmt: skip
+        old, new = _short(before.get(what), now.get(what))
+        if what in before and old != new:
+            found.append(f"{words} was {old}, is {new}")
+    return found
+
+
+def _short(old: object, new: object) -> tuple[object, object]:
+    """Of two mappings only what differs; other versions may know more or fewer facts."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return old, new
+    names = [name for name in sorted(old.keys() & new.keys()) if old[name] != new[name]]
+    return tuple({name: values[name] for name in names} for values in (old, new))
+
+
+def _other_names(values: Mapping, flags: argparse.Namespace) -> list[str]:
+    """Flags that name other data or weights than in a run without digests."""
+    found = []
+    for name in _NAMES:
+        old, new = values.get(name), getattr(flags, name, None)
+        if name in values and hasattr(flags, name) and _absolute(old) != _absolute(new):
+            found.append(f"--{name} was {old}, is {new}, and this run has no digest of what it was")
+    return found
+
+
+def _absolute(path: str | None) -> str:
+    return os.path.realpath(path) if path else ""
