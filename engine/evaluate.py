@@ -70,9 +70,12 @@ def evaluate(
 ) -> Evaluated:
     """Run a model over the views of all videos (SVFAP Sec. 4.2: two clips, mean of softmax).
 
+    For a task about frames, whose model has `keep_temporal_dim`, windows slide over whole videos
+    (`datasets.clips.frame_views.FrameViews`), and there is a row per frame, video after video.
+
     Args:
         model: fine-tuning model, not wrapped; each process runs its own videos.
-        batches: views of this process's videos.
+        batches: views or windows of this process's videos.
         task: turns outputs into scores.
         annotations: the videos of all processes together.
         workers: processes and device.
@@ -86,7 +89,8 @@ def evaluate(
         UnreadableInEvaluationError: lists every video that could not be read.
     """
     model.eval()
-    sums: dict[int, list] = {}
+    sums: dict[int, Sequence] = {}
+    add, options = (_add_windows, {"per_frame": True}) if task.frame_level else (_add_views, {})
     recorder = StageRecorder(model)
     scored = partial(score or view_scores, model, task, precision)
 
@@ -94,11 +98,14 @@ def evaluate(
         clip = batch["clip"].to(workers.device, non_blocking=True)
         if with_features:
             return batch, *_with_features(model, task, precision, clip, recorder)
-        return batch, in_passes(scored, clip, pass_size), None
+        return batch, in_passes(scored, clip, pass_size, **options), None
 
-    for batch, scores, kept in one_behind(map(run, watched(batches, workers, title))):
+    shown = (batch for batch in watched(batches, workers, title) if len(batch["clip"]))
+    for batch, scores, kept in one_behind(map(run, shown)):
         kept = None if kept is None else kept.cpu().numpy()
-        _add_views(sums, batch, scores.cpu().double().numpy(), kept)
+        add(sums, batch, scores.cpu().double().numpy(), kept)
+    if task.frame_level:
+        return _pool_frames(sums, annotations, workers)
     return _pool(sums, annotations, workers, recorder if with_features else None)
 
 
@@ -208,6 +215,17 @@ def _add_views(sums: dict, batch: dict, scores: np.ndarray, features: np.ndarray
             total[2] = total[2] + weight * features[row]
 
 
+def _add_windows(tracks: dict, batch: dict, scores: np.ndarray, features: None = None) -> None:
+    """Add each window's scores (v, T, L) to those of its video's frames (T, L), counted (T,)."""
+    frames, counts = batch["frames"].numpy(), batch["num_frames"].tolist()
+    for row, (index, length) in enumerate(zip(batch["index"].tolist(), counts, strict=True)):
+        if index not in tracks:
+            tracks[index] = np.zeros((length, scores.shape[2])), np.zeros(length)
+        sums, shown = tracks[index]
+        np.add.at(sums, frames[row], scores[row])
+        np.add.at(shown, frames[row], 1)
+
+
 def _refuse_unreadable(unreadable: list[tuple[str, str]], workers: Workers) -> None:
     """Raise UnreadableInEvaluationError on every process if any had unreadable videos."""
     bad = sorted({item for part in workers.gather(unreadable) for item in part})
@@ -245,6 +263,37 @@ def _pool(
     return Evaluated(
         ids=list(annotations.ids), labels=annotations.labels, scores=scores, features=features
     )
+
+
+def _pool_frames(tracks: dict, annotations: Annotations, workers: Workers) -> Evaluated:
+    """Predictions of all videos' frames."""
+    own = {index: interpolate_shown(*track) for index, track in tracks.items()}
+    values = gathered(own, len(annotations), workers)
+    lengths = [len(frames) for frames in values]
+    return Evaluated(
+        ids=[name for name, length in zip(annotations.ids, lengths) for _ in range(length)],
+        labels=np.concatenate([annotations.labels[i][:n] for i, n in enumerate(lengths)]),
+        scores=np.concatenate(values),
+        features=None,
+        frames=np.concatenate([np.arange(length) for length in lengths]),
+    )
+
+
+def interpolate_shown(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Predictions of all frames from those of the frames that windows have shown.
+
+    Args:
+        sums: (T, L) sums of predictions.
+        counts: (T,) how many predictions each frame has; at least one frame has some.
+
+    Returns:
+        (T, L) means of the shown frames, interpolated linearly to the frames between them;
+        frames before the first and after the last take its value.
+    """
+    shown = np.flatnonzero(counts)
+    means = sums[shown] / counts[shown, None]
+    frames = np.arange(len(counts))
+    return np.stack([np.interp(frames, shown, column) for column in means.T], axis=1)
 
 
 def write_results(

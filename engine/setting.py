@@ -19,7 +19,6 @@ from datasets.labels.classes import LabelNames, read_classes
 from datasets.labels.matching import read_mapping, relabel
 from engine import build
 from engine.evaluate import Evaluated, evaluate, view_scores
-from engine.evaluate_frames import evaluate_frames
 from engine.groups import GROUPS_FILE, average_by_group, read_groups
 from engine.identity import Identity
 from engine.runtime.distributed import Workers
@@ -142,18 +141,18 @@ class Setting:
         self, model, annotations: Annotations, batches: Batches, *, middle: bool, title: str
     ) -> Evaluated:
         """As `evaluate`, of batches that a loader has of these videos."""
-        run = {
-            "annotations": annotations,
-            "workers": self.workers,
-            "precision": self.precision,
-            "title": title,
-            "score": self.scoring,
-            "pass_size": self.flags.batch_size if self.levers.compile_mode else None,
-        }
-        if self.task.frame_level:
-            return evaluate_frames(model, batches, self.task, **run)
-        with_features = self.flags.save_feature and not middle
-        evaluated = evaluate(model, batches, self.task, **run, with_features=with_features)
+        evaluated = evaluate(
+            model,
+            batches,
+            self.task,
+            annotations=annotations,
+            workers=self.workers,
+            precision=self.precision,
+            title=title,
+            with_features=self.flags.save_feature and not middle,
+            score=self.scoring,
+            pass_size=self.flags.batch_size if self.levers.compile_mode else None,
+        )
         if self.flags.average_by == "videos":
             return evaluated
         return average_by_group(evaluated, self.groups(annotations))

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.evaluate import Evaluated
-from engine.evaluate_frames import interpolate_shown
+from engine.evaluate import Evaluated, interpolate_shown
 from engine.groups import average_by_group, read_groups
 
 

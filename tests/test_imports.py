@@ -47,7 +47,7 @@ FLOORS = {
         {"build", "flags", "results"},
         {"runtime", "summarize", "tasks"},
         {"compare", "evaluate", "identity", "loop", "report"},
-        {"assembly", "evaluate_frames", "groups", "predict", "pretext"},
+        {"assembly", "groups", "predict", "pretext"},
         {"setting"},
         {"selection"},
         {"finetuning", "probe"},

@@ -28,6 +28,7 @@ from engine.results.metrics import classification_metrics, regression_metrics, r
 from engine.runtime.distributed import Workers
 from engine.selection import training_subjects
 from engine.setting import Setting, settle
+from engine.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ def extract(
     return Frozen(features=features, labels=annotations.labels)
 
 
-class _Unscored:
+class _Unscored(Task):
     """In place of a task: the model's outputs are its features."""
 
     def scores(self, outputs: Tensor) -> Tensor:
