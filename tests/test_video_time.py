@@ -16,6 +16,7 @@ from datasets.rng import generator
 from datasets.video.frame_index import INDEX_FILE, write_index
 from datasets.video.frame_rate import write_frame_rate
 from datasets.video.open_video import open_video
+from preprocess import pack
 from preprocess.shared.face_jobs import FaceSettings, process
 from tests.face_drawings import BlobDetector, Scene
 from tests.video_files import write_video
@@ -169,3 +170,16 @@ def test_lengths_use_the_index_of_what_was_counted(tmp_path):
         write_index(tmp_path / INDEX_FILE, [(rows.ids[0], opened.counted)])
     lengths = read_lengths(rows)
     assert lengths.num_frames.tolist() == [20] and lengths.rates.tolist() == [25.0]
+
+
+def test_packed_videos_keep_their_times(browser, tmp_path):
+    even = write_video(tmp_path / "even.mp4", num_frames=20)
+    list_of(tmp_path, [browser, even])
+    argv = [tmp_path / "list.csv", "--output_dir", tmp_path / "store", "--num_workers", 0]
+    pack.main(list(map(str, argv)))
+    manifest = tmp_path / "store" / "manifest.json"
+    for key in ("browser.webm", "even.mp4"):
+        with open_video(f"{manifest}#{key}") as packed, open_video(tmp_path / key) as video:
+            assert packed.fps == pytest.approx(video.fps)
+            np.testing.assert_allclose(packed.times(), video.times(), atol=1e-5)
+    assert (tmp_path / "store" / "times.jsonl").read_text().count("\n") == 1

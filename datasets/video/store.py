@@ -9,6 +9,7 @@ A store is a folder that `python -m preprocess.pack` writes:
     keys.bin        names of the videos, UTF-8, one after the other
     hashes.bin      sorted 64-bit hashes of the names; rows.bin: the video of each hash
     notes.jsonl     what is wrong with single videos
+    times.jsonl     when the frames of unevenly spaced videos were taken
 
 Videos are named "DIR/manifest.json#KEY", in annotation files too. Tables are memory-mapped and
 shards read by position. Opening a store compares the checksums of all tables but that of frames,
@@ -32,7 +33,8 @@ from datasets.video.hashing import hash_keys
 from datasets.video.images import decode_into
 
 MANIFEST, UNFINISHED = "manifest.json", "unfinished.json"
-NOTES, FRAME_TABLE = "notes.jsonl", "frames.bin"
+NOTES, TIMES, FRAME_TABLE = "notes.jsonl", "times.jsonl", "frames.bin"
+JOURNALS = {NOTES: {"row": int, "note": str}, TIMES: {"row": int, "seconds": list}}
 REMEDY = "copy the store again, or pack the videos into a new folder"
 FORMAT, FORMAT_VERSION = "clip-store", 1
 ENCODINGS = ("jpeg", "png", "raw")
@@ -127,9 +129,9 @@ def _plausible(manifest: Mapping) -> bool:
     )
 
 
-def read_notes(path: str | os.PathLike) -> list[dict]:
-    """What is wrong with single videos, as `row` and `note`."""
-    return read_journal(path, {"row": int, "note": str})
+def read_store_journal(folder: str | os.PathLike, name: str) -> list[dict]:
+    """What is said of single videos, by `row`: a `note`, or the `seconds` of its frames."""
+    return read_journal(Path(folder, name), JOURNALS[name])
 
 
 class ClipStore:
@@ -224,8 +226,16 @@ class ClipStore:
     @cached_property
     def notes(self) -> dict[int, str]:
         """Row -> what is wrong with that video; only for those with something wrong."""
-        found = read_notes(Path(self.folder, NOTES))
-        return {e["row"]: e["note"] for e in found if 0 <= e["row"] < len(self)}
+        return self._said(NOTES, "note")
+
+    @cached_property
+    def seconds(self) -> dict[int, list[float]]:
+        """Row -> time of each frame; only for videos whose frames are not evenly spaced."""
+        return self._said(TIMES, "seconds")
+
+    def _said(self, name: str, what: str) -> dict:
+        entries = read_store_journal(self.folder, name)
+        return {e["row"]: e[what] for e in entries if 0 <= e["row"] < len(self)}
 
     def read_bytes(self, shard: int, start: int, stop: int) -> bytes:
         """Bytes of a shard; fewer than asked for where the file is cut off."""
@@ -282,6 +292,15 @@ class StoreReader(FrameReader):
             raise UnreadableVideoError(path, f"unreadable when it was packed ({self.problem})")
         self.fps = float(self._video["fps"]) or None
         self.window = self._store.window
+
+    def times(self) -> np.ndarray | None:
+        """Seconds of each frame from the first one."""
+        try:
+            seconds = np.array(self._store.seconds.get(self._row, ()), np.float64)
+        except (ValueError, TypeError):  # a damaged line
+            return super().times()
+        increasing = len(seconds) == self.num_frames and (np.diff(seconds) > 0).all()
+        return seconds if increasing else super().times()
 
     def _read_sorted(self, wanted: list[int]) -> np.ndarray:
         ends = self._store.checked_frame_ends(self._row)

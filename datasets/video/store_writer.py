@@ -19,16 +19,18 @@ from datasets.video.hashing import hash_keys
 from datasets.video.store import (
     FORMAT,
     FORMAT_VERSION,
+    JOURNALS,
     MANIFEST,
     NOTES,
     TABLES,
+    TIMES,
     UNFINISHED,
     VIDEO,
     ClipStore,
     StoreError,
     manifest_sha256,
     read_manifest,
-    read_notes,
+    read_store_journal,
     shard_path,
 )
 
@@ -50,6 +52,7 @@ class PackedVideo:
         fps: 0 if unknown.
         copied: frames are the source's image files, byte for byte.
         note: why it is unreadable, or what is wrong with it; else None.
+        seconds: (num_frames,) time of each frame; None where they are evenly spaced.
     """
 
     key: str
@@ -60,6 +63,7 @@ class PackedVideo:
     fps: float = 0.0
     copied: bool = False
     note: str | None = None
+    seconds: np.ndarray | None = None
 
 
 class StoreWriter:
@@ -93,7 +97,7 @@ class StoreWriter:
         write_text(self.folder / UNFINISHED, json.dumps(settings, indent=1) + "\n")
         remove_leftovers(self.folder)
         self._take_over()
-        self._files = {name: (self.folder / name).open("ab") for name in (*GROWING, NOTES)}
+        self._files = {name: (self.folder / name).open("ab") for name in (*GROWING, *JOURNALS)}
         self._shard_file = None
 
     def _check_settings(self) -> None:
@@ -141,7 +145,7 @@ class StoreWriter:
         for shard in (self.folder / "shards").glob("*.bin"):
             if int(shard.stem) > self._shard:
                 shard.unlink()
-        self._cut_notes()
+        self._cut_journals()
 
     def _complete(self, videos: np.ndarray) -> np.ndarray:
         """The longest run of videos from the first on whose bytes are all there."""
@@ -176,10 +180,11 @@ class StoreWriter:
         fits[known] &= ends[last[known]] == videos["num_bytes"][known]
         return fits
 
-    def _cut_notes(self) -> None:
-        path = self.folder / NOTES
-        kept = [note for note in read_notes(path) if note["row"] < self.num_videos]
-        write_text(path, "".join(json.dumps(note) + "\n" for note in kept))
+    def _cut_journals(self) -> None:
+        for name in JOURNALS:
+            entries = read_store_journal(self.folder, name)
+            kept = [entry for entry in entries if entry["row"] < self.num_videos]
+            write_text(self.folder / name, "".join(json.dumps(entry) + "\n" for entry in kept))
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -207,8 +212,9 @@ class StoreWriter:
         record["height"], record["width"] = video.height, video.width
         record["fps"], record["copied"] = video.fps, video.copied
         if video.note:
-            line = json.dumps({"row": self.num_videos, "note": video.note})
-            self._append(NOTES, line.encode() + b"\n")
+            self._say(NOTES, note=video.note)
+        if video.seconds is not None:
+            self._say(TIMES, seconds=[round(float(second), 6) for second in video.seconds])
         self._shard_file.write(video.data)
         self._shard_file.flush()
         self._append("frames.bin", np.asarray(video.ends, "<u4").tobytes())
@@ -218,6 +224,9 @@ class StoreWriter:
         self._num_frames += len(video.ends)
         self._key_end += len(key)
         self._shard_end += len(video.data)
+
+    def _say(self, name: str, **what) -> None:
+        self._append(name, json.dumps({"row": self.num_videos} | what).encode() + b"\n")
 
     def _append(self, name: str, data: bytes) -> None:
         self._files[name].write(data)

@@ -1,6 +1,5 @@
 """From one video or frame folder to the encoded frames of a packed store."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -10,7 +9,6 @@ import torch
 
 from datasets.augment.transforms import resize_square
 from datasets.clips.source import cut_window
-from datasets.video.base import FrameCountChangedError
 from datasets.video.images import JPEG_SIGNATURE, decode_image
 from datasets.video.open_video import (
     FrameFolderReader,
@@ -20,8 +18,7 @@ from datasets.video.open_video import (
 )
 from datasets.video.store_writer import PackedVideo
 
-# Frames are decoded in turns of at most so many bytes, so that long videos fit into memory.
-TURN_BYTES = 2**28
+UNEVEN = 0.5  # frames by which times may differ from even ones
 # Chroma of videos has half the resolution already.
 SUBSAMPLING = "420"
 PNG_LEVEL = 6
@@ -94,28 +91,33 @@ def _copied(reader: FrameReader, key: str, settings: FrameSettings) -> PackedVid
         return None  # the reader names what is wrong
     height, width, _ = shapes.pop()
     ends = np.cumsum([len(data) for data in files])
-    return PackedVideo(key, b"".join(files), ends, height, width, copied=True)
+    data = b"".join(files)
+    return PackedVideo(key, data, ends, height, width, copied=True, **_time(reader))
 
 
 def _encoded(reader: FrameReader, key: str, settings: FrameSettings) -> PackedVideo:
-    try:
-        parts, shape = _encode_all(reader, settings)
-    except FrameCountChangedError:  # the reader knows the right number now
-        parts, shape = _encode_all(reader, settings)
+    parts, shape = _encode_all(reader, settings)
     return PackedVideo(
         key,
         b"".join(parts),
         np.cumsum([len(part) for part in parts]),
         *shape,
-        fps=reader.fps or 0.0,
         note=reader.problem,
+        **_time(reader),
     )
+
+
+def _time(reader: FrameReader) -> dict:
+    """Rate of a video, and the time of its frames where the rate does not say it all."""
+    times, fps = reader.times(), reader.fps or 0.0
+    even = times is None or np.abs(times * fps - np.arange(len(times))).max() < UNEVEN
+    return {"fps": fps, "seconds": None if even else times}
 
 
 def _encode_all(reader: FrameReader, settings: FrameSettings) -> tuple[list[bytes], tuple]:
     """All frames encoded, and their (height, width)."""
     parts, shapes = [], set()
-    for frames in _turns(reader):
+    for frames in reader.blocks():
         frames = cut_window(frames, settings.face_window, reader.path)
         if settings.resize is not None:
             frames = resize_square(frames, settings.resize)
@@ -124,15 +126,6 @@ def _encode_all(reader: FrameReader, settings: FrameSettings) -> tuple[list[byte
     if len(shapes) > 1:
         raise UnreadableVideoError(reader.path, f"frames differ in size ({sorted(shapes)})")
     return parts, shapes.pop()
-
-
-def _turns(reader: FrameReader) -> Iterator[np.ndarray]:
-    """All frames of a video in order, (n, H, W, 3) uint8 at a time."""
-    first = reader.read([0])
-    yield first
-    per_turn = max(TURN_BYTES // first.nbytes, 1)
-    for start in range(1, reader.num_frames, per_turn):
-        yield reader.read(range(start, min(start + per_turn, reader.num_frames)))
 
 
 def encode(frame: np.ndarray, settings: FrameSettings) -> bytes:
