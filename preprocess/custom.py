@@ -20,15 +20,8 @@ from datasets.labels.splits import carve_validation
 from preprocess.shared.common import PreparationError, Problems, add_link_flag, run_command
 from preprocess.shared.custom_sources import Source, class_order, decide_task, read_csv, read_folder
 from preprocess.shared.custom_sources import to_clips as labelled_clips
-from preprocess.shared.labelled import (
-    Clip,
-    Found,
-    csv_paths,
-    write_parts,
-    write_subjects,
-)
-from preprocess.shared.runner import check_found
-from preprocess.shared.splits import warn_about_validation
+from preprocess.shared.labelled import Clip, Found, Parts
+from preprocess.shared.runner import check_found, write_splits
 from preprocess.shared.subject_folds import add_fold_flags, warn_about_absent, write_folds
 
 logger = logging.getLogger(__name__)
@@ -158,33 +151,30 @@ def main(argv: Sequence[str] | None = None) -> None:
             "no subjects are known: the same person may be in training and test part, and the "
             "results too good; name them with a column subject or --subject_pattern"
         )
-    if any(parts.values()):
-        write_given(clips, parts, names, flags)
-    elif flags.num_folds >= 2 or flags.folds_file:
+    if not any(parts.values()) and (flags.num_folds >= 2 or flags.folds_file):
         write_folds(clips, names, flags)
     else:
-        write_single(clips, names, flags)
+        given = any(parts.values())
+        split = given_split(clips, parts, flags) if given else drawn_split(clips, names, flags)
+        warn_about_absent(str(flags.output_dir), split["train"], split["test"], names)
+        write_splits(clips, {"": split}, names, flags)
     _tell_next(flags)
 
 
-def write_given(
-    clips: Sequence[Clip],
-    parts: dict[Clip, str | None],
-    names: LabelNames,
-    flags: argparse.Namespace,
-) -> None:
-    """Write the parts that the table or the folders give.
+def given_split(
+    clips: Sequence[Clip], parts: dict[Clip, str | None], flags: argparse.Namespace
+) -> Parts:
+    """The parts that the table or the folders give.
 
     Raises:
         PreparationError: there is no training or test part, or they share subjects.
     """
-    by_part = {part: [clip for clip in clips if parts[clip] == part] for part in
-               ("train", "val", "test")}  # fmt: skip
+    split = {p: [clip for clip in clips if parts[clip] == p] for p in ("train", "val", "test")}
     for part in ("train", "test"):
-        if not by_part[part]:
+        if not split[part]:
             raise PreparationError(f"{flags.source}: no clips for {part}")
     problems = Problems()
-    sides = {part: {c.subject for c in some} - {None} for part, some in by_part.items()}
+    sides = {part: {c.subject for c in some} - {None} for part, some in split.items()}
     for part in ("val", "test"):
         for subject in sorted(sides["train"] & sides[part]):
             problems.add(f"subject {subject} is in train and in {part}")
@@ -192,16 +182,11 @@ def write_given(
     problems.raise_if_any(
         "the given split", report=flags.output_dir / "problems.txt", remedy=remedy
     )
-    warn_about_absent("the given split", by_part["train"], by_part["test"], names)
-    val = by_part["val"] or None
-    write_parts(flags.output_dir, **(by_part | {"val": val}), names=names, flags=flags)
-    write_subjects(flags.output_dir, clips, csv_paths(clips, flags.output_dir, flags))
-    if val is None:
-        warn_about_validation(flags)
+    return {part: some for part, some in split.items() if some}
 
 
-def write_single(clips: Sequence[Clip], names: LabelNames, flags: argparse.Namespace) -> None:
-    """Draw a test part and write one split."""
+def drawn_split(clips: Sequence[Clip], names: LabelNames, flags: argparse.Namespace) -> Parts:
+    """Training and test part, drawn by subject where all are known."""
     known = all(clip.subject is not None for clip in clips)
     chosen = carve_validation(
         [clip.label if names.kind.one_class else "any" for clip in clips],
@@ -210,12 +195,8 @@ def write_single(clips: Sequence[Clip], names: LabelNames, flags: argparse.Names
         subjects=[clip.subject for clip in clips] if known else None,
         flag="--test_fraction",
     )
-    train = [clip for clip, taken in zip(clips, chosen, strict=True) if not taken]
-    test = [clip for clip, taken in zip(clips, chosen, strict=True) if taken]
-    warn_about_absent(str(flags.output_dir), train, test, names)
-    write_parts(flags.output_dir, train=train, test=test, names=names, flags=flags)
-    write_subjects(flags.output_dir, clips, csv_paths(clips, flags.output_dir, flags))
-    warn_about_validation(flags)
+    taken = list(zip(clips, chosen, strict=True))
+    return {"train": [c for c, test in taken if not test], "test": [c for c, test in taken if test]}
 
 
 def _tell_next(flags: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """FERV39k and MAFW: what the official lists say; planted faults are found and named."""
 
 import shutil
+import unicodedata
 from pathlib import Path
 
 from preprocess import ferv39k, mafw
@@ -124,3 +125,16 @@ def test_mafw_faults_are_named(tmp_path):
     assert f"no such file: {lists / 'set_5' / 'train.txt'}" in complaints(
         mafw, root, tmp_path / "out"
     )
+
+
+def test_lists_name_folders_in_any_unicode_form(tmp_path):
+    root = tmp_path / "FERV39k"
+    write_ferv39k(root)
+    name = "Action/Sad/écran"
+    with (root / "4_setups" / "All_scenes" / "test_All.csv").open("a") as file:
+        file.write(unicodedata.normalize("NFC", f"{name} Sad\n"))
+    write_frames(root / "2_ClipsforFaceCrop" / unicodedata.normalize("NFD", name))
+    run(ferv39k, root, tmp_path / "out", OTHER)
+    listed = lines_of(tmp_path / "out/all_scenes/test.csv")
+    assert len(listed) == 2
+    assert Path(listed[1].split()[0]).is_dir()

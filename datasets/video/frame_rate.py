@@ -52,8 +52,8 @@ def read_folder_rate(folder: str | os.PathLike) -> tuple[float | None, np.ndarra
     path = os.path.join(folder, FILE_NAME)
     if not os.path.isfile(path):
         return None, None
-    record = read_json(path)
     try:
+        record = read_json(path)
         fps = float(record["frames_per_second"])
         if not (math.isfinite(fps) and fps > 0):
             raise ValueError(f"{fps} is not positive")

@@ -150,14 +150,19 @@ def file_problem(path: Path, unused: Unused, *, is_folder: bool = False) -> str 
     return None
 
 
+def on_disk(clip: Clip) -> Clip:
+    """A clip whose path is spelt as the disk has it (`datasets.tables.as_on_disk`)."""
+    return dataclasses.replace(clip, path=as_on_disk(clip.path))
+
+
 def usable_clips(found: Found, root: Path, *, leave_out: bool) -> list[Clip]:
     """Clips whose file or frame folder is what it should be; the others are problems, or named.
 
-    Names are taken in the spelling of the disk (`datasets.tables.as_on_disk`).
+    Paths are those of `on_disk`.
     """
     unused, usable, broken = Unused(root), [], []
     for clip in watched(found.clips, len(found.clips), "files checked"):
-        clip = dataclasses.replace(clip, path=as_on_disk(clip.path))
+        clip = on_disk(clip)
         reason = file_problem(clip.path, unused, is_folder=found.frame_folders)
         if reason is None:
             usable.append(clip)

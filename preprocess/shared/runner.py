@@ -18,6 +18,7 @@ from preprocess.shared.labelled import (
     Parts,
     csv_paths,
     label_names,
+    on_disk,
     say,
     usable_clips,
     write_parts,
@@ -131,13 +132,11 @@ def write_splits(
     names: LabelNames,
     flags: argparse.Namespace,
 ) -> None:
-    """Write official splits, as far as their clips are usable."""
-    usable = {(clip.path, clip.where) for clip in clips} | {(clip.path, "") for clip in clips}
+    """Write given splits, as far as their clips are usable."""
+    usable = {clip.path for clip in clips}
     for folder, parts in splits.items():
-        kept = {
-            part: [clip for clip in some if (clip.path, "") in usable]
-            for part, some in parts.items()
-        }
+        kept = {part: [on_disk(clip) for clip in some] for part, some in parts.items()}
+        kept = {part: [c for c in some if c.path in usable] for part, some in kept.items()}
         write_parts(flags.output_dir / folder, **kept, names=names, flags=flags)
     first = flags.output_dir / next(iter(splits))
     write_subjects(flags.output_dir, clips, csv_paths(clips, first, flags))
