@@ -22,6 +22,7 @@ from engine.runtime import distributed, plan, rundir
 from engine.runtime.distributed import Workers
 from engine.runtime.levers import Levers, choose_levers, set_up_levers
 from engine.runtime.log import EpochLog, set_up_logging
+from engine.runtime.memory import expected_bytes
 from engine.runtime.optim import create_optimizer, parameter_settings
 from engine.runtime.parallel import distribute
 from engine.runtime.precision import Precision, set_up_device
@@ -78,9 +79,8 @@ class Assembly:
         """Choose how steps are computed."""
         flags, device = self.flags, self.workers.device
         passes = min(flags.epochs * self.steps, flags.max_steps or math.inf) * flags.update_freq
-        clips = flags.batch_size * build.clips_per_video(flags) * self.views
         self.levers, self.compiling = choose_levers(
-            flags, device, passes=passes, flop=lambda: plan.training_flop(self.cost, clips)
+            flags, device, passes=passes, flop=lambda: plan.training_flop(self.cost, self.clips)
         )
         if not self.whole_step:
             self.levers = replace(self.levers, whole_step=False)
@@ -96,14 +96,36 @@ class Assembly:
         """Optimizer steps per epoch."""
         return build.steps_per_epoch(len(self.annotations) * self.samples_per_video, self.batch)
 
-    def tell(self, rows: Mapping[str, object]) -> None:
-        """Log the plan, with lines of the stage's own."""
+    @property
+    def clips(self) -> int:
+        """Clips that a process computes at a time."""
+        return self.flags.batch_size * build.clips_per_video(self.flags) * self.views
+
+    def tell(
+        self,
+        rows: Mapping[str, object],
+        function: StepFunction,
+        shapes: Callable[[int], dict[str, object]],
+    ) -> None:
+        """Log the plan.
+
+        Args:
+            rows: lines of the stage's own.
+            function: what a step computes.
+            shapes: what that takes of a batch of so many clips (`step_memory`).
+        """
         flags, workers = self.flags, self.workers
         peak, final, _ = peak_rates(flags, self.batch)
         decay = getattr(flags, "layer_decay", None)
+        memory = None
+        if flags.dry_run or workers.device.type == "cuda":  # it takes seconds
+            memory = expected_bytes(
+                function, self.model, shapes(self.clips), flags=flags, workers=workers,
+                precision=self.precision, levers=self.levers,
+            )  # fmt: skip
         shown = plan.model_rows(
             self.model, self.cost, flags, self.precision, self.batch, views=self.views,
-            shards=workers.world_size if flags.shard else 1,
+            memory=memory,
         )  # fmt: skip
         shown |= rows
         shown |= {

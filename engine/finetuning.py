@@ -2,13 +2,19 @@
 
 import argparse
 import logging
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import torch
+
 import models
+from datasets.augment.mixing import as_tensors
 from datasets.augment.randaugment import RandAugment
 from datasets.clips import training as clips
 from datasets.clips.loader import Batches, Loader
 from datasets.labels.annotations import Annotations
+from datasets.labels.frame_labels import FrameLabels
 from engine import build, selection
 from engine.assembly import Assembly, begin
 from engine.evaluate import write_results
@@ -71,7 +77,12 @@ def _train_and_test(setting: Setting) -> dict | None:
         sampling_rate=setting.sampling_rate,
     )  # fmt: skip
     setting.levers = assembly.levers
-    assembly.tell(_plan_rows(setting, parts))
+    function = FinetuningLoss(
+        task=setting.task, size=setting.model.img_size, device=workers.device,
+        erase_mode=flags.remode, augment_together=augment_together(setting.levers),
+    )  # fmt: skip
+    shapes = partial(_shapes, setting, parts.train)
+    assembly.tell(_plan_rows(setting, parts), function, shapes)
     if flags.dry_run:
         return None
     if assembly.is_finished(RESULTS, resume):
@@ -83,7 +94,7 @@ def _train_and_test(setting: Setting) -> dict | None:
     with assembly.opened(facts, known=known, resume=resume) as output_dir:
         if output_dir and workers.is_main:
             parts.write_chosen(output_dir)
-        run = _training(assembly, setting, parts, output_dir)
+        run = _training(assembly, setting, parts, function, output_dir)
         run.facts["origin"] = known
         return _carry_out(assembly, setting, parts, run, resume)
 
@@ -175,9 +186,10 @@ def _where_weights_are(flags: argparse.Namespace) -> dict:
 
 
 def _training(
-    assembly: Assembly, setting: Setting, parts: selection.Parts, output_dir: Path | None
-) -> Training:
-    flags, workers, model, train_set = setting.flags, setting.workers, setting.model, parts.train
+    assembly: Assembly, setting: Setting, parts: selection.Parts, function: FinetuningLoss,
+    output_dir: Path | None,
+) -> Training:  # fmt: skip
+    flags, model, train_set = setting.flags, setting.model, parts.train
     dataset = clips.FinetuneClips(
         annotations=train_set,
         clip_frames=model.num_frames,
@@ -193,10 +205,6 @@ def _training(
         backend=flags.reader,
         clips_per_video=flags.num_sample,
     )
-    function = FinetuningLoss(
-        task=setting.task, size=model.img_size, device=workers.device, erase_mode=flags.remode,
-        augment_together=augment_together(setting.levers),
-    )  # fmt: skip
     facts = {
         "class_names": list(setting.task.names), "task": setting.kind,
         "heads": {head: list(names) for head, names in setting.labels.heads.items()} or None,
@@ -356,6 +364,21 @@ def _protocol(setting: Setting) -> str:
     views = f"{flags.test_num_segment} segments x {flags.test_num_crop} crops (equal views are "
     averaged = "; mean over the clips of a group" * (flags.average_by == "groups")
     return f"{views}computed once){averaged}"
+
+
+def _shapes(setting: Setting, train_set: Annotations, num_clips: int) -> dict[str, object]:
+    """What `FinetuningLoss.compute` takes of a batch of so many clips, without values."""
+    model, label = setting.model, train_set.labels[0]
+    if isinstance(train_set.labels, FrameLabels):
+        label = label[np.zeros(model.num_frames, int)]
+    label = torch.as_tensor(label)
+    mixes = setting.task.draw_mixes(np.random.default_rng(0), num_clips, model.img_size)
+    size = (num_clips, 3, model.num_frames, model.img_size, model.img_size)
+    return {
+        "clip": torch.empty(size, device="meta"),
+        "label": label.expand(num_clips, *label.shape),
+        "mixes": None if mixes is None else as_tensors(mixes, torch.device("cpu")),
+    }
 
 
 def _plan_rows(setting: Setting, parts: selection.Parts) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -16,6 +17,7 @@ from engine.assembly import Assembly, begin
 from engine.loop import Training
 from engine.runtime import origin, plan, rundir
 from engine.runtime.distributed import Workers
+from engine.runtime.memory import expected_bytes
 from engine.runtime.merging import merge_batches
 from engine.runtime.parallel import check_sharding
 from engine.runtime.precision import choose_precision
@@ -45,6 +47,9 @@ class Pretext(StepFunction, Protocol):
 
     def cost(self) -> plan.Cost:
         """What one clip costs."""
+
+    def shapes(self, num_clips: int) -> dict[str, torch.Tensor]:
+        """What `compute` takes of a batch of so many clips, on the device "meta"."""
 
     def plan_rows(self) -> dict[str, str]:
         """Lines of the plan."""
@@ -93,9 +98,15 @@ def pretrain(flags: argparse.Namespace) -> None:
     window = _face_window(flags, model.img_size)
     precision = choose_precision(flags.amp, workers.device, width=model.embed_dim)
     check_sharding(flags, workers, precision)
+
+    def bytes_for(num_clips: int) -> int:
+        return expected_bytes(
+            pretext, model, pretext.shapes(num_clips), flags=flags, workers=workers,
+            precision=precision,
+        )  # fmt: skip
+
     if flags.objective == "mae":  # elsewhere a batch's clips are compared with each other
-        shards = workers.world_size if flags.shard else 1
-        merge_batches(flags, pretext.cost(), precision, workers.device, shards=shards)
+        merge_batches(flags, bytes_for, workers.device)
     assembly = Assembly(
         flags=flags, workers=workers, model=model, precision=precision, annotations=annotations,
         cost=pretext.cost(), window=window, sampling_rate=flags.sampling_rate,
@@ -106,7 +117,8 @@ def pretrain(flags: argparse.Namespace) -> None:
     )  # fmt: skip
     known = _origin(flags, workers, pretext, annotations, probing)
     rundir.refuse_other_run(flags, known, resume)
-    assembly.tell({**pretext.plan_rows(), "videos": f"{len(annotations)} in {flags.data_path}"})
+    rows = {**pretext.plan_rows(), "videos": f"{len(annotations)} in {flags.data_path}"}
+    assembly.tell(rows, pretext, pretext.shapes)
     if flags.dry_run:
         return
     if assembly.is_finished((), resume):

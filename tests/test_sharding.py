@@ -9,7 +9,6 @@ import torch
 from engine.runtime import checkpoint
 from engine.runtime.distributed import Workers
 from engine.runtime.parallel import check_sharding
-from engine.runtime.plan import Cost, training_memory_gib
 from engine.runtime.precision import Precision
 from tests.test_runs import (
     finetune_argv,
@@ -132,10 +131,3 @@ def test_what_sharding_cannot_do_is_refused(processes, opt, dtype, message):
         check_sharding(flags, workers(processes), precision)
     flags.shard = False
     check_sharding(flags, workers(processes), precision)
-
-
-def test_expected_memory_knows_of_shards():
-    cost = Cost(parameters=2**28, multiply_adds=0, activation_bytes=2**30)
-    options = {"batch_size": 2, "half": True, "averaged": False}
-    assert training_memory_gib(cost, **options) == 4 + 1
-    assert training_memory_gib(cost, **options, shards=4) == 1 + 1

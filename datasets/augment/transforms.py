@@ -204,8 +204,12 @@ _kept_mean_and_std = lru_cache(_mean_and_std)
 
 
 def _statistics_for(clips: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """`_mean_and_std` for these clips; made only once, except where they become compiled code."""
-    make = _mean_and_std if torch.compiler.is_compiling() else _kept_mean_and_std
+    """`_mean_and_std` for these clips; made only once, except where they become compiled code.
+
+    Tensors that stand for others (without values, for example) get some of their own kind.
+    """
+    stand_in = torch.compiler.is_compiling() or type(clips) is not torch.Tensor
+    make = _mean_and_std if stand_in else _kept_mean_and_std
     return make(clips.device, clips.dtype)
 
 

@@ -8,6 +8,7 @@ import argparse
 import logging
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from datasets.clips.contrastive import ContrastiveClips
 from datasets.clips.lengths import UNREADABLE, Lengths, read_lengths
 from datasets.clips.order import SampleKey
 from datasets.clips.pairs import PairRule
-from datasets.faces.landmarks import find_landmarks
+from datasets.faces.landmarks import PART_SIZE, find_landmarks
 from datasets.faces.swap import swap_face
 from datasets.labels.annotations import Annotations
 from datasets.labels.splits import take_rows
@@ -164,6 +165,20 @@ class ContrastiveLearning:
     def cost(self) -> plan.Cost:
         """What one view costs."""
         return plan.clip_cost(self.model)
+
+    def shapes(self, num_clips: int) -> dict[str, torch.Tensor]:
+        """See `engine.pretraining.Pretext`."""
+        model = self.model
+        empty = partial(torch.empty, device="meta")
+        inputs = {
+            "clip": empty((num_clips, 3, model.num_frames, model.img_size, model.img_size)),
+            "index": empty(num_clips, dtype=torch.int64),
+        }
+        if self.objective.descriptor:
+            for name in ("eyes", "mouth"):
+                inputs[name] = empty((num_clips, PART_SIZE, PART_SIZE, 3), dtype=torch.uint8)
+            inputs["described"] = empty(num_clips, dtype=torch.bool)
+        return inputs
 
     def plan_rows(self) -> dict[str, str]:
         """Lines of the plan."""

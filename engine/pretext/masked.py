@@ -7,6 +7,7 @@ the length of the batch that comes.
 import argparse
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,23 @@ class MaskedAutoencoding:
     def cost(self) -> plan.Cost:
         """What one clip costs."""
         return plan.clip_cost(self.model, num_visible=self.masking.num_visible)
+
+    def shapes(self, num_clips: int) -> dict[str, torch.Tensor]:
+        """See `engine.pretraining.Pretext`."""
+        model, masking, share = self.model, self.masking, self.flags.decoder_mask_share
+        empty = partial(torch.empty, device="meta")
+        size = (num_clips, model.num_frames, model.img_size, model.img_size, 3)
+        inputs = {
+            "clip": empty(size, dtype=torch.uint8),
+            "mask": empty((num_clips, model.num_tokens), dtype=torch.bool),
+        }
+        if self._enlarges_on_device:
+            inputs["crop_box"] = empty((num_clips, 4), dtype=torch.int64)
+        if share < 1:
+            mask = masking(rng.generator(0, 0, 0, 0, "mask"))
+            part = masking.part_of(mask, share, rng.generator(0, 0, 0, 0, "predicted"))
+            inputs["predicted"] = empty((num_clips, len(part)), dtype=torch.int64)
+        return inputs
 
     def plan_rows(self) -> dict[str, str]:
         """Lines of the plan."""

@@ -1,12 +1,16 @@
 """Processes and devices: one process or torchrun, CPU (gloo) or CUDA (nccl)."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 
 from engine.runtime.rendezvous import store_of_this_start
+
+_alone = False
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,18 @@ def process_rank() -> int:
 
 
 def _has_group() -> bool:
-    return dist.is_available() and dist.is_initialized()
+    return not _alone and dist.is_available() and dist.is_initialized()
+
+
+@contextlib.contextmanager
+def as_if_alone() -> Iterator[None]:
+    """While entered, `gather_rows` and `process_rank` answer as in a single process."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
 
 
 def _choose_device(name: str, local_rank: int) -> torch.device:

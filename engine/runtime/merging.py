@@ -6,37 +6,31 @@ several GPUs, run on one with `--update_freq`, would leave it there although it 
 
 import argparse
 import logging
+from collections.abc import Callable
 
 import torch
 
-from engine.runtime import plan
-from engine.runtime.precision import Precision
-
 logger = logging.getLogger(__name__)
 
-# Share of the memory that an estimate may fill; allocators and kernels need some, too.
-ROOM = 0.7
+# Share of the memory that steps may fill; what is freed cannot always be used again.
+ROOM = 0.8
 
 
 def merge_batches(
     flags: argparse.Namespace,
-    cost: plan.Cost,
-    precision: Precision,
+    bytes_for: Callable[[int], int],
     device: torch.device,
-    *,
-    shards: int = 1,
 ) -> None:
     """Raise `--batch_size` and lower `--update_freq` by the same factor, where it helps and fits.
 
     The global batch, its samples and their gradients stay the same, up to rounding.
 
     Args:
-        flags: `merge_batches`: auto (on CUDA, as many as memory holds by the plan's estimate; none
-            with `drop_path`, which draws batch by batch), always (all) or never; changed in place.
-        cost: of a clip.
-        precision: number format of the forward pass.
+        flags: `merge_batches`: auto (on CUDA, as many as memory holds where nothing is compiled;
+            none with `drop_path`, which draws batch by batch), always (all) or never; changed in
+            place.
+        bytes_for: what a process needs for a batch of so many clips.
         device: where the model will be.
-        shards: processes that share the model's memory.
 
     Raises:
         ValueError: `always` with `drop_path`.
@@ -53,19 +47,7 @@ def merge_batches(
         return
     factors = [n for n in range(flags.update_freq, 0, -1) if flags.update_freq % n == 0]
     if flags.merge_batches == "auto":
-        memory = _memory_gib(device)
-        factors = [
-            factor
-            for factor in factors
-            if plan.training_memory_gib(
-                cost,
-                batch_size=flags.batch_size * factor * flags.num_samples,
-                half=precision.dtype is not None,
-                averaged=False,
-                shards=shards,
-            )
-            < ROOM * memory
-        ]
+        factors = [factor for factor in factors if _fits(flags, factor, bytes_for, device)]
     factor = factors[0] if factors else 1
     if factor > 1:
         flags.batch_size *= factor
@@ -74,6 +56,11 @@ def merge_batches(
             "%d accumulated batches are computed together: batches of %d, %d accumulated "
             "(--merge_batches never keeps them apart)", factor, flags.batch_size, flags.update_freq,
         )  # fmt: skip
+
+
+def _fits(flags: argparse.Namespace, factor: int, bytes_for: Callable, device) -> bool:
+    limit = ROOM * _memory_gib(device) * 2**30
+    return limit > 0 and bytes_for(flags.batch_size * factor * flags.num_samples) < limit
 
 
 def _memory_gib(device: torch.device) -> float:

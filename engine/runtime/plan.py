@@ -21,16 +21,14 @@ class Cost:
     Attributes:
         parameters: number of trainable values.
         multiply_adds: of a forward pass.
-        activation_bytes: kept for the backward pass in float32.
     """
 
     parameters: int
     multiply_adds: int
-    activation_bytes: int
 
 
 def clip_cost(model: nn.Module, *, num_visible: int | None = None) -> Cost:
-    """Count parameters, multiply-adds and activations of a model for one clip.
+    """Count parameters and multiply-adds of a model for one clip.
 
     Nothing is computed: shapes alone run through the model, as on a CPU wherever its weights are.
 
@@ -40,22 +38,14 @@ def clip_cost(model: nn.Module, *, num_visible: int | None = None) -> Cost:
     """
     # PyTorch 2.11 and older do not count attention on a CPU
     attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flop}
-    counter, kept = FlopCounterMode(display=False, custom_mapping=attention), {}
+    counter = FlopCounterMode(display=False, custom_mapping=attention)
     shapes = FakeTensorMode()
     with shapes:
         state = {
             name: torch.empty(tensor.shape, dtype=tensor.dtype, requires_grad=tensor.requires_grad)
             for name, tensor in [*model.named_parameters(), *model.named_buffers()]
         }
-    weights = {id(tensor.untyped_storage()) for tensor in state.values()}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if id(storage) not in weights:
-            kept[id(storage)] = (storage, storage.nbytes())
-        return tensor
-
-    with shapes, counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with shapes, counter, torch.no_grad():
         clip = torch.zeros(1, 3, model.num_frames, model.img_size, model.img_size)
         inputs, options = (clip,), {}
         if num_visible is not None:
@@ -69,7 +59,6 @@ def clip_cost(model: nn.Module, *, num_visible: int | None = None) -> Cost:
     return Cost(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         multiply_adds=counter.get_total_flops() // 2,
-        activation_bytes=sum(size for _, size in kept.values()),
     )
 
 
@@ -83,19 +72,6 @@ def training_flop(cost: Cost, clips: int) -> float:
     return 2 * 3 * cost.multiply_adds * clips
 
 
-def training_memory_gib(
-    cost: Cost, *, batch_size: int, half: bool, averaged: bool, shards: int = 1
-) -> float:
-    """Expected memory of a training step per process, without the data loader.
-
-    Weights, gradients and two moments of AdamW in float32, and the activations of a batch, which
-    autocast halves; of all but the activations a process holds one of `shards` parts.
-    """
-    copies = 4 + averaged
-    activations = cost.activation_bytes * batch_size / (2 if half else 1)
-    return (4 * copies * cost.parameters / shards + activations) / 2**30
-
-
 def describe(rows: dict[str, object]) -> str:
     """A plan as aligned lines of name and value."""
     width = max(len(name) for name in rows)
@@ -103,11 +79,25 @@ def describe(rows: dict[str, object]) -> str:
 
 
 def model_rows(
-    model: nn.Module, cost: Cost, flags, precision, batch: int, *, views: int = 1, shards: int = 1
+    model: nn.Module,
+    cost: Cost,
+    flags,
+    precision,
+    batch: int,
+    *,
+    views: int = 1,
+    memory: int | None = None,
 ) -> dict[str, object]:
-    """Lines of the plan that both stages share; the model sees each sample in `views` clips.
+    """Lines of the plan that both stages share.
 
-    A process holds one of `shards` parts of the model.
+    Args:
+        model: of the run.
+        cost: of a clip.
+        flags: of the run.
+        precision: number format.
+        batch: samples of an optimizer step.
+        views: clips in which the model sees each sample.
+        memory: of a process, bytes (`engine.runtime.memory`); None: not counted.
     """
     per_video = build.clips_per_video(flags)
     clips = flags.batch_size * per_video * views
@@ -116,19 +106,14 @@ def model_rows(
         whole = f"{batch} samples of {views} views"
     elif per_video > 1:
         whole = f"{batch} videos of {per_video} clips"
-    memory = training_memory_gib(
-        cost,
-        batch_size=clips,
-        half=precision.dtype is not None,
-        averaged=bool(getattr(flags, "model_ema", False)),
-        shards=shards,
-    )
-    return {
+    rows = {
         "model": f"{flags.model}, {cost.parameters / 1e6:.2f} M parameters",
         "clip": f"{model.num_frames} frames of {model.img_size} x {model.img_size} px, every "
         f"{flags.sampling_rate}. frame; {model.num_tokens} tokens",
         "forward pass": f"{cost.multiply_adds / 1e9:.2f} G multiply-adds per clip",
         "precision": str(precision),
         "global batch": whole,
-        "expected memory": f"{memory:.1f} GiB per process for {clips} clips (estimate)",
     }
+    if memory is not None:
+        rows["expected memory"] = f"{memory / 2**30:.1f} GiB per process for {clips} clips"
+    return rows
