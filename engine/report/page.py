@@ -144,7 +144,7 @@ class Page:
         matrices = [
             self.show(
                 f"{head}_confusion_{panel}".lstrip("_"),
-                plots.confusion_figure(metrics, names, panels=[panel]),
+                plots.confusion_figure(metrics, [panel]),
                 f"Confusion matrix, {panel}",
             )
             for panel in ("counts", "recall")

@@ -52,31 +52,10 @@ NAMES = {
 
 
 def plot_training(run_dir: Path) -> None:
-    """Draw `curves.png` of a run directory from its `log.jsonl`, if it has one."""
-    if (run_dir / "log.jsonl").exists():
-        plot_curves(run_dir / "log.jsonl", run_dir / "curves.png")
-
-
-def plot_curves(log_jsonl: str | Path, out_png: str | Path) -> None:
-    """Draw loss, validation scores and learning rate over the epochs.
-
-    Args:
-        log_jsonl: log of a pre-training or fine-tuning run.
-        out_png: file to write; another suffix that matplotlib knows (.pdf, .svg) works too.
-
-    Raises:
-        FileNotFoundError: no such log.
-        ValueError: nothing in the log to draw.
-    """
-    if not Path(log_jsonl).is_file():
-        raise FileNotFoundError(
-            f"no log {log_jsonl}; a run writes log.jsonl into its --output_dir."
-        )
-    records = read_log(log_jsonl)
-    try:
-        save_figure(curves_figure(records), out_png)
-    except ValueError as error:
-        raise ValueError(f"{log_jsonl}: {error}") from error
+    """Draw `curves.png` of a run directory: what its `log.jsonl` has over the epochs, if any."""
+    records = read_log(run_dir / "log.jsonl")
+    if curve_panels(records):
+        save_figure(curves_figure(records), run_dir / "curves.png")
 
 
 def curve_panels(records: Sequence[dict]) -> list[tuple[str, str, list[str]]]:
@@ -90,22 +69,16 @@ def curve_panels(records: Sequence[dict]) -> list[tuple[str, str, list[str]]]:
 
 
 def curves_figure(records: Sequence[dict], titles: Sequence[str] | None = None) -> Figure:
-    """Figure of `plot_curves` from the lines of a log.
+    """Loss, validation scores and learning rate over the epochs, from the lines of a log.
 
     Args:
-        records: dicts with `epoch` and some keys of `PANELS`; other keys are ignored.
+        records: dicts with `epoch` and some keys of `PANELS`, at least one; others are ignored.
         titles: which panels to draw; None draws all that occur.
 
     Returns:
         One panel per kind of quantity that occurs.
-
-    Raises:
-        ValueError: none of the known keys occurs.
     """
     panels = [p for p in curve_panels(records) if titles is None or p[0] in titles]
-    if not panels:
-        known = [key for _, _, keys in PANELS for key in keys]
-        raise ValueError(f"no epoch with one of {known} to draw")
     figure = new_figure(4.2 * len(panels), 3.2)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, unit, keys) in zip(axes, panels):
@@ -118,20 +91,6 @@ def curves_figure(records: Sequence[dict], titles: Sequence[str] | None = None) 
     return figure
 
 
-def plot_confusion_matrix(
-    metrics: dict, class_names: Sequence[str] | None, out_png: str | Path
-) -> None:
-    """Draw the confusion matrix of an evaluation, as counts and as recall per true class.
-
-    Args:
-        metrics: with `confusion_matrix`, and `uar`, `war` for the title where present.
-        class_names: names in label order; None takes them from the metrics.
-        out_png: file to write; another suffix that matplotlib knows (.pdf, .svg) works too.
-    """
-    names = class_names or metrics.get("class_names")
-    save_figure(confusion_figure(metrics, names), out_png)
-
-
 def plot_confusion_matrices(metrics: dict, folder: str | Path) -> None:
     """Draw what there is: `confusion_matrix.png`, or one file per head; nothing in regression.
 
@@ -139,34 +98,23 @@ def plot_confusion_matrices(metrics: dict, folder: str | Path) -> None:
         metrics: of an evaluation.
         folder: gets `confusion_matrix.png` or `confusion_matrix_<head>.png`.
     """
-    if "confusion_matrix" in metrics:
-        plot_confusion_matrix(metrics, None, Path(folder) / "confusion_matrix.png")
-    for head, own in metrics.get("per_head", {}).items():
-        plot_confusion_matrix(own, None, Path(folder) / f"confusion_matrix_{head}.png")
+    of_heads = {f"_{head}": own for head, own in metrics.get("per_head", {}).items()}
+    for ending, own in {"": metrics, **of_heads}.items():
+        if "confusion_matrix" in own:
+            save_figure(confusion_figure(own), Path(folder) / f"confusion_matrix{ending}.png")
 
 
-def confusion_figure(
-    metrics: dict,
-    class_names: Sequence[str] | None = None,
-    panels: Sequence[str] = ("counts", "recall"),
-) -> Figure:
-    """Figure of `plot_confusion_matrix`.
+def confusion_figure(metrics: dict, panels: Sequence[str] = ("counts", "recall")) -> Figure:
+    """The confusion matrix of an evaluation.
 
     Args:
-        metrics: see there.
-        class_names: C names; by default 0, 1, ...
+        metrics: of `engine.results.metrics.classification_metrics`.
         panels: "counts" (videos), "recall" (each row divided by its sum, in percent) or both.
 
     Returns:
         The panels side by side; with both, UAR and WAR above.
-
-    Raises:
-        ValueError: the matrix is not square or does not fit the names.
     """
-    counts = np.asarray(metrics["confusion_matrix"])
-    names = list(class_names or map(str, range(len(counts))))
-    if counts.shape != (len(names), len(names)):
-        raise ValueError(f"confusion matrix of shape {counts.shape} for {len(names)} classes")
+    counts, names = np.asarray(metrics["confusion_matrix"]), metrics["class_names"]
     side = max(3.6, 1.2 + 0.48 * len(names))
     figure = new_figure((side + 0.5) * len(panels), side)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -176,7 +124,7 @@ def confusion_figure(
             axis.set_title(f"Videos ({counts.sum()})")
         else:
             _draw_recall(figure, axis, counts, names)
-    if len(panels) > 1 and "uar" in metrics and "war" in metrics:
+    if len(panels) > 1:
         figure.suptitle(f"UAR {100 * metrics['uar']:.2f} %   WAR {100 * metrics['war']:.2f} %")
     return figure
 
