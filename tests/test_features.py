@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import models
+from datasets.files import read_arrays
 from engine.probe import command as probe
 from engine.probe import probing
 from engine.probe.probing import Frozen, extract, linear_probe, nearest_neighbours
 from engine.probe.probing import probe as probe_features
-from engine.results.features import StageRecorder, read_features, write_features
+from engine.results.features import StageRecorder, write_features
 from engine.runtime import checkpoint
 from tests.model_cases import FINETUNE_NAMES, PRETRAIN_NAMES, random_clip, small_model, tube_mask
 from tests.test_runs import (
@@ -66,7 +67,7 @@ def test_stages_of_a_pretraining_model(name):
 def test_the_file_of_features_is_as_documented(data, tmp_path):
     out = tmp_path / "run"
     run_finetuning(finetune_argv(data, out, "--save_feature"))
-    content = read_features(out / "features.npz")
+    content = read_arrays(out / "features.npz", None)
     assert list(content) == [
         "id",
         "label",
@@ -117,7 +118,7 @@ def test_parquet_needs_its_library_and_holds_the_same(tmp_path, monkeypatch):
 
     write_features(tmp_path, **features_of(3), formats=["npz", "parquet"])
     table = pandas.read_parquet(tmp_path / "features.parquet")
-    arrays = read_features(tmp_path / "features.npz")
+    arrays = read_arrays(tmp_path / "features.npz", None)
     assert list(table.columns) == ["id", "label", "score_happy", "score_sad", "feature"]
     np.testing.assert_array_equal(np.stack(table["feature"]), arrays["feature"])
 

@@ -50,7 +50,6 @@ def test_shrinking_is_close_to_pil(shape):
     difference = np.abs(ours.astype(int) - pil)
     assert difference.max() <= 2
     assert (difference > 0).mean() < 0.05 and (difference > 1).mean() < 1e-4
-    assert (transforms.eval_frames(frames, 160) == ours).all()
 
 
 def test_resize_takes_views_and_read_only_arrays(recwarn):
@@ -193,7 +192,6 @@ def test_float_clips_are_what_the_published_runs_fed(device):
     std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1, 1)
     normalised = transforms.normalize(scaled.to(device))
     assert torch.allclose(normalised.cpu(), (scaled - mean) / std, atol=1e-6)
-    assert torch.allclose(transforms.denormalize(normalised).cpu(), scaled, atol=1e-6)
 
 
 def test_normalising_serves_training_after_an_evaluation():

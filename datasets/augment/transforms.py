@@ -58,14 +58,6 @@ def resize_square(frames: np.ndarray, size: int) -> np.ndarray:
     return resized.permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def eval_frames(frames: np.ndarray, size: int) -> np.ndarray:
-    """Frames as evaluation shows them to a model: resized to the square and nothing else.
-
-    Args and returns as `resize_square`.
-    """
-    return resize_square(frames, size)
-
-
 class MultiScaleCrop:
     """Multi-scale crop of pre-training, resized to a square.
 
@@ -229,12 +221,6 @@ def normalize_(clips: torch.Tensor) -> torch.Tensor:
     """As `normalize`, in place: for clips that nothing else needs."""
     mean, std = _statistics_for(clips)
     return clips.sub_(mean).div_(std)
-
-
-def denormalize(clips: torch.Tensor) -> torch.Tensor:
-    """Undo `normalize`: same shape, values in [0, 1] where the input came from such."""
-    mean, std = _statistics_for(clips)
-    return (clips * std).add_(mean)
 
 
 def draw_finetune(

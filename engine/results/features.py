@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.files import read_arrays, replacing
+from datasets.files import replacing
 from datasets.tables import readable
 
 FORMATS = ("npz", "parquet")
@@ -127,11 +127,6 @@ def check_formats(formats: Sequence[str]) -> None:
         raise ValueError(
             "--feature_format parquet needs pyarrow: pip install pyarrow, or take npz"
         ) from error
-
-
-def read_features(path: str | Path) -> dict[str, np.ndarray]:
-    """Read a `features.npz` as a dict of arrays, without unpickling anything."""
-    return read_arrays(path, None)
 
 
 def _write_npz(path: Path, ids, labels, scores, names, features) -> None:
