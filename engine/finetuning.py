@@ -131,7 +131,11 @@ def _origin(setting: Setting, parts: selection.Parts) -> dict:
     return origin.plain({
         "flags": origin.deciding_flags(flags),
         "data": data,
-        "weights": origin.describe_weights(flags.finetune, (before or {}).get("weights")),
+        "weights": origin.describe_weights(
+            flags.finetune,
+            (before or {}).get("weights"),
+            keys=_where_weights_are(flags)["keys"],
+        ),
         "model": setting.model.config,
         "labels": {"task": labels.task, "names": labels.class_names, "heads": labels.heads},
         "together": origin.clips_together(flags, setting.model, setting.workers.world_size),

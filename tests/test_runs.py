@@ -291,6 +291,8 @@ def test_a_damaged_checkpoint_is_named_with_an_older_one(data, tmp_path, damage)
     last.write_bytes(damage(last.read_bytes()))
     with pytest.raises(ValueError, match="checkpoint-last.pth.*--resume .*checkpoint-0.pth"):
         run_pretraining(argv)
+    run_pretraining([*argv, "--resume", str(out / "checkpoint-0.pth"), "--epochs", "1"])
+    last.write_bytes(damage((out / "checkpoint-0.pth").read_bytes()))
     (out / "checkpoint-0.pth").write_bytes(b"")
     with pytest.raises(ValueError, match="checkpoint-last.pth.*no older one"):
         run_pretraining(argv)
@@ -302,7 +304,7 @@ def test_weights_may_stand_anywhere_in_a_file(data, tmp_path):
     run_finetuning(argv)
     own = weights(tmp_path / "run")
     moved = {f"teacher.{name}": torch.zeros_like(value) for name, value in own.items()}
-    torch.save({"model": own, "best": moved}, tmp_path / "moved.pth")
+    torch.save({"best": moved}, tmp_path / "moved.pth")
     more = ["--finetune", str(tmp_path / "moved.pth"), "--lr", "0", "--min_lr", "0",
             "--warmup_lr", "0", "--model_key", "ema|best", "--model_prefix"]  # fmt: skip
     argv[argv.index("--output_dir") + 1] = str(tmp_path / "other")

@@ -8,7 +8,7 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +51,12 @@ def describe_data(annotations: Annotations) -> dict:
     return {"file": str(annotations.path), "videos": len(ids), "digest": digest.hexdigest()}
 
 
-def describe_weights(path: str, before: Mapping | None) -> dict | None:
+def describe_weights(path: str, before: Mapping | None, *, keys: Sequence[str] = ()) -> dict | None:
     """What a file of weights holds.
 
     Args:
         path: "" for none.
+        keys: see `models.load_weights`.
         before: what the run that goes on had, if any. A file that is gone since is taken for that.
 
     Raises:
@@ -67,7 +68,7 @@ def describe_weights(path: str, before: Mapping | None) -> dict | None:
     if before and before["file"] == path and not Path(path).is_file():
         return dict(before)
     digest = hashlib.sha256()
-    for name, value in sorted(named_tensors(models.read_checkpoint(path), path).items()):
+    for name, value in sorted(named_tensors(models.read_checkpoint(path), path, keys=keys).items()):
         digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
         digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
     return {"file": path, "digest": digest.hexdigest()}
