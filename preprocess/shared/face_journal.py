@@ -58,13 +58,13 @@ def read_journal(output_dir: Path, settings: FaceSettings) -> dict[str, Outcome]
 
 
 def _is_outcome(entry: dict) -> bool:
-    """Whether a line has what an `Outcome` has, of the same types."""
+    """Whether a line has what an `Outcome` has, of the same types; other versions have less."""
     example = vars(Outcome("", "", fps=1.0))
     return (
-        entry.keys() == example.keys()
+        {"source", "status", "tracks"} <= entry.keys() <= example.keys()
         and all(
-            _is_like(entry[name], value) or (name == "fps" and entry[name] is None)
-            for name, value in example.items()
+            _is_like(value, example[name]) or (name == "fps" and value is None)
+            for name, value in entry.items()
         )
         and all(
             isinstance(track, dict)

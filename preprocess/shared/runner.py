@@ -91,6 +91,8 @@ class Command:
             PreparationError: the official files are not as published.
         """
         flags = self.build_parser().parse_args(argv)
+        if flags.dataset_dir.is_file():
+            raise PreparationError(f"--dataset_dir {flags.dataset_dir} is a file, not a folder")
         found = self.read(flags)
         published = self.published(flags, found) if self.published else None
         prepare(self.spec, found, flags, published=published)
