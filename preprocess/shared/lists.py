@@ -1,5 +1,6 @@
 """Official train and test lists of frame folders, as DFEW, FERV39k and MAFW have them."""
 
+import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def read_subjects(path: Path | None, default: Path) -> dict[str, str]:
     return {row[column].strip(): row["subject"].strip() for row in rows}
 
 
-def add_frames_flag(parser, default: str) -> None:
+def add_frames_flag(parser: argparse.ArgumentParser, default: str) -> None:
     """`--frames_dir`."""
     parser.add_argument(
         "--frames_dir",
