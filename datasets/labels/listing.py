@@ -32,6 +32,7 @@ SYSTEM_FOLDERS = frozenset(
     + ("network trash folder", "temporary items", "lost.dir")
 )
 SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
+SYSTEM_NAMES = SYSTEM_FILES | SYSTEM_FOLDERS
 # What commands of this program put beside frames.
 OUR_FILES = (frame_rate.FILE_NAME, "landmarks.npz")
 SHOWN_UNUSED = 3
@@ -217,7 +218,7 @@ def visible_files(folder: Path, pattern: str) -> list[Path]:
 
 def is_of_system(name: str) -> bool:
     """Whether a file or folder of this name is hidden, or none that people made."""
-    return name.startswith(".") or name.lower() in SYSTEM_FILES | SYSTEM_FOLDERS
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
 def _existing(folder: Path) -> Path:
