@@ -36,6 +36,9 @@ from models.weights import check_same_model
 
 logger = logging.getLogger(__name__)
 
+# After an epoch the state is saved if that is quick, or takes no more than this share of the time.
+QUICK_SAVE_SECONDS, SAVING_SHARE = 0.5, 0.05
+
 
 @dataclass
 class Training:
@@ -93,7 +96,7 @@ class Training:
             workers=self.workers,
         )
         self.scaler = torch.amp.GradScaler("cuda") if self.precision.needs_scaler else None
-        self.saved_at = time.monotonic()
+        self.saved_at, self.save_seconds = time.monotonic(), 0.0
         self.last_saved: Path | None = None
 
     @property
@@ -128,10 +131,11 @@ class Training:
             name=name,
             facts=self.facts,
         )
-        self.last_saved = self.output_dir / name
+        self.last_saved, begun = self.output_dir / name, time.monotonic()
         if self.workers.is_main:
             checkpoint.write_atomically(content, self.last_saved)
         self.saved_at = time.monotonic()
+        self.save_seconds = self.saved_at - begun
 
     def begin(self, path: Path | None) -> None:
         """Go on from a checkpoint, or begin at `--start_epoch` where there is none.
@@ -200,9 +204,11 @@ def train(
             line |= after_epoch(epoch, loader)
             if run.workers.is_main:
                 log.write(epoch, line)
-            _save_epoch(run, epoch)
+            saved = _save_epoch(run, epoch)
             if run.workers.any(request.received is not None):
-                raise StoppedBySignalError(request.received)
+                if not saved:
+                    run.save(checkpoint.LAST)
+                raise StoppedBySignalError(request.received or "a signal to another process")
 
 
 def _epochs_to_train(run: Training) -> dict[int, Reading]:
@@ -386,16 +392,29 @@ def _close_epoch(run: Training, facts: dict) -> dict:
     return line
 
 
-def _save_epoch(run: Training, epoch: int) -> None:
-    """Keep the state after an epoch.
+def _is_worth_saving(run: Training, now: float) -> bool:
+    """Whether to keep the state after an epoch: writing it may take longer than a short epoch.
+
+    Then it is kept as soon as writing takes no more than its share of the time.
+    """
+    takes_long = run.save_seconds > QUICK_SAVE_SECONDS
+    return not takes_long or SAVING_SHARE * (now - run.saved_at) > run.save_seconds
+
+
+def _save_epoch(run: Training, epoch: int) -> bool:
+    """Keep the state after an epoch, if that is worth it; whether it was.
 
     The numbered file comes first: were a run killed between the two, it would otherwise go on
     behind the epoch whose file is missing.
     """
     numbered = f"checkpoint-{epoch}.pth"
     half = run.output_dir and (run.output_dir / numbered).exists()  # where --max_steps had cut it
-    if run.is_over or (epoch + 1) % run.flags.save_ckpt_freq == 0 or half:
+    keep = run.is_over or (epoch + 1) % run.flags.save_ckpt_freq == 0 or half
+    if keep:
         run.save(numbered)
-    run.save(checkpoint.LAST)
+    worth = run.workers.is_main and _is_worth_saving(run, time.monotonic())
+    if saved := run.workers.any(worth or keep or _save_is_due(run)):
+        run.save(checkpoint.LAST)
     if run.workers.is_main:
         logger.info("epoch %d done after %s", epoch + 1, duration(run.position.seconds))
+    return saved

@@ -466,3 +466,27 @@ def test_validation_that_is_the_test_part_is_said(data, tmp_path, caplog):
             "--test_weights", "best"]  # fmt: skip
     metrics = run_finetuning(argv)
     assert any("test part" in note for note in metrics["notes"])
+
+
+def test_saving_takes_a_twentieth_of_the_time_between_short_epochs():
+    """Where writing takes seconds; what is quick, or wanted anyway, is always saved."""
+    for save_seconds, since, worth in ((0.0, 0, True), (0.4, 0, True), (2.0, 39, False),
+                                       (2.0, 41, True)):  # fmt: skip
+        run = SimpleNamespace(saved_at=100.0, save_seconds=save_seconds)
+        assert loop._is_worth_saving(run, 100.0 + since) == worth
+
+
+@pytest.mark.parametrize("flags", [("--save_ckpt_freq", "1"), ("--save_every_minutes", "0"), ()])
+def test_a_run_that_writes_slowly_ends_the_same(data, undisturbed, tmp_path, monkeypatch, flags):
+    written = []
+    monkeypatch.setattr(loop, "QUICK_SAVE_SECONDS", -1)  # nothing is quick,
+    monkeypatch.setattr(loop, "SAVING_SHARE", 0.0)  # and no time long enough
+    write = checkpoint.write_atomically
+    monkeypatch.setattr(
+        checkpoint, "write_atomically",
+        lambda content, path: (written.append(path.name), write(content, path)),
+    )  # fmt: skip
+    run_pretraining(pretrain_argv(data, tmp_path, "--epochs", "4", *flags))
+    assert_equal_weights(weights(undisturbed), weights(tmp_path))
+    count = written.count(checkpoint.LAST)
+    assert count >= 4 if flags else count == 1
