@@ -128,7 +128,10 @@ def write_kind(folder: Path, kind: Kind) -> str | None:
     try:
         write_video(path, num_frames=NUM_FRAMES, **kind.options)
         with av.open(str(path)) as container:
-            next(container.decode(container.streams.video[0]))
+            stream = container.streams.video[0]
+            if stream.codec_context is None:  # no decoder
+                return None
+            next(container.decode(stream))
     except (av.error.FFmpegError, ValueError, IndexError, AttributeError, StopIteration):
         return None
     finally:

@@ -129,7 +129,9 @@ class PyAVReader(FrameReader):
         )
         expected = expected_frames(self._container, self._stream, self._scan)
         self._order = None
-        if expected is None and self._codec.pix_fmt != "pal8":  # palettes come with some packets
+        pixels = self._codec.format
+        palette = pixels is not None and pixels.has_palette  # comes with some packets only
+        if expected is None and not palette:
             reordered = bool(self._codec.has_b_frames)
             self._order = self._scan.shown_order(self._codec_name, reordered=reordered)
         if self._order is not None:
