@@ -174,3 +174,16 @@ def test_a_checkout_whose_path_has_spaces(tmp_path, monkeypatch):
     assert os.path.exists(
         read_annotations("my checkout/saved/list2/info_clean.csv", task="pretrain").paths[0]
     )
+
+
+def test_links_are_to_folders_with_white_space_not_to_every_video(tmp_path):
+    root = tmp_path / "my disk" / "VoxCeleb2"
+    for n in range(3):
+        write_clip(root / f"dev/mp4/id1/a/{n}.mp4")
+    voxceleb2.main(["--dataset_dir", str(root), "--output_dir", str(tmp_path / "list"),
+                    "--no_probe", "--allow_other_counts",
+                    "--link_dir", str(tmp_path / "links")])  # fmt: skip
+    rows = read_annotations(tmp_path / "list/info_clean.csv", task="pretrain")
+    assert len(rows) == 3
+    (link,) = (tmp_path / "links").iterdir()
+    assert link.resolve() == tmp_path / "my disk"

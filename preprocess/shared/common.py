@@ -125,7 +125,7 @@ def without_spaces(path: Path, link_dir: Path | None, folder: Path | None = None
         PreparationError: the path has white space and no (good) `link_dir` was given.
     """
     path = Path(os.path.abspath(path))
-    if (fitting := _without_spaces(path, folder)) is not None:
+    if (fitting := fitting_path(path, folder)) is not None:
         return fitting
     if link_dir is None:
         raise PreparationError(
@@ -133,13 +133,14 @@ def without_spaces(path: Path, link_dir: Path | None, folder: Path | None = None
             "or pass --link_dir DIR for symbolic links without"
         )
     link_dir = Path(os.path.abspath(link_dir))
-    if _without_spaces(link_dir, folder) is None:
+    if fitting_path(link_dir, folder) is None:
         raise PreparationError(f"--link_dir {str(link_dir)!r} must itself be free of white space")
     link_dir.mkdir(parents=True, exist_ok=True)
-    return _without_spaces(_make_link(path, link_dir), folder)
+    return fitting_path(_make_link(path, link_dir), folder)
 
 
-def _without_spaces(path: Path, folder: Path | None) -> Path | None:
+def fitting_path(path: Path, folder: Path | None) -> Path | None:
+    """An absolute path, or the way to it from a folder, without white space; None without."""
     if not re.search(r"\s", str(path)):
         return path
     relative = os.path.relpath(path, os.path.realpath(folder)) if folder else str(path)

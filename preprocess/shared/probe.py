@@ -4,6 +4,7 @@ import argparse
 import csv
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -18,7 +19,13 @@ from datasets.labels.annotations import write_annotations
 from datasets.tables import read_text, write_table
 from datasets.video.frame_index import INDEX_FILE, KnownFrames, write_index
 from datasets.video.open_video import UnreadableVideoError, open_video
-from preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, watched, without_spaces
+from preprocess.shared.common import (
+    SHOWN_PROBLEMS,
+    PreparationError,
+    fitting_path,
+    watched,
+    without_spaces,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -224,10 +231,23 @@ def add_probe_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def listed_names(paths: Iterable[Path], flags: argparse.Namespace) -> dict[str, str]:
-    """Path -> the same as the list in `flags.output_dir` has it, see `common.without_spaces`."""
-    absolute = dict.fromkeys(os.path.abspath(path) for path in paths)
-    folder = flags.output_dir
-    return {p: str(without_spaces(Path(p), flags.link_dir, folder)) for p in absolute}
+    """Path -> the same as the list in `flags.output_dir` has it, see `common.without_spaces`.
+
+    Where links are needed they are to the last folder (or file) with white space in its name, so
+    that a million videos below one folder need one.
+    """
+    names: dict[str, str] = {}
+    links: dict[Path, Path] = {}
+    for path in map(Path, dict.fromkeys(os.path.abspath(path) for path in paths)):
+        fitting = fitting_path(path, flags.output_dir)
+        if fitting is None:
+            last = max(n for n, part in enumerate(path.parts) if re.search(r"\s", part))
+            linked = Path(*path.parts[: last + 1])
+            if linked not in links:
+                links[linked] = without_spaces(linked, flags.link_dir, flags.output_dir)
+            fitting = links[linked].joinpath(*path.parts[last + 1 :])
+        names[str(path)] = str(fitting)
+    return names
 
 
 def probe_or_list(paths: Iterable[Path], flags: argparse.Namespace) -> int | None:
