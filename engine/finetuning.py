@@ -24,7 +24,7 @@ from engine.results.features import check_formats
 from engine.results.metrics import METRICS
 from engine.results.predictions import read_metrics
 from engine.runtime import checkpoint, origin, plan, rundir
-from engine.runtime.levers import choose_levers, set_up_levers
+from engine.runtime.levers import choose_levers
 from engine.runtime.parallel import check_sharding
 from engine.runtime.step import augment_together
 from engine.setting import Setting, settle
@@ -76,7 +76,7 @@ def _train_and_test(setting: Setting) -> dict | None:
         annotations=parts.train, cost=plan.clip_cost(setting.model), window=setting.window,
         sampling_rate=setting.sampling_rate,
     )  # fmt: skip
-    setting.levers = assembly.levers
+    setting.use(assembly.levers)
     function = FinetuningLoss(
         task=setting.task, size=setting.model.img_size, device=workers.device,
         erase_mode=flags.remode, augment_together=augment_together(setting.levers),
@@ -330,8 +330,8 @@ def _evaluate_only(setting: Setting, identity: Identity) -> dict:
     if annotations is None:
         raise FileNotFoundError(f"{flags.data_path} has no {flags.eval_split}.csv")
     passes = len(annotations) * flags.test_num_segment * flags.test_num_crop / flags.batch_size
-    setting.levers, compiling = choose_levers(flags, setting.workers.device, passes=passes)
-    set_up_levers(setting.levers, setting.workers.device, setting.model)
+    levers, compiling = choose_levers(flags, setting.workers.device, passes=passes)
+    setting.use(levers)
     logger.info("compiled: %s", compiling)
     chosen_on = identity.chosen_on if identity.is_best else None
     output_dir = Path(flags.output_dir) if flags.output_dir else None

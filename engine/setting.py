@@ -22,7 +22,7 @@ from engine.evaluate import Evaluated, evaluate, view_scores
 from engine.groups import GROUPS_FILE, average_by_group, read_groups
 from engine.identity import Identity
 from engine.runtime.distributed import Workers
-from engine.runtime.levers import Levers
+from engine.runtime.levers import Levers, levers_of, set_up_levers
 from engine.runtime.precision import Precision, choose_precision
 from engine.runtime.prefetch import open_loader
 from engine.runtime.step import compiled
@@ -59,7 +59,16 @@ class Setting:
     sampling_rate: int
     mapping: Mapping[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    levers: Levers = field(default_factory=Levers)
+    levers: Levers = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Compute as suits the device."""
+        self.use(levers_of(self.workers.device))
+
+    def use(self, levers: Levers) -> None:
+        """Compute as the levers say from here on."""
+        self.levers = levers
+        set_up_levers(levers, self.workers.device, self.model)
 
     @property
     def kind(self) -> str:

@@ -20,6 +20,7 @@ from datasets.faces import STYLES, CropStyle, FaceDetector, create_detector
 from engine import build
 from engine.identity import DEFAULT_FPS, Identity, identify
 from engine.runtime import distributed
+from engine.runtime.levers import levers_of, set_up_levers
 from engine.runtime.precision import choose_precision, set_up_device
 from engine.tasks.task import Task
 
@@ -179,6 +180,7 @@ class Predictor:
         self.options = sliding_options(self.model, options, identity)
         self._detector: FaceDetector | None = create_detector() if options.crop else None
         build.place(self.model, self.device).eval()
+        set_up_levers(levers_of(self.device), self.device, self.model)  # as evaluation computes
         self.precision = choose_precision(amp, self.device, width=self.model.embed_dim)
         self.batch_size = batch_size
 
