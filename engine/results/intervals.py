@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import binomtest, t
 
 from engine.results.kinds.base import Predictions, common_kind
+from engine.results.metrics import METRICS
 
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -138,7 +139,7 @@ def paired_test(
     _check_options(num_resamples, confidence)
     _require_same_videos(first, second)
     one, two = resampled_metrics([first, second], subjects, num_resamples=num_resamples, seed=seed)
-    joined = {name: one[name] - two[name] for name in one if not name.startswith("recall_")}
+    joined = {name: one[name] - two[name] for name in one if name in METRICS}
     metrics = [predictions.metrics() for predictions in (first, second)]
     test = PairedTest(
         first={name: metrics[0][name] for name in joined},
