@@ -1,5 +1,8 @@
 """Steps of every registered model on a GPU that computes nothing, and what that GPU notices."""
 
+import importlib
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import timm
@@ -12,6 +15,7 @@ from benchmarks import steps
 from datasets.augment.mixing import Mixer
 from datasets.device import to_device
 from engine import build
+from engine.runtime.levers import lever_names, levers_of
 from engine.runtime.optim import WeightAverage
 from models.descriptors import ImageBackbone
 from tests.fake_cuda import (
@@ -38,8 +42,8 @@ def options_of(name, stage):
     return {"batch": 2, "device": CUDA, "mask_ratio": 0.5, **sizes}
 
 
-def work_of(name, stage):
-    work = steps.our_work(name, stage, **options_of(name, stage))
+def work_of(name, stage, **more):
+    work = steps.our_work(name, stage, **options_of(name, stage), **more)
     work.batch = pin_memory(work.batch)
     return work
 
@@ -54,6 +58,15 @@ def test_training_steps(gpu, name, stage):
     assert all(tensor.device == CUDA for tensor in work.model.state_dict().values())
 
 
+@pytest.mark.parametrize("lever", lever_names())
+def test_every_way_of_computing_a_step(gpu, lever):
+    usual = levers_of(CUDA)
+    other = replace(usual, **{lever: not getattr(usual, lever)})
+    work = work_of("svfap_tiny_patch8_64", "finetune", levers=other)
+    with gpu.step():
+        work.run()
+
+
 @pytest.mark.parametrize("name", ["svfap_tiny_patch8_64", "maedfer_tiny_patch8_64"])
 def test_evaluation_reads_back_once_per_batch(gpu, name):
     work = work_of(name, "evaluate")
@@ -64,6 +77,22 @@ def test_evaluation_reads_back_once_per_batch(gpu, name):
 def test_the_baseline_of_the_benchmarks(gpu, stage):
     name = "svfap_tiny_patch8_64"
     steps.baseline_work(name, stage, **options_of(name, stage)).run()
+
+
+@pytest.mark.parametrize("name", ["train_step", "encoders", "levers", "end_to_end"])
+def test_the_benchmarks_of_the_check(gpu, name, monkeypatch, capsys):
+    """Those of `benchmarks.gpu_check`; launches are counted by a profiler that needs a GPU."""
+    monkeypatch.setattr("benchmarks.common.count_launches", lambda *_: None)
+    tiny, once = ["--model", "svfap_tiny_patch8_64"], ["--device", "cuda", "--repeats", "1"]
+    argv = {
+        "train_step": [*tiny, "--stage", "evaluate", "--batch_size", "1"],
+        "encoders": ["--models", "videomae_tiny_patch8_64", "--stages", "pretrain"],
+        "levers": [*tiny, "--stage", "finetune", "--batch_size", "2", "--seconds", "1"],
+        "end_to_end": [*tiny, "--no_baseline", "--steps", "1", "--num_videos", "1",
+                       "--video_frames", "5", "--num_workers", "0", "--batch_size", "2"],
+    }[name]  # fmt: skip
+    rows = importlib.import_module(f"benchmarks.{name}").main([*argv, *once])["rows"]
+    assert rows[0]["clips_per_second"] > 0
 
 
 def test_what_a_gpu_would_refuse_or_wait_for_is_noticed(gpu):

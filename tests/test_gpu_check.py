@@ -1,5 +1,6 @@
 """The check of a GPU keeps its time and its word: tried without one."""
 
+import importlib
 import json
 import sys
 import time
@@ -11,6 +12,8 @@ import torch
 from benchmarks import gpu_check, levers
 from benchmarks.gpu_commands import Commands
 from benchmarks.jobs import Budget, Job, run_jobs
+from engine.flags.config import finetuning_parser, pretraining_parser
+from engine.flags.parsing import parse_flags
 from engine.runtime.levers import lever_names
 from tests.conftest import ROOT
 
@@ -84,6 +87,22 @@ def test_commands_stand_after_what_they_need():
     for position, job in enumerate(jobs):
         assert set(job.after) <= set(names), job.name
         assert all(isinstance(part, str) for part in job.command), position
+
+
+def test_the_flags_of_the_commands_and_tables_are_there():
+    """A renamed flag is found here and not on the GPU."""
+    parsers = {"run_pretrain.py": pretraining_parser(), "run_finetune.py": finetuning_parser()}
+    parsed = 0
+    for job in Commands(ROOT / "nowhere", "cuda").all():
+        program, *arguments = job.command[1:]
+        if program in parsers:
+            parse_flags(parsers[program], arguments)
+            parsed += 1
+    assert parsed > 20
+    jobs = gpu_check.table_jobs(ROOT, torch.device("cuda"))
+    for job in [*jobs, *gpu_check.lever_jobs(ROOT, torch.device("cuda"), 100.0)]:
+        module = importlib.import_module(job.command[2])
+        module.build_parser().parse_args(job.command[3:])
 
 
 def rows_of(pretrain, share, ours, store):
