@@ -357,9 +357,9 @@ def _not_finite(run: Training, what: str, step: int) -> FloatingPointError:
     rate = run.rates[run.position.epoch * run.steps_per_epoch + step]
     return FloatingPointError(
         f"{what} in epoch {run.position.epoch}, step {step} (learning rate {rate:.3g}, precision "
-        f"{run.precision}); last good checkpoint: {run.last_saved or 'none'}. Try a lower --lr, "
-        "--clip_grad 1, longer --warmup_epochs or --amp off, and start again: the run goes on from "
-        "there"
+        f"{run.precision}); last good checkpoint: {run.last_saved or 'none'}. Start again with "
+        "--amp off: the run goes on from there. Or, in another --output_dir, take that file with "
+        "--resume, and a lower --lr, --clip_grad 1 or longer --warmup_epochs"
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from datasets.files import remove_leftovers, write_text
+from datasets.files import read_json, remove_leftovers, write_text
 from engine.flags import parsing
 from engine.runtime import checkpoint, origin
 from engine.runtime.distributed import Workers
@@ -226,10 +226,9 @@ def _read_config(folder: Path) -> dict:
 def _read_json(path: Path) -> dict:
     """Content of a file that can be made anew; empty where it is absent or damaged."""
     try:
-        content = json.loads(path.read_bytes())
+        return read_json(path)
     except FileNotFoundError:
         return {}
-    except (ValueError, RecursionError):
-        logger.warning("%s is damaged and not used", path)
+    except ValueError as error:
+        logger.warning("%s: not used", error)
         return {}
-    return content if isinstance(content, dict) else {}

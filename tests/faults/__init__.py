@@ -1,0 +1,1 @@
+"""Kills at random moments; minutes to an hour: `pytest -m slow tests/faults`."""
