@@ -68,7 +68,7 @@ def contents(folder):
 def pretrained(data, tmp_path_factory):
     """A pre-training run of two epochs, undisturbed."""
     out = tmp_path_factory.mktemp("pretrained")
-    run_pretraining(pretrain_argv(data, out))
+    run_pretraining(pretrain_argv(data, out, "--save_ckpt_freq", "1"))
     return out
 
 
@@ -268,11 +268,10 @@ def test_settings_of_a_start_that_failed_are_forgotten(data, tmp_path):
 # ---------------------------------------------------------------- which checkpoint
 
 
-def test_a_later_checkpoint_of_the_same_run_wins_over_resume(data, tmp_path, monkeypatch, caplog):
-    out = tmp_path / "run"
-    argv = pretrain_argv(data, out, "--save_ckpt_freq", "1")
-    run_pretraining(argv)
-    first, flags = str(out / "checkpoint-0.pth"), parse_flags(pretraining_parser(), argv)
+def test_a_later_checkpoint_of_the_same_run_wins_over_resume(data, pretrained, tmp_path):
+    out = Path(shutil.copytree(pretrained, tmp_path / "run"))
+    flags = parse_flags(pretraining_parser(), pretrain_argv(data, out))
+    first = str(out / "checkpoint-0.pth")
     for resume, auto, found in (
         (first, True, checkpoint.LAST),  # as when a queue starts the same command again
         (first, False, "checkpoint-0.pth"),
@@ -316,8 +315,7 @@ def undisturbed_log(pretrained):
     return [(line["epoch"], line["train_loss"]) for line in log_lines(pretrained)]
 
 
-@pytest.mark.parametrize("steps", [3, 6])
-@pytest.mark.parametrize("how", ["signal", "crash"])
+@pytest.mark.parametrize(("steps", "how"), [(3, "crash"), (6, "crash"), (6, "signal")])
 def test_an_epoch_stopped_at_its_last_step_is_closed(
     data, pretrained, tmp_path, monkeypatch, steps, how
 ):
@@ -371,16 +369,15 @@ def test_a_run_that_max_steps_cut_off_goes_on_with_whole_means(data, pretrained,
     assert not all(torch.equal(half[k], v) for k, v in after.items())
 
 
-@pytest.mark.parametrize("killed_in", [checkpoint.LAST, "checkpoint-1.pth"])
 def test_numbered_checkpoints_survive_a_kill_between_two_files(
-    data, pretrained, tmp_path, monkeypatch, killed_in
+    data, pretrained, tmp_path, monkeypatch
 ):
     out = tmp_path / "run"
     argv = pretrain_argv(data, out, "--save_ckpt_freq", "2")
     write = checkpoint.write_atomically
 
     def stop(content, path):
-        if path.name == killed_in and content["position"]["epoch"] == 2:
+        if path.name == checkpoint.LAST and content["position"]["epoch"] == 2:
             raise KilledError
         write(content, path)
 
@@ -548,8 +545,9 @@ def test_two_runs_in_one_directory_are_refused(data, tmp_path):
     assert not (out / lock.NAME).exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("moment", ["import", "report"])
+@pytest.mark.parametrize(
+    ("moment", "number"), [("import", signal.SIGTERM), ("report", signal.SIGINT)]
+)
 def test_a_signal_ends_a_run_with_75_from_the_first_import_to_the_report(
     data, tmp_path, moment, number
 ):
