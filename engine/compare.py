@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         sides = [find_results([flags.first]), find_results([flags.second])]
         test = compare(*sides, flags.subjects, num_resamples=flags.num_resamples, seed=flags.seed)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     notes = [
         _origin("A", flags.first, sides[0]),

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for run in flags.run:
         try:
             print(write_constant(run))
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, OSError) as error:
             parser.error(str(error))
     return 0
 

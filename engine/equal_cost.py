@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.files import write_text
 from engine.flags.config import pretraining_parser
 from engine.flags.parsing import parse_flags
 from engine.pretraining import create_pretext
 from engine.results.tables import FORMATS, render
 from engine.runtime import distributed
+from engine.summarize import emit
 
 BACKWARD = 2  # cost of the backward pass in forward passes
 
@@ -115,13 +115,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--epochs {flags.epochs}: must be at least 1")
     try:
         budgets = equal_budgets([shlex.split(run) for run in flags.runs], flags.epochs)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     style = "md" if flags.format == "epochs" else flags.format
     table = format_budgets(budgets, flags.clips_per_epoch, style)
     if flags.output:
-        flags.output.parent.mkdir(parents=True, exist_ok=True)
-        write_text(flags.output, table)
+        emit(table, flags.output)
     shown = "".join(f"{budget.epochs}\n" for budget in budgets)
     sys.stdout.write(shown if flags.format == "epochs" else table)
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import write_text
 from datasets.video.open_video import natural_key
 from engine.report.plots import LINE_STYLES, MARKERS, OKABE_ITO, new_figure, save_figure
 from engine.results.find import Result, align, find_results, subjects_of
@@ -28,6 +27,7 @@ from engine.results.intervals import (
 from engine.results.metrics import METRICS
 from engine.results.predictions import Predictions
 from engine.results.tables import render
+from engine.summarize import emit
 
 SYSTEM_NAMES = {"svfap": "SVFAP", "maedfer": "MAE-DFER", "videomae": "VideoMAE"}
 FILE_STEM = "side_by_side"
@@ -259,15 +259,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         result = compare_systems(
             runs, flags.subjects, num_resamples=flags.num_resamples, seed=flags.seed
         )
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     output_dir = flags.output_dir or Path(flags.folder)
-    output_dir.mkdir(parents=True, exist_ok=True)
     notes = [f"\n{text}\n" for text in flags.note]
     for ending, style in (("md", "md"), ("csv", "csv"), ("tex", "latex")):
         text = format_side_by_side(result, style)
         text += "".join(notes) if style == "md" else ""
-        write_text(output_dir / f"{FILE_STEM}.{ending}", text)
+        emit(text, output_dir / f"{FILE_STEM}.{ending}")
     metric = _headline(result)[0]
     draw(result, metric, output_dir / f"{FILE_STEM}.png")
     print((output_dir / f"{FILE_STEM}.md").read_text(), end="")  # noqa: T201 - this is a command

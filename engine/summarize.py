@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import write_text
+from datasets.files import CannotWriteError, write_text
 from engine.results.find import Result, find_results, pool, subjects_of
 from engine.results.intervals import CONFIDENCE, NUM_RESAMPLES, bootstrap_intervals
 from engine.results.metrics import METRICS
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seed=flags.seed,
         )
         text = format_summary(summary, flags.format)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     emit(text, flags.output)
 
@@ -203,8 +203,10 @@ def emit(text: str, output: str | Path | None) -> None:
     if output is None:
         print(text, end="")  # noqa: T201 - this is a command
         return
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
-    write_text(output, text)
+    try:
+        write_text(output, text)
+    except CannotWriteError as error:
+        raise SystemExit(f"error: {error}") from error
     logging.getLogger(__name__).info("wrote %s", output)
 
 

@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for run in flags.run:
         try:
             print(write_report(run, flags.subjects))  # noqa: T201 - this is a command
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, OSError) as error:
             parser.error(str(error))
 
 

@@ -321,7 +321,7 @@ def main(arguments: list[str] | None = None) -> None:
                 f"{settings.num_pretrain_identities} people, {settings.num_labelled_videos} "
                 f"labelled clips of {settings.num_identities} others in {settings.num_folds} folds"
             )
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     if args.preview is not None:
         args.preview.parent.mkdir(parents=True, exist_ok=True)
