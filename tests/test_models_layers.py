@@ -150,6 +150,24 @@ def test_cudnn_attends_on_cuda_where_shapes_stay_and_there_are_several_queries(m
     assert _cur_sdpa_kernel_backends(with_priority=True) == before
 
 
+def test_norms_in_half_answer_in_the_type_of_their_input():
+    """Near to float32, which stays as it is; gradients reach the float32 weights."""
+    norm = layers.LayerNorm(16)
+    with torch.no_grad():
+        norm.weight.add_(0.1 * torch.randn(16))
+    tokens = torch.randn(4, 5, 16)
+    exact = norm(tokens)
+    model = torch.nn.Sequential(norm)
+    layers.keep_norms_in_half(model, True)
+    assert torch.equal(norm(tokens), exact)
+    for dtype in (torch.bfloat16, torch.float16):
+        rough = norm(tokens.to(dtype))
+        assert rough.dtype == dtype
+        torch.testing.assert_close(rough.float(), exact, rtol=0.02, atol=0.02)
+    norm(tokens.bfloat16()).float().square().sum().backward()
+    assert norm.weight.grad.dtype == torch.float32 and norm.bias.grad.abs().sum() > 0
+
+
 def test_autocast_keeps_the_model_working():
     model = small_model("pretrain_svfap_tiny_patch8_64")
     clip = torch.randn(2, 3, 16, 32, 32)
