@@ -15,8 +15,10 @@ import importlib.util
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -103,29 +105,34 @@ def test_job() -> Job:
 def table_jobs(folder: Path, device: torch.device) -> list[Job]:
     """The tables, the most important first."""
     on_gpu = device.type == "cuda"
-    tiny = {"pretrain": 2, "finetune": 2, "evaluate": 1, "encoders": 1, "peer": 2, "loop": 2}
-    large = {"pretrain": 256, "finetune": 64, "evaluate": 64, "encoders": 128, "peer": 128,
-             "loop": 256}  # fmt: skip
-    sizes, repeats = (large, 10) if on_gpu else (tiny, 1)
+    large = {"pretrain": 256, "finetune": 64, "evaluate": 64, "pretrain_64": 64, "encoders": 128,
+             "peer": 128, "loop": 256}  # fmt: skip
+    sizes, repeats = (large, 10) if on_gpu else (dict.fromkeys(large, 2), 1)
     model = "svfap_base_patch16_160" if on_gpu else "svfap_tiny_patch8_64"
     families = [model.replace("svfap", family) for family in ("maedfer", "videomae")]
     compiled = ["--compile"] if on_gpu else []
     loading = ["--num_workers", min(14, len(os.sched_getaffinity(0))), "--steps", 10,
-               "--num_videos", 64] if on_gpu else ["--num_workers", 0, "--steps", 1,
+               "--num_videos", 16] if on_gpu else ["--num_workers", 0, "--steps", 1,
                "--num_videos", 1, "--video_frames", 8]  # fmt: skip
 
-    def job(name: str, module: str, *arguments) -> Job:
+    def job(name: str, *arguments, module: str) -> Job:
         given = [*arguments, "--device", device, "--repeats", repeats, *compiled]
         output = ["--batch_size", sizes[name], "--output", folder / f"{name}.json"]
         command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, [*given, *output])]
         return Job(name=name, command=command)
 
-    jobs = [job(stage, "train_step", "--model", model, "--stage", stage) for stage in steps.STAGES]
-    jobs.append(job("encoders", "encoders", "--models", *families, "--stages", "pretrain"))
+    steps_of = partial(job, module="train_step")
+    jobs = [
+        steps_of("pretrain", "--model", model, "--stage", "pretrain", "--no_baseline"),
+        *(steps_of(stage, "--model", model, "--stage", stage) for stage in steps.STAGES[1:]),
+        steps_of("pretrain_64", "--model", model, "--stage", "pretrain"),
+    ]
+    of_families = ["--models", *families, "--stages", "pretrain"]
+    jobs.append(job("encoders", *of_families, module="encoders"))
     if importlib.util.find_spec("transformers"):
-        jobs.append(job("peer", "peer", "--model", families[1]))
-    jobs.append(job("loop", "end_to_end", "--model", model, "--no_baseline", *loading))
-    return jobs
+        jobs.append(job("peer", "--model", families[1], module="peer"))
+    loop = ["--model", model, "--no_baseline", *loading]
+    return [*jobs, job("loop", *loop, module="end_to_end")]
 
 
 def lever_jobs(folder: Path, device: torch.device, seconds: float) -> list[Job]:
@@ -147,20 +154,27 @@ def check(flags: argparse.Namespace, device: torch.device) -> dict:
     """Run the parts that were asked for; returns the content of gpu_check.json."""
     budget, folder = Budget(flags.seconds), flags.output_dir.resolve()
     options = {"folder": folder / "logs", "cwd": ROOT}
+    folder.mkdir(parents=True, exist_ok=True)
     outcomes: dict[str, Outcome] = {}
     jobs = [test_job()] if "tests" in flags.parts else []
     if "commands" in flags.parts:
-        jobs += Commands(folder / "runs", device.type).all()
+        # a folder of its own, so that nothing goes on with the runs of an earlier check
+        runs = Path(tempfile.mkdtemp(prefix="runs_", dir=folder))
+        jobs += Commands(runs, device.type).all()
     jobs = [job for job in jobs if not flags.only or job.name in flags.only]
-    timed = bool({"tables", "levers"} & set(flags.parts))
-    part = budget.part(COMMANDS_SHARE if timed else 1.0)
+    more_follows = {"tables", "levers"} & set(flags.parts)
+    part = budget.part(COMMANDS_SHARE if more_follows else 1.0)
     outcomes |= run_jobs(jobs, budget=part, side_by_side=flags.side_by_side, **options)
+
+    def timed(jobs: list[Job]) -> dict[str, Outcome]:
+        for job in jobs:  # what an earlier check measured is no result of this one
+            (folder / f"{job.name}.json").unlink(missing_ok=True)
+        return run_jobs(jobs, budget=budget, side_by_side=1, **options)
+
     if "tables" in flags.parts:
-        jobs = table_jobs(folder, device)
-        outcomes |= run_jobs(jobs, budget=budget, side_by_side=1, **options)
+        outcomes |= timed(table_jobs(folder, device))
     if "levers" in flags.parts:
-        jobs = lever_jobs(folder, device, budget.left)
-        outcomes |= run_jobs(jobs, budget=budget, side_by_side=1, **options)
+        outcomes |= timed(lever_jobs(folder, device, budget.left))
     tables = read_tables(folder, outcomes)
     return {
         "machine": common.machine_facts(device),

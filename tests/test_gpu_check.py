@@ -145,6 +145,15 @@ def test_the_verdict_names_what_fell_short_and_what_was_not_measured(numbers, sh
     assert "commit abc, a GPU" in text and "### pretrain" in text and "not measured" in text
 
 
+def test_tables_of_an_earlier_check_are_no_result(tmp_path):
+    (tmp_path / "pretrain.json").write_text('{"rows": [{"stage": "pretrain"}]}')
+    argv = ["--output_dir", str(tmp_path), "--device", "cpu", "--parts", "tables", "--seconds", "0"]
+    assert gpu_check.main(argv) == 1
+    content = json.loads((tmp_path / "gpu_check.json").read_text())
+    assert content["tables"] == {} and len(content["outcomes"]) > 4
+    assert {one["status"] for one in content["outcomes"].values()} == {"not run: no time left"}
+
+
 def test_every_lever_is_changed_by_itself():
     found = levers.variants(torch.device("cuda"), compile_mode="default")
     best = found["as chosen"]
