@@ -24,8 +24,8 @@ from engine.flags.config import finetuning_parser
 from engine.flags.parsing import parse_flags
 from engine.identity import Identity, identify
 from engine.runtime.programs import split_arguments, tells_user
-from models.released.catalogue import ReleasedFile, released_at
-from models.released.transfer import file_sha256
+from models.released import ReleasedFile, released_at
+from models.weight_file import file_sha256
 
 logger = logging.getLogger(__name__)
 

@@ -1,38 +1,116 @@
 """`python -m models.download NAME...`: fetch released weights to where the recipes look for them.
 
-Files that are there are left alone; a download that was cut off goes on. The sha256 of each file is
-written beside it (`<file>.sha256`, as sha256sum writes it) and checked from then on.
+Files that are there are checked and left alone.
 """
 
 import argparse
+import html
+import http.cookiejar
 import logging
-import os
 import re
 import shutil
 import sys
+import urllib.request
 from collections.abc import Sequence
+from dataclasses import replace
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from tqdm import tqdm
 
-from models.released.catalogue import RELEASED, ReleasedFile, find_released
-from models.released.links import direct_link
-from models.released.part_file import PartFile
-from models.released.transfer import DownloadError, Patience, fetch, file_sha256
-from models.weight_file import check_whole
+from models.released import RELEASED, ReleasedFile, find_released
+from models.weight_file import check_whole, file_sha256
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_DIR = "saved/model"
+TIMEOUT_SECONDS = 60
+_AGENT = "Mozilla/5.0 (compatible; svfap-download)"  # some hosts turn unnamed programs away
+_BY_HAND = "open it in a browser and hand the file over with --from, or name a --mirror"
+
+
+class DownloadError(ValueError):
+    """A file that cannot be had from an address; says why and what to do."""
+
+
+def direct_link(url: str) -> str:
+    """The address that delivers the file behind a share link.
+
+    Knows SharePoint and OneDrive, Google Drive and Hugging Face; other addresses stay as they are.
+
+    Raises:
+        ValueError: not an http or https address.
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError(f"{url!r} is not an http or https address; --from takes files of yours.")
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if host in ("drive.google.com", "docs.google.com"):
+        in_path = re.search(r"/d/([\w-]{10,})", parts.path)
+        file_id = in_path[1] if in_path else query.get("id", "")
+        query = urlencode({"id": file_id, "export": "download", "confirm": "t"})
+        return f"https://drive.usercontent.google.com/download?{query}"
+    if host.endswith(".sharepoint.com") or host in ("onedrive.live.com", "1drv.ms"):
+        return parts._replace(query=urlencode(query | {"download": "1"})).geturl()
+    return url.replace("/blob/", "/resolve/", 1) if host in ("huggingface.co", "hf.co") else url
+
+
+def fetch(url: str, target: Path, *, sha256: str | None = None, quiet: bool = False) -> None:
+    """Download a file; it gets its name only when it is complete and checked.
+
+    Args:
+        url: address or share link.
+        target: file to write; its folder is made.
+        sha256: what the file must have, hexadecimal, where that is known.
+        quiet: show no progress.
+
+    Raises:
+        DownloadError: not to be had, or not what it should be; says what to do.
+        ValueError: `url` is not an http or https address.
+    """
+    cookies = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())  # for share links
+    request = urllib.request.Request(direct_link(url), headers={"User-Agent": _AGENT})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.part")
+    try:
+        opener = urllib.request.build_opener(cookies)
+        with opener.open(request, timeout=TIMEOUT_SECONDS) as response, part.open("wb") as file:
+            size = response.length
+            bar = tqdm.wrapattr(
+                file, "write", total=size, desc=target.name, leave=False,
+                mininterval=0.1 if sys.stderr.isatty() else 30.0, disable=quiet,
+            )  # fmt: skip
+            with bar as shown:
+                shutil.copyfileobj(response, shown, 1 << 20)
+        _check_arrived(part, target.suffix, size, sha256)
+        part.replace(target)
+    except (URLError, HTTPException, ConnectionError, TimeoutError, ValueError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DownloadError(f"{url}: {reason}; {_BY_HAND}.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _check_arrived(part: Path, suffix: str, size: int | None, sha256: str | None) -> None:
+    """Raise ValueError for a web page, fewer bytes than stated, or another file."""
+    with part.open("rb") as file:
+        start = file.read(1 << 16)
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
+        title = re.search(r"<title[^>]*>(.*?)</title>", start.decode(errors="replace"), re.I | re.S)
+        name = f" titled {html.unescape(title[1]).strip()!r}" if title else ""
+        raise ValueError(
+            f"a web page{name} came instead of the file: a log-in, or the link has expired"
+        )
+    if size is not None and part.stat().st_size != size:
+        raise ValueError(f"the connection ended after {part.stat().st_size:,} of {size:,} bytes")
+    _check(part, suffix, sha256)
 
 
 def download(
-    file: ReleasedFile,
-    folder: Path,
-    *,
-    mirrors: Sequence[str] = (),
-    patience: Patience | None = None,
-    quiet: bool = False,
+    file: ReleasedFile, folder: Path, *, mirrors: Sequence[str] = (), quiet: bool = False
 ) -> Path:
     """Fetch a file unless it is there.
 
@@ -41,7 +119,6 @@ def download(
         folder: the `saved/model` to put it into.
         mirrors: tried in turn before the authors' link; an address ending in "/" is a folder laid
             out like saved/model, any other is the file itself.
-        patience: timeouts and retries.
         quiet: show no progress.
 
     Returns:
@@ -52,33 +129,23 @@ def download(
         ValueError: what is there is not the file, or an address is none.
     """
     target = Path(folder) / file.path
-    if target.exists():
-        record_checksum(target, file.sha256)
-        logger.info("%s is there: %s", file.name, target)
-        return target
+    addresses = [mirror + file.path * mirror.endswith("/") for mirror in mirrors] + [file.url]
     reasons = []
-    for url in (*(_on_mirror(mirror, file) for mirror in mirrors), file.url):
+    while not target.exists():
+        if not addresses:
+            raise DownloadError(f"{file.name} could not be fetched:\n  " + "\n  ".join(reasons))
+        url = addresses.pop(0)
         logger.info("%s from %s", file.name, url)
         try:
-            with _Bar(file.name, quiet) as bar:
-                fetch(url, target, sha256=file.sha256, patience=patience, progress=bar.show)
+            fetch(url, target, sha256=file.sha256, quiet=quiet)
         except DownloadError as error:
             reasons.append(str(error))
-            logger.warning("%s", error)
-            continue
-        record_checksum(target, file.sha256)
-        logger.info("%s is in %s", file.name, target)
-        return target
-    raise DownloadError(f"{file.name} could not be fetched:\n  " + "\n  ".join(reasons))
+    _check(target, target.suffix, file.sha256)
+    return target
 
 
 def take_over(source: Path, file: ReleasedFile, folder: Path) -> Path:
     """Copy a file that was fetched by hand to where the recipes look for it.
-
-    Args:
-        source: the file, under any name.
-        file: what it is supposed to be.
-        folder: the `saved/model` to put it into.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -87,97 +154,31 @@ def take_over(source: Path, file: ReleasedFile, folder: Path) -> Path:
     if not source.is_file():
         raise FileNotFoundError(f"--from {source}: no such file")
     target = Path(folder) / file.path
-    check_whole(source, target.suffix)
-    _require_sha256(source, file.sha256)
+    _check(source, target.suffix, file.sha256)
     if target.exists() and not target.samefile(source):
         raise ValueError(f"{target} is there already; remove it first if it is to be replaced.")
     if not target.exists():
-        part = PartFile(target)
-        part.discard()
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, part.path)
-        part.finish()
-    record_checksum(target, file.sha256)
+        part = target.with_name(f"{target.name}.part")
+        shutil.copyfile(source, part)
+        part.replace(target)
     return target
 
 
-def record_checksum(path: Path, known: str | None = None) -> str:
-    """Check a file against its recorded or known sha256, and record it if it was not.
-
-    Args:
-        path: the file; the record is `<path>.sha256`.
-        known: hexadecimal sha256 from the catalogue, or None.
-
-    Returns:
-        The file's sha256.
-
-    Raises:
-        ValueError: the file is not whole or has another checksum.
-    """
-    record = path.with_name(f"{path.name}.sha256")
-    recorded = _recorded(record) if record.exists() else None
-    if recorded is None:
-        check_whole(path, path.suffix)
-    found = _require_sha256(path, known or recorded)
-    if recorded != found:
-        temporary = record.with_name(f".{record.name}.{os.getpid()}.tmp")
-        temporary.write_text(f"{found}  {path.name}\n")
-        temporary.replace(record)
-    return found
-
-
-def _recorded(record: Path) -> str:
-    found = re.match(rb"([0-9a-fA-F]{64})(\s|$)", record.read_bytes())
-    if not found:
+def _check(path: Path, suffix: str, sha256: str | None) -> None:
+    """Raise ValueError unless a file is whole and, where that is known, has this sha256."""
+    check_whole(path, suffix)
+    if sha256 and (found := file_sha256(path)) != sha256.lower():
         raise ValueError(
-            f"{record} is damaged; delete it, and the file is checked as if it were new"
-        )
-    return found[1].decode()
-
-
-def _require_sha256(path: Path, expected: str | None) -> str:
-    found = file_sha256(path)
-    if expected and found != expected.lower():
-        raise ValueError(
-            f"{path} has sha256 {found}, expected {expected.lower()}: it is damaged or another "
+            f"{path} has sha256 {found}, expected {sha256.lower()}: it is damaged or another "
             "file. Remove it and fetch it again."
         )
-    return found
-
-
-def _on_mirror(mirror: str, file: ReleasedFile) -> str:
-    return mirror + file.path if mirror.endswith("/") else mirror
-
-
-class _Bar:
-    """Progress on the terminal; elsewhere a line now and then."""
-
-    def __init__(self, title: str, quiet: bool):
-        every = 0.1 if sys.stderr.isatty() else 30.0
-        self.bar = tqdm(
-            desc=title, unit="B", unit_scale=True, unit_divisor=1024, mininterval=every,
-            disable=quiet, leave=False,
-        )  # fmt: skip
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.bar.close()
-
-    def show(self, done: int, total: int | None) -> None:
-        if self.bar.total != total:
-            self.bar.reset(total)
-            self.bar.initial = done
-        self.bar.update(done - self.bar.n)
 
 
 def _listing(folder: Path) -> str:
     """The catalogue as text."""
     lines = []
     for file in RELEASED.values():
-        if file.is_log:
-            continue
         here = "there" if (folder / file.path).exists() else "-"
         scores = f"UAR {file.uar:5.2f}  WAR {file.war:5.2f}" if file.uar else "pre-trained"
         lines.append(f"{file.name:<28}{file.data_set:<11}{scores:<24}{here:<7}{file.path}")
@@ -193,7 +194,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="or a pattern: 'svfap-base-dfew*'")
     parser.add_argument("--list", action="store_true", help="show the catalogue and stop")
-    parser.add_argument("--logs", action="store_true", help="also fetch the training logs")
     parser.add_argument(
         "--mirror",
         action="append",
@@ -204,24 +204,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--from", dest="source", metavar="FILE", help="a file fetched by hand")
     parser.add_argument("--sha256", metavar="HEX", help="what the file must have (one NAME)")
     parser.add_argument("--dir", default=DEFAULT_DIR, help=f"default {DEFAULT_DIR}")
-    parser.add_argument(
-        "--timeout", type=float, default=60.0, help="seconds of silence, default 60"
-    )
-    parser.add_argument(
-        "--retries", type=int, default=5, help="attempts without progress, default 5"
-    )
     return parser
 
 
-def _checked(parser: argparse.ArgumentParser, arguments: Sequence[str] | None):
-    """Flags and the chosen files."""
-    flags = parser.parse_args(arguments)
-    if flags.list:
-        return flags, []
+def _chosen(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> list[ReleasedFile]:
+    """The files that the flags name."""
     if not flags.names:
         parser.error("name at least one file; --list shows them")
     try:
-        files = find_released(flags.names, logs=flags.logs)
+        files = find_released(flags.names)
         for mirror in flags.mirror:
             direct_link(mirror)
     except ValueError as error:
@@ -232,34 +223,28 @@ def _checked(parser: argparse.ArgumentParser, arguments: Sequence[str] | None):
             f"--from, --sha256 and a --mirror that is a file go with one NAME, not {len(files)} "
             "files; a --mirror that is a folder ends in /"
         )
-    if flags.timeout <= 0 or flags.retries < 0:
-        parser.error("--timeout must be positive, --retries 0 or more")
-    if flags.sha256:
-        files = [ReleasedFile(**vars(files[0]) | {"sha256": flags.sha256})]
-    return flags, files
+    return [replace(files[0], sha256=flags.sha256)] if flags.sha256 else files
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring. Returns the exit status."""
-    flags, files = _checked(_parser(), arguments)
+    parser = _parser()
+    flags = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    folder = Path(flags.dir)
+    folder, failed = Path(flags.dir), 0
     if flags.list:
         print(_listing(folder))
         return 0
-    patience = Patience(timeout_seconds=flags.timeout, retries=flags.retries)
-    failed = []
-    for file in files:
+    for file in _chosen(parser, flags):
         try:
             if flags.source:
-                print(f"{file.name} is in {take_over(Path(flags.source), file, folder)}")
+                target = take_over(Path(flags.source), file, folder)
             else:
-                download(file, folder, mirrors=flags.mirror, patience=patience)
+                target = download(file, folder, mirrors=flags.mirror)
+            print(f"{file.name} is in {target}")
         except (ValueError, OSError) as error:
-            failed.append(file.name)
+            failed += 1
             print(f"error: {error}", file=sys.stderr)
-    if failed:
-        print(f"not fetched: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -267,5 +252,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

@@ -5,6 +5,7 @@ files that `models.convert` writes carry one in their header.
 """
 
 import argparse
+import hashlib
 import io
 import json
 import pickle
@@ -116,6 +117,15 @@ def check_is_binary(path: Path) -> None:
         )
     if start.startswith(b"version https://git-lfs"):
         raise ValueError(f"{path} is a Git LFS pointer, not weights. Run `git lfs pull` there.")
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping) -> None:

@@ -5,7 +5,7 @@
 #   bash scripts/download_released.sh 'svfap-base-dfew*'   fine-tuned, five folds
 #   bash scripts/download_released.sh --list               what there is
 #
-# All arguments go to `python -m models.download`; it resumes, retries and checks. Variables: PYTHON.
+# All arguments go to `python -m models.download`. Variables: PYTHON.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

@@ -2,7 +2,6 @@
 them, everything else is an error that names the file. Nothing is believed that was not written."""
 
 import json
-import os
 import random
 import shutil
 
@@ -15,7 +14,6 @@ from datasets.video.open_video import UnreadableVideoError, open_video
 from datasets.video.store import ClipStore, StoreError, open_store
 from datasets.video.store_writer import PackedVideo, StoreWriter
 from engine.predict import files as predictions
-from models.download import record_checksum
 from preprocess.shared import face_journal, probe
 from preprocess.shared.common import PreparationError
 from preprocess.shared.face_jobs import FaceSettings, Outcome
@@ -185,13 +183,3 @@ def test_damaged_arrays_are_refused_by_name(tmp_path, kind):
             read_arrays(path, ["a", "b"]) if kind == "npz" else read_array(path)
         except (ValueError, LookupError) as error:
             assert str(path) in str(error)
-
-
-@pytest.mark.parametrize("content", [b"", b"abc  w.pth\n", b"\xff\xfe\x00", b"0" * 63])
-def test_a_damaged_checksum_is_named(tmp_path, content):
-    path = tmp_path / "w.pth"
-    path.write_bytes(b"weights")
-    (tmp_path / "w.pth.sha256").write_bytes(content)
-    with pytest.raises(ValueError, match=r"w\.pth\.sha256 is damaged; delete it"):
-        record_checksum(path)
-    assert os.path.isfile(path)
