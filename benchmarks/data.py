@@ -19,9 +19,9 @@ import torch
 from benchmarks import baseline, common, sample_data
 from datasets.augment.masking import make_masking
 from datasets.augment.randaugment import RandAugment
-from datasets.clips.memory import keep_freed_memory
 from datasets.clips.training import FinetuneClips, PretrainClips, SampleKey, collate
 from datasets.labels.annotations import Annotations, read_annotations
+from datasets.loading.memory import keep_freed_memory
 from datasets.video.hashing import hash_keys
 from datasets.video.store import FORMAT, FORMAT_VERSION, TABLES, VIDEO, ClipStore, stores_of
 from preprocess import pack

@@ -20,7 +20,7 @@ from benchmarks import baseline, common, data, sample_data, steps
 from datasets.augment.masking import make_masking
 from datasets.clips.training import EpochSampler, PretrainClips, Reading
 from datasets.labels.annotations import Annotations, read_annotations
-from engine.runtime.prefetch import open_loader
+from engine.compute.prefetch import open_loader
 
 CPU_BATCH, CUDA_BATCH = 4, 128
 

@@ -1,4 +1,4 @@
-"""What every lever of `engine.runtime.levers` brings by itself.
+"""What every lever of `engine.compute.levers` brings by itself.
 
 A step with all levers that suit the device, then without each (or with it, where it is off), not
 compiled, and with CUDA graphs. Batches lie on the device. Each row is compiled anew. Rows for which
@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 
 from benchmarks import common, steps
-from engine.runtime.levers import Levers, lever_names, levers_of
+from engine.compute.levers import Levers, lever_names, levers_of
 
 CPU_BATCH, CUDA_BATCH = {"pretrain": 4, "finetune": 1}, {"pretrain": 256, "finetune": 64}
 

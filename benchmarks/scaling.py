@@ -17,8 +17,8 @@ import torch.multiprocessing as mp
 from benchmarks import common, data, sample_data, steps
 from datasets.augment.masking import make_masking
 from datasets.clips.training import EpochSampler, Loader, PretrainClips, Reading
+from engine.compute.parallel import Replicated
 from engine.runtime.distributed import Workers
-from engine.runtime.parallel import Replicated
 
 # What is varied -> values, as options of `steps.our_work`.
 VARIED = {

@@ -15,14 +15,15 @@ from datasets import rng
 from datasets.augment import masking, transforms
 from datasets.augment.mixing import Mixer
 from engine import build
+from engine.compute import optim
+from engine.compute.levers import Levers, lever_names, levers_of, set_up_levers
+from engine.compute.precision import Precision, choose_precision, set_up_device
+from engine.compute.step import Step, augment_together, compiled
 from engine.evaluate import view_scores
 from engine.flags import config, parsing
 from engine.flags.shared import COMPILE_MODES
 from engine.pretext.objectives import MaskedReconstruction
-from engine.runtime import distributed, optim, plan
-from engine.runtime.levers import Levers, lever_names, levers_of, set_up_levers
-from engine.runtime.precision import Precision, choose_precision, set_up_device
-from engine.runtime.step import Step, augment_together, compiled
+from engine.runtime import distributed, plan
 from engine.tasks.base import FinetuningLoss
 from engine.tasks.classification import Classification
 

@@ -17,17 +17,17 @@ from datasets.clips.training import EpochSampler
 from datasets.labels.annotations import Annotations
 from datasets.video.store import stores_of
 from engine import build
+from engine.compute.levers import Levers, choose_levers, set_up_levers
+from engine.compute.memory import expected_bytes
+from engine.compute.optim import create_optimizer, parameter_settings
+from engine.compute.parallel import distribute
+from engine.compute.precision import Precision, set_up_device
+from engine.compute.schedules import highest_weight_decay, peak_rates
+from engine.compute.step import Step, StepFunction
 from engine.loop import Training, train
 from engine.runtime import distributed, plan, rundir
 from engine.runtime.distributed import Workers
-from engine.runtime.levers import Levers, choose_levers, set_up_levers
 from engine.runtime.log import EpochLog, set_up_logging
-from engine.runtime.memory import expected_bytes
-from engine.runtime.optim import create_optimizer, parameter_settings
-from engine.runtime.parallel import distribute
-from engine.runtime.precision import Precision, set_up_device
-from engine.runtime.schedules import highest_weight_decay, peak_rates
-from engine.runtime.step import Step, StepFunction
 
 logger = logging.getLogger(__name__)
 

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from datasets.augment import transforms
-from datasets.clips.loader import Batches
 from datasets.labels.annotations import Annotations
+from datasets.loading.loader import Batches
+from engine.compute.precision import Precision
 from engine.results.features import StageRecorder, write_features
 from engine.results.predictions import Predictions, write_metrics, write_predictions
 from engine.runtime.distributed import Workers
 from engine.runtime.errors import UnreadableInEvaluationError
 from engine.runtime.log import Progress
-from engine.runtime.precision import Precision
 from engine.tasks.task import Task
 
 logger = logging.getLogger(__name__)

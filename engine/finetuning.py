@@ -12,11 +12,14 @@ import models
 from datasets.augment.mixing import as_tensors
 from datasets.augment.randaugment import RandAugment
 from datasets.clips import training as clips
-from datasets.clips.loader import Batches, Loader
 from datasets.labels.annotations import Annotations
 from datasets.labels.frame_labels import FrameLabels
+from datasets.loading.loader import Batches, Loader
 from engine import build, selection
 from engine.assembly import Assembly, begin
+from engine.compute.levers import choose_levers
+from engine.compute.parallel import check_sharding
+from engine.compute.step import augment_together
 from engine.evaluate import write_results
 from engine.identity import Identity, identify
 from engine.loop import Training
@@ -24,9 +27,6 @@ from engine.results.features import check_formats
 from engine.results.metrics import METRICS
 from engine.results.predictions import read_metrics
 from engine.runtime import checkpoint, origin, plan, rundir
-from engine.runtime.levers import choose_levers
-from engine.runtime.parallel import check_sharding
-from engine.runtime.step import augment_together
 from engine.setting import Setting, settle
 from engine.tasks.base import FinetuningLoss
 from models.weight_file import CHOSEN

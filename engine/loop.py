@@ -18,18 +18,18 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from datasets import rng
-from datasets.clips.loader import Batches, Loader, Reading
-from datasets.clips.order import EpochSampler
+from datasets.loading.loader import Batches, Loader, Reading
+from datasets.loading.order import EpochSampler
 from engine import build
+from engine.compute.optim import set_step_values, take_step
+from engine.compute.parallel import Parallel
+from engine.compute.precision import Precision
+from engine.compute.prefetch import open_loader
+from engine.compute.schedules import rate_schedule, weight_decay_schedule
 from engine.runtime import checkpoint
 from engine.runtime.checkpoint import Position
 from engine.runtime.distributed import Workers
 from engine.runtime.log import EpochLog, Progress, duration, memory_gib
-from engine.runtime.optim import set_step_values, take_step
-from engine.runtime.parallel import Parallel
-from engine.runtime.precision import Precision
-from engine.runtime.prefetch import open_loader
-from engine.runtime.schedules import rate_schedule, weight_decay_schedule
 from engine.runtime.stopping import StoppedBySignalError, StopRequest, noted
 from engine.runtime.unreadable import UnreadableBudget
 from models.weights import check_same_model

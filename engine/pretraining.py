@@ -10,18 +10,18 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from datasets.clips.loader import Loader, Reading
 from datasets.labels.annotations import Annotations, read_annotations
+from datasets.loading.loader import Loader, Reading
 from engine import build
 from engine.assembly import Assembly, begin
+from engine.compute.memory import expected_bytes
+from engine.compute.merging import merge_batches
+from engine.compute.parallel import check_sharding
+from engine.compute.precision import choose_precision
+from engine.compute.step import StepFunction
 from engine.loop import Training
 from engine.runtime import origin, plan, rundir
 from engine.runtime.distributed import Workers
-from engine.runtime.memory import expected_bytes
-from engine.runtime.merging import merge_batches
-from engine.runtime.parallel import check_sharding
-from engine.runtime.precision import choose_precision
-from engine.runtime.step import StepFunction
 
 logger = logging.getLogger(__name__)
 

@@ -13,19 +13,19 @@ import torch
 from datasets.catalog import get_spec
 from datasets.clips import training as clips
 from datasets.clips.frame_views import WINDOWS_PER_ITEM, FrameViews
-from datasets.clips.loader import Batches, Loader, Reading
 from datasets.labels.annotations import Annotations, read_annotations
 from datasets.labels.classes import LabelNames, read_classes
 from datasets.labels.matching import read_mapping, relabel
+from datasets.loading.loader import Batches, Loader, Reading
 from engine import build
+from engine.compute.levers import Levers, levers_of, set_up_levers
+from engine.compute.precision import Precision, choose_precision
+from engine.compute.prefetch import open_loader
+from engine.compute.step import compiled
 from engine.evaluate import Evaluated, evaluate, view_scores
 from engine.groups import GROUPS_FILE, average_by_group, read_groups
 from engine.identity import Identity
 from engine.runtime.distributed import Workers
-from engine.runtime.levers import Levers, levers_of, set_up_levers
-from engine.runtime.precision import Precision, choose_precision
-from engine.runtime.prefetch import open_loader
-from engine.runtime.step import compiled
 from engine.tasks.base import create_task
 from engine.tasks.task import Task
 

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from datasets.augment import transforms
-from datasets.clips.loader import Loader, Reading
 from datasets.clips.source import cut_window
 from datasets.files import write_text
+from datasets.loading.loader import Loader, Reading
 from datasets.tables import table_rows
 from datasets.video.open_video import open_video
 from engine import build

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch.distributed.tensor import DTensor
 
+from engine.compute.optim import WeightAverage
+from engine.compute.precision import Precision
+from engine.compute.sharding import Sharded, blocks_of
+from engine.compute.step import Step
 from engine.runtime import distributed
-from engine.runtime.optim import WeightAverage
-from engine.runtime.precision import Precision
-from engine.runtime.sharding import Sharded, blocks_of
-from engine.runtime.step import Step
 from models import create_model
 from tests.test_runs import run_finetuning, run_pretraining
 

@@ -15,13 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from datasets import rng
 from datasets.augment import transforms
+from engine.compute.levers import Levers
+from engine.compute.precision import Precision
+from engine.compute.step import Step, augment_together
 from engine.flags.config import finetuning_parser
 from engine.flags.parsing import parse_flags
 from engine.pretext.contrastive_loss import ContrastiveLoss
 from engine.pretext.objectives import MaskedReconstruction
-from engine.runtime.levers import Levers
-from engine.runtime.precision import Precision
-from engine.runtime.step import Step, augment_together
 from engine.tasks.base import FinetuningLoss, create_task
 from models.descriptors import create_descriptor
 from tests.model_cases import small_model, tube_mask

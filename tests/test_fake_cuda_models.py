@@ -15,8 +15,8 @@ from benchmarks import steps
 from datasets.augment.mixing import Mixer
 from datasets.device import to_device
 from engine import build
-from engine.runtime.levers import lever_names, levers_of
-from engine.runtime.optim import WeightAverage
+from engine.compute.levers import lever_names, levers_of
+from engine.compute.optim import WeightAverage
 from models.descriptors import ImageBackbone
 from tests.fake_cuda import (
     CUDA,

@@ -83,7 +83,7 @@ def two_processes(monkeypatch):
     workers = Workers(rank=0, local_rank=0, world_size=2, device=CUDA)
     monkeypatch.setattr("engine.runtime.distributed.start", lambda device: workers)
     monkeypatch.setattr(Workers, "gather", lambda self, value: [value] * 2)
-    name = "engine.runtime.parallel.DistributedDataParallel"
+    name = "engine.compute.parallel.DistributedDataParallel"
     monkeypatch.setattr(name, lambda step, **options: step)
     yield
     dist.destroy_process_group()

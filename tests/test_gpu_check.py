@@ -12,9 +12,9 @@ import torch
 from benchmarks import gpu_check, levers
 from benchmarks.gpu_commands import Commands
 from benchmarks.jobs import Budget, Job, run_jobs
+from engine.compute.levers import lever_names
 from engine.flags.config import finetuning_parser, pretraining_parser
 from engine.flags.parsing import parse_flags
-from engine.runtime.levers import lever_names
 from tests.conftest import ROOT
 
 

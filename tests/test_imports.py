@@ -36,7 +36,7 @@ FLOORS = {
     ],
     "datasets": [
         {"catalog", "device", "files", "rng"},
-        {"tables"},
+        {"loading", "tables"},
         {"video"},
         {"labels"},
         {"faces"},
@@ -46,8 +46,9 @@ FLOORS = {
     "engine": [
         {"build", "flags", "results"},
         {"runtime", "summarize", "tasks"},
-        {"compare", "evaluate", "identity", "loop", "report"},
-        {"assembly", "groups", "predict", "pretext"},
+        {"compare", "compute", "identity", "report"},
+        {"evaluate", "loop", "predict"},
+        {"assembly", "groups", "pretext"},
         {"setting"},
         {"selection"},
         {"finetuning", "probe"},

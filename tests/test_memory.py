@@ -10,13 +10,13 @@ import torch
 
 from benchmarks import steps
 from datasets.augment import transforms
+from engine.compute.memory import StepMemory, expected_bytes, step_memory
+from engine.compute.precision import Precision
 from engine.flags.config import finetuning_parser, pretraining_parser
 from engine.flags.parsing import parse_flags
 from engine.pretext.contrastive import ContrastiveLearning
 from engine.pretext.masked import MaskedAutoencoding
 from engine.runtime.distributed import Workers
-from engine.runtime.memory import StepMemory, expected_bytes, step_memory
-from engine.runtime.precision import Precision
 from engine.tasks.base import FinetuningLoss, create_task
 from tests.fake_cuda import CUDA, fake_cuda
 

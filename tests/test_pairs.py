@@ -10,10 +10,10 @@ import pytest
 from datasets.augment.pair_views import PARTS, ViewAugmentation, cover_part
 from datasets.clips.contrastive import NOT_SWAPPED, SWAP_FAILED, SWAPPED, ContrastiveClips
 from datasets.clips.lengths import UNREADABLE, read_lengths
-from datasets.clips.order import SampleKey
 from datasets.clips.pairs import PairRule
 from datasets.faces.landmarks import LandmarkError, write_landmarks
 from datasets.labels.annotations import read_annotations
+from datasets.loading.order import SampleKey
 from datasets.rng import generator
 from preprocess import pack
 

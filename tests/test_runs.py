@@ -15,13 +15,14 @@ import pytest
 import torch
 
 from engine import assembly, loop
+from engine.compute import merging, optim
 from engine.finetuning import finetune
 from engine.flags.config import finetuning_parser, pretraining_parser
 from engine.flags.parsing import parse_flags
 from engine.loop import _close_epoch
 from engine.pretext.objectives import MaskedReconstruction
 from engine.pretraining import pretrain
-from engine.runtime import checkpoint, distributed, merging, optim
+from engine.runtime import checkpoint, distributed
 from engine.runtime.errors import TooManyUnreadableError, UnreadableInEvaluationError
 from tests.conftest import ROOT
 from tests.processes import free_port

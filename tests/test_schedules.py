@@ -11,17 +11,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import models
-from engine.runtime.optim import (
+from engine.compute.optim import (
     WeightAverage,
     create_optimizer,
     parameter_settings,
     set_step_values,
 )
-from engine.runtime.schedules import (
-    cosine_schedule,
-    highest_weight_decay,
-    weight_decay_schedule,
-)
+from engine.compute.schedules import cosine_schedule, highest_weight_decay, weight_decay_schedule
 from tests.model_cases import small_model
 
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from datasets.augment.pair_views import ViewAugmentation
 from datasets.clips.lengths import Lengths
-from datasets.clips.order import SampleKey
 from datasets.clips.pairs import PairRule
 from datasets.clips.training import TrainingClips
 from datasets.faces.landmarks import PART_SIZE, Landmarks, eye_and_mouth, landmarks_for
 from datasets.faces.swap import swapped_points
+from datasets.loading.order import SampleKey
 from datasets.video.open_video import UnreadableVideoError
 from datasets.video.store import open_store, split_store_path
 

@@ -18,11 +18,11 @@ from torch.utils.data import Dataset
 from datasets.augment.masking import Masking
 from datasets.augment.randaugment import RandAugment
 from datasets.augment.transforms import MultiScaleCrop, draw_finetune, resize_square
-from datasets.clips.loader import Loader, Reading
-from datasets.clips.order import EpochSampler, SampleKey, collate
 from datasets.clips.sampling import draw_pretrain_clip, draw_train_clip
 from datasets.clips.source import ClipSource, VideoNote, cut_window
 from datasets.clips.views import EvalViews
+from datasets.loading.loader import Loader, Reading
+from datasets.loading.order import EpochSampler, SampleKey, collate
 from datasets.rng import generator
 from datasets.video.open_video import UnreadableVideoError
 

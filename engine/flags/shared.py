@@ -8,7 +8,7 @@ from engine.flags.flag_parser import auto_on_off, boolean
 # Of torch.compile; all but these two capture CUDA graphs.
 COMPILE_MODES = ("default", "max-autotune-no-cudagraphs", "reduce-overhead", "max-autotune")
 WITHOUT_GRAPHS = COMPILE_MODES[:2]
-# `engine.runtime.levers.Levers` says what they are.
+# `engine.compute.levers.Levers` says what they are.
 LEVERS = (
     "whole_step", "cudnn_attention", "half_norms", "batched_augmentation", "joint_optimizer",
 )  # fmt: skip

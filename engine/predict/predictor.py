@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from datasets.augment import transforms
-from datasets.clips.processes import guarded, started
 from datasets.clips.sliding import ClipMessage, SlidingClips, SlidingOptions, Span, VideoFacts
 from datasets.faces import STYLES, CropStyle, FaceDetector, create_detector
+from datasets.loading.processes import guarded, started
 from engine import build
+from engine.compute.levers import levers_of, set_up_levers
+from engine.compute.precision import choose_precision, set_up_device
 from engine.identity import DEFAULT_FPS, Identity, identify
 from engine.runtime import distributed
-from engine.runtime.levers import levers_of, set_up_levers
-from engine.runtime.precision import choose_precision, set_up_device
 from engine.tasks.task import Task
 
 

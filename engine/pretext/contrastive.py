@@ -18,12 +18,12 @@ import models
 from datasets.augment.pair_views import ViewAugmentation
 from datasets.clips.contrastive import ContrastiveClips
 from datasets.clips.lengths import UNREADABLE, Lengths, read_lengths
-from datasets.clips.order import SampleKey
 from datasets.clips.pairs import PairRule
 from datasets.faces.landmarks import PART_SIZE, find_landmarks
 from datasets.faces.swap import swap_face
 from datasets.labels.annotations import Annotations
 from datasets.labels.splits import take_rows
+from datasets.loading.order import SampleKey
 from datasets.tables import write_table
 from engine import build
 from engine.flags.config import MASKING_FLAGS

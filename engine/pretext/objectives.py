@@ -89,7 +89,7 @@ def _against_first(
 class MaskedReconstruction:
     """Mean squared error on the masked tubelets (SVFAP Sec. 3.1.4, MAE-DFER Sec. 3.3).
 
-    As `engine.runtime.step.StepFunction`.
+    As `engine.compute.step.StepFunction`.
 
     Attributes:
         tubelet: (frames, height_px, width_px).

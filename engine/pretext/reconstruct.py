@@ -9,10 +9,10 @@ import torch
 from datasets import rng
 from datasets.augment import transforms
 from datasets.clips import training as clips
+from engine.compute.precision import Precision
 from engine.pretext.objectives import MaskedReconstruction
 from engine.pretext.pictures import reconstruction_figure
 from engine.report.plots import save_figure, spread
-from engine.runtime.precision import Precision
 
 logger = logging.getLogger(__name__)
 

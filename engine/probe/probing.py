@@ -15,9 +15,9 @@ import numpy as np
 from torch import Tensor, nn
 
 import models
-from datasets.clips.loader import Batches, Loader, Reading
 from datasets.labels.annotations import Annotations
 from datasets.labels.splits import carve_validation
+from datasets.loading.loader import Batches, Loader, Reading
 from engine import build
 from engine.evaluate import evaluate
 from engine.flags.config import finetuning_parser

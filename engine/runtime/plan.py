@@ -97,7 +97,7 @@ def model_rows(
         precision: number format.
         batch: samples of an optimizer step.
         views: clips in which the model sees each sample.
-        memory: of a process, bytes (`engine.runtime.memory`); None: not counted.
+        memory: of a process, bytes (`engine.compute.memory`); None: not counted.
     """
     per_video = build.clips_per_video(flags)
     clips = flags.batch_size * per_video * views

@@ -56,7 +56,7 @@ def create_task(
 class FinetuningLoss:
     """Device part of augmentation, then the task's loss (SVFAP Sec. 4.2).
 
-    As `engine.runtime.step.StepFunction`.
+    As `engine.compute.step.StepFunction`.
 
     Attributes:
         task: what the labels are.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from datasets.clips.loader import Loader, Reading, ToDevice
+from datasets.loading.loader import Loader, Reading, ToDevice
 from engine import build
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from datasets.augment import transforms
-from engine.runtime.levers import Levers
-from engine.runtime.precision import Precision
+from engine.compute.levers import Levers
+from engine.compute.precision import Precision
 
 Loss = Tensor | tuple[Tensor, dict[str, Tensor]]
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from engine.compute.levers import Levers
+from engine.compute.optim import WeightAverage, clip_gradients
+from engine.compute.precision import Precision
+from engine.compute.step import Step
 from engine.runtime.distributed import Workers
-from engine.runtime.levers import Levers
-from engine.runtime.optim import WeightAverage, clip_gradients
-from engine.runtime.precision import Precision
-from engine.runtime.step import Step
 from models.batch_norm import synchronise_batch_norm
 
 # what `broadcast_buffers` is called in newer versions of PyTorch
@@ -173,7 +173,7 @@ def distribute(step: Step, flags: argparse.Namespace, workers: Workers) -> Paral
     if workers.is_distributed:
         step.model = synchronise_batch_norm(step.model, on_cuda=workers.device.type == "cuda")
     if flags.shard:
-        from engine.runtime.sharding import Sharded
+        from engine.compute.sharding import Sharded
 
         return Sharded(step, workers)
     return Replicated(step, flags, workers)

@@ -16,14 +16,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from engine.compute.levers import Levers
+from engine.compute.optim import WeightAverage, clip_gradients, tensors_of
+from engine.compute.step import Step, compile_module
 from engine.runtime.distributed import Workers
-from engine.runtime.levers import Levers
-from engine.runtime.optim import WeightAverage, clip_gradients, tensors_of
-from engine.runtime.step import Step, compile_module
 
 
 class Sharded:
-    """See `engine.runtime.parallel.Parallel`.
+    """See `engine.compute.parallel.Parallel`.
 
     Args:
         step: its model is whole, on the device of this process; sharded in place, after all

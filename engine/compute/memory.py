@@ -22,10 +22,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from engine.compute.levers import Levers
+from engine.compute.precision import Precision
+from engine.compute.step import StepFunction
 from engine.runtime.distributed import Workers, as_if_alone
-from engine.runtime.levers import Levers
-from engine.runtime.precision import Precision
-from engine.runtime.step import StepFunction
 from models.layers import keep_norms_in_half
 
 aten = torch.ops.aten

@@ -30,7 +30,7 @@ class Levers:
         half_norms: layer normalisation answers in bf16 or fp16 under autocast on CUDA, as it does
             on a CPU (see `models.layers.LayerNorm`).
         batched_augmentation: crop and mirror the clips of a fine-tuning batch together.
-        joint_optimizer: AdamW does nothing between its groups (`engine.runtime.adamw`).
+        joint_optimizer: AdamW does nothing between its groups (`engine.compute.adamw`).
     """
 
     compile_mode: str | None = None

@@ -1,0 +1,1 @@
+"""How a step is computed: precision, levers, optimizer, schedules, processes that share a model."""
