@@ -81,10 +81,8 @@ class Commands:
 
     def compiled(self) -> list[Job]:
         """Compiling takes longest, so these begin first."""
-        short = ["--num_frames", 16, "--sampling_rate", 2, "--short_clip_frames", 8,
-                 "--short_clip_epochs", 1]  # fmt: skip
         return [
-            self.pretrain("pre_compiled", "--compile", *short),
+            self.pretrain("pre_compiled", "--compile"),
             self.pretrain("pre_graphs", *GRAPHS),
             self.finetune("fine_compiled", "--compile"),
             self.finetune("fine_graphs", *GRAPHS),

@@ -13,7 +13,6 @@ The model contract. Every model of `list_models()` offers, and a contract test c
   the head's learning rate). Layer-wise decay gives group i of n the factor decay ** (n - 1 - i).
 - `no_weight_decay()`: names that get none, besides 1-D parameters and biases.
 - `set_grad_checkpointing(enable)`: recompute activations in the backward pass.
-- `set_num_frames(frames)`: take shorter clips (those of `list_models()` only).
 - Fine-tuning ("svfap_...", "maedfer_...", "videomae_..."): `model(clip)` -> (B, num_classes),
   `model.forward_features(clip)` -> (B, D), `model.reset_classifier(num_classes)`. Created with
   `keep_temporal_dim=True`: (B, T', num_classes) and (B, T', D) with T' = `model.output_steps`, and

@@ -28,9 +28,9 @@ class EncoderOutput(NamedTuple):
 class Encoder(nn.Module):
     """Base of all encoders; the same class serves pre-training and fine-tuning.
 
-    A subclass builds its `blocks` and implements `encode`. It may also narrow `check_mask`,
-    `balanced_window` and `frame_multiple`, and add to `no_weight_decay` and `resized`; embedding,
-    positions, sizes and layer order are here.
+    A subclass builds its `blocks` and implements `encode`. It may also narrow `check_mask` and
+    `balanced_window`, and add to `no_weight_decay` and `resized`; embedding, positions, sizes and
+    layer order are here.
 
     Args:
         img_size: height and width of a frame in pixels.
@@ -74,7 +74,6 @@ class Encoder(nn.Module):
         check_heads(embed_dim, num_heads)
         check_rates(mlp_ratio, drop_path_rate)
         self.img_size, self.num_frames, self.embed_dim = img_size, num_frames, embed_dim
-        self.most_frames = num_frames
         self.num_heads, self.mlp_ratio, self.drop_path_rate = num_heads, mlp_ratio, drop_path_rate
         self.tubelet: Triple = (tubelet_size, patch_size, patch_size)
         self.grid: Triple = token_grid((num_frames, img_size, img_size), self.tubelet)
@@ -85,33 +84,6 @@ class Encoder(nn.Module):
         )
         table = sinusoid_table(self.num_tokens, embed_dim)
         self.register_buffer("position_table", table, persistent=False)
-
-    @property
-    def frame_multiple(self) -> int:
-        """Clips have a multiple of this many frames."""
-        return self.tubelet[0]
-
-    def set_num_frames(self, num_frames: int) -> None:
-        """Take clips of another length from now on; `num_frames`, `grid`, `num_tokens` follow.
-
-        A shorter clip is the beginning of a longer one: it uses the positions (and, in an
-        LGI-Former, the representatives) of the first time steps. Parameters and `config` stay.
-
-        Args:
-            num_frames: a multiple of `frame_multiple`, at most the number the model was built for.
-
-        Raises:
-            ValueError: another number; names the possible ones.
-        """
-        possible = list(range(self.frame_multiple, self.most_frames + 1, self.frame_multiple))
-        if num_frames not in possible:
-            raise ValueError(
-                f"num_frames = {num_frames} is not possible for this model, which was built for "
-                f"{self.most_frames}; possible: {possible}."
-            )
-        self.num_frames = num_frames
-        self.grid = token_grid((num_frames, self.img_size, self.img_size), self.tubelet)
-        self.num_tokens = self.grid[0] * self.grid[1] * self.grid[2]
 
     @property
     def summary_steps(self) -> int:
@@ -132,8 +104,7 @@ class Encoder(nn.Module):
             ValueError: the clip's shape is not the one the model was built for.
         """
         check_clip(clip, num_frames=self.num_frames, img_size=self.img_size)
-        table = self.position_table[: self.num_tokens]
-        positions = table if indices is None else table[indices]
+        positions = self.position_table if indices is None else self.position_table[indices]
         tokens = self.patch_embed(clip, indices)
         return tokens + positions.to(tokens.dtype)
 

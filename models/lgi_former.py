@@ -186,6 +186,8 @@ class LGIFormer(Encoder):
         self.pooled_tokens, self.restore_order = pooled_tokens, restore_order
         self.no_third = no_third
         self.region_size = tuple(region_size)
+        self.region_grid = _region_grid(self.grid, self.region_size)
+        self.num_regions = math.prod(self.region_grid)
         self.lg_region_tokens = nn.Parameter(torch.zeros(self.num_regions, self.embed_dim))
         nn.init.trunc_normal_(self.lg_region_tokens, std=0.02)
         self.blocks = nn.ModuleList(
@@ -207,21 +209,6 @@ class LGIFormer(Encoder):
         self.register_buffer("region_of_token", region_of_token, persistent=False)
 
     @property
-    def frame_multiple(self) -> int:
-        """A region's frames."""
-        return self.tubelet[0] * self.region_size[0]
-
-    @property
-    def region_grid(self) -> tuple[int, int, int]:
-        """Regions in time, height and width."""
-        return _region_grid(self.grid, self.region_size)
-
-    @property
-    def num_regions(self) -> int:
-        """Regions of a clip, R."""
-        return math.prod(self.region_grid)
-
-    @property
     def summary_steps(self) -> int:
         """Regions in time: tokens, too, stand region by region."""
         return self.region_grid[0]
@@ -238,12 +225,10 @@ class LGIFormer(Encoder):
                 f"regions of {self.region_size} tokens; LGI-Former needs the same number in each. "
                 "Use --mask_type part_window with --part_win_size equal to the region size."
             )
-        regions = self.region_of_token[: self.num_tokens]
-        regions = regions if indices is None else regions[indices]
+        regions = self.region_of_token if indices is None else self.region_of_token[indices]
         order = regions.expand(tokens.shape[0], -1).argsort(dim=1, stable=True)
         by_region = gather_tokens(tokens, order)
-        representatives = self.lg_region_tokens[: self.num_regions].to(tokens.dtype)
-        representatives = representatives.repeat(tokens.shape[0], 1, 1)
+        representatives = self.lg_region_tokens.to(tokens.dtype).repeat(tokens.shape[0], 1, 1)
         for block in self.blocks:
             representatives, by_region = run_block(
                 block, representatives, by_region, recompute=self.grad_checkpointing
@@ -258,8 +243,7 @@ class LGIFormer(Encoder):
     def check_mask(self, mask: Tensor) -> None:
         """Raise ValueError unless every region of a sample shows the same number of tokens."""
         super().check_mask(mask)
-        regions = self.region_of_token[: self.num_tokens]
-        member = F.one_hot(regions, self.num_regions).float()  # (N, R)
+        member = F.one_hot(self.region_of_token, self.num_regions).float()  # (N, R)
         counts = (~mask).float() @ member.to(mask.device)
         if not bool((counts == counts[:, :1]).all()):
             raise ValueError(

@@ -160,10 +160,6 @@ class MaskedAutoencoder(nn.Module):
         hidden = self.mask_token.to(shown.dtype) + table[masked]
         return self.decoder(torch.cat((shown, hidden), dim=1), num_masked=masked.shape[1])
 
-    def set_num_frames(self, num_frames: int) -> None:
-        """Take clips of another length from now on; see `Encoder.set_num_frames`."""
-        self.encoder.set_num_frames(num_frames)
-
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade time for memory: recompute each block's activations in the backward pass."""
         self.encoder.set_grad_checkpointing(enable)

@@ -85,11 +85,6 @@ class TPSBT(Encoder):
         )
 
     @property
-    def frame_multiple(self) -> int:
-        """Every later stage merges all time steps."""
-        return self.tubelet[0] * self.temporal_kernel_size ** (len(self.stage_depths) - 1)
-
-    @property
     def stage_steps(self) -> list[int]:
         """Time steps of each stage."""
         stages = range(len(self.stage_depths))
@@ -169,11 +164,12 @@ class TPSBT(Encoder):
     def _check_steps(self) -> None:
         """Raise ValueError unless the later stages can merge all time steps."""
         num_later, kernel = len(self.stage_depths) - 1, self.temporal_kernel_size
-        if self.num_frames % self.frame_multiple:
+        multiple = self.tubelet[0] * kernel**num_later
+        if self.num_frames % multiple:
             raise ValueError(
                 f"num_frames = {self.num_frames} gives {self.grid[0]} time steps, which cannot be "
                 f"merged {num_later} times by temporal_kernel_size = {kernel}; num_frames must be "
-                f"a multiple of {self.frame_multiple} "
+                f"a multiple of {multiple} "
                 f"(tubelet_size * temporal_kernel_size ** {num_later})."
             )
 

@@ -31,9 +31,7 @@ PRETRAINING = {
                                   "never", "--decoder_mask_share", "0.5"],
     "merged, resized by the loader": ["--batch_size", "2", "--update_freq", "2", "--resize_on",
                                       "loader", "--num_samples", "2"],
-    "float32, shorter clips first": ["--amp", "off", "--short_clip_frames", "8",
-                                     "--short_clip_epochs", "1", "--epochs", "2",
-                                     "--max_steps", "4"],
+    "float32": ["--amp", "off"],
 }  # fmt: skip
 FINETUNING = {
     "features": ["--save_feature"],

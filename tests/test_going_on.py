@@ -185,6 +185,21 @@ def test_flags_that_decide_a_result_have_to_stay(data, pretrained, run, flag, va
         run_finetuning(argv)
 
 
+def test_flags_that_are_gone_do_not_matter_unless_they_were_used(data, pretrained, tmp_path):
+    run = shutil.copytree(pretrained, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    for value in (None, [8]):
+        gone = {"short_clip_frames": value, "short_clip_epochs": value}
+        flags = config["origin"]["flags"] | gone
+        (run / "config.json").write_text(
+            json.dumps(config | {"origin": config["origin"] | {"flags": flags}})
+        )
+        if value is None:
+            run_pretraining(pretrain_argv(data, run, "--save_ckpt_freq", "1"))
+    with pytest.raises(ValueError, match=r"--short_clip_frames was \[8\], and is gone"):
+        run_pretraining(pretrain_argv(data, run, "--save_ckpt_freq", "1"))
+
+
 def test_flags_that_decide_nothing_may_change(data, pretrained, run):
     more = ["--finetune", str(pretrained / checkpoint.LAST), "--print_freq", "1"]
     more += ["--batch_size", "2", "--update_freq", "2", "--save_ckpt_freq", "7"]

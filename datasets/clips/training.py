@@ -8,12 +8,10 @@ sample is keyed by (seed, epoch, index, copy), so it depends on neither workers 
 Items carry a leading axis (clips or views of one video) and are joined by `collate`.
 """
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from datasets.augment.masking import Masking
 from datasets.augment.randaugment import RandAugment
@@ -34,7 +32,6 @@ __all__ = [
     "PretrainClips",
     "Reading",
     "SampleKey",
-    "SwitchedByEpoch",
     "VideoNote",
     "collate",
     "cut_window",
@@ -162,17 +159,6 @@ class PretrainClips(TrainingClips):
         self.enlarge_later = enlarge_later
         self.crop = MultiScaleCrop(self.size)
 
-    def of_length(self, clip_frames: int, masking: Masking) -> "PretrainClips":
-        """Clips of another number of frames from the same videos; what is known of them is shared.
-
-        Args:
-            clip_frames: T.
-            masking: of the token grid of that length.
-        """
-        other = copy.copy(self)
-        other.clip_frames, other.masking = clip_frames, masking
-        return other
-
     def _augment(self, frames: np.ndarray, key: SampleKey, clip: int) -> dict:
         box = self.crop.draw(self._generator(key, clip, "crop"), *frames.shape[1:3])
         mask = self.masking(self._generator(key, clip, "mask"))
@@ -185,29 +171,6 @@ class PretrainClips(TrainingClips):
             return item | {"clip": self.crop.apply(frames, box)[None]}
         frames, box = self.crop.cut(frames, box)
         return item | {"clip": frames[None], "crop_box": np.array([box])}
-
-
-class SwitchedByEpoch(Dataset):
-    """Takes the samples of each epoch from one of several datasets of the same videos.
-
-    Args:
-        parts: the datasets by name.
-        names: which of them an epoch takes, one name per epoch.
-    """
-
-    def __init__(self, parts: Mapping[int, Dataset], names: Sequence[int]):
-        self.parts, self.names = dict(parts), list(names)
-
-    @property
-    def item_bytes(self) -> int:
-        """Size of the largest item's clips."""
-        return max(part.item_bytes for part in self.parts.values())
-
-    def __len__(self) -> int:
-        return len(next(iter(self.parts.values())))
-
-    def __getitem__(self, key: SampleKey | tuple[int, int, int]) -> dict:
-        return self.parts[self.names[SampleKey(*key).epoch]][key]
 
 
 class FinetuneClips(TrainingClips):

@@ -70,8 +70,8 @@ def compile_module(module: nn.Module, levers: Levers) -> None:
 def compiled(function: Callable, levers: Levers) -> Callable:
     """A function, compiled as the levers say, when it is called.
 
-    Batches of a run are filled up, so their shapes are fixed: each shape (with progressive clip
-    length one per length) is compiled once, and none with sizes left open.
+    Batches of a run are filled up, so their shapes are fixed: nothing is compiled with sizes left
+    open.
     """
     if levers.compile_mode is None:
         return function

@@ -43,12 +43,6 @@ MASKING = Group(
         _masked(name="decoder_mask_share", kind=share, default=1.0, metavar="SHARE",
                 text="share of the masked tokens that is decoded; below 1 changes the recipe, for "
                 "speed"),
-        _masked(name="short_clip_frames", kind=int, nargs="+", metavar="N",
-                text="progressive clip length: frames per clip in the first epochs, one number for "
-                "each phase of --short_clip_epochs; --num_frames after these; changes the recipe, "
-                "for speed"),
-        _masked(name="short_clip_epochs", kind=int, nargs="+", metavar="N",
-                text="epochs of each such phase"),
         _masked(name="normlize_target", kind=boolean, alone=True, default=True, metavar="BOOL",
                 text="normalise each target tubelet per colour channel"),
         _masked(name="use_frame_diff_as_target", kind=SWITCH, default=False,

@@ -1,8 +1,4 @@
-"""Masked autoencoding: what `run_pretrain.py` does with `--objective mae`.
-
-With progressive clip length there are masks and an objective for each length, and the model takes
-the length of the batch that comes.
-"""
+"""Masked autoencoding: what `run_pretrain.py` does with `--objective mae`."""
 
 import argparse
 import logging
@@ -22,7 +18,6 @@ from datasets.labels.annotations import Annotations
 from engine import build
 from engine.flags.config import CONTRASTIVE_FLAGS
 from engine.loop import Training
-from engine.pretext.clip_length import clip_phases, frames_by_epoch
 from engine.pretext.objectives import MaskedReconstruction
 from engine.runtime import plan
 from engine.runtime.distributed import Workers
@@ -53,15 +48,7 @@ class MaskedAutoencoding:
                 f"{', '.join(models.list_models('pretrain_*'))}, or --objective contrastive"
             )
         self.masking = _masking(flags, self.model)
-        device = workers.device
-        self.objective = _objective(flags, self.model, self.masking, device)
-        self.phases = clip_phases(flags, self.model)
-        self.by_length = {flags.num_frames: (self.masking, self.objective)}
-        for phase in self.phases[:-1]:
-            self.model.set_num_frames(phase.frames)
-            masking = _masking(flags, self.model)
-            self.by_length[phase.frames] = masking, _objective(flags, self.model, masking, device)
-        self.model.set_num_frames(flags.num_frames)
+        self.objective = _objective(flags, self.model, self.masking, workers.device)
 
     def choose_rows(self, annotations: Annotations) -> Annotations:
         """All videos are used."""
@@ -73,7 +60,7 @@ class MaskedAutoencoding:
     def dataset(self, annotations: Annotations, window: tuple | None) -> Dataset:
         """Clips and their masks."""
         flags = self.flags
-        full = clips.PretrainClips(
+        return clips.PretrainClips(
             annotations=annotations,
             clip_frames=flags.num_frames,
             stride=flags.sampling_rate,
@@ -86,13 +73,6 @@ class MaskedAutoencoding:
             decoder_mask_share=flags.decoder_mask_share,
             enlarge_later=self._enlarges_on_device,
         )
-        if len(self.phases) == 1:
-            return full
-        parts = {
-            frames: full.of_length(frames, masking)
-            for frames, (masking, _) in self.by_length.items()
-        }
-        return clips.SwitchedByEpoch(parts, frames_by_epoch(self.phases))
 
     @property
     def _enlarges_on_device(self) -> bool:
@@ -101,20 +81,14 @@ class MaskedAutoencoding:
         return self.flags.resize_on == "device"
 
     def prepare(self, batch: dict, draws: np.random.Generator) -> dict[str, torch.Tensor]:
-        """See `StepFunction`; the model takes the length of the batch's clips."""
-        frames = batch["clip"].shape[1]
-        if frames != self.model.num_frames:
-            logger.info("clips have %d frames from here on", frames)
-            self.model.set_num_frames(frames)
-        _, objective = self.by_length[frames]
-        return objective.prepare(batch, draws)
+        """See `StepFunction`."""
+        return self.objective.prepare(batch, draws)
 
     def compute(
-        self, model: Callable, *, autocast: Callable, clip: torch.Tensor, **inputs: torch.Tensor
+        self, model: Callable, *, autocast: Callable, **inputs: torch.Tensor
     ) -> torch.Tensor:
-        """Reconstruction error of a batch, whose clips may have any length of the phases."""
-        _, objective = self.by_length[clip.shape[1]]
-        return objective.compute(model, autocast=autocast, clip=clip, **inputs)
+        """Reconstruction error of a batch."""
+        return self.objective.compute(model, autocast=autocast, **inputs)
 
     def cost(self) -> plan.Cost:
         """What one clip costs."""
@@ -140,36 +114,15 @@ class MaskedAutoencoding:
     def plan_rows(self) -> dict[str, str]:
         """Lines of the plan."""
         visible, tokens = self.masking.num_visible, self.model.num_tokens
-        rows = {"masking": f"{self.flags.mask_type}, {visible} of {tokens} tokens visible"}
-        if len(self.phases) > 1:
-            rows["clip length"] = self._describe_phases()
-        return rows
-
-    def _describe_phases(self) -> str:
-        """What the clips of each phase are and cost, and what that makes of the run's cost."""
-        parts, total, full = [], 0, self.cost().multiply_adds
-        for phase in self.phases:
-            self.model.set_num_frames(phase.frames)
-            masking, _ = self.by_length[phase.frames]
-            cost = plan.clip_cost(self.model, num_visible=masking.num_visible).multiply_adds
-            total += cost * phase.num_epochs
-            parts.append(
-                f"{phase.frames} frames in epochs {phase.first_epoch + 1} to "
-                f"{phase.first_epoch + phase.num_epochs} ({masking.num_visible} of "
-                f"{masking.num_tokens} tokens visible, {cost / 1e9:.2f} G multiply-adds)"
-            )
-        share = total / (full * self.flags.epochs)
-        parts.append(f"{share:.0%} of the multiply-adds of a run without shorter clips")
-        return "; ".join(parts)
+        return {"masking": f"{self.flags.mask_type}, {visible} of {tokens} tokens visible"}
 
     def draw(
         self, run: Training, annotations: Annotations, window: tuple | None, output_dir: Path
     ) -> None:
-        """Draw the reconstructions that were asked for, of clips of `--num_frames`."""
+        """Draw the reconstructions that were asked for."""
         if self.flags.visualize:
             from engine.pretext import reconstruct  # slow, and not needed before
 
-            self.model.set_num_frames(self.flags.num_frames)
             reconstruct.draw_reconstructions(
                 run.model,
                 self.objective,

@@ -27,6 +27,9 @@ from models.weights import named_tensors
 # Flags of runs begun before there were digests, which had only names to go by.
 _NAMES = ("data_path", "eval_data_path", "finetune", "descriptor_weights")
 
+# Flags that earlier versions had; a run that was begun with one of them cannot go on.
+_GONE = ("short_clip_frames", "short_clip_epochs")
+
 
 def deciding_flags(flags: argparse.Namespace) -> dict:
     """Values of the flags that have to stay."""
@@ -106,6 +109,7 @@ def differences(before: Mapping, now: Mapping, flags: argparse.Namespace) -> lis
         for name, value in sorted(now["flags"].items())
         if name in values and values[name] != value
     ]
+    found += [f"--{name} was {values[name]}, and is gone" for name in _GONE if values.get(name)]
     if "data" not in before:
         return found + _other_names(values, flags)
     return found + data_differences(before, now) + _other_facts(before, now)
