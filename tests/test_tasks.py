@@ -121,7 +121,9 @@ def test_several_heads_are_mixed_alike():
     mixes = as_tensors(task.draw_mixes(np.random.default_rng(4), 4, 8), clip.device)
     loss = task.training_loss(fixed(logits, seen), clip, label, mixes)
     assert torch.equal(seen[0][0], mix_clips(clip, mixes))
-    soft = [mixer.mix_labels(label[:, i], mixes) for i, mixer in enumerate(task.mixers)]
+    soft = [
+        mixer.mix_labels(label[:, i], mixes) for i, mixer in enumerate(p.mixer for p in task.parts)
+    ]
     assert [s.shape for s in soft] == [(4, 2), (4, 3)]
     expected = sum(F.cross_entropy(b, s) for b, s in zip(logits.split([2, 3], 1), soft))
     assert loss.item() == pytest.approx(expected.item())

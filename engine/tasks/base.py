@@ -10,8 +10,8 @@ from datasets.augment import transforms
 from datasets.augment.mixing import Mixes, as_tensors
 from datasets.device import to_device
 from datasets.labels.kinds import kind_of
-from engine.tasks.class_and_values import ClassAndValues
-from engine.tasks.classification import Classification, Multihead
+from engine.tasks.classification import Classification
+from engine.tasks.composite import ClassAndValues, Multihead
 from engine.tasks.regression import FrameRegression, Regression
 from engine.tasks.task import Task
 

@@ -1,7 +1,6 @@
-"""Classification tasks: one class per video, or one class per video and head."""
+"""Classification: one class per video."""
 
 import argparse
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from datasets.augment.mixing import Mix, Mixer, mix_clips
-from engine.results.kinds.classes import Classes, ClassesOfHeads, split_heads
+from engine.results.kinds.classes import Classes
 from engine.tasks.task import Task
 
 
@@ -46,11 +45,14 @@ class Classification(Task):
 
     def training_loss(self, model, clip, label, mixes) -> torch.Tensor:
         """Cross-entropy against mixed or smoothed labels."""
-        smoothing = self.smoothing
+        clip = clip if mixes is None else mix_clips(clip, mixes)
+        return self.loss_of(model(clip).float(), label, mixes)
+
+    def loss_of(self, logits: torch.Tensor, label: torch.Tensor, mixes=None) -> torch.Tensor:
+        """The loss of logits (B, C) of clips that were mixed so, with classes (B,)."""
+        label, smoothing = label.long(), self.smoothing
         if mixes is not None:
-            clip, label = mix_clips(clip, mixes), self.mixer.mix_labels(label, mixes)
-            smoothing = 0.0
-        logits = model(clip).float()
+            label, smoothing = self.mixer.mix_labels(label, mixes), 0.0
         if self.class_weights is None:
             return F.cross_entropy(logits, label, label_smoothing=smoothing)
         if label.ndim == 1:  # for class indices, torch would divide by the sum of the weights
@@ -79,80 +81,6 @@ class Classification(Task):
         self.class_weights = weights
 
 
-@dataclass
-class Multihead(Task):
-    """Several classifications of the same video, such as arousal and valence of AVCAffe.
-
-    The model has one head whose rows are the classes of all heads, block after block. The loss is
-    the sum of the heads' cross-entropies; a clip is mixed once, its labels head by head.
-    """
-
-    heads: Mapping[str, Sequence[str]]
-    mixers: Sequence[Mixer] = ()
-    smoothing: float = 0.0
-
-    default_metric = "weighted_f1"
-    probabilities = True
-
-    @classmethod
-    def create(cls, flags, names, heads) -> "Multihead":
-        """See `Task`."""
-        mixers = [_mixer(flags, len(classes)) for classes in heads.values()]
-        return cls(
-            heads=dict(heads),
-            mixers=[mixer for mixer in mixers if mixer is not None],
-            smoothing=flags.smoothing,
-        )
-
-    @property
-    def names(self) -> list[str]:
-        """The heads."""
-        return list(self.heads)
-
-    @property
-    def sizes(self) -> list[int]:
-        """Number of classes of each head."""
-        return [len(classes) for classes in self.heads.values()]
-
-    @property
-    def num_outputs(self) -> int:
-        """Number of classes of all heads together."""
-        return sum(self.sizes)
-
-    def draw_mixes(self, draws, num_clips: int, size: int) -> list[Mix] | None:
-        """As the first head's mixer draws."""
-        return self.mixers[0].draw(draws, num_clips, size, size) if self.mixers else None
-
-    def training_loss(self, model, clip, label, mixes) -> torch.Tensor:
-        """Sum over heads of cross-entropy against mixed or smoothed labels (B, H)."""
-        labels, smoothing = label.unbind(dim=1), self.smoothing
-        if mixes is not None:
-            clip = mix_clips(clip, mixes)
-            labels = [
-                mixer.mix_labels(of_head, mixes) for mixer, of_head in zip(self.mixers, labels)
-            ]
-            smoothing = 0.0
-        blocks = model(clip).float().split(self.sizes, dim=-1)
-        losses = [
-            F.cross_entropy(block, of_head, label_smoothing=smoothing)
-            for block, of_head in zip(blocks, labels, strict=True)
-        ]
-        return torch.stack(losses).sum()
-
-    def scores(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Class probabilities of each head, side by side."""
-        blocks = outputs.float().split(self.sizes, dim=-1)
-        return torch.cat([block.softmax(dim=-1) for block in blocks], dim=-1)
-
-    def loss(self, scores: np.ndarray, labels: np.ndarray) -> float:
-        """Sum over heads of the negative log of the true class's mean probability."""
-        return sum(map(_negative_log_likelihood, split_heads(scores, self.heads), labels.T))
-
-    def predictions(self, ids, labels, scores, frames=None) -> ClassesOfHeads:
-        """Predictions with the names of heads and classes."""
-        return ClassesOfHeads.from_scores(ids, labels, scores, self.heads)
-
-
 def _mixer(flags: argparse.Namespace, num_classes: int) -> Mixer | None:
     if not (flags.mixup > 0 or flags.cutmix > 0 or flags.cutmix_minmax):
         return None
@@ -169,5 +97,5 @@ def _mixer(flags: argparse.Namespace, num_classes: int) -> Mixer | None:
 
 
 def _negative_log_likelihood(scores: np.ndarray, labels: np.ndarray) -> float:
-    chosen = scores[np.arange(len(labels)), labels]
+    chosen = scores[np.arange(len(labels)), np.asarray(labels, np.int64)]
     return float(-np.log(np.maximum(chosen, 1e-12)).mean())

@@ -11,7 +11,6 @@ from engine.results.kinds.numbers import Numbers
 from engine.results.metrics import concordance
 from engine.tasks.task import Task
 
-LOSSES = ("mse", "ccc", "mse+ccc")
 MIXING_FLAGS = ("mixup", "cutmix", "cutmix_minmax")
 
 
@@ -88,8 +87,8 @@ class Regression(Task):
         """The chosen loss over the batch."""
         return self.loss_of(model(clip).float(), label)
 
-    def loss_of(self, values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The chosen loss of predictions and targets of one shape (..., L)."""
+    def loss_of(self, values: torch.Tensor, targets: torch.Tensor, mixes=None) -> torch.Tensor:
+        """The chosen loss of predictions and targets of one shape (..., L); never mixed."""
         parts = {"mse": F.mse_loss, "ccc": ccc_loss}
         return sum(parts[name](values, targets) for name in self.loss_kind.split("+"))
 
