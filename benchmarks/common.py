@@ -6,7 +6,6 @@ import os
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from engine.runtime.log import commit_name
 
 CLOCKS = ("auto", "wall", "cpu")
 
@@ -169,7 +170,7 @@ def machine_facts(device: torch.device) -> dict:
         "device": str(device),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "commit": _commit(),
+        "commit": commit_name() or "unknown",
         "command": "python -m " + _module() + "".join(f" {word}" for word in sys.argv[1:]),
     }
     if device.type == "cuda":
@@ -193,13 +194,6 @@ def _cpu_name() -> str:
     except OSError:
         pass
     return f"{name} ({', '.join(sorted(kinds)) or platform.machine()})"
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
-    root = Path(__file__).resolve().parent.parent
-    result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or "unknown"
 
 
 def benchmark_parser(

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
@@ -19,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 # Pattern of what a killed process leaves of `replacing`.
 TEMPORARY = ".*.[0-9]*.tmp"
+FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS))  # for whatever file it is
 # What a disk answers that takes no more, and what is to be done about it.
 _REMEDIES = {
     errno.ENOSPC: "make room",
@@ -40,7 +40,30 @@ class CannotWriteError(OSError):
         remedy = _REMEDIES.get(error.errno, "see to it")
         reason = error.strerror or str(error)
         super().__init__(f"cannot write {path} ({reason}): {remedy}; the same command goes on")
-        self.errno = error.errno
+        self.path, self.errno, self.reason = str(path), error.errno, reason
+
+    def __reduce__(self) -> tuple:
+        """For workers, whose errors are sent to the main process."""
+        return type(self), (self.path, OSError(self.errno, self.reason))
+
+
+class MissingArraysError(ValueError):
+    """An npz file that is whole lacks arrays."""
+
+
+@contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """Name the file in what the disk answers in here.
+
+    Raises:
+        CannotWriteError: in place of any other OSError.
+    """
+    try:
+        yield
+    except CannotWriteError:
+        raise
+    except OSError as error:
+        raise CannotWriteError(path, error) from error
 
 
 @contextmanager
@@ -163,15 +186,49 @@ def read_journal(path: str | os.PathLike, needs: Mapping[str, type] | None = Non
     return entries
 
 
-def open_journal(path: str | os.PathLike) -> TextIO:
-    """Open a file of `read_journal` for further lines, none of which continues a torn one."""
-    path = Path(path)
-    content = path.read_bytes() if path.is_file() else b""
-    torn = bool(content) and not content.endswith(b"\n")
-    file = path.open("a", encoding="utf-8")
-    if torn:
-        file.write("\n")
-    return file
+class GrowingFile:
+    """A file that is appended to; a context manager.
+
+    Every piece goes to the system at once and nothing waits in memory, so that what is left by a
+    killed process or a full disk is whole but for the last piece.
+
+    Args:
+        path: the file, made if necessary.
+        lines: of lines: none that are added continue one that was torn.
+
+    Raises:
+        CannotWriteError: here and in `write`.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, lines: bool = True):
+        self.path = Path(path)
+        with writing(self.path):
+            self._file = self.path.open("ab", buffering=0)
+            content = self.path.read_bytes() if lines else b""
+        if content and not content.endswith(b"\n"):
+            self.write(b"\n")
+
+    def write(self, piece: bytes | str) -> None:
+        """Append a piece."""
+        left = piece.encode("utf-8", "surrogateescape") if isinstance(piece, str) else piece
+        with writing(self.path):
+            while left:
+                left = left[self._file.write(left) :]
+
+    def flush_to_disk(self) -> None:
+        """Return once everything is on the disk."""
+        with writing(self.path):
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+    def __enter__(self) -> "GrowingFile":
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.close()
 
 
 def _refusal(error: BaseException | None, temporary: Path) -> OSError | None:
@@ -252,7 +309,7 @@ def read_arrays(
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not an npz file of plain arrays.
-        LookupError: arrays are missing; the message lists those it has.
+        MissingArraysError: arrays are missing; the message lists those it has.
     """
     try:
         with np.load(path, allow_pickle=False) as content:
@@ -266,5 +323,7 @@ def read_arrays(
         raise ValueError(f"{path} is not an npz file of plain arrays ({error})") from error
     missing = [name for name in names if name not in arrays]
     if missing:
-        raise LookupError(f"{path} holds the arrays {', '.join(there)}, not {', '.join(missing)}")
+        raise MissingArraysError(
+            f"{path} holds the arrays {', '.join(there)}, not {', '.join(missing)}"
+        )
     return arrays

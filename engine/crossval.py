@@ -8,6 +8,7 @@ machines take a fold each (`--folds`), for example in an array of SLURM.
 import argparse
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -128,7 +129,7 @@ def run_folds(
                 code = fold.process.poll()
                 if code is not None:
                     running.remove(fold)
-                    status = status or _ended(fold, code)
+                    status = status or _ended(fold, code, asked=bool(stop.received))
     return STOPPED_STATUS if stop.received and not status else status
 
 
@@ -153,14 +154,17 @@ def _begin(fold: Fold, flags: Sequence[str], slot: int, processes: int, devices:
     logger.info("%s started, see %s", fold.name, fold.run_dir / "output.log")
 
 
-def _ended(fold: Fold, code: int) -> int:
+def _ended(fold: Fold, code: int, *, asked: bool) -> int:
+    """Exit status of a fold's process, which may have been asked to stop."""
+    if asked and code == -signal.SIGTERM:  # in its first or last instant, when nothing listens
+        return STOPPED_STATUS
     if code == 0:
         logger.info("%s done", fold.name)
         return 0
     if code != STOPPED_STATUS:
         lines = (fold.run_dir / "output.log").read_text(errors="replace").splitlines()[-5:]
         logger.error("%s failed with status %d:\n%s", fold.name, code, "\n".join(lines))
-    return code
+    return code if code > 0 else 1
 
 
 def write_table(folds: Sequence[Fold], output_dir: Path, subjects: str | None) -> str:

@@ -6,6 +6,7 @@
 # Variables: those of scripts/setup_env.sh, TEST_PROCESSES (default 2). Tests marked `slow` are left
 # out; for them:
 #   .venv/bin/python -m pytest -m slow
+# (tests/faults among them, see docs/reproduction.md)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

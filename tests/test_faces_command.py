@@ -1,6 +1,7 @@
 """The command preprocess.faces, with a made-up detector."""
 
 import csv
+import errno
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from datasets.faces import geometry
+from datasets.files import CannotWriteError
 from datasets.labels.listing import NamedVideo, list_videos, stamp_of
 from datasets.video.open_video import open_video
 from preprocess import faces as command
@@ -132,6 +134,17 @@ def test_names_are_told_apart(tmp_path):
     assert jobs == {"a.mp4": "a.mp4", "a.avi": "a.avi", "b c.mp4": "b_c"}
     with pytest.raises(FileNotFoundError, match="no such file"):
         list_videos([tmp_path / "nowhere"])
+
+
+def test_a_full_disk_ends_the_run_not_every_video(tmp_path, no_dlib, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(face_jobs, "_write_pictures", full)
+    source, out = make_inputs(tmp_path / "in"), tmp_path / "out"
+    argv = [str(source), "--output_dir", str(out), "--num_workers", "0", "--min_face", "0.15"]
+    with pytest.raises(CannotWriteError, match=r"cannot write .*out/.*No space left"):
+        command.main(argv)
 
 
 def test_errors_of_the_program_end_one_video_only(tmp_path):

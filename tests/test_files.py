@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 from datasets.files import (
     TEMPORARY,
     CannotWriteError,
-    open_journal,
+    GrowingFile,
+    MissingArraysError,
     read_arrays,
     read_journal,
     read_json,
@@ -52,7 +54,9 @@ def test_arrays_of_an_npz_file(tmp_path):
     np.savez(path, one=np.arange(3), two=np.ones(2), three=np.zeros(1))
     arrays = read_arrays(path, ["two", "one"], optional=["four", "three"])
     assert list(arrays) == ["two", "one", "three"] and arrays["one"].tolist() == [0, 1, 2]
-    with pytest.raises(LookupError, match="a.npz holds the arrays one, two, three, not four"):
+    with pytest.raises(
+        MissingArraysError, match="a.npz holds the arrays one, two, three, not four"
+    ):
         read_arrays(path, ["four"])
     with pytest.raises(FileNotFoundError):
         read_arrays(tmp_path / "none.npz", ["one"])
@@ -152,7 +156,7 @@ def test_a_line_added_to_a_torn_journal_stands_alone(tmp_path):
     path = tmp_path / "log.jsonl"
     for before in ("", '{"a": 1}\n', '{"a": 1}\n{"b'):
         path.write_text(before)
-        with open_journal(path) as file:
+        with GrowingFile(path) as file:
             file.write('{"c": 3}\n')
         assert read_journal(path)[-1] == {"c": 3}
         assert len(read_journal(path)) == 1 + bool(before)
@@ -168,3 +172,21 @@ def test_what_is_no_json_object_is_refused_by_name(tmp_path, content):
         read_json(path)
     with pytest.raises(ValueError, match=r"classes\.json"):
         read_classes(tmp_path)
+
+
+def test_a_growing_file_names_itself_and_keeps_nothing_back(tmp_path, monkeypatch):
+    path = tmp_path / "log.jsonl"
+    with GrowingFile(path) as file:
+        file.write('{"a": 1}\n')
+        assert path.read_bytes() == b'{"a": 1}\n'
+        file._file.close()
+        file._file = open("/dev/full", "ab", buffering=0)  # noqa: SIM115
+        with pytest.raises(CannotWriteError, match=r"cannot write .*log\.jsonl \(No space left"):
+            file.write("more\n")
+    assert path.read_bytes() == b'{"a": 1}\n'
+
+
+def test_a_refusal_of_the_disk_goes_through_processes():
+    error = CannotWriteError("/a/b", OSError(errno.ENOSPC, "No space left on device"))
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.errno) == (str(error), errno.ENOSPC)

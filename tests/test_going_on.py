@@ -595,3 +595,22 @@ def test_a_signal_ends_a_run_with_75_from_the_first_import_to_the_report(
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 75, output
     assert "the same command goes on" in output and "Traceback" not in output
+
+
+def test_naming_the_commit_takes_no_lock_of_the_checkout(tmp_path, monkeypatch):
+    """A run that is killed meanwhile would leave it behind."""
+    from engine.runtime import log
+
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    (tmp_path / "file").write_text("a")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "m"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setattr(log, "__file__", str(tmp_path / "log.py"))
+    os.utime(tmp_path / "file", (1, 1))  # what makes git refresh its index
+    index = tmp_path / ".git" / "index"
+    before = index.stat().st_mtime_ns
+    clean = log.commit_name()
+    assert len(clean) >= 7 and "dirty" not in clean
+    assert index.stat().st_mtime_ns == before
+    (tmp_path / "file").write_text("other")
+    assert log.commit_name() == f"{clean}-dirty"

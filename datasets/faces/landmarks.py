@@ -95,7 +95,7 @@ def read_landmarks(path: str | os.PathLike) -> Landmarks:
     path = os.fspath(path)
     try:
         arrays = read_arrays(path, ["landmarks"], optional=["fps"])
-    except (OSError, LookupError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise LandmarkError(str(error)) from error
     points, fps = arrays["landmarks"], arrays.get("fps", np.array(np.nan))
     if not np.issubdtype(points.dtype, np.floating):

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from datasets.files import read_arrays
+from datasets.files import MissingArraysError, read_arrays
 
 THREADS = 16
 
@@ -75,7 +75,7 @@ def _read(path: str, names: Sequence[str]) -> np.ndarray | str:
         columns = list(read_arrays(path, names).values())
     except FileNotFoundError:
         return f"label file does not exist: {path}"
-    except LookupError as error:
+    except MissingArraysError as error:
         return f"label file {error}; classes.json names the arrays"
     except ValueError as error:
         return f"label file {error}"

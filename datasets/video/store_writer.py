@@ -14,7 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import read_json, remove_leftovers, replacing, write_text
+from datasets.files import (
+    TEMPORARY,
+    GrowingFile,
+    read_json,
+    remove_leftovers,
+    replacing,
+    write_text,
+)
 from datasets.video.hashing import hash_keys
 from datasets.video.store import (
     FORMAT,
@@ -93,11 +100,11 @@ class StoreWriter:
             self.num_videos = len(ClipStore(self.folder / MANIFEST))
             self._files = {}
             return
-        (self.folder / "shards").mkdir(parents=True, exist_ok=True)
         write_text(self.folder / UNFINISHED, json.dumps(settings, indent=1) + "\n")
+        (self.folder / "shards").mkdir(exist_ok=True)
         remove_leftovers(self.folder)
         self._take_over()
-        self._files = {name: (self.folder / name).open("ab") for name in (*GROWING, *JOURNALS)}
+        self._files = {name: self._growing(name) for name in (*GROWING, *JOURNALS)}
         self._shard_file = None
 
     def _check_settings(self) -> None:
@@ -120,7 +127,7 @@ class StoreWriter:
                     "use the same, or another folder"
                 )
             return
-        if self.folder.is_dir() and any(self.folder.iterdir()):
+        if self.folder.is_dir() and not all(p.match(TEMPORARY) for p in self.folder.iterdir()):
             raise StoreError(
                 f"{self.folder} is not empty and holds no store; choose a new folder, nothing of "
                 "yours is overwritten"
@@ -201,8 +208,7 @@ class StoreWriter:
         if self._shard_end and self._shard_end + len(video.data) > self.shard_bytes:
             self._next_shard()
         if self._shard_file is None:
-            path = Path(shard_path(self.folder, self._shard))
-            self._shard_file = path.open("ab")
+            self._shard_file = self._growing(shard_path(self.folder, self._shard))
         key = os.fsencode(video.key)
         record = np.zeros((), VIDEO)
         record["first_frame"], record["num_frames"] = self._num_frames, len(video.ends)
@@ -216,25 +222,23 @@ class StoreWriter:
         if video.seconds is not None:
             self._say(TIMES, seconds=[round(float(second), 6) for second in video.seconds])
         self._shard_file.write(video.data)
-        self._shard_file.flush()
-        self._append("frames.bin", np.asarray(video.ends, "<u4").tobytes())
-        self._append("keys.bin", key)
-        self._append("videos.bin", record.tobytes())
+        self._files["frames.bin"].write(np.asarray(video.ends, "<u4").tobytes())
+        self._files["keys.bin"].write(key)
+        self._files["videos.bin"].write(record.tobytes())
         self.num_videos += 1
         self._num_frames += len(video.ends)
         self._key_end += len(key)
         self._shard_end += len(video.data)
 
     def _say(self, name: str, **what) -> None:
-        self._append(name, json.dumps({"row": self.num_videos} | what).encode() + b"\n")
+        self._files[name].write(json.dumps({"row": self.num_videos} | what) + "\n")
 
-    def _append(self, name: str, data: bytes) -> None:
-        self._files[name].write(data)
-        self._files[name].flush()
+    def _growing(self, name: str) -> GrowingFile:
+        return GrowingFile(self.folder / name, lines=False)  # torn pieces are cut off before
 
     def _next_shard(self) -> None:
         if self._shard_file is not None:
-            os.fsync(self._shard_file.fileno())
+            self._shard_file.flush_to_disk()
             self._shard_file.close()
         self._shard_file, self._shard_end = None, 0
         self._shard += 1
@@ -253,7 +257,7 @@ class StoreWriter:
         """
         for file in [*self._files.values(), self._shard_file]:
             if file:
-                os.fsync(file.fileno())
+                file.flush_to_disk()
         self._write_hashes()
         videos = _load(self.folder / "videos.bin", VIDEO)
         manifest = {

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from datasets.files import open_journal, read_journal, write_text
+from datasets.files import GrowingFile, read_journal, write_text
 from datasets.labels.listing import NamedVideo, stamp_of
 from engine.predict.predictor import TrackPrediction, VideoPrediction
 
@@ -162,7 +162,7 @@ class Journal:
             else:
                 logger.warning("%s: a line is damaged, its video is answered again", path)
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = open_journal(path)
+        self._file = GrowingFile(path)
         if not entries:
             self._line({"settings": settings})
 
@@ -197,7 +197,6 @@ class Journal:
 
     def _line(self, entry: dict) -> None:
         self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
 
 
 def _is_answer(entry: dict) -> bool:

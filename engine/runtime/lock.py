@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from datasets.files import CannotWriteError, writing
+
 logger = logging.getLogger(__name__)
 
 NAME = ".lock"
@@ -35,7 +37,8 @@ def sole_use(folder: Path) -> Iterator[None]:
 def _acquire(path: Path) -> int | None:
     while True:
         # Of a process, not of an open file: loader workers do not inherit it.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        with writing(path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
@@ -52,8 +55,14 @@ def _acquire(path: Path) -> int | None:
         if _is_at(path, descriptor):
             break
         os.close(descriptor)  # its owner ended and removed it between open and lock
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    owner = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
+    try:
+        with writing(path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, owner, 0)
+    except CannotWriteError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

@@ -7,8 +7,6 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -17,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.files import CannotWriteError, write_text
+from datasets.files import write_text, writing
 from engine.results.find import read_log
 
 logger = logging.getLogger(__name__)
@@ -39,18 +37,27 @@ def set_up_logging(is_main: bool) -> None:
         logging.getLogger(name).setLevel(logging.INFO if is_main else logging.WARNING)
 
 
+def commit_name() -> str | None:
+    """The commit of this program, "-dirty" where its files differ; None outside a checkout.
+
+    Nothing is written: `git describe --dirty` refreshes the index, and if the run is killed then,
+    its lock stays in the user's checkout.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    name = git("describe", "--always", "--abbrev=12")
+    changed = name and git("status", "--porcelain", "--untracked-files=no")
+    return (f"{name}-dirty" if changed else name) or None
+
+
 def run_facts() -> dict:
     """Versions, git commit and machine, for config.json."""
-    root = Path(__file__).resolve().parents[2]
-    git = subprocess.run(
-        ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "commit": git.stdout.strip() or None,
+        "commit": commit_name(),
         "versions": {"python": platform.python_version()}
         | {module.__name__: module.__version__ for module in VERSIONED},
         "machine": {"cpu": platform.machine(), "threads": torch.get_num_threads(), "gpu": cuda},
@@ -88,7 +95,7 @@ class Board:
         from tensorboardX.event_file_writer import EventsWriter  # slow import, often unused
 
         self.folder = folder
-        with self._named():
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self.events = EventsWriter(str(folder / "events"))
 
@@ -98,25 +105,18 @@ class Board:
         from tensorboardX.summary import scalar
 
         event = Event(summary=scalar(name, value), wall_time=time.time(), step=step)
-        with self._named():
+        with writing(self.folder):
             self.events.write_event(event)
 
     def flush(self) -> None:
         """Bring everything to the disk."""
-        with self._named():
+        with writing(self.folder):
             self.events.flush()
 
     def close(self) -> None:
         """Flush and end."""
-        with self._named():
+        with writing(self.folder):
             self.events.close()
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise CannotWriteError(self.folder, error) from error
 
 
 class EpochLog:

@@ -27,7 +27,7 @@ from datasets.faces import (
     parse_style,
     plan_crops,
 )
-from datasets.files import utf8_path
+from datasets.files import FULL, CannotWriteError, utf8_path
 from datasets.labels.listing import NamedVideo, stamp_of
 from datasets.video.frame_rate import write_frame_rate
 from datasets.video.open_video import FrameReader, UnreadableVideoError, open_video
@@ -292,10 +292,12 @@ class Worker:
         self.detector = create_detector()
 
     def __call__(self, job: NamedVideo) -> Outcome:
-        """Do one video; an unforeseen error ends this video, not the run."""
+        """Do one video; an unforeseen error ends this video, a full disk the run."""
         try:
             return process(job, self.settings, self.output_dir, self.detector)
         except Exception as error:  # thousands of other videos wait
+            if isinstance(error, OSError) and error.errno in FULL:  # none of them can be done
+                raise CannotWriteError(self.output_dir / job.name, error) from error
             note = f"{type(error).__name__}: {' '.join(str(error).split())}"
             return Outcome(job.source, "failed", note, stamp_of(job.source))
 

@@ -95,8 +95,8 @@ class Journal:
     def __init__(self, output_dir: Path, settings: FaceSettings):
         output_dir.mkdir(parents=True, exist_ok=True)
         path = output_dir / JOURNAL
-        fresh = not path.is_file() or path.stat().st_size == 0
-        self._file = files.open_journal(path)
+        fresh = not files.read_journal(path)
+        self._file = files.GrowingFile(path)
         if fresh:
             self._line({"settings": asdict(settings)})
 
@@ -110,7 +110,6 @@ class Journal:
 
     def _line(self, entry: dict) -> None:
         self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
 
 
 def write_table(output_dir: Path, outcomes: Iterable[Outcome]) -> None:

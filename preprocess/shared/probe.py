@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from datasets.files import GrowingFile
 from datasets.labels.annotations import write_annotations
 from datasets.tables import read_text, write_table
 from datasets.video.frame_index import INDEX_FILE, KnownFrames, write_index
@@ -31,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 JOURNAL_COLUMNS = ("path", "size_bytes", "num_frames", "note")
 CHUNK = 16
-FLUSH_EVERY = 50
 PROBED_FRAMES = 5
 
 Result = TypeVar("Result")
@@ -99,13 +99,11 @@ def probe_all(paths: Sequence[str], *, journal: Path, num_workers: int) -> list[
     probes = _run(todo, num_workers)
     probes = watched(probes, len(paths), "videos probed", done=len(paths) - len(todo))
     journal.parent.mkdir(parents=True, exist_ok=True)
-    with journal.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with GrowingFile(journal) as file:
         writer = csv.writer(file)
-        for count, probe in enumerate(probes, start=1):
+        for probe in probes:
             known[probe.path] = probe
             writer.writerow((probe.path, probe.size_bytes, probe.num_frames, probe.note))
-            if count % FLUSH_EVERY == 0:
-                file.flush()
     return [known[path] for path in paths]
 
 

@@ -100,7 +100,7 @@ def read_clips(dataset_dir: Path, report: Path) -> dict[str, DrawnClip]:
             continue
         try:
             values = np.stack(list(read_arrays(annotation, DIMENSIONS).values()), axis=1)
-        except (ValueError, LookupError) as error:
+        except ValueError as error:
             problems.add(str(error))
             continue
         frames = [path for path in folder.iterdir() if path.suffix in IMAGE_SUFFIXES]
