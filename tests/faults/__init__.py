@@ -1,1 +1,1 @@
-"""Kills at random moments; minutes to an hour: `pytest -m slow tests/faults`."""
+"""Kills, damage and full disks at random; long: `pytest -m slow tests/faults`."""

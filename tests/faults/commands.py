@@ -52,7 +52,7 @@ def arguments(name: str, data: Path, out: Path) -> list[str]:
     to = ["--output_dir", str(out)]
     return {
         "pretraining": [*PRETRAIN_FLAGS, *OFTEN, *to, "--data_path", str(data / "pretrain.csv"),
-                        "--save_ckpt_freq", "1"],
+                        "--save_ckpt_freq", "1", "--visualize", "1"],
         "finetuning": [*FINETUNE_FLAGS, *OFTEN, *to, "--data_path", str(data / "fold"),
                        "--save_feature", "--model_ema", "--val_metric", "uar"],
         "packing": [str(data / "fold"), *to, "--num_workers", "2", "--shard_gib", "1e-5"],

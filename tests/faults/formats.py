@@ -26,7 +26,6 @@ from engine.predict import files as answers
 from engine.results.find import find_results, read_log, subjects_of
 from engine.runtime import checkpoint, rundir
 from models.convert import convert
-from models.download import record_checksum
 from preprocess.shared import face_journal, probe
 from preprocess.shared.common import Problems
 from preprocess.shared.face_jobs import FaceSettings, Outcome
@@ -250,10 +249,6 @@ def _weights(pretrained: Path, finetuned: Path):
     tensors = finetuned / "weights.safetensors"
     convert(weights, tensors)
     yield Format("weights .safetensors", tensors, lambda: built(tensors), checked=True)
-    record_checksum(tensors)
-    recorded = finetuned / "weights.safetensors.sha256"
-    yield Format("sha256", recorded, lambda: record_checksum(tensors), checked=True,
-                 named=tensors.name)  # fmt: skip
 
 
 def _results(run: Path):
