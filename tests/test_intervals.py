@@ -132,8 +132,8 @@ def test_subjects_must_fit():
         bootstrap_intervals(predictions, ["a"])
     with pytest.raises(ValueError, match="at least two subjects"):
         bootstrap_intervals(predictions, ["a", "a"])
-    with pytest.raises(ValueError, match="confidence 95"):
-        bootstrap_intervals(predictions, confidence=95)
+    with pytest.raises(ValueError, match="num_resamples 0 must be"):
+        bootstrap_intervals(predictions, num_resamples=0)
 
 
 def test_regression_intervals_are_those_of_fisher():

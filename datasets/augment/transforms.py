@@ -223,6 +223,10 @@ def normalize_(clips: torch.Tensor) -> torch.Tensor:
     return clips.sub_(mean).div_(std)
 
 
+# Of random erasing: share of the frame, and height / width.
+_ERASE_AREA, _ERASE_RATIO = (0.02, 1 / 3), (0.3, 1 / 0.3)
+
+
 def draw_finetune(
     rng: np.random.Generator,
     size: int,
@@ -231,8 +235,6 @@ def draw_finetune(
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
     flip_prob: float = 0.5,
     erase_prob: float = 0.25,
-    erase_area: tuple[float, float] = (0.02, 1 / 3),
-    erase_ratio: tuple[float, float] = (0.3, 1 / 0.3),
 ) -> dict[str, torch.Tensor]:
     """Draw what `apply_draws` does to one fine-tuning clip.
 
@@ -243,8 +245,6 @@ def draw_finetune(
         crop_ratio: height / width of it, drawn on a logarithmic scale.
         flip_prob: probability of mirroring left and right.
         erase_prob: probability of erasing a box.
-        erase_area: area of that box as a share of the frame.
-        erase_ratio: height / width of it, drawn on a logarithmic scale.
 
     Returns:
         CPU tensors `crop_box` (4,) and `erase_box` (4,) (top, left, height, width in pixels; an
@@ -258,9 +258,8 @@ def draw_finetune(
     flip = rng.random() < flip_prob
     erase = nothing
     if rng.random() < erase_prob:
-        erase = (
-            _draw_box(rng, size, erase_area, erase_ratio, largest=size - 1, tries=100) or nothing
-        )
+        drawn = _draw_box(rng, size, _ERASE_AREA, _ERASE_RATIO, largest=size - 1, tries=100)
+        erase = drawn or nothing
     return {
         "crop_box": torch.tensor(crop),
         "flip": torch.tensor(bool(flip)),

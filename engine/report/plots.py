@@ -229,7 +229,7 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
     return Figure(figsize=(width_inches, height_inches), layout="constrained", facecolor="white")
 
 
-def save_figure(figure: Figure, path: str | Path, dots_per_inch: int = DOTS_PER_INCH) -> None:
+def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure, at once or not at all; the suffix of the path chooses the format.
 
     Texts are drawn as they are: a class may be called `$x^{`, which is no formula.
@@ -237,7 +237,6 @@ def save_figure(figure: Figure, path: str | Path, dots_per_inch: int = DOTS_PER_
     Args:
         figure: what to write.
         path: .png, .pdf or .svg; its folder is made if necessary.
-        dots_per_inch: resolution of pixel formats.
     """
     for text in figure.findobj(Text):
         text.set_parse_math(False)
@@ -247,7 +246,7 @@ def save_figure(figure: Figure, path: str | Path, dots_per_inch: int = DOTS_PER_
         figure.savefig(
             temporary,
             format=Path(path).suffix[1:] or "png",
-            dpi=dots_per_inch,
+            dpi=DOTS_PER_INCH,
             bbox_inches="tight",  # equal aspects can push labels over the edge
         )
 

@@ -49,7 +49,6 @@ def bootstrap_intervals(
     subjects: Sequence[str] | None = None,
     *,
     num_resamples: int = NUM_RESAMPLES,
-    confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
     """Percentile bootstrap intervals of all metrics of a set of predictions.
@@ -61,7 +60,6 @@ def bootstrap_intervals(
         predictions: n videos.
         subjects: n names of the persons shown; None resamples single videos.
         num_resamples: bootstrap resamples.
-        confidence: share of the distribution inside the interval, 0..1.
         seed: of the resampling; the same seed gives the same interval.
 
     Returns:
@@ -71,9 +69,9 @@ def bootstrap_intervals(
     Raises:
         ValueError: subjects do not match the videos, or numbers out of range.
     """
-    _check_options(num_resamples, confidence)
+    _check_resamples(num_resamples)
     [values] = resampled_metrics([predictions], subjects, num_resamples=num_resamples, seed=seed)
-    intervals = {name: percentiles(batch, confidence) for name, batch in values.items()}
+    intervals = {name: percentiles(batch) for name, batch in values.items()}
     return {name: interval for name, interval in intervals.items() if interval is not None}
 
 
@@ -116,7 +114,6 @@ def paired_test(
     subjects: Sequence[str] | None = None,
     *,
     num_resamples: int = NUM_RESAMPLES,
-    confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> PairedTest:
     """Compare two systems by a paired bootstrap, and by McNemar's test in classification.
@@ -126,7 +123,6 @@ def paired_test(
         second: predictions of the other for the same videos, in the same order.
         subjects: as in `bootstrap_intervals`, as are the next three.
         num_resamples: see there.
-        confidence: see there.
         seed: see there.
 
     Returns:
@@ -136,7 +132,7 @@ def paired_test(
     Raises:
         ValueError: other videos, labels or classes in one than in the other.
     """
-    _check_options(num_resamples, confidence)
+    _check_resamples(num_resamples)
     _require_same_videos(first, second)
     one, two = resampled_metrics([first, second], subjects, num_resamples=num_resamples, seed=seed)
     joined = {name: one[name] - two[name] for name in one if name in METRICS}
@@ -144,7 +140,7 @@ def paired_test(
     test = PairedTest(
         first={name: metrics[0][name] for name in joined},
         second={name: metrics[1][name] for name in joined},
-        intervals={name: percentiles(values, confidence) for name, values in joined.items()},
+        intervals={name: percentiles(values) for name, values in joined.items()},
         p_values={name: two_sided_p(values) for name, values in joined.items()},
     )
     right = first.right, second.right
@@ -191,22 +187,22 @@ def _resampled_sums(
         yield random.multinomial(total, counts / total, size=size) @ units
 
 
-def percentiles(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+def percentiles(values: np.ndarray) -> tuple[float, float] | None:
     """The interval that holds a share of resampled values (R,); None where all are NaN."""
     values = values[~np.isnan(values)]
     if not len(values):
         return None
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
 
 
-def half_width(values: Sequence[float], confidence: float = CONFIDENCE) -> float | None:
+def half_width(values: Sequence[float]) -> float | None:
     """Half the interval of the mean of independent values by Student's t; None of a single one."""
     if len(values) < 2:
         return None
     error = np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(t.ppf((1 + confidence) / 2, len(values) - 1) * error)
+    return float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * error)
 
 
 def two_sided_p(differences: np.ndarray) -> float:
@@ -235,9 +231,6 @@ def _require_same_videos(first: Predictions, second: Predictions) -> None:
     first.require_same(second)
 
 
-def _check_options(num_resamples: int, confidence: float) -> None:
-    if num_resamples < 1 or not 0 < confidence < 1:
-        raise ValueError(
-            f"num_resamples {num_resamples} must be at least 1, confidence {confidence} "
-            "between 0 and 1."
-        )
+def _check_resamples(number: int) -> None:
+    if number < 1:
+        raise ValueError(f"num_resamples {number} must be at least 1.")
