@@ -13,7 +13,7 @@ TIMES = frozenset(
     ("saved_at", "seconds", "clips_per_second", "data_wait", "memory_gib", "command", "commit")
 )
 BESIDE = ".said.log"  # beside a folder: what the command said
-NOT_COMPARED = ("events", "*.log", ".*", "curves.png")  # of times, too
+NOT_COMPARED = ("events*", "*.log", ".*", "curves.png", "*.pdf", "report.html")  # of times, too
 
 
 def plain(value: object) -> object:
