@@ -10,11 +10,10 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 
 from datasets.faces import STYLES, create_detector, parse_style
@@ -30,6 +29,7 @@ from preprocess.shared.face_journal import (
     read_journal,
     write_table,
 )
+from preprocess.shared.workers import worker_pool
 
 logger = logging.getLogger(__name__)
 
@@ -138,12 +138,7 @@ def run_jobs(
         yield from map(worker, jobs)
         return
     waiting = iter(jobs)
-    with ProcessPoolExecutor(
-        min(num_workers, len(jobs)),
-        mp_context=get_context("spawn"),
-        initializer=start_worker,
-        initargs=(settings, output_dir),
-    ) as pool:
+    with worker_pool(min(num_workers, len(jobs)), start_worker, (settings, output_dir)) as pool:
         pending = {pool.submit(work, job) for job in islice(waiting, 4 * num_workers)}
         try:
             while pending:

@@ -14,13 +14,11 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 
 from datasets.catalog import get_spec, spec_for_csv
@@ -30,6 +28,7 @@ from datasets.video.store_writer import PackedVideo, StoreWriter, check_shard, c
 from preprocess.shared.common import PreparationError, Problems, run_command, watched
 from preprocess.shared.pack_frames import FrameSettings, pack_video, use_one_thread
 from preprocess.shared.pack_lists import SourceList, copy_folds, read_source, write_list
+from preprocess.shared.workers import worker_pool
 
 logger = logging.getLogger(__name__)
 
@@ -167,9 +166,7 @@ def _packed(
     if num_workers == 0 or len(todo) < 2:
         yield from (work(path, key) for path, key in todo)
         return
-    with ProcessPoolExecutor(
-        num_workers, mp_context=get_context("spawn"), initializer=use_one_thread
-    ) as pool:
+    with worker_pool(num_workers, use_one_thread) as pool:
         pending, rest = deque(), iter(todo)
         try:
             while True:
@@ -246,7 +243,7 @@ def _checked(folder: Path, shards: range, num_workers: int) -> Iterator[list[str
     if num_workers == 0 or len(shards) < 2:
         yield from (check_shard(folder, shard) for shard in shards)
         return
-    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+    with worker_pool(num_workers) as pool:
         yield from pool.map(partial(check_shard, folder), shards)
 
 

@@ -6,10 +6,9 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +26,7 @@ from preprocess.shared.common import (
     watched,
     without_spaces,
 )
+from preprocess.shared.workers import worker_pool
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def map_unordered(
         yield from map(function, paths)
         return
     chunks = [list(paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK)]
-    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+    with worker_pool(num_workers) as pool:
         pending = [pool.submit(_apply, function, chunk) for chunk in chunks]
         try:
             for future in as_completed(pending):

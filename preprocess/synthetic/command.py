@@ -21,11 +21,10 @@ goes on where it was.
 
 import argparse
 import json
-import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,6 +37,7 @@ from tqdm import tqdm
 from datasets.files import read_json, remove_leftovers, replacing, write_text
 from datasets.rng import generator
 from datasets.tables import write_table
+from preprocess.shared.workers import worker_pool
 from preprocess.synthetic.motion import AU_NAMES, EMOTIONS
 from preprocess.synthetic.plan import (
     FIRST_PRETRAIN_SUBJECT,
@@ -220,8 +220,7 @@ def draw_data_set(output_dir: Path, settings: Settings, *, num_workers: int) -> 
                 progress.update()
             return
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the workers: one core each
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(num_workers, context, _start_worker) as pool:
+        with worker_pool(num_workers, _start_worker) as pool:
             waiting = [pool.submit(job, output_dir, settings, index) for job, index in jobs]
             try:
                 for done in as_completed(waiting):

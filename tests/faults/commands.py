@@ -55,7 +55,7 @@ def arguments(name: str, data: Path, out: Path) -> list[str]:
                         "--save_ckpt_freq", "1", "--visualize", "1"],
         "finetuning": [*FINETUNE_FLAGS, *OFTEN, *to, "--data_path", str(data / "fold"),
                        "--save_feature", "--model_ema", "--val_metric", "uar"],
-        "packing": [str(data / "fold"), *to, "--num_workers", "2", "--shard_gib", "1e-5"],
+        "packing": [str(data / "fold"), *to, "--num_workers", "0", "--shard_gib", "1e-5"],
         "faces": [str(data / "faces"), *to, "--num_workers", "0", "--min_face", "0.15",
                   "--landmarks", "--size", "64"],
         "crossval": ["--data_path", str(data / "folds"), *to, "--", *FINETUNE_FLAGS, *OFTEN,

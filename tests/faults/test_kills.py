@@ -8,10 +8,15 @@ FAULT_KILLS is the number of kills (default 50), FAULT_SEED draws other moments.
 import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.faults.commands import GOES_ON, SEED, Running, make_data
 from tests.faults.same import differences
 
@@ -61,6 +66,24 @@ def disturb(name: str, data: Path, folder: Path, kills: int) -> dict[str, int]:
 @pytest.mark.parametrize("name", ("pretraining", "faces"))
 def test_killed_twice(name, data, tmp_path):
     disturb(name, data, tmp_path, 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_a_killed_command(number):
+    code = "import os, time; from preprocess.shared.workers import worker_pool\n"
+    code += "if __name__ == '__main__':\n"
+    code += "    pool = worker_pool(1); print(pool.submit(os.getpid).result(), flush=True)\n"
+    code += "    time.sleep(60)"
+    command = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    worker = Path(f"/proc/{int(command.stdout.readline())}/cmdline")
+    command.send_signal(number)
+    command.wait()
+    begun = time.monotonic()
+    while worker.exists() and worker.read_bytes():  # a dead one nobody waits for has none
+        assert time.monotonic() - begun < 20
+        time.sleep(0.05)
 
 
 @pytest.mark.slow
