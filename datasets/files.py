@@ -193,7 +193,7 @@ class GrowingFile:
     killed process or a full disk is whole but for the last piece.
 
     Args:
-        path: the file, made if necessary.
+        path: the file; it and its folder are made if necessary.
         lines: of lines: none that are added continue one that was torn.
 
     Raises:
@@ -203,6 +203,7 @@ class GrowingFile:
     def __init__(self, path: str | os.PathLike, *, lines: bool = True):
         self.path = Path(path)
         with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("ab", buffering=0)
             content = self.path.read_bytes() if lines else b""
         if content and not content.endswith(b"\n"):

@@ -161,7 +161,6 @@ class Journal:
                 self.done[entry["content"]["video"]] = entry
             else:
                 logger.warning("%s: a line is damaged, its video is answered again", path)
-        folder.mkdir(parents=True, exist_ok=True)
         self._file = GrowingFile(path)
         if not entries:
             self._line({"settings": settings})

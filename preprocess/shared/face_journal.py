@@ -93,7 +93,6 @@ class Journal:
     """Appends outcomes to the journal, the settings first."""
 
     def __init__(self, output_dir: Path, settings: FaceSettings):
-        output_dir.mkdir(parents=True, exist_ok=True)
         path = output_dir / JOURNAL
         fresh = not files.read_journal(path)
         self._file = files.GrowingFile(path)

@@ -98,7 +98,6 @@ def probe_all(paths: Sequence[str], *, journal: Path, num_workers: int) -> list[
         logger.info("%d of %d videos are in %s", len(paths) - len(todo), len(paths), journal)
     probes = _run(todo, num_workers)
     probes = watched(probes, len(paths), "videos probed", done=len(paths) - len(todo))
-    journal.parent.mkdir(parents=True, exist_ok=True)
     with GrowingFile(journal) as file:
         writer = csv.writer(file)
         for probe in probes:
