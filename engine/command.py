@@ -5,12 +5,13 @@ same command again to go on).
 """
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
 from engine.flags import config, parsing
 from engine.runtime.programs import tells_user
-from engine.runtime.stopping import GOES_ON, STOPPED_STATUS, StoppedBySignalError
+from engine.runtime.stopping import GOES_ON, STOPPED_STATUS, StoppedBySignalError, leave_at_once
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,10 @@ def run_command(stage: str, argv: Sequence[str] | None = None) -> None:
         flags = parsing.parse_flags(parser, argv)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
-    sys.exit(_run(stage, flags))
+    status = _run(stage, flags)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        leave_at_once(status)
+    sys.exit(status)
 
 
 @tells_user()

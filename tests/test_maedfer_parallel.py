@@ -156,9 +156,11 @@ FAMILY_SIZES = {
 }
 BOTH_STAGES = """
 import json, sys
+from engine.runtime.stopping import leave_at_once
 from tests.test_runs import run_finetuning, run_pretraining
 for argv in json.loads(sys.argv[1]):
     (run_pretraining if argv[1].startswith("pretrain_") else run_finetuning)(argv)
+leave_at_once(0)
 """
 
 

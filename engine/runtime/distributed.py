@@ -1,6 +1,7 @@
 """Processes and devices: one process or torchrun, CPU (gloo) or CUDA (nccl)."""
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -119,8 +120,9 @@ def _assignments(variables: dict[str, str]) -> str:
 
 
 def stop() -> None:
-    """Leave the process group."""
+    """Leave the process group, whose threads end when nothing holds it any more."""
     if _has_group():
+        gc.collect()
         dist.destroy_process_group()
 
 
