@@ -23,6 +23,8 @@ from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from engine.compute.memory import _call, _count_arrivals, _fitted
+
 aten = torch.ops.aten
 CUDA = torch.device("cuda", 0)
 MEMORY_BYTES = 80 * 2**30
@@ -312,32 +314,3 @@ def _run_graph(root, place: int, gradient: torch.Tensor) -> None:
             waiting[following] -= 1
             if not waiting[following]:
                 ready.append(following)
-
-
-def _count_arrivals(root) -> dict[object, int]:
-    counts: dict[object, int] = {}
-    stack, seen = [root], {root}
-    while stack:
-        for following, _ in stack.pop().next_functions:
-            if following is None:
-                continue
-            counts[following] = counts.get(following, 0) + 1
-            if following not in seen:
-                seen.add(following)
-                stack.append(following)
-    return counts
-
-
-def _call(node, gradients: dict[int, torch.Tensor]) -> tuple:
-    if not gradients:
-        return (None,) * len(node.next_functions)
-    row = [gradients.get(i) for i in range(len(node._input_metadata))]
-    is_python = isinstance(node, torch.autograd.function.BackwardCFunction)
-    found = node.apply(*row) if is_python else node(*row)
-    return found if isinstance(found, tuple) else (found,)
-
-
-def _fitted(gradient: torch.Tensor, metadata) -> torch.Tensor:
-    """In the type and shape of what it is the gradient of, as the engine makes it."""
-    gradient = gradient.to(metadata.dtype)
-    return gradient if gradient.shape == metadata.shape else gradient.sum_to_size(metadata.shape)

@@ -16,14 +16,13 @@ import torch
 
 from datasets.files import CannotWriteError
 from engine import assembly, loop
-from engine.finetuning import finetune
-from engine.flags.config import finetuning_parser, pretraining_parser
+from engine.flags.config import pretraining_parser
 from engine.flags.parsing import parse_flags
-from engine.pretraining import pretrain
 from engine.runtime import checkpoint, distributed, lock, rundir
 from engine.runtime.errors import explain, is_for_user
 from engine.runtime.stopping import StoppedBySignalError
 from tests.conftest import ROOT
+from tests.test_runs import log_lines, run_finetuning, run_pretraining, weights
 from tests.tiny_data import FINETUNE_FLAGS, PRETRAIN_FLAGS, make_tiny_data
 
 
@@ -42,22 +41,6 @@ def pretrain_argv(data, out, *more):
 def finetune_argv(data, out, *more):
     return [*FINETUNE_FLAGS, "--data_path", str(data / "fold"), "--output_dir", str(out),
             "--epochs", "1", "--warmup_epochs", "0", *more]  # fmt: skip
-
-
-def run_pretraining(argv):
-    pretrain(parse_flags(pretraining_parser(), argv))
-
-
-def run_finetuning(argv):
-    return finetune(parse_flags(finetuning_parser(), argv))
-
-
-def weights(out, name=checkpoint.LAST):
-    return torch.load(out / name, weights_only=True)["model"]
-
-
-def log_lines(out):
-    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
 def contents(folder):
