@@ -2,7 +2,7 @@
 
 import sys
 
-from engine.predict.command import main
+from svfap.engine.predict.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,9 +1,9 @@
 """Pre-train a masked autoencoder on face video. See `python run_pretrain.py --help`."""
 
-from engine.runtime import stopping
+from svfap.engine.runtime import stopping
 
 if __name__ == "__main__":
     stopping.listen()
-    from engine.command import run_command  # late, so that signals are heard before it
+    from svfap.engine.command import run_command  # late, so that signals are heard before it
 
     run_command("pretraining")

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from datasets.augment.transforms import IMAGENET_MEAN, IMAGENET_STD
-from datasets.clips.sampling import draw_pretrain_clip, draw_train_clip
+from svfap.datasets.augment.transforms import IMAGENET_MEAN, IMAGENET_STD
+from svfap.datasets.clips.sampling import draw_pretrain_clip, draw_train_clip
 
 RANDAUGMENT = "rand-m7-n4-mstd0.5-inc1"
 

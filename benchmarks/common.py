@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from engine.runtime.log import commit_name
+from svfap.engine.runtime.log import commit_name
 
 CLOCKS = ("auto", "wall", "cpu")
 

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 
 from benchmarks import baseline, common, sample_data
-from datasets.augment.masking import make_masking
-from datasets.augment.randaugment import RandAugment
-from datasets.clips.training import FinetuneClips, PretrainClips, SampleKey, collate
-from datasets.labels.annotations import Annotations, read_annotations
-from datasets.loading.memory import keep_freed_memory
-from datasets.video.hashing import hash_keys
-from datasets.video.store import FORMAT, FORMAT_VERSION, TABLES, VIDEO, ClipStore, stores_of
-from preprocess import pack
+from svfap.datasets.augment.masking import make_masking
+from svfap.datasets.augment.randaugment import RandAugment
+from svfap.datasets.clips.training import FinetuneClips, PretrainClips, SampleKey, collate
+from svfap.datasets.labels.annotations import Annotations, read_annotations
+from svfap.datasets.loading.memory import keep_freed_memory
+from svfap.datasets.video.hashing import hash_keys
+from svfap.datasets.video.store import FORMAT, FORMAT_VERSION, TABLES, VIDEO, ClipStore, stores_of
+from svfap.preprocess import pack
 
 SIZE, FRAMES, STRIDE = 160, 16, 4
 WINDOW = (0, 32, 160, 160)

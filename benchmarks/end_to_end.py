@@ -17,10 +17,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import baseline, common, data, sample_data, steps
-from datasets.augment.masking import make_masking
-from datasets.clips.training import EpochSampler, PretrainClips, Reading
-from datasets.labels.annotations import Annotations, read_annotations
-from engine.compute.prefetch import open_loader
+from svfap.datasets.augment.masking import make_masking
+from svfap.datasets.clips.training import EpochSampler, PretrainClips, Reading
+from svfap.datasets.labels.annotations import Annotations, read_annotations
+from svfap.engine.compute.prefetch import open_loader
 
 CPU_BATCH, CUDA_BATCH = 4, 128
 

@@ -18,9 +18,9 @@ import torch
 from torch.utils.data import Dataset
 
 from benchmarks import common, data, sample_data, steps
-from datasets.augment.masking import make_masking
-from datasets.clips.training import EpochSampler, EvalViews, Loader, PretrainClips, Reading
-from datasets.labels.annotations import Annotations
+from svfap.datasets.augment.masking import make_masking
+from svfap.datasets.clips.training import EpochSampler, EvalViews, Loader, PretrainClips, Reading
+from svfap.datasets.labels.annotations import Annotations
 
 FRAMES, SIZE = 16, 160
 

@@ -26,8 +26,8 @@ import torch
 from benchmarks import common, steps
 from benchmarks.gpu_commands import Commands
 from benchmarks.jobs import Budget, Job, Outcome, run_jobs
-from engine.runtime import distributed
-from engine.runtime.programs import tells_user
+from svfap.engine.runtime import distributed
+from svfap.engine.runtime.programs import tells_user
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 465  # of 480: what is killed at the end takes a moment, and so does the report

@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 
 from benchmarks import common, steps
-from engine.compute.levers import Levers, lever_names, levers_of
+from svfap.engine.compute.levers import Levers, lever_names, levers_of
 
 CPU_BATCH, CUDA_BATCH = {"pretrain": 4, "finetune": 1}, {"pretrain": 256, "finetune": 64}
 

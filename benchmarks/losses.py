@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from benchmarks import common, sample_data, steps
-from datasets.augment import transforms
+from svfap.datasets.augment import transforms
 
 
 def batches(work: steps.Work, count: int, num_clips: int) -> list[dict]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from benchmarks import common, steps
-from engine.compute.precision import choose_precision
+from svfap.engine.compute.precision import choose_precision
 
 OURS = "videomae_base_patch16_160"
 CPU_BATCH, CUDA_BATCH = 2, 128

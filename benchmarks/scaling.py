@@ -15,10 +15,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from benchmarks import common, data, sample_data, steps
-from datasets.augment.masking import make_masking
-from datasets.clips.training import EpochSampler, Loader, PretrainClips, Reading
-from engine.compute.parallel import Replicated
-from engine.runtime.distributed import Workers
+from svfap.datasets.augment.masking import make_masking
+from svfap.datasets.clips.training import EpochSampler, Loader, PretrainClips, Reading
+from svfap.engine.compute.parallel import Replicated
+from svfap.engine.runtime.distributed import Workers
 
 # What is varied -> values, as options of `steps.our_work`.
 VARIED = {

@@ -9,23 +9,23 @@ import numpy as np
 import torch
 from torch import nn
 
-import models
 from benchmarks import baseline, common
-from datasets import rng
-from datasets.augment import masking, transforms
-from datasets.augment.mixing import Mixer
-from engine import build
-from engine.compute import optim
-from engine.compute.levers import Levers, lever_names, levers_of, set_up_levers
-from engine.compute.precision import Precision, choose_precision, set_up_device
-from engine.compute.step import Step, augment_together, compiled
-from engine.evaluate import view_scores
-from engine.flags import config, parsing
-from engine.flags.shared import COMPILE_MODES
-from engine.pretext.objectives import MaskedReconstruction
-from engine.runtime import distributed, plan
-from engine.tasks.base import FinetuningLoss
-from engine.tasks.classification import Classification
+from svfap import models
+from svfap.datasets import rng
+from svfap.datasets.augment import masking, transforms
+from svfap.datasets.augment.mixing import Mixer
+from svfap.engine import build
+from svfap.engine.compute import optim
+from svfap.engine.compute.levers import Levers, lever_names, levers_of, set_up_levers
+from svfap.engine.compute.precision import Precision, choose_precision, set_up_device
+from svfap.engine.compute.step import Step, augment_together, compiled
+from svfap.engine.evaluate import view_scores
+from svfap.engine.flags import config, parsing
+from svfap.engine.flags.shared import COMPILE_MODES
+from svfap.engine.pretext.objectives import MaskedReconstruction
+from svfap.engine.runtime import distributed, plan
+from svfap.engine.tasks.base import FinetuningLoss
+from svfap.engine.tasks.classification import Classification
 
 STAGES = ("pretrain", "finetune", "evaluate")
 MASK_RATIO = 0.9

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
-from datasets.files import write_text
+from svfap.datasets.files import write_text
 
 ENCODINGS = (
     (codecs.BOM_UTF32_LE, "utf-32"),

@@ -12,22 +12,22 @@ import numpy as np
 from torch import nn
 from torch.utils.data import Dataset
 
-from datasets.clips.lengths import typical_rate
-from datasets.clips.training import EpochSampler
-from datasets.labels.annotations import Annotations
-from datasets.video.store import stores_of
-from engine import build
-from engine.compute.levers import Levers, choose_levers, set_up_levers
-from engine.compute.memory import expected_bytes
-from engine.compute.optim import create_optimizer, parameter_settings
-from engine.compute.parallel import distribute
-from engine.compute.precision import Precision, set_up_device
-from engine.compute.schedules import highest_weight_decay, peak_rates
-from engine.compute.step import Step, StepFunction
-from engine.loop import Training, train
-from engine.runtime import distributed, plan, rundir
-from engine.runtime.distributed import Workers
-from engine.runtime.log import EpochLog, set_up_logging
+from svfap.datasets.clips.lengths import typical_rate
+from svfap.datasets.clips.training import EpochSampler
+from svfap.datasets.labels.annotations import Annotations
+from svfap.datasets.video.store import stores_of
+from svfap.engine import build
+from svfap.engine.compute.levers import Levers, choose_levers, set_up_levers
+from svfap.engine.compute.memory import expected_bytes
+from svfap.engine.compute.optim import create_optimizer, parameter_settings
+from svfap.engine.compute.parallel import distribute
+from svfap.engine.compute.precision import Precision, set_up_device
+from svfap.engine.compute.schedules import highest_weight_decay, peak_rates
+from svfap.engine.compute.step import Step, StepFunction
+from svfap.engine.loop import Training, train
+from svfap.engine.runtime import distributed, plan, rundir
+from svfap.engine.runtime.distributed import Workers
+from svfap.engine.runtime.log import EpochLog, set_up_logging
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import nn
 
-import models
-from datasets.catalog import DatasetSpec, get_spec, spec_for_csv
-from datasets.labels.annotations import Annotations
-from datasets.video.store import stores_of
+from svfap import models
+from svfap.datasets.catalog import DatasetSpec, get_spec, spec_for_csv
+from svfap.datasets.labels.annotations import Annotations
+from svfap.datasets.video.store import stores_of
 
 # flag -> keyword of `models.create_model`; a flag that was not given leaves the model's default
 MODEL_FLAGS = {

@@ -9,9 +9,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from engine.flags import config, parsing
-from engine.runtime.programs import tells_user
-from engine.runtime.stopping import GOES_ON, STOPPED_STATUS, StoppedBySignalError, leave_at_once
+from svfap.engine.flags import config, parsing
+from svfap.engine.runtime.programs import tells_user
+from svfap.engine.runtime.stopping import (
+    GOES_ON,
+    STOPPED_STATUS,
+    StoppedBySignalError,
+    leave_at_once,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +42,13 @@ def run_command(stage: str, argv: Sequence[str] | None = None) -> None:
 @tells_user()
 def _run(stage: str, flags) -> int:
     # Imported late, so that --help and wrong flags answer at once.
-    from engine.runtime import distributed
+    from svfap.engine.runtime import distributed
 
     try:
         if stage == "pretraining":
-            from engine.pretraining import pretrain as run
+            from svfap.engine.pretraining import pretrain as run
         else:
-            from engine.finetuning import finetune as run
+            from svfap.engine.finetuning import finetune as run
         run(flags)
     except StoppedBySignalError as stopped:
         logger.warning("stopped by %s after saving; %s", stopped, GOES_ON)

@@ -9,12 +9,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.results.find import Result, align, find_results, pool, subjects_of
-from engine.results.intervals import CONFIDENCE, NUM_RESAMPLES, PairedTest, paired_test
-from engine.results.metrics import METRICS
-from engine.results.predictions import Predictions
-from engine.results.tables import FORMATS, render
-from engine.summarize import emit, unit_notes
+from svfap.engine.results.find import Result, align, find_results, pool, subjects_of
+from svfap.engine.results.intervals import CONFIDENCE, NUM_RESAMPLES, PairedTest, paired_test
+from svfap.engine.results.metrics import METRICS
+from svfap.engine.results.predictions import Predictions
+from svfap.engine.results.tables import FORMATS, render
+from svfap.engine.summarize import emit, unit_notes
 
 
 def compare(

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import read_json
-from engine.report.videos import read_data
-from engine.results.find import find_results
-from engine.results.predictions import write_metrics, write_predictions
+from svfap.datasets.files import read_json
+from svfap.engine.report.videos import read_data
+from svfap.engine.results.find import find_results
+from svfap.engine.results.predictions import write_metrics, write_predictions
 
 FOLDER = "constant"
 

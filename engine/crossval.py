@@ -16,18 +16,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.files import write_text
-from datasets.labels.annotations import read_annotations
-from engine.results.find import find_results
-from engine.runtime import stopping
-from engine.runtime.distributed import one_process
-from engine.runtime.log import set_up_logging
-from engine.runtime.programs import split_arguments, tells_user
-from engine.runtime.rundir import FINISHED, alone_in
-from engine.runtime.stopping import STOPPED_STATUS, noted
-from engine.summarize import crossval_table, format_summary
+from svfap.datasets.files import write_text
+from svfap.datasets.labels.annotations import read_annotations
+from svfap.engine.results.find import find_results
+from svfap.engine.runtime import stopping
+from svfap.engine.runtime.distributed import one_process
+from svfap.engine.runtime.log import set_up_logging
+from svfap.engine.runtime.programs import split_arguments, tells_user
+from svfap.engine.runtime.rundir import FINISHED, alone_in
+from svfap.engine.runtime.stopping import STOPPED_STATUS, noted
+from svfap.engine.summarize import crossval_table, format_summary
 
-logger = logging.getLogger("engine.crossval")  # also when run as a command, as "__main__"
+logger = logging.getLogger("svfap.engine.crossval")  # also when run as a command, as "__main__"
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL_SECONDS = 0.5
@@ -176,7 +176,7 @@ def write_table(folds: Sequence[Fold], output_dir: Path, subjects: str | None) -
     summary = crossval_table(find_results([fold.run_dir for fold in folds]), subjects)
     for ending, style in (("md", "md"), ("csv", "csv"), ("tex", "latex")):
         write_text(output_dir / f"summary.{ending}", format_summary(summary, style))
-    from engine.report.page import write_report  # slow, and not needed before
+    from svfap.engine.report.page import write_report  # slow, and not needed before
 
     write_report(output_dir, subjects)
     return format_summary(summary, "md")

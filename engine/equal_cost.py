@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.flags.config import pretraining_parser
-from engine.flags.parsing import parse_flags
-from engine.pretraining import create_pretext
-from engine.results.tables import FORMATS, render
-from engine.runtime import distributed
-from engine.summarize import emit
+from svfap.engine.flags.config import pretraining_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.pretraining import create_pretext
+from svfap.engine.results.tables import FORMATS, render
+from svfap.engine.runtime import distributed
+from svfap.engine.summarize import emit
 
 BACKWARD = 2  # cost of the backward pass in forward passes
 

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets.augment import transforms
-from datasets.labels.annotations import Annotations
-from datasets.loading.loader import Batches
-from engine.compute.precision import Precision
-from engine.results.features import StageRecorder, write_features
-from engine.results.predictions import Predictions, write_metrics, write_predictions
-from engine.runtime.distributed import Workers
-from engine.runtime.errors import UnreadableInEvaluationError
-from engine.runtime.log import Progress
-from engine.tasks.task import Task
+from svfap.datasets.augment import transforms
+from svfap.datasets.labels.annotations import Annotations
+from svfap.datasets.loading.loader import Batches
+from svfap.engine.compute.precision import Precision
+from svfap.engine.results.features import StageRecorder, write_features
+from svfap.engine.results.predictions import Predictions, write_metrics, write_predictions
+from svfap.engine.runtime.distributed import Workers
+from svfap.engine.runtime.errors import UnreadableInEvaluationError
+from svfap.engine.runtime.log import Progress
+from svfap.engine.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets.augment import transforms
-from engine.predict.predictor import PredictionOptions, Predictor
-from engine.runtime.log import set_up_logging
-from engine.runtime.programs import tells_user
-from engine.tasks.task import Task
+from svfap.datasets.augment import transforms
+from svfap.engine.predict.predictor import PredictionOptions, Predictor
+from svfap.engine.runtime.log import set_up_logging
+from svfap.engine.runtime.programs import tells_user
+from svfap.engine.tasks.task import Task
 
-logger = logging.getLogger("engine.export")  # also when it runs as the program
+logger = logging.getLogger("svfap.engine.export")  # also when it runs as the program
 
 FORMATS = {".onnx": "onnx", ".pt2": "torch"}
 TOLERANCE = 1e-4  # largest difference of outputs, relative to their largest value

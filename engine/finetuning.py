@@ -8,28 +8,28 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import models
-from datasets.augment.mixing import as_tensors
-from datasets.augment.randaugment import RandAugment
-from datasets.clips import training as clips
-from datasets.labels.annotations import Annotations
-from datasets.labels.frame_labels import FrameLabels
-from datasets.loading.loader import Batches, Loader
-from engine import build, selection
-from engine.assembly import Assembly, begin
-from engine.compute.levers import choose_levers
-from engine.compute.parallel import check_sharding
-from engine.compute.step import augment_together
-from engine.evaluate import write_results
-from engine.identity import Identity, identify
-from engine.loop import Training
-from engine.results.features import check_formats
-from engine.results.metrics import METRICS
-from engine.results.predictions import read_metrics
-from engine.runtime import checkpoint, origin, plan, rundir
-from engine.setting import Setting, settle
-from engine.tasks.base import FinetuningLoss
-from models.weight_file import CHOSEN
+from svfap import models
+from svfap.datasets.augment.mixing import as_tensors
+from svfap.datasets.augment.randaugment import RandAugment
+from svfap.datasets.clips import training as clips
+from svfap.datasets.labels.annotations import Annotations
+from svfap.datasets.labels.frame_labels import FrameLabels
+from svfap.datasets.loading.loader import Batches, Loader
+from svfap.engine import build, selection
+from svfap.engine.assembly import Assembly, begin
+from svfap.engine.compute.levers import choose_levers
+from svfap.engine.compute.parallel import check_sharding
+from svfap.engine.compute.step import augment_together
+from svfap.engine.evaluate import write_results
+from svfap.engine.identity import Identity, identify
+from svfap.engine.loop import Training
+from svfap.engine.results.features import check_formats
+from svfap.engine.results.metrics import METRICS
+from svfap.engine.results.predictions import read_metrics
+from svfap.engine.runtime import checkpoint, origin, plan, rundir
+from svfap.engine.setting import Setting, settle
+from svfap.engine.tasks.base import FinetuningLoss
+from svfap.models.weight_file import CHOSEN
 
 logger = logging.getLogger(__name__)
 
@@ -272,12 +272,12 @@ def _report(setting: Setting, model, annotations, split, weights, chosen_on, out
             evaluated, predictions, metrics, output_dir=output_dir, weights=weights, split=split,
             label_names=setting.task.names, feature_formats=setting.flags.feature_format,
         )  # fmt: skip
-        from engine.report import plots  # slow, and not needed before
+        from svfap.engine.report import plots  # slow, and not needed before
 
         plots.plot_confusion_matrices(metrics, output_dir)
         plots.plot_training(output_dir)
         if setting.flags.report:
-            from engine.report.page import write_report
+            from svfap.engine.report.page import write_report
 
             write_report(output_dir)
     if setting.workers.is_main:

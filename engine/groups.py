@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.evaluate import Evaluated
-from engine.results.find import MAX_LISTED, read_table
+from svfap.engine.evaluate import Evaluated
+from svfap.engine.results.find import MAX_LISTED, read_table
 
 GROUPS_FILE = "groups.csv"
 

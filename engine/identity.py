@@ -9,14 +9,14 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-import models
-from datasets.catalog import DatasetSpec, get_spec
-from datasets.labels.classes import LabelNames, read_classes
-from engine.flags.config import finetuning_parser
-from engine.tasks.base import create_task
-from engine.tasks.task import Task
-from models.weight_file import CHOSEN
-from models.weights import named_tensors, training_flags
+from svfap import models
+from svfap.datasets.catalog import DatasetSpec, get_spec
+from svfap.datasets.labels.classes import LabelNames, read_classes
+from svfap.engine.flags.config import finetuning_parser
+from svfap.engine.tasks.base import create_task
+from svfap.engine.tasks.task import Task
+from svfap.models.weight_file import CHOSEN
+from svfap.models.weights import named_tensors, training_flags
 
 DEFAULT_FPS = 25.0  # of the papers' videos
 SIZE_PX = 160  # of the papers' clips

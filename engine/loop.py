@@ -17,22 +17,22 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from datasets import rng
-from datasets.loading.loader import Batches, Loader, Reading
-from datasets.loading.order import EpochSampler
-from engine import build
-from engine.compute.optim import set_step_values, take_step
-from engine.compute.parallel import Parallel
-from engine.compute.precision import Precision
-from engine.compute.prefetch import open_loader
-from engine.compute.schedules import rate_schedule, weight_decay_schedule
-from engine.runtime import checkpoint
-from engine.runtime.checkpoint import Position
-from engine.runtime.distributed import Workers
-from engine.runtime.log import EpochLog, Progress, duration, memory_gib
-from engine.runtime.stopping import StoppedBySignalError, StopRequest, noted
-from engine.runtime.unreadable import UnreadableBudget
-from models.weights import check_same_model
+from svfap.datasets import rng
+from svfap.datasets.loading.loader import Batches, Loader, Reading
+from svfap.datasets.loading.order import EpochSampler
+from svfap.engine import build
+from svfap.engine.compute.optim import set_step_values, take_step
+from svfap.engine.compute.parallel import Parallel
+from svfap.engine.compute.precision import Precision
+from svfap.engine.compute.prefetch import open_loader
+from svfap.engine.compute.schedules import rate_schedule, weight_decay_schedule
+from svfap.engine.runtime import checkpoint
+from svfap.engine.runtime.checkpoint import Position
+from svfap.engine.runtime.distributed import Workers
+from svfap.engine.runtime.log import EpochLog, Progress, duration, memory_gib
+from svfap.engine.runtime.stopping import StoppedBySignalError, StopRequest, noted
+from svfap.engine.runtime.unreadable import UnreadableBudget
+from svfap.models.weights import check_same_model
 
 logger = logging.getLogger(__name__)
 

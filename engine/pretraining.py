@@ -10,18 +10,18 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from datasets.labels.annotations import Annotations, read_annotations
-from datasets.loading.loader import Loader, Reading
-from engine import build
-from engine.assembly import Assembly, begin
-from engine.compute.memory import expected_bytes
-from engine.compute.merging import merge_batches
-from engine.compute.parallel import check_sharding
-from engine.compute.precision import choose_precision
-from engine.compute.step import StepFunction
-from engine.loop import Training
-from engine.runtime import origin, plan, rundir
-from engine.runtime.distributed import Workers
+from svfap.datasets.labels.annotations import Annotations, read_annotations
+from svfap.datasets.loading.loader import Loader, Reading
+from svfap.engine import build
+from svfap.engine.assembly import Assembly, begin
+from svfap.engine.compute.memory import expected_bytes
+from svfap.engine.compute.merging import merge_batches
+from svfap.engine.compute.parallel import check_sharding
+from svfap.engine.compute.precision import choose_precision
+from svfap.engine.compute.step import StepFunction
+from svfap.engine.loop import Training
+from svfap.engine.runtime import origin, plan, rundir
+from svfap.engine.runtime.distributed import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +67,10 @@ def create_pretext(flags: argparse.Namespace, workers: Workers) -> Pretext:
         ValueError: flags that cannot work, each with the remedy.
     """
     if flags.objective == "contrastive":
-        from engine.pretext.contrastive import ContrastiveLearning  # slow, not always needed
+        from svfap.engine.pretext.contrastive import ContrastiveLearning  # slow, not always needed
 
         return ContrastiveLearning(flags, workers)
-    from engine.pretext.masked import MaskedAutoencoding
+    from svfap.engine.pretext.masked import MaskedAutoencoding
 
     return MaskedAutoencoding(flags, workers)
 
@@ -177,7 +177,7 @@ def _create_probe(flags, workers: Workers, model_config: dict) -> Callable | Non
     """What `--probe_every` asks for, if anything."""
     if not flags.probe_every:
         return None
-    from engine.probe.probing import PretrainingProbe  # slow, not always needed
+    from svfap.engine.probe.probing import PretrainingProbe  # slow, not always needed
 
     return PretrainingProbe(flags, workers, model_config)
 
@@ -203,12 +203,12 @@ def _finish(run: Training, pretext: Pretext, annotations, window) -> None:
     run.model, output_dir = run.parallel.whole(run.model), run.output_dir
     if not (output_dir and run.workers.is_main):
         return
-    from engine.report.plots import plot_training  # slow, and not needed before
+    from svfap.engine.report.plots import plot_training  # slow, and not needed before
 
     plot_training(output_dir)
     pretext.draw(run, annotations, window, output_dir)
     if run.flags.report:
-        from engine.report.page import write_report
+        from svfap.engine.report.page import write_report
 
         write_report(output_dir)
     logger.info("checkpoints, log and pictures are in %s", output_dir)

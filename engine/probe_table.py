@@ -16,18 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import read_json, write_text
-from engine.flags.config import finetuning_parser
-from engine.flags.parsing import parse_flags
-from engine.probe.command import run_probe
-from engine.report.plots import MARKERS, OKABE_ITO, new_figure, save_figure
-from engine.results.intervals import half_width
-from engine.results.tables import FORMATS, render
-from engine.runtime.log import set_up_logging
-from engine.runtime.programs import tells_user
-from engine.summarize import emit
+from svfap.datasets.files import read_json, write_text
+from svfap.engine.flags.config import finetuning_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.probe.command import run_probe
+from svfap.engine.report.plots import MARKERS, OKABE_ITO, new_figure, save_figure
+from svfap.engine.results.intervals import half_width
+from svfap.engine.results.tables import FORMATS, render
+from svfap.engine.runtime.log import set_up_logging
+from svfap.engine.runtime.programs import tells_user
+from svfap.engine.summarize import emit
 
-logger = logging.getLogger("engine.probe_table")  # also where the module is __main__
+logger = logging.getLogger("svfap.engine.probe_table")  # also where the module is __main__
 
 CHECKPOINT = "checkpoint-last.pth"
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.files import write_text
-from datasets.labels.annotations import Annotations
-from datasets.labels.kinds import kind_of
-from datasets.labels.splits import carve_validation, choose_share, take_rows
-from datasets.tables import read_text
-from engine.results.find import CARVED_FILE, LABELLED_FILE, SUBJECTS_FILE, subjects_of
-from engine.setting import Setting
+from svfap.datasets.files import write_text
+from svfap.datasets.labels.annotations import Annotations
+from svfap.datasets.labels.kinds import kind_of
+from svfap.datasets.labels.splits import carve_validation, choose_share, take_rows
+from svfap.datasets.tables import read_text
+from svfap.engine.results.find import CARVED_FILE, LABELLED_FILE, SUBJECTS_FILE, subjects_of
+from svfap.engine.setting import Setting
 
 logger = logging.getLogger(__name__)
 

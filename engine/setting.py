@@ -10,24 +10,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.catalog import get_spec
-from datasets.clips import training as clips
-from datasets.clips.frame_views import WINDOWS_PER_ITEM, FrameViews
-from datasets.labels.annotations import Annotations, read_annotations
-from datasets.labels.classes import LabelNames, read_classes
-from datasets.labels.matching import read_mapping, relabel
-from datasets.loading.loader import Batches, Loader, Reading
-from engine import build
-from engine.compute.levers import Levers, levers_of, set_up_levers
-from engine.compute.precision import Precision, choose_precision
-from engine.compute.prefetch import open_loader
-from engine.compute.step import compiled
-from engine.evaluate import Evaluated, evaluate, view_scores
-from engine.groups import GROUPS_FILE, average_by_group, read_groups
-from engine.identity import Identity
-from engine.runtime.distributed import Workers
-from engine.tasks.base import create_task
-from engine.tasks.task import Task
+from svfap.datasets.catalog import get_spec
+from svfap.datasets.clips import training as clips
+from svfap.datasets.clips.frame_views import WINDOWS_PER_ITEM, FrameViews
+from svfap.datasets.labels.annotations import Annotations, read_annotations
+from svfap.datasets.labels.classes import LabelNames, read_classes
+from svfap.datasets.labels.matching import read_mapping, relabel
+from svfap.datasets.loading.loader import Batches, Loader, Reading
+from svfap.engine import build
+from svfap.engine.compute.levers import Levers, levers_of, set_up_levers
+from svfap.engine.compute.precision import Precision, choose_precision
+from svfap.engine.compute.prefetch import open_loader
+from svfap.engine.compute.step import compiled
+from svfap.engine.evaluate import Evaluated, evaluate, view_scores
+from svfap.engine.groups import GROUPS_FILE, average_by_group, read_groups
+from svfap.engine.identity import Identity
+from svfap.engine.runtime.distributed import Workers
+from svfap.engine.tasks.base import create_task
+from svfap.engine.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 

@@ -14,20 +14,20 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.video.open_video import natural_key
-from engine.report.plots import LINE_STYLES, MARKERS, OKABE_ITO, new_figure, save_figure
-from engine.results.find import Result, align, find_results, subjects_of
-from engine.results.intervals import (
+from svfap.datasets.video.open_video import natural_key
+from svfap.engine.report.plots import LINE_STYLES, MARKERS, OKABE_ITO, new_figure, save_figure
+from svfap.engine.results.find import Result, align, find_results, subjects_of
+from svfap.engine.results.intervals import (
     CONFIDENCE,
     NUM_RESAMPLES,
     percentiles,
     resampled_metrics,
     two_sided_p,
 )
-from engine.results.metrics import METRICS
-from engine.results.predictions import Predictions
-from engine.results.tables import render
-from engine.summarize import emit
+from svfap.engine.results.metrics import METRICS
+from svfap.engine.results.predictions import Predictions
+from svfap.engine.results.tables import render
+from svfap.engine.summarize import emit
 
 SYSTEM_NAMES = {"svfap": "SVFAP", "maedfer": "MAE-DFER", "videomae": "VideoMAE"}
 FILE_STEM = "side_by_side"

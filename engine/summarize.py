@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import CannotWriteError, write_text
-from engine.results.find import Result, find_results, pool, subjects_of
-from engine.results.intervals import CONFIDENCE, NUM_RESAMPLES, bootstrap_intervals
-from engine.results.metrics import METRICS
-from engine.results.tables import FORMATS, render
+from svfap.datasets.files import CannotWriteError, write_text
+from svfap.engine.results.find import Result, find_results, pool, subjects_of
+from svfap.engine.results.intervals import CONFIDENCE, NUM_RESAMPLES, bootstrap_intervals
+from svfap.engine.results.metrics import METRICS
+from svfap.engine.results.tables import FORMATS, render
 
 POOLED = "pooled"
 PART = ": "  # between the name of a row and the head or dimension that it is about

@@ -16,16 +16,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-import models
-from datasets.augment.masking import make_masking
-from datasets.catalog import get_spec
-from datasets.rng import generator
-from engine.flags.config import finetuning_parser
-from engine.flags.parsing import parse_flags
-from engine.identity import Identity, identify
-from engine.runtime.programs import split_arguments, tells_user
-from models.released import ReleasedFile, released_at
-from models.weight_file import file_sha256
+from svfap import models
+from svfap.datasets.augment.masking import make_masking
+from svfap.datasets.catalog import get_spec
+from svfap.datasets.rng import generator
+from svfap.engine.flags.config import finetuning_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.identity import Identity, identify
+from svfap.engine.runtime.programs import split_arguments, tells_user
+from svfap.models.released import ReleasedFile, released_at
+from svfap.models.weight_file import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def evaluate_file(path: str | Path, arguments: Sequence[str]) -> dict:
     Returns:
         The content of metrics.json.
     """
-    from engine.finetuning import finetune
+    from svfap.engine.finetuning import finetune
 
     flags = ["--eval", "--resume", str(path), *arguments]
     return finetune(parse_flags(finetuning_parser(), flags))

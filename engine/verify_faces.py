@@ -16,19 +16,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets.augment import transforms
-from datasets.clips.source import cut_window
-from datasets.files import write_text
-from datasets.loading.loader import Loader, Reading
-from datasets.tables import table_rows
-from datasets.video.open_video import open_video
-from engine import build
-from engine.probe.probing import load_frozen
-from engine.results.intervals import half_width
-from engine.results.metrics import require_finite
-from engine.runtime import distributed
-from engine.runtime.log import Progress, set_up_logging
-from engine.runtime.programs import tells_user
+from svfap.datasets.augment import transforms
+from svfap.datasets.clips.source import cut_window
+from svfap.datasets.files import write_text
+from svfap.datasets.loading.loader import Loader, Reading
+from svfap.datasets.tables import table_rows
+from svfap.datasets.video.open_video import open_video
+from svfap.engine import build
+from svfap.engine.probe.probing import load_frozen
+from svfap.engine.results.intervals import half_width
+from svfap.engine.results.metrics import require_finite
+from svfap.engine.runtime import distributed
+from svfap.engine.runtime.log import Progress, set_up_logging
+from svfap.engine.runtime.programs import tells_user
 
 HEADER = ["fold", "image_a", "image_b", "same"]
 TRAINING_FOLD = "train"  # chooses thresholds and is not scored

@@ -31,10 +31,11 @@ have buffers in their state dicts.
 `clip` is (B, 3, T, H, W), normalised. Names in state dicts are those of the released code.
 """
 
-from models.classifier import HEAD_SCALE, to_frames
-from models.contrastive import ContrastiveModel
-from models.guess import guess_config
-from models.registry import (
+from svfap import short_name
+from svfap.models.classifier import HEAD_SCALE, to_frames
+from svfap.models.contrastive import ContrastiveModel
+from svfap.models.guess import guess_config
+from svfap.models.registry import (
     contrastive_name,
     create_model,
     default_config,
@@ -42,9 +43,9 @@ from models.registry import (
     is_image_model,
     list_models,
 )
-from models.timm_names import register_with_timm
-from models.weight_file import read_checkpoint
-from models.weights import LoadReport, load_weights
+from svfap.models.timm_names import register_with_timm
+from svfap.models.weight_file import read_checkpoint
+from svfap.models.weights import LoadReport, load_weights
 
 __all__ = [
     "HEAD_SCALE",
@@ -63,3 +64,4 @@ __all__ = [
 ]
 
 register_with_timm()
+short_name(__name__)

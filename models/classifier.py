@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.encoder import layer_groups
-from models.layers import LayerNorm, init_linear_and_norm
+from svfap.models.encoder import layer_groups
+from svfap.models.layers import LayerNorm, init_linear_and_norm
 
 HEAD_ACTIVATIONS = {
     None: nn.Identity,

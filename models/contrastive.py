@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.encoder import check_positive
+from svfap.models.encoder import check_positive
 
 
 class ContrastiveModel(nn.Module):

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from models.guess import guess_config
-from models.weight_file import HEADER_FACTS, SAFETENSORS, read_checkpoint, write_safetensors
-from models.weights import named_tensors
+from svfap.models.guess import guess_config
+from svfap.models.weight_file import HEADER_FACTS, SAFETENSORS, read_checkpoint, write_safetensors
+from svfap.models.weights import named_tensors
 
 
 def convert(source: str | Path, target: str | Path, *, averaged: bool = False) -> list[str]:

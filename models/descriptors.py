@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.image import feature_dim, images_for, without_classifier
-from models.weight_file import read_checkpoint
-from models.weights import named_tensors
+from svfap.models.image import feature_dim, images_for, without_classifier
+from svfap.models.weight_file import read_checkpoint
+from svfap.models.weights import named_tensors
 
 HOG = "hog"
 ORIENTATIONS = 9

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from models.patches import Triple, TubeletEmbedding, sinusoid_table, token_grid
+from svfap.models.patches import Triple, TubeletEmbedding, sinusoid_table, token_grid
 
 
 class EncoderOutput(NamedTuple):

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from models.lgi_former import following_regions
-from models.registry import SIZES, default_config
-from models.weights import named_tensors, training_flags
+from svfap.models.lgi_former import following_regions
+from svfap.models.registry import SIZES, default_config
+from svfap.models.weights import named_tensors, training_flags
 
 _HEAD_WIDTH = 64
 _PATCH = "patch_embed.proj.weight"

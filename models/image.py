@@ -12,8 +12,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from models.classifier import Classifier
-from models.encoder import EncoderOutput, check_clip, check_positive, check_rates
+from svfap.models.classifier import Classifier
+from svfap.models.encoder import EncoderOutput, check_clip, check_positive, check_rates
 
 PREFIX = "timm/"
 _STEM = "backbone."

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from models.classifier import Classifier
-from models.encoder import Encoder, EncoderOutput, check_positive
-from models.layers import (
+from svfap.models.classifier import Classifier
+from svfap.models.encoder import Encoder, EncoderOutput, check_positive
+from svfap.models.layers import (
     CrossAttention,
     DropPath,
     LayerNorm,
@@ -19,7 +19,7 @@ from models.layers import (
     run_block,
     scaled,
 )
-from models.patches import gather_tokens
+from svfap.models.patches import gather_tokens
 
 POOLED_TOKENS = ("region", "org", "all")
 _ATTENTION_TYPES = ("self", "cross")

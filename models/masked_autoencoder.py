@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from models.encoder import Encoder, EncoderOutput, check_heads, check_positive, layer_groups
-from models.layers import Block, LayerNorm, init_linear_and_norm, run_block
-from models.patches import Triple, sinusoid_table, split_mask
+from svfap.models.encoder import Encoder, EncoderOutput, check_heads, check_positive, layer_groups
+from svfap.models.layers import Block, LayerNorm, init_linear_and_norm, run_block
+from svfap.models.patches import Triple, sinusoid_table, split_mask
 
 
 def fuse_stages(output: EncoderOutput) -> Tensor:

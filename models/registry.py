@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 from torch import nn
 
-from models.contrastive import ContrastiveModel
-from models.encoder import Encoder
-from models.image import PREFIX as IMAGE_PREFIX
-from models.image import ImageClassifier, default_image_config, timm_name
-from models.lgi_former import LGIFormer, LGIFormerClassifier, following_regions
-from models.masked_autoencoder import MaskedAutoencoder
-from models.tpsbt import TPSBT, TPSBTClassifier
-from models.vit import ViT, ViTClassifier
+from svfap.models.contrastive import ContrastiveModel
+from svfap.models.encoder import Encoder
+from svfap.models.image import PREFIX as IMAGE_PREFIX
+from svfap.models.image import ImageClassifier, default_image_config, timm_name
+from svfap.models.lgi_former import LGIFormer, LGIFormerClassifier, following_regions
+from svfap.models.masked_autoencoder import MaskedAutoencoder
+from svfap.models.tpsbt import TPSBT, TPSBTClassifier
+from svfap.models.vit import ViT, ViTClassifier
 
 _PRETRAIN_PREFIX = "pretrain_"
 _CONTRASTIVE_PREFIX = "contrastive_"

@@ -8,13 +8,15 @@ import importlib.abc
 import importlib.util
 import sys
 from collections.abc import Callable
+from functools import cache
 from types import ModuleType
 
 from torch import nn
 
-from models.registry import ALIASES, create_model, list_models
+from svfap.models.registry import ALIASES, create_model, list_models
 
 
+@cache
 def register_with_timm() -> None:
     """Register all names and aliases, now or as soon as timm is imported."""
     if "timm" in sys.modules:

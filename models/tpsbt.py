@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from models.classifier import Classifier
-from models.encoder import Encoder, EncoderOutput, check_positive
-from models.layers import Block, CrossSelfBlock, LayerNorm, Mlp, drop_path_rates, run_block
+from svfap.models.classifier import Classifier
+from svfap.models.encoder import Encoder, EncoderOutput, check_positive
+from svfap.models.layers import Block, CrossSelfBlock, LayerNorm, Mlp, drop_path_rates, run_block
 
 _SCORE_DIM = 128
 

@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from models.classifier import Classifier
-from models.encoder import Encoder, EncoderOutput, check_positive
-from models.layers import Block, drop_path_rates, run_block
+from svfap.models.classifier import Classifier
+from svfap.models.encoder import Encoder, EncoderOutput, check_positive
+from svfap.models.layers import Block, drop_path_rates, run_block
 
 
 class ViT(Encoder):

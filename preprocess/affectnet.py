@@ -22,12 +22,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from datasets.catalog import get_spec
-from datasets.files import read_array
-from preprocess.shared.affect_targets import DIMENSIONS, affect_targets
-from preprocess.shared.common import PreparationError, run_command, watched
-from preprocess.shared.labelled import Clip, Found, clip_name, find_images
-from preprocess.shared.runner import dataset_parser, prepare, published_counts
+from svfap.datasets.catalog import get_spec
+from svfap.datasets.files import read_array
+from svfap.preprocess.shared.affect_targets import DIMENSIONS, affect_targets
+from svfap.preprocess.shared.common import PreparationError, run_command, watched
+from svfap.preprocess.shared.labelled import Clip, Found, clip_name, find_images
+from svfap.preprocess.shared.runner import dataset_parser, prepare, published_counts
 
 SPEC = get_spec("AffectNet")
 SETS = {"train": "train_set", "test": "val_set"}

@@ -22,15 +22,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from datasets.catalog import get_spec
-from datasets.labels.classes import LabelNames
-from datasets.labels.listing import find_videos
-from datasets.labels.splits import carve_validation
-from datasets.tables import read_text
-from preprocess.shared.common import PreparationError, Problems, run_command
-from preprocess.shared.labelled import Clip, Found, csv_paths, write_parts, write_subjects
-from preprocess.shared.runner import check_found, dataset_parser
-from preprocess.shared.splits import warn_about_validation
+from svfap.datasets.catalog import get_spec
+from svfap.datasets.labels.classes import LabelNames
+from svfap.datasets.labels.listing import find_videos
+from svfap.datasets.labels.splits import carve_validation
+from svfap.datasets.tables import read_text
+from svfap.preprocess.shared.common import PreparationError, Problems, run_command
+from svfap.preprocess.shared.labelled import Clip, Found, csv_paths, write_parts, write_subjects
+from svfap.preprocess.shared.runner import check_found, dataset_parser
+from svfap.preprocess.shared.splits import warn_about_validation
 
 logger = logging.getLogger(__name__)
 

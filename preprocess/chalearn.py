@@ -17,12 +17,12 @@ identifier of the longer video, written to subjects.csv.
 import math
 from pathlib import Path
 
-from datasets.catalog import get_spec
-from datasets.labels.listing import visible_files
-from preprocess.shared.common import PreparationError, Problems, run_command
-from preprocess.shared.labelled import Clip, Found, Parts, clip_name, named_videos
-from preprocess.shared.runner import Command
-from preprocess.shared.safe_pickle import load_plain_pickle
+from svfap.datasets.catalog import get_spec
+from svfap.datasets.labels.listing import visible_files
+from svfap.preprocess.shared.common import PreparationError, Problems, run_command
+from svfap.preprocess.shared.labelled import Clip, Found, Parts, clip_name, named_videos
+from svfap.preprocess.shared.runner import Command
+from svfap.preprocess.shared.safe_pickle import load_plain_pickle
 
 SPEC = get_spec("ChaLearn")
 FILES = {

@@ -16,11 +16,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.catalog import get_spec
-from datasets.video.open_video import natural_key
-from preprocess.shared.common import read_table, run_command
-from preprocess.shared.labelled import Clip, Found, clip_name, named_videos
-from preprocess.shared.runner import Command
+from svfap.datasets.catalog import get_spec
+from svfap.datasets.video.open_video import natural_key
+from svfap.preprocess.shared.common import read_table, run_command
+from svfap.preprocess.shared.labelled import Clip, Found, clip_name, named_videos
+from svfap.preprocess.shared.runner import Command
 
 SPEC = get_spec("CREMA-D")
 VIDEOS, LIST = "VideoFlash", "SentenceFilenames.csv"

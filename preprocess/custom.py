@@ -14,15 +14,21 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.labels.classes import LabelNames
-from datasets.labels.kinds import KINDS
-from datasets.labels.splits import carve_validation
-from preprocess.shared.common import PreparationError, Problems, add_link_flag, run_command
-from preprocess.shared.custom_sources import Source, class_order, decide_task, read_csv, read_folder
-from preprocess.shared.custom_sources import to_clips as labelled_clips
-from preprocess.shared.labelled import Clip, Found, Parts
-from preprocess.shared.runner import check_found, write_splits
-from preprocess.shared.subject_folds import add_fold_flags, warn_about_absent, write_folds
+from svfap.datasets.labels.classes import LabelNames
+from svfap.datasets.labels.kinds import KINDS
+from svfap.datasets.labels.splits import carve_validation
+from svfap.preprocess.shared.common import PreparationError, Problems, add_link_flag, run_command
+from svfap.preprocess.shared.custom_sources import (
+    Source,
+    class_order,
+    decide_task,
+    read_csv,
+    read_folder,
+)
+from svfap.preprocess.shared.custom_sources import to_clips as labelled_clips
+from svfap.preprocess.shared.labelled import Clip, Found, Parts
+from svfap.preprocess.shared.runner import check_found, write_splits
+from svfap.preprocess.shared.subject_folds import add_fold_flags, warn_about_absent, write_folds
 
 logger = logging.getLogger(__name__)
 

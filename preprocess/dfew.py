@@ -15,11 +15,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from datasets.catalog import get_spec
-from preprocess.shared.common import PreparationError, Problems, read_table, run_command
-from preprocess.shared.labelled import Clip, Found
-from preprocess.shared.lists import add_frames_flag, clip_of, found_in_lists, read_subjects
-from preprocess.shared.runner import Command
+from svfap.datasets.catalog import get_spec
+from svfap.preprocess.shared.common import PreparationError, Problems, read_table, run_command
+from svfap.preprocess.shared.labelled import Clip, Found
+from svfap.preprocess.shared.lists import add_frames_flag, clip_of, found_in_lists, read_subjects
+from svfap.preprocess.shared.runner import Command
 
 logger = logging.getLogger(__name__)
 

@@ -20,11 +20,11 @@ import logging
 import re
 from pathlib import Path
 
-from datasets.catalog import get_spec
-from datasets.labels.listing import find_videos
-from preprocess.shared.common import PreparationError, run_command
-from preprocess.shared.labelled import Clip, Found, clip_name
-from preprocess.shared.runner import Command
+from svfap.datasets.catalog import get_spec
+from svfap.datasets.labels.listing import find_videos
+from svfap.preprocess.shared.common import PreparationError, run_command
+from svfap.preprocess.shared.labelled import Clip, Found, clip_name
+from svfap.preprocess.shared.runner import Command
 
 logger = logging.getLogger(__name__)
 

@@ -16,12 +16,19 @@ from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 
-from datasets.faces import STYLES, create_detector, parse_style
-from datasets.faces.crops import ALIGNMENTS, BORDERS, BOXES
-from datasets.labels.listing import NamedVideo, apart_from, list_videos
-from preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, run_command, watched
-from preprocess.shared.face_jobs import FORMATS, FaceSettings, Outcome, Worker, start_worker, work
-from preprocess.shared.face_journal import (
+from svfap.datasets.faces import STYLES, create_detector, parse_style
+from svfap.datasets.faces.crops import ALIGNMENTS, BORDERS, BOXES
+from svfap.datasets.labels.listing import NamedVideo, apart_from, list_videos
+from svfap.preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, run_command, watched
+from svfap.preprocess.shared.face_jobs import (
+    FORMATS,
+    FaceSettings,
+    Outcome,
+    Worker,
+    start_worker,
+    work,
+)
+from svfap.preprocess.shared.face_journal import (
     JOURNAL,
     TABLE,
     Journal,
@@ -29,7 +36,7 @@ from preprocess.shared.face_journal import (
     read_journal,
     write_table,
 )
-from preprocess.shared.workers import worker_pool
+from svfap.preprocess.shared.workers import worker_pool
 
 logger = logging.getLogger(__name__)
 

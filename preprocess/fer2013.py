@@ -18,14 +18,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.catalog import get_spec
-from datasets.files import replacing
-from datasets.tables import iterate_table
-from preprocess.shared.common import PreparationError, Problems, run_command, watched
-from preprocess.shared.images import read_class_folders
-from preprocess.shared.labelled import Clip, Found, Parts
-from preprocess.shared.runner import Command, published_counts
-from preprocess.shared.splits import add_validation_flags
+from svfap.datasets.catalog import get_spec
+from svfap.datasets.files import replacing
+from svfap.datasets.tables import iterate_table
+from svfap.preprocess.shared.common import PreparationError, Problems, run_command, watched
+from svfap.preprocess.shared.images import read_class_folders
+from svfap.preprocess.shared.labelled import Clip, Found, Parts
+from svfap.preprocess.shared.runner import Command, published_counts
+from svfap.preprocess.shared.splits import add_validation_flags
 
 SPEC = get_spec("FER2013")
 TABLES = ("fer2013.csv", "icml_face_data.csv")

@@ -7,11 +7,17 @@ Layout below `--dataset_dir` (facts of the official release):
 
 import argparse
 
-from datasets.catalog import get_spec
-from preprocess.shared.common import Problems, run_command
-from preprocess.shared.labelled import Found, Parts
-from preprocess.shared.lists import add_frames_flag, clip_of, found_in_lists, label_of, read_lines
-from preprocess.shared.runner import Command
+from svfap.datasets.catalog import get_spec
+from svfap.preprocess.shared.common import Problems, run_command
+from svfap.preprocess.shared.labelled import Found, Parts
+from svfap.preprocess.shared.lists import (
+    add_frames_flag,
+    clip_of,
+    found_in_lists,
+    label_of,
+    read_lines,
+)
+from svfap.preprocess.shared.runner import Command
 
 LISTS, FRAMES, FOLDER = "4_setups/All_scenes", "2_ClipsforFaceCrop", "all_scenes"
 PARTS = ("train", "test")

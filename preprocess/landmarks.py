@@ -19,9 +19,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from datasets.faces import FaceDetector, create_detector
-from datasets.faces.detector import search_picture
-from datasets.faces.landmarks import (
+from svfap.datasets.faces import FaceDetector, create_detector
+from svfap.datasets.faces.detector import search_picture
+from svfap.datasets.faces.landmarks import (
     FILE_NAME,
     NUM_POINTS,
     SUFFIX,
@@ -30,12 +30,12 @@ from datasets.faces.landmarks import (
     read_landmarks,
     write_landmarks,
 )
-from datasets.faces.search import work_picture
-from datasets.labels.annotations import read_annotations
-from datasets.video.frame_rate import read_frame_rate
-from datasets.video.open_video import UnreadableVideoError, open_video
-from preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, run_command, watched
-from preprocess.shared.probe import map_unordered
+from svfap.datasets.faces.search import work_picture
+from svfap.datasets.labels.annotations import read_annotations
+from svfap.datasets.video.frame_rate import read_frame_rate
+from svfap.datasets.video.open_video import UnreadableVideoError, open_video
+from svfap.preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, run_command, watched
+from svfap.preprocess.shared.probe import map_unordered
 
 logger = logging.getLogger(__name__)
 

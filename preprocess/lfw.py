@@ -12,9 +12,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.tables import read_text, write_table
-from preprocess.shared.common import PreparationError, Problems, run_command
-from preprocess.shared.labelled import say
+from svfap.datasets.tables import read_text, write_table
+from svfap.preprocess.shared.common import PreparationError, Problems, run_command
+from svfap.preprocess.shared.labelled import say
 
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,17 @@ Layout below `--dataset_dir` (facts of the official release):
 import argparse
 from pathlib import Path
 
-from datasets.catalog import get_spec
-from preprocess.shared.common import Problems, run_command
-from preprocess.shared.labelled import Clip, Found
-from preprocess.shared.lists import add_frames_flag, clip_of, found_in_lists, label_of, read_lines
-from preprocess.shared.runner import Command
+from svfap.datasets.catalog import get_spec
+from svfap.preprocess.shared.common import Problems, run_command
+from svfap.preprocess.shared.labelled import Clip, Found
+from svfap.preprocess.shared.lists import (
+    add_frames_flag,
+    clip_of,
+    found_in_lists,
+    label_of,
+    read_lines,
+)
+from svfap.preprocess.shared.runner import Command
 
 LISTS = "Train & Test Set/single/no_caption"
 FRAMES = "data/frames"

@@ -21,14 +21,14 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from datasets.catalog import get_spec, spec_for_csv
-from datasets.labels.listing import visible_files
-from datasets.video.store import ENCODINGS, MANIFEST, ClipStore
-from datasets.video.store_writer import PackedVideo, StoreWriter, check_shard, check_tables
-from preprocess.shared.common import PreparationError, Problems, run_command, watched
-from preprocess.shared.pack_frames import FrameSettings, pack_video, use_one_thread
-from preprocess.shared.pack_lists import SourceList, copy_folds, read_source, write_list
-from preprocess.shared.workers import worker_pool
+from svfap.datasets.catalog import get_spec, spec_for_csv
+from svfap.datasets.labels.listing import visible_files
+from svfap.datasets.video.store import ENCODINGS, MANIFEST, ClipStore
+from svfap.datasets.video.store_writer import PackedVideo, StoreWriter, check_shard, check_tables
+from svfap.preprocess.shared.common import PreparationError, Problems, run_command, watched
+from svfap.preprocess.shared.pack_frames import FrameSettings, pack_video, use_one_thread
+from svfap.preprocess.shared.pack_lists import SourceList, copy_folds, read_source, write_list
+from svfap.preprocess.shared.workers import worker_pool
 
 logger = logging.getLogger(__name__)
 

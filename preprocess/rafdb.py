@@ -15,12 +15,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from datasets.catalog import get_spec
-from datasets.tables import read_text
-from preprocess.shared.common import PreparationError, run_command
-from preprocess.shared.images import read_class_folders
-from preprocess.shared.labelled import Clip, Found, Parts, find_images
-from preprocess.shared.runner import Command
+from svfap.datasets.catalog import get_spec
+from svfap.datasets.tables import read_text
+from svfap.preprocess.shared.common import PreparationError, run_command
+from svfap.preprocess.shared.images import read_class_folders
+from svfap.preprocess.shared.labelled import Clip, Found, Parts, find_images
+from svfap.preprocess.shared.runner import Command
 
 SPEC = get_spec("RAF-DB")
 LIST, IMAGES, ALIGNED = "EmoLabel/list_patition_label.txt", "Image/aligned", "_aligned"

@@ -16,10 +16,10 @@ import re
 from itertools import product
 from pathlib import Path
 
-from datasets.catalog import get_spec
-from preprocess.shared.common import run_command
-from preprocess.shared.labelled import Clip, Found, named_videos
-from preprocess.shared.runner import Command
+from svfap.datasets.catalog import get_spec
+from svfap.preprocess.shared.common import run_command
+from svfap.preprocess.shared.labelled import Clip, Found, named_videos
+from svfap.preprocess.shared.runner import Command
 
 logger = logging.getLogger(__name__)
 

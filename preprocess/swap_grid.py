@@ -16,12 +16,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from datasets.faces.landmarks import landmarks_for
-from datasets.faces.swap import swap_face
-from datasets.labels.annotations import read_annotations
-from datasets.rng import generator
-from datasets.video.open_video import open_video
-from preprocess.shared.common import PreparationError, run_command
+from svfap.datasets.faces.landmarks import landmarks_for
+from svfap.datasets.faces.swap import swap_face
+from svfap.datasets.labels.annotations import read_annotations
+from svfap.datasets.rng import generator
+from svfap.datasets.video.open_video import open_video
+from svfap.preprocess.shared.common import PreparationError, run_command
 
 logger = logging.getLogger(__name__)
 

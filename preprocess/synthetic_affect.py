@@ -11,12 +11,18 @@ in -1..1. The folds are those of the classes, nobody is in both parts.
 import argparse
 from collections.abc import Sequence
 
-from datasets.labels.classes import LabelNames
-from preprocess.shared.affect_targets import DIMENSIONS
-from preprocess.shared.common import run_command, without_spaces
-from preprocess.shared.labelled import Clip, csv_paths, link_folder, write_parts, write_subjects
-from preprocess.shared.splits import warn_about_validation
-from preprocess.synthetic.lists import lists_parser, read_clips, read_folds, text_of
+from svfap.datasets.labels.classes import LabelNames
+from svfap.preprocess.shared.affect_targets import DIMENSIONS
+from svfap.preprocess.shared.common import run_command, without_spaces
+from svfap.preprocess.shared.labelled import (
+    Clip,
+    csv_paths,
+    link_folder,
+    write_parts,
+    write_subjects,
+)
+from svfap.preprocess.shared.splits import warn_about_validation
+from svfap.preprocess.synthetic.lists import lists_parser, read_clips, read_folds, text_of
 
 
 def build_parser() -> argparse.ArgumentParser:

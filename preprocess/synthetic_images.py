@@ -16,14 +16,20 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.catalog import get_spec
-from datasets.labels.classes import LabelNames
-from datasets.video.open_video import natural_key
-from preprocess.shared.affect_targets import affect_targets
-from preprocess.shared.common import PreparationError, run_command
-from preprocess.shared.labelled import Clip, write_parts
-from preprocess.shared.splits import warn_about_validation
-from preprocess.synthetic.lists import DrawnClip, lists_parser, read_clips, read_folds, text_of
+from svfap.datasets.catalog import get_spec
+from svfap.datasets.labels.classes import LabelNames
+from svfap.datasets.video.open_video import natural_key
+from svfap.preprocess.shared.affect_targets import affect_targets
+from svfap.preprocess.shared.common import PreparationError, run_command
+from svfap.preprocess.shared.labelled import Clip, write_parts
+from svfap.preprocess.shared.splits import warn_about_validation
+from svfap.preprocess.synthetic.lists import (
+    DrawnClip,
+    lists_parser,
+    read_clips,
+    read_folds,
+    text_of,
+)
 
 STRONG = 0.75  # of the clip's strongest frame
 

@@ -8,10 +8,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.labels.listing import VIDEO_SUFFIXES, find_videos
-from datasets.video.open_video import IMAGE_SUFFIXES
-from preprocess.shared.common import PreparationError, add_link_flag, run_command
-from preprocess.shared.probe import add_probe_flags, probe_or_list
+from svfap.datasets.labels.listing import VIDEO_SUFFIXES, find_videos
+from svfap.datasets.video.open_video import IMAGE_SUFFIXES
+from svfap.preprocess.shared.common import PreparationError, add_link_flag, run_command
+from svfap.preprocess.shared.probe import add_probe_flags, probe_or_list
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.labels.listing import Unused, visible_folders, walk_folders
-from datasets.tables import write_table
-from datasets.video.frame_rate import write_frame_rate
-from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
-from preprocess.shared.common import (
+from svfap.datasets.labels.listing import Unused, visible_folders, walk_folders
+from svfap.datasets.tables import write_table
+from svfap.datasets.video.frame_rate import write_frame_rate
+from svfap.datasets.video.open_video import IMAGE_SUFFIXES, natural_key
+from svfap.preprocess.shared.common import (
     SHOWN_PROBLEMS,
     PreparationError,
     Problems,
@@ -30,8 +30,8 @@ from preprocess.shared.common import (
     run_command,
     watched,
 )
-from preprocess.shared.labelled import SUBJECTS_FILE
-from preprocess.shared.probe import add_probe_flags, listed_names, probe_or_list
+from svfap.preprocess.shared.labelled import SUBJECTS_FILE
+from svfap.preprocess.shared.probe import add_probe_flags, listed_names, probe_or_list
 
 logger = logging.getLogger(__name__)
 

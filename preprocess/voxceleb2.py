@@ -8,16 +8,16 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.catalog import get_spec
-from datasets.labels.listing import Unused, walk_folders
-from datasets.video.open_video import natural_key
-from preprocess.shared.common import (
+from svfap.datasets.catalog import get_spec
+from svfap.datasets.labels.listing import Unused, walk_folders
+from svfap.datasets.video.open_video import natural_key
+from svfap.preprocess.shared.common import (
     PreparationError,
     add_link_flag,
     check_counts,
     run_command,
 )
-from preprocess.shared.probe import add_probe_flags, probe_or_list
+from svfap.preprocess.shared.probe import add_probe_flags, probe_or_list
 
 logger = logging.getLogger(__name__)
 

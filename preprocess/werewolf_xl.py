@@ -22,12 +22,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from datasets.catalog import get_spec
-from datasets.labels.listing import visible_files
-from datasets.tables import TableError, read_header, same_name
-from preprocess.shared.common import PreparationError, read_table, run_command
-from preprocess.shared.labelled import Clip, Found, named_videos
-from preprocess.shared.runner import Command
+from svfap.datasets.catalog import get_spec
+from svfap.datasets.labels.listing import visible_files
+from svfap.datasets.tables import TableError, read_header, same_name
+from svfap.preprocess.shared.common import PreparationError, read_table, run_command
+from svfap.preprocess.shared.labelled import Clip, Found, named_videos
+from svfap.preprocess.shared.runner import Command
 
 SPEC = get_spec("Werewolf-XL")
 NAME, SESSION = "VideoName", "Session"

@@ -1,6 +1,6 @@
 """Batches of loaders, for tests of what is in them."""
 
-from datasets.loading.loader import Loader, Reading
+from svfap.datasets.loading.loader import Loader, Reading
 
 
 def read_all(readings, **options):

@@ -7,8 +7,8 @@ import av
 import cv2
 import numpy as np
 
-from datasets.faces.detector import Detection
-from datasets.faces.geometry import BOX_DROP, BOX_SIDE, EYES_TO_MOUTH
+from svfap.datasets.faces.detector import Detection
+from svfap.datasets.faces.geometry import BOX_DROP, BOX_SIDE, EYES_TO_MOUTH
 
 HEIGHT, WIDTH = 180, 300
 

@@ -23,7 +23,7 @@ from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from engine.compute.memory import _call, _count_arrivals, _fitted
+from svfap.engine.compute.memory import _call, _count_arrivals, _fitted
 
 aten = torch.ops.aten
 CUDA = torch.device("cuda", 0)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import torch
 
-import models
+from svfap import models
 
 FINETUNE_NAMES = [name for name in models.list_models() if not name.startswith("pretrain_")]
 PRETRAIN_NAMES = models.list_models("pretrain_*")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.shared.common import PreparationError
+from svfap.preprocess.shared.common import PreparationError
 from tests.lab_trees import write_image
 
 OTHER = "--allow_other_counts"

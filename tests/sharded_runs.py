@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch.distributed.tensor import DTensor
 
-from engine.compute.optim import WeightAverage
-from engine.compute.precision import Precision
-from engine.compute.sharding import Sharded, blocks_of
-from engine.compute.step import Step
-from engine.runtime import distributed
-from models import create_model
+from svfap.engine.compute.optim import WeightAverage
+from svfap.engine.compute.precision import Precision
+from svfap.engine.compute.sharding import Sharded, blocks_of
+from svfap.engine.compute.step import Step
+from svfap.engine.runtime import distributed
+from svfap.models import create_model
 from tests.test_runs import run_finetuning, run_pretraining
 
 SIZES = {"img_size": 32, "stage_depths": [1, 2, 2], "num_bottleneck_tokens": 2, "num_frames": 4,

@@ -1,8 +1,8 @@
 """scripts/synthetic/affect.sh with a stub in place of python: what it runs, and that it parses."""
 
-from engine.flags import config, parsing
-from preprocess import synthetic_affect
-from preprocess.synthetic import command as synthetic
+from svfap.engine.flags import config, parsing
+from svfap.preprocess import synthetic_affect
+from svfap.preprocess.synthetic import command as synthetic
 from tests.test_recipes import Stub
 
 SCRIPT = "scripts/synthetic/affect.sh"

@@ -3,14 +3,14 @@ import os
 import numpy as np
 import pytest
 
-from datasets.catalog import SPECS, get_spec, spec_for_csv
-from datasets.labels.annotations import (
+from svfap.datasets.catalog import SPECS, get_spec, spec_for_csv
+from svfap.datasets.labels.annotations import (
     AnnotationError,
     PathColumn,
     read_annotations,
     write_annotations,
 )
-from datasets.labels.classes import LabelNames, read_classes, write_classes
+from svfap.datasets.labels.classes import LabelNames, read_classes, write_classes
 
 
 def write(path, text):

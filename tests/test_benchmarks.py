@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-import models
 from benchmarks import all as all_benchmarks
 from benchmarks import (
     baseline,
@@ -20,10 +19,11 @@ from benchmarks import (
     steps,
     train_step,
 )  # fmt: skip
-from datasets.augment import transforms
-from datasets.augment.masking import Masking
-from engine.pretext.objectives import MaskedReconstruction
-from engine.runtime import plan
+from svfap import models
+from svfap.datasets.augment import transforms
+from svfap.datasets.augment.masking import Masking
+from svfap.engine.pretext.objectives import MaskedReconstruction
+from svfap.engine.runtime import plan
 
 CPU = torch.device("cpu")
 TINY = ["--model", "svfap_tiny_patch8_64", "--device", "cpu", "--threads", "1"]

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.augment import transforms
-from datasets.augment.masking import make_masking
-from datasets.augment.randaugment import RandAugment
-from datasets.clips import sampling
-from datasets.clips import training as clips
-from datasets.labels.annotations import read_annotations, write_annotations
-from datasets.rng import generator
-from datasets.video import open_video as readers
+from svfap.datasets.augment import transforms
+from svfap.datasets.augment.masking import make_masking
+from svfap.datasets.augment.randaugment import RandAugment
+from svfap.datasets.clips import sampling
+from svfap.datasets.clips import training as clips
+from svfap.datasets.labels.annotations import read_annotations, write_annotations
+from svfap.datasets.rng import generator
+from svfap.datasets.video import open_video as readers
 from tests.batches import in_order, of_epoch
 from tests.video_files import moving_frames, write_video
 

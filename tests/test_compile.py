@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-import models
 from benchmarks import steps, train_step
-from engine.compute.levers import Levers, choose_levers, lever_names, levers_of
-from engine.compute.precision import Precision
-from engine.compute.step import compiled as once_compiled
-from engine.evaluate import in_passes, view_scores
-from engine.flags.config import finetuning_parser, pretraining_parser
-from engine.flags.parsing import parse_flags
-from engine.flags.shared import LEVERS
-from engine.results import predictions
-from engine.tasks.base import Classification
+from svfap import models
+from svfap.engine.compute.levers import Levers, choose_levers, lever_names, levers_of
+from svfap.engine.compute.precision import Precision
+from svfap.engine.compute.step import compiled as once_compiled
+from svfap.engine.evaluate import in_passes, view_scores
+from svfap.engine.flags.config import finetuning_parser, pretraining_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.flags.shared import LEVERS
+from svfap.engine.results import predictions
+from svfap.engine.tasks.base import Classification
 from tests.test_runs import finetune_argv, pretrain_argv, run_finetuning, run_pretraining, weights
 from tests.tiny_data import make_tiny_data
 

@@ -13,17 +13,17 @@ from torch import nn
 from torch._dynamo.backends.common import aot_autograd
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from datasets import rng
-from datasets.augment import transforms
-from engine.compute.levers import Levers
-from engine.compute.precision import Precision
-from engine.compute.step import Step, augment_together
-from engine.flags.config import finetuning_parser
-from engine.flags.parsing import parse_flags
-from engine.pretext.contrastive_loss import ContrastiveLoss
-from engine.pretext.objectives import MaskedReconstruction
-from engine.tasks.base import FinetuningLoss, create_task
-from models.descriptors import create_descriptor
+from svfap.datasets import rng
+from svfap.datasets.augment import transforms
+from svfap.engine.compute.levers import Levers
+from svfap.engine.compute.precision import Precision
+from svfap.engine.compute.step import Step, augment_together
+from svfap.engine.flags.config import finetuning_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.pretext.contrastive_loss import ContrastiveLoss
+from svfap.engine.pretext.objectives import MaskedReconstruction
+from svfap.engine.tasks.base import FinetuningLoss, create_task
+from svfap.models.descriptors import create_descriptor
 from tests.model_cases import small_model, tube_mask
 
 CPU = torch.device("cpu")

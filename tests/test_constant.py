@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from engine.compare import main as compare
-from engine.constant import main, write_constant
-from engine.results.kinds.classes import Classes, ClassesOfHeads
-from engine.results.kinds.numbers import Numbers
-from engine.results.predictions import read_predictions, write_metrics, write_predictions
+from svfap.engine.compare import main as compare
+from svfap.engine.constant import main, write_constant
+from svfap.engine.results.kinds.classes import Classes, ClassesOfHeads
+from svfap.engine.results.kinds.numbers import Numbers
+from svfap.engine.results.predictions import read_predictions, write_metrics, write_predictions
 
 IDS = ["x/1", "x/2", "x/3", "x/4"]
 

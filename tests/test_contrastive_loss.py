@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from engine.pretext.contrastive_loss import ContrastiveLoss, info_nce, relations
-from models.descriptors import create_descriptor
+from svfap.engine.pretext.contrastive_loss import ContrastiveLoss, info_nce, relations
+from svfap.models.descriptors import create_descriptor
 from tests.processes import outputs_of_two
 
 CPU = torch.device("cpu")
@@ -56,7 +56,7 @@ def describe(eyes, mouth):
 
 
 def similarities(model, batch):
-    from datasets.augment.transforms import normalize, to_float
+    from svfap.datasets.augment.transforms import normalize, to_float
 
     projected = F.normalize(model(normalize(to_float(batch["clip"]))), dim=1)
     parts = [batch[name].permute(0, 3, 1, 2) / 255 for name in ("eyes", "mouth")]

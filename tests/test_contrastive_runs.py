@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-import models
-from datasets.faces.landmarks import write_landmarks
-from engine.finetuning import finetune
-from engine.flags.config import finetuning_parser, pretraining_parser
-from engine.flags.parsing import parse_flags
-from engine.pretext.contrastive_loss import ContrastiveLoss
-from engine.pretraining import pretrain
-from engine.probe.command import run_probe
-from engine.runtime import checkpoint
+from svfap import models
+from svfap.datasets.faces.landmarks import write_landmarks
+from svfap.engine.finetuning import finetune
+from svfap.engine.flags.config import finetuning_parser, pretraining_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.pretext.contrastive_loss import ContrastiveLoss
+from svfap.engine.pretraining import pretrain
+from svfap.engine.probe.command import run_probe
+from svfap.engine.runtime import checkpoint
 from tests.face_drawings import drawn_landmarks
 from tests.test_runs import (
     assert_equal_weights,

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from engine import crossval
-from engine.crossval import check_folds, find_folds
-from engine.finetuning import finetune
-from engine.flags.config import finetuning_parser
-from engine.flags.parsing import parse_flags
-from engine.report import page
-from engine.runtime import checkpoint, lock
+from svfap.engine import crossval
+from svfap.engine.crossval import check_folds, find_folds
+from svfap.engine.finetuning import finetune
+from svfap.engine.flags.config import finetuning_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.report import page
+from svfap.engine.runtime import checkpoint, lock
 from tests.conftest import ROOT
 from tests.tiny_data import FINETUNE_FLAGS, make_tiny_data
 

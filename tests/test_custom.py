@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.labels.annotations import read_annotations
-from datasets.labels.classes import read_classes
-from preprocess import custom
+from svfap.datasets.labels.annotations import read_annotations
+from svfap.datasets.labels.classes import read_classes
+from svfap.preprocess import custom
 from tests.clips_drawn import pattern, write_video
 from tests.conftest import ROOT
 from tests.lab_trees import touch, write_image

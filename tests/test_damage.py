@@ -8,15 +8,15 @@ import shutil
 import numpy as np
 import pytest
 
-from datasets.files import read_array, read_arrays
-from datasets.video.frame_index import FrameIndex, KnownFrames, write_index
-from datasets.video.open_video import UnreadableVideoError, open_video
-from datasets.video.store import ClipStore, StoreError, open_store
-from datasets.video.store_writer import PackedVideo, StoreWriter
-from engine.predict import files as predictions
-from preprocess.shared import face_journal, probe
-from preprocess.shared.common import PreparationError
-from preprocess.shared.face_jobs import FaceSettings, Outcome
+from svfap.datasets.files import read_array, read_arrays
+from svfap.datasets.video.frame_index import FrameIndex, KnownFrames, write_index
+from svfap.datasets.video.open_video import UnreadableVideoError, open_video
+from svfap.datasets.video.store import ClipStore, StoreError, open_store
+from svfap.datasets.video.store_writer import PackedVideo, StoreWriter
+from svfap.engine.predict import files as predictions
+from svfap.preprocess.shared import face_journal, probe
+from svfap.preprocess.shared.common import PreparationError
+from svfap.preprocess.shared.face_jobs import FaceSettings, Outcome
 from tests.preparation import write_frames
 
 

@@ -6,17 +6,17 @@ import av
 import numpy as np
 import pytest
 
-from datasets.clips.sliding import ClipMessage, SlidingClips, SlidingOptions, VideoMessage
-from datasets.clips.views import EvalViews
-from datasets.labels.annotations import read_annotations, write_annotations
-from datasets.labels.listing import NamedVideo
-from datasets.video import pyav
-from datasets.video.frame_index import INDEX_FILE, FrameIndex, KnownFrames, write_index
-from datasets.video.open_video import UnreadableVideoError, open_video
-from preprocess import landmarks
-from preprocess.shared.face_jobs import FaceSettings, process
-from preprocess.shared.pack_frames import FrameSettings, pack_video
-from preprocess.shared.probe import Probe, probe_video, write_results
+from svfap.datasets.clips.sliding import ClipMessage, SlidingClips, SlidingOptions, VideoMessage
+from svfap.datasets.clips.views import EvalViews
+from svfap.datasets.labels.annotations import read_annotations, write_annotations
+from svfap.datasets.labels.listing import NamedVideo
+from svfap.datasets.video import pyav
+from svfap.datasets.video.frame_index import INDEX_FILE, FrameIndex, KnownFrames, write_index
+from svfap.datasets.video.open_video import UnreadableVideoError, open_video
+from svfap.preprocess import landmarks
+from svfap.preprocess.shared.face_jobs import FaceSettings, process
+from svfap.preprocess.shared.pack_frames import FrameSettings, pack_video
+from svfap.preprocess.shared.probe import Probe, probe_video, write_results
 from tests.face_drawings import BlobDetector, Scene
 from tests.video_files import decode_everything, remux, write_video
 

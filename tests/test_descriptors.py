@@ -5,7 +5,7 @@ import pytest
 import timm
 import torch
 
-from models.descriptors import GradientOrientations, create_descriptor
+from svfap.models.descriptors import GradientOrientations, create_descriptor
 
 
 def stripes(angle: float, size: int = 64) -> torch.Tensor:

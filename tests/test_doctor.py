@@ -7,14 +7,14 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.labels.annotations import write_annotations
-from datasets.labels.classes import LabelNames, write_classes
-from datasets.labels.kinds import KINDS
-from preprocess.doctor import command as doctor
-from preprocess.doctor import scan as doctor_scan
-from preprocess.doctor.pairs import count_bits, find_pairs, similarity
-from preprocess.doctor.scan import face_share, perceptual_hash, scan_video
-from preprocess.shared.common import PreparationError
+from svfap.datasets.labels.annotations import write_annotations
+from svfap.datasets.labels.classes import LabelNames, write_classes
+from svfap.datasets.labels.kinds import KINDS
+from svfap.preprocess.doctor import command as doctor
+from svfap.preprocess.doctor import scan as doctor_scan
+from svfap.preprocess.doctor.pairs import count_bits, find_pairs, similarity
+from svfap.preprocess.doctor.scan import face_share, perceptual_hash, scan_video
+from svfap.preprocess.shared.common import PreparationError
 from tests.clips_drawn import pattern, write_folder, write_video
 from tests.conftest import ROOT
 
@@ -396,7 +396,7 @@ class FixedDetector:
         self.side = side
 
     def detect(self, grey):
-        from datasets.faces import Detection
+        from svfap.datasets.faces import Detection
 
         return [] if self.side is None else [Detection(1.0, 1.0, self.side, 1.0)]
 

@@ -9,16 +9,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from models import download as command
-from models.download import (
+from svfap.models import download as command
+from svfap.models.download import (
     DownloadError,
     direct_link,
     download,
     fetch,
     take_over,
 )
-from models.released import RELEASED, ReleasedFile, find_released, released_at
-from models.weight_file import check_whole
+from svfap.models.released import RELEASED, ReleasedFile, find_released, released_at
+from svfap.models.weight_file import check_whole
 
 LOGIN = "<!DOCTYPE html><html><title>Sign in to your account</title><body>...</body></html>"
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine import export
-from engine.predict.predictor import PredictionOptions, Predictor
+from svfap.engine import export
+from svfap.engine.predict.predictor import PredictionOptions, Predictor
 from tests.model_cases import FINETUNE_NAMES, small_model
 from tests.test_predict import save_checkpoint
 

@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import faces
-from datasets.faces import crops, detector, follow, geometry, smoothing, tracker
-from datasets.faces.detector import Detection
-from datasets.video import base
-from datasets.video.open_video import open_video
+from svfap.datasets import faces
+from svfap.datasets.faces import crops, detector, follow, geometry, smoothing, tracker
+from svfap.datasets.faces.detector import Detection
+from svfap.datasets.video import base
+from svfap.datasets.video.open_video import open_video
 from tests.face_drawings import BlobDetector, Scene, drawn_landmarks, face_video, write_frames
 
 HAS_DLIB = all(find_spec(name) for name in ("dlib", "face_recognition_models"))

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.faces import geometry
-from datasets.files import CannotWriteError
-from datasets.labels.listing import NamedVideo, list_videos, stamp_of
-from datasets.video.open_video import open_video
-from preprocess import faces as command
-from preprocess.shared import face_jobs, face_journal
-from preprocess.shared.common import PreparationError
-from preprocess.shared.face_jobs import FaceSettings, Outcome
+from svfap.datasets.faces import geometry
+from svfap.datasets.files import CannotWriteError
+from svfap.datasets.labels.listing import NamedVideo, list_videos, stamp_of
+from svfap.datasets.video.open_video import open_video
+from svfap.preprocess import faces as command
+from svfap.preprocess.shared import face_jobs, face_journal
+from svfap.preprocess.shared.common import PreparationError
+from svfap.preprocess.shared.face_jobs import FaceSettings, Outcome
 from tests.face_drawings import BlobDetector, Scene, face_video, write_frames
 
 

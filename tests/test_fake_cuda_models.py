@@ -10,14 +10,14 @@ import torch
 from torch._subclasses.fake_tensor import DynamicOutputShapeException
 from torch.utils.data._utils.pin_memory import pin_memory
 
-import models
 from benchmarks import steps
-from datasets.augment.mixing import Mixer
-from datasets.device import to_device
-from engine import build
-from engine.compute.levers import lever_names, levers_of
-from engine.compute.optim import WeightAverage
-from models.descriptors import ImageBackbone
+from svfap import models
+from svfap.datasets.augment.mixing import Mixer
+from svfap.datasets.device import to_device
+from svfap.engine import build
+from svfap.engine.compute.levers import lever_names, levers_of
+from svfap.engine.compute.optim import WeightAverage
+from svfap.models.descriptors import ImageBackbone
 from tests.fake_cuda import (
     CUDA,
     LeftOnHostError,

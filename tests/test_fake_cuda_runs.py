@@ -6,16 +6,16 @@ import torch
 import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from datasets.labels.classes import LabelNames
-from engine import loop
-from engine.finetuning import finetune
-from engine.flags.config import finetuning_parser, pretraining_parser
-from engine.flags.parsing import parse_flags
-from engine.predict.predictor import PredictionOptions, Predictor
-from engine.pretraining import pretrain
-from engine.probe.command import run_probe
-from engine.runtime import checkpoint
-from engine.runtime.distributed import Workers
+from svfap.datasets.labels.classes import LabelNames
+from svfap.engine import loop
+from svfap.engine.finetuning import finetune
+from svfap.engine.flags.config import finetuning_parser, pretraining_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.predict.predictor import PredictionOptions, Predictor
+from svfap.engine.pretraining import pretrain
+from svfap.engine.probe.command import run_probe
+from svfap.engine.runtime import checkpoint
+from svfap.engine.runtime.distributed import Workers
 from tests import test_contrastive_runs as contrastive
 from tests.fake_cuda import CUDA, fake_cuda
 from tests.test_task_runs import FLAGS as TASK_FLAGS

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-import models
-from datasets.files import read_arrays
-from engine.probe import command as probe
-from engine.probe import probing
-from engine.probe.probing import Frozen, extract, linear_probe, nearest_neighbours
-from engine.probe.probing import probe as probe_features
-from engine.results.features import StageRecorder, write_features
-from engine.runtime import checkpoint
+from svfap import models
+from svfap.datasets.files import read_arrays
+from svfap.engine.probe import command as probe
+from svfap.engine.probe import probing
+from svfap.engine.probe.probing import Frozen, extract, linear_probe, nearest_neighbours
+from svfap.engine.probe.probing import probe as probe_features
+from svfap.engine.results.features import StageRecorder, write_features
+from svfap.engine.runtime import checkpoint
 from tests.model_cases import FINETUNE_NAMES, PRETRAIN_NAMES, random_clip, small_model, tube_mask
 from tests.test_runs import (
     assert_equal_weights,

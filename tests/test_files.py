@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.files import (
+from svfap.datasets.files import (
     TEMPORARY,
     CannotWriteError,
     GrowingFile,
@@ -20,7 +20,7 @@ from datasets.files import (
     replacing,
     write_text,
 )
-from datasets.labels.classes import read_classes
+from svfap.datasets.labels.classes import read_classes
 
 
 def test_a_file_is_replaced_when_it_is_complete(tmp_path):

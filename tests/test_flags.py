@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from engine.flags.config import TABLES, finetuning_parser, pretraining_parser
-from engine.flags.flag import CONTENT, FREE, SAME
-from engine.flags.parsing import parse_flags
+from svfap.engine.flags.config import TABLES, finetuning_parser, pretraining_parser
+from svfap.engine.flags.flag import CONTENT, FREE, SAME
+from svfap.engine.flags.parsing import parse_flags
 from tests.conftest import ROOT
 
 PRETRAIN_RECIPE = """--data_path saved/data/voxceleb2/info_clean.csv --mask_type tube

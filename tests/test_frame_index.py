@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.clips.lengths import read_lengths
-from datasets.clips.training import EvalViews
-from datasets.labels.annotations import read_annotations
-from datasets.video.frame_index import INDEX_FILE, FrameIndex, KnownFrames, write_index
-from datasets.video.open_video import open_video
-from datasets.video.pyav import PyAVReader
-from preprocess.shared.probe import Probe, probe_video, write_results
+from svfap.datasets.clips.lengths import read_lengths
+from svfap.datasets.clips.training import EvalViews
+from svfap.datasets.labels.annotations import read_annotations
+from svfap.datasets.video.frame_index import INDEX_FILE, FrameIndex, KnownFrames, write_index
+from svfap.datasets.video.open_video import open_video
+from svfap.datasets.video.pyav import PyAVReader
+from svfap.preprocess.shared.probe import Probe, probe_video, write_results
 from tests.video_files import write_video
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from datasets.clips.frame_views import WINDOWS_PER_ITEM, FrameViews
-from datasets.clips.training import FinetuneClips, collate
-from datasets.labels.annotations import AnnotationError, read_annotations
-from datasets.labels.classes import LabelNames, read_classes, write_classes
-from datasets.labels.frame_labels import FrameLabels
+from svfap.datasets.clips.frame_views import WINDOWS_PER_ITEM, FrameViews
+from svfap.datasets.clips.training import FinetuneClips, collate
+from svfap.datasets.labels.annotations import AnnotationError, read_annotations
+from svfap.datasets.labels.classes import LabelNames, read_classes, write_classes
+from svfap.datasets.labels.frame_labels import FrameLabels
 from tests.tiny_data import write_video
 
 LENGTHS = (30, 11, 70)

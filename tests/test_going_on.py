@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.files import CannotWriteError
-from engine import assembly, loop
-from engine.flags.config import pretraining_parser
-from engine.flags.parsing import parse_flags
-from engine.runtime import checkpoint, distributed, lock, rundir
-from engine.runtime.errors import explain, is_for_user
-from engine.runtime.stopping import StoppedBySignalError
+from svfap.datasets.files import CannotWriteError
+from svfap.engine import assembly, loop
+from svfap.engine.flags.config import pretraining_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.runtime import checkpoint, distributed, lock, rundir
+from svfap.engine.runtime.errors import explain, is_for_user
+from svfap.engine.runtime.stopping import StoppedBySignalError
 from tests.conftest import ROOT
 from tests.test_runs import log_lines, run_finetuning, run_pretraining, weights
 from tests.tiny_data import FINETUNE_FLAGS, PRETRAIN_FLAGS, make_tiny_data
@@ -483,7 +483,7 @@ def test_only_errors_raised_on_purpose_are_sentences():
 
 def test_an_error_of_decoding_in_a_line_of_ours_is_no_sentence(tmp_path, monkeypatch):
     """It names no file; its place in the code is what is wanted."""
-    from datasets.labels import classes
+    from svfap.datasets.labels import classes
 
     monkeypatch.chdir(ROOT)
     path = tmp_path / "frames.json"
@@ -582,7 +582,7 @@ def test_a_signal_ends_a_run_with_75_from_the_first_import_to_the_report(
 
 def test_naming_the_commit_takes_no_lock_of_the_checkout(tmp_path, monkeypatch):
     """A run that is killed meanwhile would leave it behind."""
-    from engine.runtime import log
+    from svfap.engine.runtime import log
 
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
     (tmp_path / "file").write_text("a")

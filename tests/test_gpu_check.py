@@ -12,9 +12,9 @@ import torch
 from benchmarks import gpu_check, levers
 from benchmarks.gpu_commands import Commands
 from benchmarks.jobs import Budget, Job, run_jobs
-from engine.compute.levers import lever_names
-from engine.flags.config import finetuning_parser, pretraining_parser
-from engine.flags.parsing import parse_flags
+from svfap.engine.compute.levers import lever_names
+from svfap.engine.flags.config import finetuning_parser, pretraining_parser
+from svfap.engine.flags.parsing import parse_flags
 from tests.conftest import ROOT
 
 

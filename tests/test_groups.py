@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from engine.evaluate import Evaluated, interpolate_shown
-from engine.groups import average_by_group, read_groups
+from svfap.engine.evaluate import Evaluated, interpolate_shown
+from svfap.engine.groups import average_by_group, read_groups
 
 
 def clips(labels):

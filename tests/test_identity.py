@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-import models
-from datasets.labels.annotations import Annotations
-from datasets.labels.classes import LabelNames, write_classes
-from datasets.labels.frame_labels import FrameLabels
-from datasets.labels.matching import read_mapping, relabel
-from engine.export import describe, export
-from engine.finetuning import finetune
-from engine.flags.config import finetuning_parser
-from engine.flags.parsing import parse_flags
-from engine.identity import identify
-from engine.predict.predictor import PredictionOptions, Predictor
-from engine.probe.probing import load_frozen
-from engine.results.predictions import read_predictions
-from engine.verify_checkpoint import check_file
-from models.convert import convert
+from svfap import models
+from svfap.datasets.labels.annotations import Annotations
+from svfap.datasets.labels.classes import LabelNames, write_classes
+from svfap.datasets.labels.frame_labels import FrameLabels
+from svfap.datasets.labels.matching import read_mapping, relabel
+from svfap.engine.export import describe, export
+from svfap.engine.finetuning import finetune
+from svfap.engine.flags.config import finetuning_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.identity import identify
+from svfap.engine.predict.predictor import PredictionOptions, Predictor
+from svfap.engine.probe.probing import load_frozen
+from svfap.engine.results.predictions import read_predictions
+from svfap.engine.verify_checkpoint import check_file
+from svfap.models.convert import convert
 from tests.conftest import ROOT
 from tests.tiny_data import FINETUNE_FLAGS, make_tiny_data
 

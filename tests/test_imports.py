@@ -64,14 +64,21 @@ def top_names(path: Path, package: str) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {top_name(alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "svfap":
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add(package if node.level else node.module.split(".")[0])
+            names.add(package if node.level else top_name(node.module))
         elif isinstance(node, ast.Call) and _is_import_call(node.func) and node.args:
             target = node.args[0]
             if isinstance(target, ast.Constant) and isinstance(target.value, str):
-                names.add(target.value.split(".")[0])
+                names.add(top_name(target.value))
     return names
+
+
+def top_name(module: str) -> str:
+    """`svfap.models.tpsbt` and `models.tpsbt` are both of `models`."""
+    return module.removeprefix("svfap.").split(".")[0]
 
 
 def _is_import_call(function: ast.expr) -> bool:
@@ -102,20 +109,20 @@ def test_imports_go_one_way(package, path):
 
 
 def room_of(module: str) -> str:
-    """`engine.runtime.log` is in the room `runtime` of `engine`; a package itself is in none."""
-    return module.split(".")[1] if "." in module else ""
+    """`svfap.engine.runtime.log` is in the room `runtime` of `engine`; a package is in none."""
+    return [*module.split("."), ""][2]
 
 
 def room_edges(source: str, room: str, package: str) -> set[tuple[str, str]]:
     """(room, imported room) within a package, for a file in `room`."""
     found = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package:
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"svfap.{package}."):
             modules = [f"{node.module}.{alias.name}" for alias in node.names]
             found |= {room_of(module) for module in modules}
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-            found |= {room_of(name) for name in names if name.split(".")[0] == package}
+            found |= {room_of(name) for name in names if name.startswith(f"svfap.{package}.")}
     return {(room, other) for other in found - {room, ""}}
 
 
@@ -141,7 +148,7 @@ def test_rooms_see_only_what_stands_below_them(package):
 
 
 def test_an_upward_import_would_be_seen():
-    source = "from datasets.clips import loader\nfrom datasets import rng\n"
+    source = "from svfap.datasets.clips import loader\nfrom svfap.datasets import rng\n"
     edges = room_edges(source, "labels", "datasets")
     assert edges == {("labels", "clips"), ("labels", "rng")}
     assert upward(edges, "datasets") == {("labels", "clips")}
@@ -153,18 +160,25 @@ def test_every_import_is_absolute():
             assert not (isinstance(node, ast.ImportFrom) and node.level), path
 
 
-def test_every_folder_of_code_is_installed():
-    """Packages are found by setuptools, by name and only where there is an __init__.py."""
-    settings = (ROOT / "pyproject.toml").read_text()
+def test_every_import_of_ours_is_by_the_name_that_is_installed():
+    """Once, under `svfap`: `datasets` alone may be another library's."""
+    bare = re.compile(r"^\s*(from|import) (models|datasets|engine|preprocess)\b", re.MULTILINE)
+    for _, path in sources():
+        assert not bare.search(path.read_text()), path
+
+
+def test_every_folder_of_code_is_a_package():
+    """Setuptools finds them by their __init__.py."""
     for package in FLOORS:
-        assert re.search(rf'^packages = .*"{package}\*"', settings, flags=re.MULTILINE), package
         for path in (ROOT / package).rglob("*.py"):
             assert (path.parent / "__init__.py").is_file(), path
 
 
 def test_a_wrong_edge_would_be_seen(tmp_path):
     path = tmp_path / "bad.py"
-    path.write_text("def f():\n    from engine.loop import train\n    import_module('models.x')\n")
+    path.write_text(
+        "def f():\n    from svfap.engine.loop import train\n    import_module('models.x')\n"
+    )
     assert top_names(path, "datasets") == {"engine", "models"}
     path.write_text("from . import rng\nfrom .clips import a\n")
     assert top_names(path, "datasets") == {"datasets"}

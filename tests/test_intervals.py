@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from engine.results.intervals import (
+from svfap.engine.results.intervals import (
     bootstrap_intervals,
     paired_test,
 )
-from engine.results.kinds.classes import Classes
-from engine.results.kinds.numbers import Numbers
-from engine.results.metrics import (
+from svfap.engine.results.kinds.classes import Classes
+from svfap.engine.results.kinds.numbers import Numbers
+from svfap.engine.results.metrics import (
     HEADLINE_METRICS,
     REGRESSION_METRICS,
     classification_from_counts,

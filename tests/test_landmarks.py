@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.faces.landmarks import (
+from svfap.datasets.faces.landmarks import (
     LandmarkError,
     Landmarks,
     eye_and_mouth,
@@ -13,9 +13,9 @@ from datasets.faces.landmarks import (
     read_landmarks,
     write_landmarks,
 )
-from datasets.video.frame_rate import write_frame_rate
-from preprocess import landmarks
-from preprocess.shared.common import PreparationError
+from svfap.datasets.video.frame_rate import write_frame_rate
+from svfap.preprocess import landmarks
+from svfap.preprocess.shared.common import PreparationError
 from tests.face_drawings import BlobDetector, Scene, drawn_landmarks, write_frames
 
 FACE = drawn_landmarks(60, 50, 30)

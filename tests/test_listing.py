@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from datasets.labels import listing
-from datasets.labels.listing import find_pictures, find_videos, list_videos
-from preprocess import chalearn, cremad, custom, faces, videos, voxceleb1, voxceleb2
-from preprocess.shared.common import PreparationError
+from svfap.datasets.labels import listing
+from svfap.datasets.labels.listing import find_pictures, find_videos, list_videos
+from svfap.preprocess import chalearn, cremad, custom, faces, videos, voxceleb1, voxceleb2
+from svfap.preprocess.shared.common import PreparationError
 from tests.lab_trees import touch, write_chalearn, write_image
 from tests.preparation import rows
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.loading.errors import LoaderError
-from datasets.loading.loader import Loader, Reading, ToDevice
-from datasets.loading.order import EpochSampler, collate
-from datasets.loading.shelf import Placed, Shelf
+from svfap.datasets.loading.errors import LoaderError
+from svfap.datasets.loading.loader import Loader, Reading, ToDevice
+from svfap.datasets.loading.order import EpochSampler, collate
+from svfap.datasets.loading.shelf import Placed, Shelf
 from tests.batches import in_order, read_all
 from tests.conftest import ROOT
 
@@ -242,7 +242,7 @@ def test_the_main_process_can_finish_its_step_when_all_are_told_to_end(tmp_path)
         """
         import os, signal, time
         import numpy as np
-        from datasets.loading.loader import Loader, Reading
+        from svfap.datasets.loading.loader import Loader, Reading
 
         class Numbers:
             def __len__(self):

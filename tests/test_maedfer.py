@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-import models
-from datasets.augment.masking import make_masking
-from datasets.rng import generator
-from engine import build
-from engine.flags.config import finetuning_parser, pretraining_parser
-from engine.flags.parsing import parse_flags
-from engine.pretext.objectives import MaskedReconstruction, motion_targets, undo_motion
+from svfap import models
+from svfap.datasets.augment.masking import make_masking
+from svfap.datasets.rng import generator
+from svfap.engine import build
+from svfap.engine.flags.config import finetuning_parser, pretraining_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.pretext.objectives import MaskedReconstruction, motion_targets, undo_motion
 from tests.model_cases import small_model
 from tests.test_runs import run_finetuning, run_pretraining
 from tests.tiny_data import make_tiny_data

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-import models
-from engine import build
-from engine.flags.config import finetuning_parser
-from engine.flags.parsing import parse_flags
-from engine.results.predictions import read_predictions
+from svfap import models
+from svfap.engine import build
+from svfap.engine.flags.config import finetuning_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.results.predictions import read_predictions
 from tests.conftest import ROOT
 from tests.model_cases import random_clip, small_model, tube_mask
 from tests.test_maedfer import FINETUNE, PRETRAIN, RELEASED, RUN, pretraining_flags
@@ -156,7 +156,7 @@ FAMILY_SIZES = {
 }
 BOTH_STAGES = """
 import json, sys
-from engine.runtime.stopping import leave_at_once
+from svfap.engine.runtime.stopping import leave_at_once
 from tests.test_runs import run_finetuning, run_pretraining
 for argv in json.loads(sys.argv[1]):
     (run_pretraining if argv[1].startswith("pretrain_") else run_finetuning)(argv)

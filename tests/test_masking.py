@@ -3,8 +3,8 @@ import pickle
 import numpy as np
 import pytest
 
-from datasets.augment.masking import make_masking
-from datasets.rng import generator
+from svfap.datasets.augment.masking import make_masking
+from svfap.datasets.rng import generator
 
 GRID = (8, 10, 10)
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from benchmarks import steps
-from datasets.augment import transforms
-from engine.compute.memory import StepMemory, expected_bytes, step_memory
-from engine.compute.precision import Precision
-from engine.flags.config import finetuning_parser, pretraining_parser
-from engine.flags.parsing import parse_flags
-from engine.pretext.contrastive import ContrastiveLearning
-from engine.pretext.masked import MaskedAutoencoding
-from engine.runtime.distributed import Workers
-from engine.tasks.base import FinetuningLoss, create_task
+from svfap.datasets.augment import transforms
+from svfap.engine.compute.memory import StepMemory, expected_bytes, step_memory
+from svfap.engine.compute.precision import Precision
+from svfap.engine.flags.config import finetuning_parser, pretraining_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.pretext.contrastive import ContrastiveLearning
+from svfap.engine.pretext.masked import MaskedAutoencoding
+from svfap.engine.runtime.distributed import Workers
+from svfap.engine.tasks.base import FinetuningLoss, create_task
 from tests.fake_cuda import CUDA, fake_cuda
 
 GIB = 2**30

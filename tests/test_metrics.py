@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
-from engine.results.metrics import classification_metrics, concordance, regression_metrics
+from svfap.engine.results.metrics import classification_metrics, concordance, regression_metrics
 
 # MAE-DFER on DFEW fold 1, as published; rows are true classes.
 MAE_DFER_FOLD1 = [

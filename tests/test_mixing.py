@@ -3,8 +3,8 @@ import pytest
 import timm.data.mixup as timm_mixup
 import torch
 
-from datasets.augment.mixing import Mix, Mixer, cutmix_box
-from datasets.rng import generator
+from svfap.datasets.augment.mixing import Mix, Mixer, cutmix_box
+from svfap.datasets.rng import generator
 
 SIZE = 24
 

@@ -6,8 +6,8 @@ import json
 import pytest
 import torch
 
-import models
-from models.patches import split_mask
+from svfap import models
+from svfap.models.patches import split_mask
 from tests.model_cases import (
     FINETUNE_NAMES,
     PRETRAIN_NAMES,

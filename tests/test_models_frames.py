@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-import models
-from models.tpsbt import TPSBT
+from svfap import models
+from svfap.models.tpsbt import TPSBT
 from tests.model_cases import FINETUNE_NAMES, random_clip, small_model
 
 

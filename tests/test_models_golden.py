@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-import models
-from models.patches import split_mask
+from svfap import models
+from svfap.models.patches import split_mask
 from tests.model_cases import load_golden, model_from_golden
 
 FAMILIES = ["svfap", "maedfer", "videomae"]

@@ -7,8 +7,8 @@ import pytest
 import timm
 import torch
 
-import models
-from models.batch_norm import GlobalBatchNorm, synchronise_batch_norm
+from svfap import models
+from svfap.models.batch_norm import GlobalBatchNorm, synchronise_batch_norm
 from tests.processes import outputs_of_two
 
 SMALL = [("timm/test_resnet", 32), ("timm/test_vit", 48), ("timm/test_convnext", 64)]

@@ -10,12 +10,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, _cur_sdpa_kernel_backends
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import models
-from models import layers
-from models.encoder import EncoderOutput
-from models.lgi_former import LGIBlock
-from models.masked_autoencoder import fuse_stages
-from models.patches import (
+from svfap import models
+from svfap.models import layers
+from svfap.models.encoder import EncoderOutput
+from svfap.models.lgi_former import LGIBlock
+from svfap.models.masked_autoencoder import fuse_stages
+from svfap.models.patches import (
     TubeletEmbedding,
     gather_tokens,
     patchify,
@@ -24,7 +24,7 @@ from models.patches import (
     standardise_colours,
     unpatchify,
 )
-from models.tpsbt import SpatialAttention, TemporalDownsample
+from svfap.models.tpsbt import SpatialAttention, TemporalDownsample
 from tests.model_cases import small_model
 
 TUBELET = (2, 3, 4)
@@ -132,6 +132,7 @@ def test_cudnn_attends_on_cuda_where_shapes_stay_and_there_are_several_queries(m
         return query
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", noted)
+    layers._chosen_kernels.close()  # an earlier run of this process may have chosen
     before = _cur_sdpa_kernel_backends(with_priority=True)
     layers.choose_attention_kernels(cudnn=cudnn)
     with FakeTensorMode():

@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 
-import models
+from svfap import models
 from tests.model_cases import random_clip, small_model, small_overrides, tube_mask
 
 SVFAP = "svfap_tiny_patch8_64"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-import models
+from svfap import models
 
 
 def on_meta(name: str, **overrides) -> torch.nn.Module:

@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.files import print_any_name, utf8_path
-from datasets.labels.annotations import read_annotations
-from datasets.video.open_video import open_video
-from engine.finetuning import finetune
-from engine.flags.config import finetuning_parser, pretraining_parser
-from engine.flags.parsing import parse_flags
-from engine.predict import command as predict
-from engine.pretext.view_pictures import views_figure
-from engine.pretraining import pretrain
-from engine.report.page import write_report
-from engine.results.predictions import read_predictions
-from preprocess import custom, pack, videos
-from preprocess.doctor import command as doctor
-from preprocess.shared.face_jobs import _write_mp4
+from svfap.datasets.files import print_any_name, utf8_path
+from svfap.datasets.labels.annotations import read_annotations
+from svfap.datasets.video.open_video import open_video
+from svfap.engine.finetuning import finetune
+from svfap.engine.flags.config import finetuning_parser, pretraining_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.predict import command as predict
+from svfap.engine.pretext.view_pictures import views_figure
+from svfap.engine.pretraining import pretrain
+from svfap.engine.report.page import write_report
+from svfap.engine.results.predictions import read_predictions
+from svfap.preprocess import custom, pack, videos
+from svfap.preprocess.doctor import command as doctor
+from svfap.preprocess.shared.face_jobs import _write_mp4
 from tests.tiny_data import FINETUNE_FLAGS, PRETRAIN_FLAGS, write_video
 
 NAMES = [os.fsdecode(b"caf\xe9 $x^%d.mp4" % n) for n in range(12)]

@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 import torch.nn.functional as F
 
-from datasets.labels.classes import LabelNames
-from datasets.labels.kinds import KINDS, Column, LabelKind
-from engine.compare import main as compare
-from engine.constant import write_constant
-from engine.predict.predictor import PredictionOptions, Predictor
-from engine.report.html import section
-from engine.report.page import write_report
-from engine.results import predictions as results
-from engine.results.find import find_results
-from engine.results.intervals import bootstrap_intervals
-from engine.results.kinds.base import Predictions, Summands, checked_scores
-from engine.results.metrics import METRICS, Metric
-from engine.runtime import checkpoint
-from engine.summarize import main as summarize
-from engine.tasks.base import TASKS
-from engine.tasks.task import Task
-from preprocess.doctor import command as doctor
+from svfap.datasets.labels.classes import LabelNames
+from svfap.datasets.labels.kinds import KINDS, Column, LabelKind
+from svfap.engine.compare import main as compare
+from svfap.engine.constant import write_constant
+from svfap.engine.predict.predictor import PredictionOptions, Predictor
+from svfap.engine.report.html import section
+from svfap.engine.report.page import write_report
+from svfap.engine.results import predictions as results
+from svfap.engine.results.find import find_results
+from svfap.engine.results.intervals import bootstrap_intervals
+from svfap.engine.results.kinds.base import Predictions, Summands, checked_scores
+from svfap.engine.results.metrics import METRICS, Metric
+from svfap.engine.runtime import checkpoint
+from svfap.engine.summarize import main as summarize
+from svfap.engine.tasks.base import TASKS
+from svfap.engine.tasks.task import Task
+from svfap.preprocess.doctor import command as doctor
 from tests.conftest import ROOT
 from tests.test_imports import sources
 from tests.test_task_runs import evaluate_again, last_line, make_fold, run

@@ -7,15 +7,15 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.augment.pair_views import PARTS, ViewAugmentation, cover_part
-from datasets.clips.contrastive import NOT_SWAPPED, SWAP_FAILED, SWAPPED, ContrastiveClips
-from datasets.clips.lengths import UNREADABLE, read_lengths
-from datasets.clips.pairs import PairRule
-from datasets.faces.landmarks import LandmarkError, write_landmarks
-from datasets.labels.annotations import read_annotations
-from datasets.loading.order import SampleKey
-from datasets.rng import generator
-from preprocess import pack
+from svfap.datasets.augment.pair_views import PARTS, ViewAugmentation, cover_part
+from svfap.datasets.clips.contrastive import NOT_SWAPPED, SWAP_FAILED, SWAPPED, ContrastiveClips
+from svfap.datasets.clips.lengths import UNREADABLE, read_lengths
+from svfap.datasets.clips.pairs import PairRule
+from svfap.datasets.faces.landmarks import LandmarkError, write_landmarks
+from svfap.datasets.labels.annotations import read_annotations
+from svfap.datasets.loading.order import SampleKey
+from svfap.datasets.rng import generator
+from svfap.preprocess import pack
 
 PAPER_RATE = 25 / 6  # frames per second
 HEIGHT, WIDTH = 40, 48

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine.compute.precision import Precision
-from engine.runtime import plan
+from svfap.engine.compute.precision import Precision
+from svfap.engine.runtime import plan
 
 COST = plan.Cost(parameters=10**6, multiply_adds=10**9)
 MODEL = SimpleNamespace(num_frames=16, img_size=160, num_tokens=800)

@@ -6,15 +6,15 @@ import sys
 import numpy as np
 import pytest
 
-from engine.report.plots import (
+from svfap.engine.report.plots import (
     confusion_figure,
     curves_figure,
     plot_training,
     save_figure,
     spread,
 )
-from engine.results.find import read_log
-from engine.results.metrics import classification_metrics
+from svfap.engine.results.find import read_log
+from svfap.engine.results.metrics import classification_metrics
 
 NAMES = ["happy", "sad", "neutral"]
 

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-import models
-from datasets.augment import transforms
-from datasets.clips.sampling import eval_view_indices
-from datasets.clips.sliding import SlidingClips, SlidingOptions, VideoMessage
-from datasets.clips.timeline import even_frames, frame_times, window_indices
-from datasets.video.open_video import open_video
-from engine.predict import command as predict_command
-from engine.predict import draw as predict_draw
-from engine.predict import predictor as predict
-from engine.predict.files import as_dict
-from engine.predict.predictor import PredictionOptions, Predictor
-from engine.runtime.checkpoint import write_atomically
+from svfap import models
+from svfap.datasets.augment import transforms
+from svfap.datasets.clips.sampling import eval_view_indices
+from svfap.datasets.clips.sliding import SlidingClips, SlidingOptions, VideoMessage
+from svfap.datasets.clips.timeline import even_frames, frame_times, window_indices
+from svfap.datasets.video.open_video import open_video
+from svfap.engine.predict import command as predict_command
+from svfap.engine.predict import draw as predict_draw
+from svfap.engine.predict import predictor as predict
+from svfap.engine.predict.files import as_dict
+from svfap.engine.predict.predictor import PredictionOptions, Predictor
+from svfap.engine.runtime.checkpoint import write_atomically
 from tests.face_drawings import BlobDetector, Scene, face_video, write_frames
 from tests.tiny_data import write_video
 

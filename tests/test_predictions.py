@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from engine.results.kinds.classes import Classes, ClassesOfHeads
-from engine.results.kinds.numbers import Numbers
-from engine.results.predictions import (
+from svfap.engine.results.kinds.classes import Classes, ClassesOfHeads
+from svfap.engine.results.kinds.numbers import Numbers
+from svfap.engine.results.predictions import (
     PredictionFileError,
     read_metrics,
     read_predictions,

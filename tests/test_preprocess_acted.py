@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from datasets.catalog import SPECS, DatasetSpec, get_spec
-from datasets.labels.annotations import read_annotations
-from datasets.labels.classes import LabelNames, read_classes
-from preprocess import cremad, enterface, ravdess, werewolf_xl
-from preprocess.doctor import command as doctor
-from preprocess.shared.common import PreparationError, Problems
-from preprocess.shared.labelled import Clip
-from preprocess.shared.subject_folds import assign_folds, published_folds
+from svfap.datasets.catalog import SPECS, DatasetSpec, get_spec
+from svfap.datasets.labels.annotations import read_annotations
+from svfap.datasets.labels.classes import LabelNames, read_classes
+from svfap.preprocess import cremad, enterface, ravdess, werewolf_xl
+from svfap.preprocess.doctor import command as doctor
+from svfap.preprocess.shared.common import PreparationError, Problems
+from svfap.preprocess.shared.labelled import Clip
+from svfap.preprocess.shared.subject_folds import assign_folds, published_folds
 from tests import lab_trees as trees
 from tests.conftest import ROOT
 from tests.preparation import OTHER, message, rows, run, subjects_of, table

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.labels.annotations import read_annotations
-from datasets.labels.splits import carve_validation
-from preprocess import dfew
-from preprocess.shared.common import PreparationError, check_counts, without_spaces
+from svfap.datasets.labels.annotations import read_annotations
+from svfap.datasets.labels.splits import carve_validation
+from svfap.preprocess import dfew
+from svfap.preprocess.shared.common import PreparationError, check_counts, without_spaces
 from tests.conftest import ROOT
 from tests.preparation import lines_of, write_frames
 

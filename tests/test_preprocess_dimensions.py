@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.labels.annotations import read_annotations
-from datasets.labels.classes import read_classes
-from preprocess import avcaffe, chalearn, werewolf_xl
+from svfap.datasets.labels.annotations import read_annotations
+from svfap.datasets.labels.classes import read_classes
+from svfap.preprocess import avcaffe, chalearn, werewolf_xl
 from tests import lab_trees as trees
 from tests.preparation import OTHER, message, rows, run, subjects_of, table
 

@@ -4,7 +4,7 @@ import shutil
 import unicodedata
 from pathlib import Path
 
-from preprocess import ferv39k, mafw
+from svfap.preprocess import ferv39k, mafw
 from tests.preparation import OTHER, lines_of, message, run, write_frames
 
 NUM_FOLDS = 5

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.labels.annotations import read_annotations
-from datasets.labels.classes import read_classes
-from preprocess import affectnet, fer2013, rafdb
+from svfap.datasets.labels.annotations import read_annotations
+from svfap.datasets.labels.classes import read_classes
+from svfap.preprocess import affectnet, fer2013, rafdb
 from tests import lab_trees as trees
 from tests.hostile import Hostile
 from tests.preparation import OTHER, lines_of, message, rows, run

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from datasets.clips.lengths import read_lengths
-from datasets.labels.annotations import read_annotations
-from datasets.video.frame_rate import FILE_NAME, read_frame_rate, write_frame_rate
-from datasets.video.open_video import open_video
-from engine.results.find import subjects_of
-from preprocess import lfw, voxceleb1
-from preprocess.shared.common import PreparationError
+from svfap.datasets.clips.lengths import read_lengths
+from svfap.datasets.labels.annotations import read_annotations
+from svfap.datasets.video.frame_rate import FILE_NAME, read_frame_rate, write_frame_rate
+from svfap.datasets.video.open_video import open_video
+from svfap.engine.results.find import subjects_of
+from svfap.preprocess import lfw, voxceleb1
+from svfap.preprocess.shared.common import PreparationError
 from tests.lab_trees import write_image
 
 

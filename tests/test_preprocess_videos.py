@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.labels.annotations import read_annotations
-from datasets.video.frame_index import FrameIndex, KnownFrames
-from preprocess import videos, voxceleb2
-from preprocess.shared import probe
-from preprocess.shared.common import PreparationError
+from svfap.datasets.labels.annotations import read_annotations
+from svfap.datasets.video.frame_index import FrameIndex, KnownFrames
+from svfap.preprocess import videos, voxceleb2
+from svfap.preprocess.shared import probe
+from svfap.preprocess.shared.common import PreparationError
 from tests.clips_drawn import write_video
 from tests.conftest import ROOT
 from tests.preparation import lines_of, table, write_frames

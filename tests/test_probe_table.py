@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-import models
-from engine import probe_table
-from engine.probe_table import Cell, find_recipes, format_table, scores_of
-from preprocess import synthetic_images
+from svfap import models
+from svfap.engine import probe_table
+from svfap.engine.probe_table import Cell, find_recipes, format_table, scores_of
+from svfap.preprocess import synthetic_images
 from tests.lab_trees import write_drawn
 
 SIZES = {"img_size": 16, "num_frames": 2, "depth": 1, "embed_dim": 16, "num_heads": 2}

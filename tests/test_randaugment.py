@@ -5,8 +5,8 @@ import pytest
 import timm.data.auto_augment as timm_augment
 from PIL import Image
 
-from datasets.augment.randaugment import OPERATIONS, Operation, RandAugment
-from datasets.rng import generator
+from svfap.datasets.augment.randaugment import OPERATIONS, Operation, RandAugment
+from svfap.datasets.rng import generator
 
 PUBLISHED = "rand-m7-n4-mstd0.5-inc1"
 GEOMETRIC = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")

@@ -9,9 +9,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from datasets.video import open_video as readers
-from datasets.video import pyav as readers_pyav
-from datasets.video.open_video import UnreadableVideoError, open_video
+from svfap.datasets.video import open_video as readers
+from svfap.datasets.video import pyav as readers_pyav
+from svfap.datasets.video.open_video import UnreadableVideoError, open_video
 from tests.video_files import decode_everything, moving_frames, remux, write_video
 
 KINDS = {

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from datasets.catalog import get_spec
-from engine.flags import config, parsing
+from svfap.datasets.catalog import get_spec
+from svfap.engine.flags import config, parsing
 from tests.conftest import ROOT
 
 FINETUNING = ("dfew", "ferv39k", "mafw")

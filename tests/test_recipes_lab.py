@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.catalog import get_spec
+from svfap.datasets.catalog import get_spec
 from tests.test_recipes import Stub, parse
 
 RECIPES = {

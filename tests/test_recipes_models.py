@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from engine import build
+from svfap.engine import build
 from tests.test_recipes import ROOT, Stub, parse
 
 DATA_SETS = sorted(path.parent.name for path in ROOT.glob("scripts/*/data.sh"))

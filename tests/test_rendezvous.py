@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch.distributed as dist
 
-from engine.runtime import rendezvous
+from svfap.engine.runtime import rendezvous
 
 
 def clients(world_size, timeout_seconds=20):

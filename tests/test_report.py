@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.report.page import main, write_report
-from engine.report.plots import new_figure, save_figure
-from engine.results.kinds.classes import Classes
-from engine.results.kinds.numbers import ClassesAndNumbers, Numbers
-from engine.results.predictions import write_metrics, write_predictions
+from svfap.engine.report.page import main, write_report
+from svfap.engine.report.plots import new_figure, save_figure
+from svfap.engine.results.kinds.classes import Classes
+from svfap.engine.results.kinds.numbers import ClassesAndNumbers, Numbers
+from svfap.engine.results.predictions import write_metrics, write_predictions
 
 NAMES = ["happy", "sad", "disgust & fear"]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

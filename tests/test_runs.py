@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 import torch
 
-from engine import assembly, loop
-from engine.compute import merging, optim
-from engine.finetuning import finetune
-from engine.flags.config import finetuning_parser, pretraining_parser
-from engine.flags.parsing import parse_flags
-from engine.loop import _close_epoch
-from engine.pretext.objectives import MaskedReconstruction
-from engine.pretraining import pretrain
-from engine.runtime import checkpoint, distributed
-from engine.runtime.errors import TooManyUnreadableError, UnreadableInEvaluationError
+from svfap.engine import assembly, loop
+from svfap.engine.compute import merging, optim
+from svfap.engine.finetuning import finetune
+from svfap.engine.flags.config import finetuning_parser, pretraining_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.loop import _close_epoch
+from svfap.engine.pretext.objectives import MaskedReconstruction
+from svfap.engine.pretraining import pretrain
+from svfap.engine.runtime import checkpoint, distributed
+from svfap.engine.runtime.errors import TooManyUnreadableError, UnreadableInEvaluationError
 from tests.conftest import ROOT
 from tests.processes import free_port
 from tests.tiny_data import FINETUNE_FLAGS, PRETRAIN_FLAGS, make_tiny_data
@@ -335,9 +335,9 @@ def test_other_settings_in_the_same_output_dir_are_refused(data, tmp_path):
 
 
 def test_loss_that_is_not_finite_stops_with_the_facts(data, tmp_path, monkeypatch):
-    import engine.pretext.objectives
+    from svfap.engine.pretext import objectives
 
-    whole = engine.pretext.objectives.MaskedReconstruction.loss
+    whole = objectives.MaskedReconstruction.loss
     calls = []
 
     def spoiled(self, prediction, targets):
@@ -345,7 +345,7 @@ def test_loss_that_is_not_finite_stops_with_the_facts(data, tmp_path, monkeypatc
         value = whole(self, prediction, targets)
         return value * float("nan") if len(calls) == 5 else value
 
-    monkeypatch.setattr(engine.pretext.objectives.MaskedReconstruction, "loss", spoiled)
+    monkeypatch.setattr(objectives.MaskedReconstruction, "loss", spoiled)
     with pytest.raises(FloatingPointError) as caught:
         run_pretraining(pretrain_argv(data, tmp_path / "run", "--print_freq", "1"))
     text = str(caught.value)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.shared.safe_pickle import UnsafePickleError, load_plain_pickle
+from svfap.preprocess.shared.safe_pickle import UnsafePickleError, load_plain_pickle
 from tests.hostile import Hostile
 
 

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from datasets.clips import sampling
-from datasets.rng import generator
+from svfap.datasets.clips import sampling
+from svfap.datasets.rng import generator
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,18 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import models
-from engine.compute.optim import (
+from svfap import models
+from svfap.engine.compute.optim import (
     WeightAverage,
     create_optimizer,
     parameter_settings,
     set_step_values,
 )
-from engine.compute.schedules import cosine_schedule, highest_weight_decay, weight_decay_schedule
+from svfap.engine.compute.schedules import (
+    cosine_schedule,
+    highest_weight_decay,
+    weight_decay_schedule,
+)
 from tests.model_cases import small_model
 
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from datasets.clips.training import EpochSampler
-from datasets.labels.annotations import read_annotations
-from datasets.labels.splits import carve_validation, take_rows
-from engine.results.find import find_results
-from engine.runtime import checkpoint
-from engine.selection import balanced_class_weights
-from engine.tasks.classification import Classification
+from svfap.datasets.clips.training import EpochSampler
+from svfap.datasets.labels.annotations import read_annotations
+from svfap.datasets.labels.splits import carve_validation, take_rows
+from svfap.engine.results.find import find_results
+from svfap.engine.runtime import checkpoint
+from svfap.engine.selection import balanced_class_weights
+from svfap.engine.tasks.classification import Classification
 from tests.test_runs import log_lines, run_finetuning
 from tests.tiny_data import FINETUNE_FLAGS, make_tiny_data
 

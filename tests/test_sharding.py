@@ -6,10 +6,10 @@ import json
 import pytest
 import torch
 
-from engine.compute.parallel import check_sharding
-from engine.compute.precision import Precision
-from engine.runtime import checkpoint
-from engine.runtime.distributed import Workers
+from svfap.engine.compute.parallel import check_sharding
+from svfap.engine.compute.precision import Precision
+from svfap.engine.runtime import checkpoint
+from svfap.engine.runtime.distributed import Workers
 from tests.test_runs import (
     finetune_argv,
     finish,

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.equal_cost import equal_budgets
-from engine.equal_cost import main as equal_cost_main
-from engine.results.intervals import bootstrap_intervals, resampled_metrics
-from engine.results.kinds.classes import Classes, ClassesOfHeads
-from engine.results.predictions import write_metrics, write_predictions
-from engine.side_by_side import compare_systems, format_side_by_side, read_runs, title
-from engine.side_by_side import main as side_by_side_main
+from svfap.engine.equal_cost import equal_budgets
+from svfap.engine.equal_cost import main as equal_cost_main
+from svfap.engine.results.intervals import bootstrap_intervals, resampled_metrics
+from svfap.engine.results.kinds.classes import Classes, ClassesOfHeads
+from svfap.engine.results.predictions import write_metrics, write_predictions
+from svfap.engine.side_by_side import compare_systems, format_side_by_side, read_runs, title
+from svfap.engine.side_by_side import main as side_by_side_main
 from tests.test_recipes import ROOT, STUB, Stub, parse
 
 SCRIPT = "scripts/synthetic/compare.sh"

@@ -13,18 +13,18 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.augment.masking import make_masking
-from datasets.clips.training import EpochSampler, EvalViews, PretrainClips
-from datasets.labels.annotations import read_annotations
-from datasets.labels.classes import LabelNames, write_classes
-from datasets.video.frame_rate import read_frame_rate
-from datasets.video.open_video import UnreadableVideoError, open_video
-from datasets.video.store import ClipStore, StoreError, open_store, paths_exist, stores_of
-from datasets.video.store_writer import PackedVideo, StoreWriter
-from engine.groups import read_groups
-from engine.results.find import subjects_of
-from preprocess import pack
-from preprocess.shared.common import PreparationError
+from svfap.datasets.augment.masking import make_masking
+from svfap.datasets.clips.training import EpochSampler, EvalViews, PretrainClips
+from svfap.datasets.labels.annotations import read_annotations
+from svfap.datasets.labels.classes import LabelNames, write_classes
+from svfap.datasets.video.frame_rate import read_frame_rate
+from svfap.datasets.video.open_video import UnreadableVideoError, open_video
+from svfap.datasets.video.store import ClipStore, StoreError, open_store, paths_exist, stores_of
+from svfap.datasets.video.store_writer import PackedVideo, StoreWriter
+from svfap.engine.groups import read_groups
+from svfap.engine.results.find import subjects_of
+from svfap.preprocess import pack
+from svfap.preprocess.shared.common import PreparationError
 from tests.batches import of_epoch
 from tests.video_files import decode_everything, moving_frames, write_video
 

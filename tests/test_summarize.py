@@ -9,15 +9,15 @@ import sys
 import numpy as np
 import pytest
 
-from engine.compare import compare, format_comparison
-from engine.compare import main as compare_main
-from engine.results.find import find_results, pool, subjects_of
-from engine.results.kinds.classes import Classes
-from engine.results.kinds.numbers import ClassesAndNumbers, Numbers
-from engine.results.metrics import regression_metrics
-from engine.results.predictions import write_metrics, write_predictions
-from engine.summarize import MEAN, POOLED, crossval_table, format_summary
-from engine.summarize import main as summarize_main
+from svfap.engine.compare import compare, format_comparison
+from svfap.engine.compare import main as compare_main
+from svfap.engine.results.find import find_results, pool, subjects_of
+from svfap.engine.results.kinds.classes import Classes
+from svfap.engine.results.kinds.numbers import ClassesAndNumbers, Numbers
+from svfap.engine.results.metrics import regression_metrics
+from svfap.engine.results.predictions import write_metrics, write_predictions
+from svfap.engine.summarize import MEAN, POOLED, crossval_table, format_summary
+from svfap.engine.summarize import main as summarize_main
 from tests.conftest import ROOT
 
 NAMES = ["happy", "sad", "disgust"]

@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.faces.geometry import transform
-from datasets.faces.landmarks import write_landmarks
-from datasets.faces.swap import INNER, alignment, swap_face, swapped_points
-from preprocess import swap_grid
-from preprocess.shared.common import PreparationError
+from svfap.datasets.faces.geometry import transform
+from svfap.datasets.faces.landmarks import write_landmarks
+from svfap.datasets.faces.swap import INNER, alignment, swap_face, swapped_points
+from svfap.preprocess import swap_grid
+from svfap.preprocess.shared.common import PreparationError
 from tests.face_drawings import drawn_landmarks
 
 SIZE = 112

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.synthetic import command as synthetic
-from preprocess.synthetic.motion import AU_NAMES, EMOTIONS
-from preprocess.synthetic.plan import (
+from svfap.preprocess.synthetic import command as synthetic
+from svfap.preprocess.synthetic.motion import AU_NAMES, EMOTIONS
+from svfap.preprocess.synthetic.plan import (
     FIRST_PRETRAIN_SUBJECT,
     Settings,
     labelled_clip,
@@ -21,7 +21,7 @@ from preprocess.synthetic.plan import (
     pretrain_clip,
     subject_folds,
 )
-from preprocess.synthetic.render import FACE_CROP, ClipRenderer
+from svfap.preprocess.synthetic.render import FACE_CROP, ClipRenderer
 
 SMALL = Settings(
     num_pretrain_videos=3,

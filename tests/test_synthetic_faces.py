@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from preprocess.synthetic.face import FaceGeometry
-from preprocess.synthetic.identity import draw_identity, draw_scene
-from preprocess.synthetic.motion import (
+from svfap.preprocess.synthetic.face import FaceGeometry
+from svfap.preprocess.synthetic.identity import draw_identity, draw_scene
+from svfap.preprocess.synthetic.motion import (
     AU_NAMES,
     EMOTIONS,
     PROTOTYPES,
@@ -16,8 +16,8 @@ from preprocess.synthetic.motion import (
     draw_motion,
     valence_arousal,
 )
-from preprocess.synthetic.plan import Settings, make_renderer
-from preprocess.synthetic.render import FACE_CROP, VOXCELEB2, ClipRenderer
+from svfap.preprocess.synthetic.plan import Settings, make_renderer
+from svfap.preprocess.synthetic.render import FACE_CROP, VOXCELEB2, ClipRenderer
 
 
 def calm_motion(action_units: np.ndarray) -> Motion:

@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from datasets.labels.classes import read_classes
-from preprocess import synthetic_affect, synthetic_images
+from svfap.datasets.labels.classes import read_classes
+from svfap.preprocess import synthetic_affect, synthetic_images
 from tests.lab_trees import write_drawn
 from tests.preparation import lines_of, message, rows, run, table
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from datasets import tables
-from datasets.labels.annotations import AnnotationError, read_annotations
-from datasets.labels.classes import read_classes
-from datasets.labels.listing import list_videos
-from engine.results.find import subjects_of
-from preprocess import custom
-from preprocess.shared import common
+from svfap.datasets import tables
+from svfap.datasets.labels.annotations import AnnotationError, read_annotations
+from svfap.datasets.labels.classes import read_classes
+from svfap.datasets.labels.listing import list_videos
+from svfap.engine.results.find import subjects_of
+from svfap.preprocess import custom
+from svfap.preprocess.shared import common
 from tests.lab_trees import touch
 
 ROWS = ["path{0}label{0}subject"] + [

@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.labels.annotations import AnnotationError
-from datasets.labels.classes import LabelNames, write_classes
-from engine.finetuning import finetune
-from engine.flags.config import finetuning_parser
-from engine.flags.parsing import parse_flags
-from engine.predict.predictor import PredictionOptions, Predictor
-from engine.report.page import write_report
-from engine.results.kinds.numbers import ClassesAndNumbers, Numbers
-from engine.results.metrics import concordance
-from engine.results.predictions import read_predictions
-from engine.runtime import checkpoint
-from engine.summarize import main as summarize
-from engine.tasks.base import create_task
-from engine.tasks.regression import ccc_loss
-from preprocess.doctor import command as doctor
+from svfap.datasets.labels.annotations import AnnotationError
+from svfap.datasets.labels.classes import LabelNames, write_classes
+from svfap.engine.finetuning import finetune
+from svfap.engine.flags.config import finetuning_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.predict.predictor import PredictionOptions, Predictor
+from svfap.engine.report.page import write_report
+from svfap.engine.results.kinds.numbers import ClassesAndNumbers, Numbers
+from svfap.engine.results.metrics import concordance
+from svfap.engine.results.predictions import read_predictions
+from svfap.engine.runtime import checkpoint
+from svfap.engine.summarize import main as summarize
+from svfap.engine.tasks.base import create_task
+from svfap.engine.tasks.regression import ccc_loss
+from svfap.preprocess.doctor import command as doctor
 from tests.tiny_data import FINETUNE_FLAGS, make_tiny_data
 
 PARTS = {"train": slice(0, 6), "val": slice(6, 8), "test": slice(5, 10)}

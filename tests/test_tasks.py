@@ -5,16 +5,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from datasets.augment.mixing import as_tensors, mix_clips
-from datasets.labels.classes import LabelNames
-from engine.flags.config import finetuning_parser
-from engine.flags.parsing import parse_flags
-from engine.results.kinds.classes import ClassesOfHeads
-from engine.results.kinds.numbers import Numbers
-from engine.results.metrics import classification_metrics, concordance
-from engine.results.predictions import PredictionFileError, read_predictions, write_predictions
-from engine.tasks.base import create_task
-from engine.tasks.regression import ccc_loss
+from svfap.datasets.augment.mixing import as_tensors, mix_clips
+from svfap.datasets.labels.classes import LabelNames
+from svfap.engine.flags.config import finetuning_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.results.kinds.classes import ClassesOfHeads
+from svfap.engine.results.kinds.numbers import Numbers
+from svfap.engine.results.metrics import classification_metrics, concordance
+from svfap.engine.results.predictions import (
+    PredictionFileError,
+    read_predictions,
+    write_predictions,
+)
+from svfap.engine.tasks.base import create_task
+from svfap.engine.tasks.regression import ccc_loss
 
 HEADS = {"arousal": ("calm", "excited"), "valence": ("bad", "good", "so-so")}
 

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from datasets.augment import transforms
-from datasets.augment.transforms import Box, MultiScaleCrop
-from datasets.rng import generator
+from svfap.datasets.augment import transforms
+from svfap.datasets.augment.transforms import Box, MultiScaleCrop
+from svfap.datasets.rng import generator
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 # A GPU multiplies by 1/255 where a CPU divides: the last bit of a value below 1.

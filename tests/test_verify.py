@@ -6,11 +6,11 @@ import json
 import pytest
 import torch
 
-import models
-from engine import verify_checkpoint
-from engine.verify_checkpoint import check_file
-from models.convert import convert
-from models.convert import main as convert_command
+from svfap import models
+from svfap.engine import verify_checkpoint
+from svfap.engine.verify_checkpoint import check_file
+from svfap.models.convert import convert
+from svfap.models.convert import main as convert_command
 from tests.hostile import Hostile
 from tests.model_cases import FINETUNE_NAMES, PRETRAIN_NAMES, small_model, small_overrides
 from tests.test_runs import finetune_argv, run_finetuning

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-import models
-from engine import verify_faces
-from engine.verify_faces import Pairs, best_threshold, features_of, read_pairs, verify
+from svfap import models
+from svfap.engine import verify_faces
+from svfap.engine.verify_faces import Pairs, best_threshold, features_of, read_pairs, verify
 
 
 def test_threshold_lies_in_the_best_gap():

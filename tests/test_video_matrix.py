@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from datasets.video.open_video import UnreadableVideoError, open_video
+from svfap.datasets.video.open_video import UnreadableVideoError, open_video
 from tests.video_files import count_intact, decode_everything
 from tests.video_matrix import (
     NUM_FRAMES,

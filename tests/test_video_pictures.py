@@ -10,8 +10,8 @@ import PIL.ImageOps
 import pytest
 import simplejpeg
 
-from datasets.video.images import decode_image, decode_into
-from datasets.video.open_video import UnreadableVideoError, open_video
+from svfap.datasets.video.images import decode_image, decode_into
+from svfap.datasets.video.open_video import UnreadableVideoError, open_video
 from tests.video_files import moving_frames, write_video
 
 # Weights of red and blue in the luma of each matrix.

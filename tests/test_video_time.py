@@ -4,20 +4,20 @@ import av
 import numpy as np
 import pytest
 
-from datasets.clips.contrastive import ContrastiveClips
-from datasets.clips.lengths import read_lengths, typical_rate
-from datasets.clips.pairs import PairRule
-from datasets.clips.sliding import SlidingClips, SlidingOptions, VideoMessage
-from datasets.clips.timeline import frame_times
-from datasets.faces import smoothing
-from datasets.labels.annotations import read_annotations, write_annotations
-from datasets.labels.listing import NamedVideo
-from datasets.rng import generator
-from datasets.video.frame_index import INDEX_FILE, write_index
-from datasets.video.frame_rate import write_frame_rate
-from datasets.video.open_video import open_video
-from preprocess import pack
-from preprocess.shared.face_jobs import FaceSettings, process
+from svfap.datasets.clips.contrastive import ContrastiveClips
+from svfap.datasets.clips.lengths import read_lengths, typical_rate
+from svfap.datasets.clips.pairs import PairRule
+from svfap.datasets.clips.sliding import SlidingClips, SlidingOptions, VideoMessage
+from svfap.datasets.clips.timeline import frame_times
+from svfap.datasets.faces import smoothing
+from svfap.datasets.labels.annotations import read_annotations, write_annotations
+from svfap.datasets.labels.listing import NamedVideo
+from svfap.datasets.rng import generator
+from svfap.datasets.video.frame_index import INDEX_FILE, write_index
+from svfap.datasets.video.frame_rate import write_frame_rate
+from svfap.datasets.video.open_video import open_video
+from svfap.preprocess import pack
+from svfap.preprocess.shared.face_jobs import FaceSettings, process
 from tests.face_drawings import BlobDetector, Scene
 from tests.video_files import write_video
 

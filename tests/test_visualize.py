@@ -5,10 +5,10 @@ import pytest
 import torch
 from einops import rearrange
 
-from engine.pretext.objectives import motion_targets, normalise_tubelets
-from engine.pretext.pictures import BLANK, MASK_GREY, reconstruct, reconstruction_figure
-from engine.report.plots import save_figure
-from models.patches import patchify
+from svfap.engine.pretext.objectives import motion_targets, normalise_tubelets
+from svfap.engine.pretext.pictures import BLANK, MASK_GREY, reconstruct, reconstruction_figure
+from svfap.engine.report.plots import save_figure
+from svfap.models.patches import patchify
 
 TUBELET = (2, 8, 8)
 GRID = (4, 4, 4)

@@ -11,8 +11,8 @@ import safetensors.torch
 import torch
 from torch.serialization import get_crc32_options, set_crc32_options
 
-import models
-from models.convert import convert
+from svfap import models
+from svfap.models.convert import convert
 from tests.hostile import Hostile
 from tests.model_cases import random_clip, small_model
 

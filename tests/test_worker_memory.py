@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from datasets.augment.masking import make_masking
-from datasets.clips.training import Loader, PretrainClips, Reading
-from datasets.labels.annotations import read_annotations
-from preprocess import pack
+from svfap.datasets.augment.masking import make_masking
+from svfap.datasets.clips.training import Loader, PretrainClips, Reading
+from svfap.datasets.labels.annotations import read_annotations
+from svfap.preprocess import pack
 from tests.video_files import write_video
 
 NUM_VIDEOS, FRAMES, SIZE = 96, 16, 96

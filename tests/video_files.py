@@ -7,7 +7,7 @@ import av
 import cv2
 import numpy as np
 
-from datasets.video.pyav import TOLERANT
+from svfap.datasets.video.pyav import TOLERANT
 
 
 def moving_frames(num_frames, size=(64, 96)):

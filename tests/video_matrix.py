@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from datasets.video.open_video import UnreadableVideoError, open_video
+from svfap.datasets.video.open_video import UnreadableVideoError, open_video
 from tests.video_files import decode_everything, moving_frames, write_video
 
 NUM_FRAMES = 26

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from datasets.augment import frame_ops
-from datasets.augment.transforms import resize_square
-from datasets.faces.geometry import LEFT_EYE, MOUTH, RIGHT_EYE
+from svfap.datasets.augment import frame_ops
+from svfap.datasets.augment.transforms import resize_square
+from svfap.datasets.faces.geometry import LEFT_EYE, MOUTH, RIGHT_EYE
 
 # Landmarks of the parts that can be covered.
 PARTS = (MOUTH, LEFT_EYE, RIGHT_EYE)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.augment import frame_ops
+from svfap.datasets.augment import frame_ops
 
 MAX_MAGNITUDE = 10.0
 OFF = ("", "none")

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from datasets.augment.crops import crop_each, crop_together
-from datasets.device import to_device
+from svfap.datasets.augment.crops import crop_each, crop_together
+from svfap.datasets.device import to_device
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -4,15 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from datasets.augment.pair_views import ViewAugmentation
-from datasets.clips.lengths import Lengths
-from datasets.clips.pairs import PairRule
-from datasets.clips.training import TrainingClips
-from datasets.faces.landmarks import PART_SIZE, Landmarks, eye_and_mouth, landmarks_for
-from datasets.faces.swap import swapped_points
-from datasets.loading.order import SampleKey
-from datasets.video.open_video import UnreadableVideoError
-from datasets.video.store import open_store, split_store_path
+from svfap.datasets.augment.pair_views import ViewAugmentation
+from svfap.datasets.clips.lengths import Lengths
+from svfap.datasets.clips.pairs import PairRule
+from svfap.datasets.clips.training import TrainingClips
+from svfap.datasets.faces.landmarks import PART_SIZE, Landmarks, eye_and_mouth, landmarks_for
+from svfap.datasets.faces.swap import swapped_points
+from svfap.datasets.loading.order import SampleKey
+from svfap.datasets.video.open_video import UnreadableVideoError
+from svfap.datasets.video.store import open_store, split_store_path
 
 DONOR_TRIES = 8
 NOT_SWAPPED, SWAPPED, SWAP_FAILED = 0, 1, -1

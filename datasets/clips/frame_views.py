@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from datasets.augment.transforms import resize_square
-from datasets.clips.source import ClipSource, VideoNote
-from datasets.clips.timeline import window_indices
-from datasets.labels.frame_labels import FrameLabels
-from datasets.video.open_video import UnreadableVideoError
+from svfap.datasets.augment.transforms import resize_square
+from svfap.datasets.clips.source import ClipSource, VideoNote
+from svfap.datasets.clips.timeline import window_indices
+from svfap.datasets.labels.frame_labels import FrameLabels
+from svfap.datasets.video.open_video import UnreadableVideoError
 
 WINDOWS_PER_ITEM = 8
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.clips.timeline import even_frames
-from datasets.faces.landmarks import landmarks_for
-from datasets.labels.annotations import Annotations
-from datasets.video.frame_index import FrameIndex
-from datasets.video.frame_rate import read_frame_rate
-from datasets.video.open_video import FrameReader, UnreadableVideoError, open_video
+from svfap.datasets.clips.timeline import even_frames
+from svfap.datasets.faces.landmarks import landmarks_for
+from svfap.datasets.labels.annotations import Annotations
+from svfap.datasets.video.frame_index import FrameIndex
+from svfap.datasets.video.frame_rate import read_frame_rate
+from svfap.datasets.video.open_video import FrameReader, UnreadableVideoError, open_video
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from datasets.augment.transforms import resize_square
-from datasets.clips.source import cut_window
-from datasets.clips.timeline import DEFAULT_FPS, even_frames, frame_times, window_indices
-from datasets.faces import (
+from svfap.datasets.augment.transforms import resize_square
+from svfap.datasets.clips.source import cut_window
+from svfap.datasets.clips.timeline import DEFAULT_FPS, even_frames, frame_times, window_indices
+from svfap.datasets.faces import (
     INTERPOLATED,
     CropPlan,
     CropStyle,
@@ -22,9 +22,9 @@ from datasets.faces import (
     find_faces,
     plan_crops,
 )
-from datasets.faces.crops import cut_crop
-from datasets.faces.geometry import invert, transform
-from datasets.video.open_video import (
+from svfap.datasets.faces.crops import cut_crop
+from svfap.datasets.faces.geometry import invert, transform
+from svfap.datasets.video.open_video import (
     FrameCountChangedError,
     FrameReader,
     UnreadableVideoError,

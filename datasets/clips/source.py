@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Dataset
 
-from datasets.labels.annotations import Annotations
-from datasets.labels.frame_labels import FrameLabels
-from datasets.video.frame_index import FrameIndex
-from datasets.video.open_video import FrameReader, open_video
+from svfap.datasets.labels.annotations import Annotations
+from svfap.datasets.labels.frame_labels import FrameLabels
+from svfap.datasets.video.frame_index import FrameIndex
+from svfap.datasets.video.open_video import FrameReader, open_video
 
 
 class VideoNote(NamedTuple):

@@ -7,8 +7,8 @@ training data, are first brought to that rate by taking the frame nearest in tim
 
 import numpy as np
 
-from datasets.clips.sampling import distinct_views, eval_view_indices
-from datasets.video.open_video import FrameReader
+from svfap.datasets.clips.sampling import distinct_views, eval_view_indices
+from svfap.datasets.video.open_video import FrameReader
 
 DEFAULT_FPS = 25.0  # of frames that have no time
 

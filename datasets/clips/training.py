@@ -13,16 +13,16 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from datasets.augment.masking import Masking
-from datasets.augment.randaugment import RandAugment
-from datasets.augment.transforms import MultiScaleCrop, draw_finetune, resize_square
-from datasets.clips.sampling import draw_pretrain_clip, draw_train_clip
-from datasets.clips.source import ClipSource, VideoNote, cut_window
-from datasets.clips.views import EvalViews
-from datasets.loading.loader import Loader, Reading
-from datasets.loading.order import EpochSampler, SampleKey, collate
-from datasets.rng import generator
-from datasets.video.open_video import UnreadableVideoError
+from svfap.datasets.augment.masking import Masking
+from svfap.datasets.augment.randaugment import RandAugment
+from svfap.datasets.augment.transforms import MultiScaleCrop, draw_finetune, resize_square
+from svfap.datasets.clips.sampling import draw_pretrain_clip, draw_train_clip
+from svfap.datasets.clips.source import ClipSource, VideoNote, cut_window
+from svfap.datasets.clips.views import EvalViews
+from svfap.datasets.loading.loader import Loader, Reading
+from svfap.datasets.loading.order import EpochSampler, SampleKey, collate
+from svfap.datasets.rng import generator
+from svfap.datasets.video.open_video import UnreadableVideoError
 
 __all__ = [
     "EpochSampler",

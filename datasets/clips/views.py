@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from datasets.augment.transforms import resize_square
-from datasets.clips.sampling import distinct_views, eval_view_indices, middle_clip_indices
-from datasets.clips.source import ClipSource, VideoNote
-from datasets.video.open_video import UnreadableVideoError
+from svfap.datasets.augment.transforms import resize_square
+from svfap.datasets.clips.sampling import distinct_views, eval_view_indices, middle_clip_indices
+from svfap.datasets.clips.source import ClipSource, VideoNote
+from svfap.datasets.video.open_video import UnreadableVideoError
 
 
 class EvalViews(ClipSource):

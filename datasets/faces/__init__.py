@@ -11,7 +11,7 @@ Coordinates are pixels (x, y) of the video's frames, the centre of the first pix
 Landmarks are the 68 points of the iBUG scheme; left and right are the viewer's.
 """
 
-from datasets.faces.crops import (
+from svfap.datasets.faces.crops import (
     STYLES,
     CropPlan,
     CropStyle,
@@ -21,9 +21,14 @@ from datasets.faces.crops import (
     parse_style,
     plan_crops,
 )
-from datasets.faces.detector import Detection, FaceDetector, MissingExtraError, create_detector
-from datasets.faces.search import FaceVideo, find_faces
-from datasets.faces.tracker import DETECTED, FOLLOWED, INTERPOLATED, Track, TrackingOptions
+from svfap.datasets.faces.detector import (
+    Detection,
+    FaceDetector,
+    MissingExtraError,
+    create_detector,
+)
+from svfap.datasets.faces.search import FaceVideo, find_faces
+from svfap.datasets.faces.tracker import DETECTED, FOLLOWED, INTERPOLATED, Track, TrackingOptions
 
 __all__ = [
     "DETECTED",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from datasets.faces.geometry import (
+from svfap.datasets.faces.geometry import (
     box_centres,
     eye_roll,
     nearest_angle,
@@ -18,9 +18,9 @@ from datasets.faces.geometry import (
     similarity,
     transform,
 )
-from datasets.faces.smoothing import fill_gaps, smooth
-from datasets.faces.tracker import Track
-from datasets.video.base import FrameReader
+from svfap.datasets.faces.smoothing import fill_gaps, smooth
+from svfap.datasets.faces.tracker import Track
+from svfap.datasets.video.base import FrameReader
 
 FACE_SIDE = 2.2  # brows to chin and a little more, in units: what a margin is measured by
 ALIGNMENTS = ("none", "similarity")

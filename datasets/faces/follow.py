@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from datasets.faces.detector import Detection, FaceDetector
-from datasets.faces.geometry import (
+from svfap.datasets.faces.detector import Detection, FaceDetector
+from svfap.datasets.faces.geometry import (
     BOX_SIDE,
     box_centres,
     invert,

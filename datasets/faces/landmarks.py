@@ -13,10 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.faces.geometry import EYES, MOUTH
-from datasets.files import read_arrays, replacing
-from datasets.labels.listing import VIDEO_SUFFIXES
-from datasets.video.store import split_store_path
+from svfap.datasets.faces.geometry import EYES, MOUTH
+from svfap.datasets.files import read_arrays, replacing
+from svfap.datasets.labels.listing import VIDEO_SUFFIXES
+from svfap.datasets.video.store import split_store_path
 
 NUM_POINTS = 68
 FILE_NAME = "landmarks.npz"  # in a frame folder, or in the folder of face.mp4

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from datasets.faces.detector import FaceDetector
-from datasets.faces.tracker import FaceTracker, Track, TrackingOptions
-from datasets.video.base import FrameReader
+from svfap.datasets.faces.detector import FaceDetector
+from svfap.datasets.faces.tracker import FaceTracker, Track, TrackingOptions
+from svfap.datasets.video.base import FrameReader
 
 # Faces are followed in frames of at most this shorter side.
 WORK_SIDE = 480

@@ -14,7 +14,16 @@ which the one does not fit on the other, are not swapped.
 import cv2
 import numpy as np
 
-from datasets.faces.geometry import BROWS, EYES, JAW, LEFT_EYE, MOUTH, NOSE, RIGHT_EYE, transform
+from svfap.datasets.faces.geometry import (
+    BROWS,
+    EYES,
+    JAW,
+    LEFT_EYE,
+    MOUTH,
+    NOSE,
+    RIGHT_EYE,
+    transform,
+)
 
 # What both faces are aligned by, and the groups whose convex hulls make the mask.
 INNER = np.r_[BROWS, EYES, NOSE, MOUTH]

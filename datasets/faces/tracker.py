@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from datasets.faces.detector import FaceDetector, search_picture
-from datasets.faces.follow import CutDetector, confirm, follow, settle
-from datasets.faces.geometry import box_centres, overlap, place_of_box, places
+from svfap.datasets.faces.detector import FaceDetector, search_picture
+from svfap.datasets.faces.follow import CutDetector, confirm, follow, settle
+from svfap.datasets.faces.geometry import box_centres, overlap, place_of_box, places
 
 # How a frame's landmarks were found.
 DETECTED, FOLLOWED, INTERPOLATED = 0, 1, 2

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import write_text
-from datasets.labels.frame_labels import FrameLabels
-from datasets.labels.kinds import kind_of, malformed_lines
-from datasets.tables import TableError, as_on_disk, read_text
-from datasets.video.store import paths_exist
+from svfap.datasets.files import write_text
+from svfap.datasets.labels.frame_labels import FrameLabels
+from svfap.datasets.labels.kinds import kind_of, malformed_lines
+from svfap.datasets.tables import TableError, as_on_disk, read_text
+from svfap.datasets.video.store import paths_exist
 
 PATH_CHECKS = (True, False, "sample")
 # How many paths `check_paths="sample"` looks at, evenly spread over the file.

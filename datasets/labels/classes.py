@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.files import read_json, write_text
-from datasets.labels.kinds import KINDS, Column, LabelKind
+from svfap.datasets.files import read_json, write_text
+from svfap.datasets.labels.kinds import KINDS, Column, LabelKind
 
 FILE_NAME = "classes.json"
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from datasets.files import MissingArraysError, read_arrays
+from svfap.datasets.files import MissingArraysError, read_arrays
 
 THREADS = 16
 

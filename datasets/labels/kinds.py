@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.labels.frame_labels import FrameLabels, read_frame_labels
+from svfap.datasets.labels.frame_labels import FrameLabels, read_frame_labels
 
 Rows = Sequence[tuple[int, list[str]]]  # (line number, fields)
 Problems = list[tuple[int, str]]

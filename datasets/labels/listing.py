@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.tables import as_on_disk
-from datasets.video import frame_rate
-from datasets.video.open_video import IMAGE_SUFFIXES, natural_key
+from svfap.datasets.tables import as_on_disk
+from svfap.datasets.video import frame_rate
+from svfap.datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 
 logger = logging.getLogger(__name__)
 

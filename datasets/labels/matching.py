@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from datasets.labels.annotations import Annotations
-from datasets.labels.classes import LabelNames
-from datasets.labels.frame_labels import FrameLabels
-from datasets.labels.splits import take_rows
+from svfap.datasets.labels.annotations import Annotations
+from svfap.datasets.labels.classes import LabelNames
+from svfap.datasets.labels.frame_labels import FrameLabels
+from svfap.datasets.labels.splits import take_rows
 
 LEFT_OUT = "-"  # in a mapping: videos of this class are left out
 

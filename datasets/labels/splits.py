@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from datasets.labels.annotations import Annotations, PathColumn
-from datasets.rng import generator
+from svfap.datasets.labels.annotations import Annotations, PathColumn
+from svfap.datasets.rng import generator
 
 
 def carve_validation(

@@ -17,9 +17,15 @@ from typing import NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.loading.order import EpochSampler, collate
-from datasets.loading.processes import guarded, init_worker, main_is_leaving, start_method, started
-from datasets.loading.shelf import Placed, Shelf
+from svfap.datasets.loading.order import EpochSampler, collate
+from svfap.datasets.loading.processes import (
+    guarded,
+    init_worker,
+    main_is_leaving,
+    start_method,
+    started,
+)
+from svfap.datasets.loading.shelf import Placed, Shelf
 
 # So many batches are under way, so that one that takes long holds nothing up.
 BATCHES_AHEAD = 3

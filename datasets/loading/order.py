@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from datasets.rng import generator
+from svfap.datasets.rng import generator
 
 
 class SampleKey(NamedTuple):

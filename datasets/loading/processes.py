@@ -15,8 +15,8 @@ import cv2
 import torch
 from torch.utils.data import DataLoader
 
-from datasets.loading.errors import LoaderError
-from datasets.loading.memory import keep_freed_memory
+from svfap.datasets.loading.errors import LoaderError
+from svfap.datasets.loading.memory import keep_freed_memory
 
 # A worker told to end stays this long, so that the main process can finish its step and save.
 GRACE_SECONDS = 10

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 
-from datasets.video.frame_index import KnownFrames
+from svfap.datasets.video.frame_index import KnownFrames
 
 BLOCK_BYTES = 64 * 2**20  # of frames that are handed out in order
 FRAMES_AT_ONCE = 8

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.files import replacing
-from datasets.video.hashing import hash_key
+from svfap.datasets.files import replacing
+from svfap.datasets.video.hashing import hash_key
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import read_json, write_text
+from svfap.datasets.files import read_json, write_text
 
 FILE_NAME = "frame_rate.json"
 

@@ -4,7 +4,7 @@ import cv2  # before decord, which otherwise makes OpenCV return None for every 
 import numpy as np
 import simplejpeg
 
-from datasets.video.upright import AS_IT_IS, JPEG_SIGNATURE, PNG_SIGNATURE, image_turn
+from svfap.datasets.video.upright import AS_IT_IS, JPEG_SIGNATURE, PNG_SIGNATURE, image_turn
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 IMAGE_SUFFIXES = (*JPEG_SUFFIXES, ".png", ".bmp")

@@ -11,19 +11,19 @@ from pathlib import Path
 import cv2  # noqa: F401 - before decord, which otherwise makes OpenCV return None for every PNG
 import numpy as np
 
-from datasets.files import utf8_path
-from datasets.video.base import (
+from svfap.datasets.files import utf8_path
+from svfap.datasets.video.base import (
     FrameCountChangedError,
     FrameReader,
     UnreadableVideoError,
     errors_of,
     stack_frames,
 )
-from datasets.video.frame_index import KnownFrames
-from datasets.video.frame_rate import read_folder_rate
-from datasets.video.images import IMAGE_SUFFIXES, decode_image, decode_into
-from datasets.video.pyav import PyAVReader
-from datasets.video.store import StoreReader, split_store_path
+from svfap.datasets.video.frame_index import KnownFrames
+from svfap.datasets.video.frame_rate import read_folder_rate
+from svfap.datasets.video.images import IMAGE_SUFFIXES, decode_image, decode_into
+from svfap.datasets.video.pyav import PyAVReader
+from svfap.datasets.video.store import StoreReader, split_store_path
 
 __all__ = [
     "BACKENDS",

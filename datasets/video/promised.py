@@ -2,7 +2,7 @@
 
 import av
 
-from datasets.video.packets import PacketScan
+from svfap.datasets.video.packets import PacketScan
 
 # Containers whose header states a duration (others guess it from the bit rate).
 DURATION_IN_HEADER = ("mov", "matroska", "avi", "flv", "asf")

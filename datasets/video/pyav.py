@@ -19,15 +19,15 @@ import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
-from datasets.files import utf8_path
-from datasets.video.base import (
+from svfap.datasets.files import utf8_path
+from svfap.datasets.video.base import (
     FrameCountChangedError,
     FrameReader,
     UnreadableVideoError,
     stack_frames,
 )
-from datasets.video.frame_index import KnownFrames
-from datasets.video.packets import (
+from svfap.datasets.video.frame_index import KnownFrames
+from svfap.datasets.video.packets import (
     IN_ORDER,
     PacketScan,
     frame_rate,
@@ -35,8 +35,8 @@ from datasets.video.packets import (
     is_disposable,
     nal_length_bytes,
 )
-from datasets.video.promised import MISSING_FRAMES, declared_seconds, expected_frames
-from datasets.video.upright import frame_turn
+from svfap.datasets.video.promised import MISSING_FRAMES, declared_seconds, expected_frames
+from svfap.datasets.video.upright import frame_turn
 
 # Packets of files up to this size stay in memory between scanning and decoding.
 HELD_BYTES = 64 * 2**20

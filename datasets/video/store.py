@@ -27,10 +27,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import read_journal, read_json
-from datasets.video.base import FrameReader, UnreadableVideoError
-from datasets.video.hashing import hash_keys
-from datasets.video.images import decode_into
+from svfap.datasets.files import read_journal, read_json
+from svfap.datasets.video.base import FrameReader, UnreadableVideoError
+from svfap.datasets.video.hashing import hash_keys
+from svfap.datasets.video.images import decode_into
 
 MANIFEST, UNFINISHED = "manifest.json", "unfinished.json"
 NOTES, TIMES, FRAME_TABLE = "notes.jsonl", "times.jsonl", "frames.bin"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import (
+from svfap.datasets.files import (
     TEMPORARY,
     GrowingFile,
     read_json,
@@ -22,8 +22,8 @@ from datasets.files import (
     replacing,
     write_text,
 )
-from datasets.video.hashing import hash_keys
-from datasets.video.store import (
+from svfap.datasets.video.hashing import hash_keys
+from svfap.datasets.video.store import (
     FORMAT,
     FORMAT_VERSION,
     JOURNALS,

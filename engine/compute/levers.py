@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import nn
 
-from models.layers import choose_attention_kernels, keep_norms_in_half
+from svfap.models.layers import choose_attention_kernels, keep_norms_in_half
 
 # What a GPU at least needs for a step that is not compiled, mostly to have its kernels launched,
 # and what it computes in bf16 meanwhile if there is enough to do (measured on an H200).

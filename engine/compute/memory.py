@@ -22,11 +22,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from engine.compute.levers import Levers
-from engine.compute.precision import Precision
-from engine.compute.step import StepFunction
-from engine.runtime.distributed import Workers, as_if_alone
-from models.layers import keep_norms_in_half
+from svfap.engine.compute.levers import Levers
+from svfap.engine.compute.precision import Precision
+from svfap.engine.compute.step import StepFunction
+from svfap.engine.runtime.distributed import Workers, as_if_alone
+from svfap.models.layers import keep_norms_in_half
 
 aten = torch.ops.aten
 

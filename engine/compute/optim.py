@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from engine.compute.adamw import JointAdamW
+from svfap.engine.compute.adamw import JointAdamW
 
 
 def parameter_settings(

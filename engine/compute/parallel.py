@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from engine.compute.levers import Levers
-from engine.compute.optim import WeightAverage, clip_gradients
-from engine.compute.precision import Precision
-from engine.compute.step import Step
-from engine.runtime.distributed import Workers
-from models.batch_norm import synchronise_batch_norm
+from svfap.engine.compute.levers import Levers
+from svfap.engine.compute.optim import WeightAverage, clip_gradients
+from svfap.engine.compute.precision import Precision
+from svfap.engine.compute.step import Step
+from svfap.engine.runtime.distributed import Workers
+from svfap.models.batch_norm import synchronise_batch_norm
 
 # what `broadcast_buffers` is called in newer versions of PyTorch
 _SYNC_BUFFERS = (
@@ -173,7 +173,7 @@ def distribute(step: Step, flags: argparse.Namespace, workers: Workers) -> Paral
     if workers.is_distributed:
         step.model = synchronise_batch_norm(step.model, on_cuda=workers.device.type == "cuda")
     if flags.shard:
-        from engine.compute.sharding import Sharded
+        from svfap.engine.compute.sharding import Sharded
 
         return Sharded(step, workers)
     return Replicated(step, flags, workers)

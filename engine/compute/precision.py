@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from datasets.loading.memory import keep_freed_memory
-from engine.compute.levers import Levers, levers_of, set_up_levers
+from svfap.datasets.loading.memory import keep_freed_memory
+from svfap.engine.compute.levers import Levers, levers_of, set_up_levers
 
 # Below this width autocast costs more than its matrix products save on a CPU.
 MIN_CPU_AUTOCAST_WIDTH = 256

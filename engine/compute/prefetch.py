@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import torch
 
-from datasets.loading.loader import Loader, Reading, ToDevice
-from engine import build
+from svfap.datasets.loading.loader import Loader, Reading, ToDevice
+from svfap.engine import build
 
 
 class CudaCopies(ToDevice):

@@ -16,10 +16,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from engine.compute.levers import Levers
-from engine.compute.optim import WeightAverage, clip_gradients, tensors_of
-from engine.compute.step import Step, compile_module
-from engine.runtime.distributed import Workers
+from svfap.engine.compute.levers import Levers
+from svfap.engine.compute.optim import WeightAverage, clip_gradients, tensors_of
+from svfap.engine.compute.step import Step, compile_module
+from svfap.engine.runtime.distributed import Workers
 
 
 class Sharded:

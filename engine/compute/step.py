@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.augment import transforms
-from engine.compute.levers import Levers
-from engine.compute.precision import Precision
+from svfap.datasets.augment import transforms
+from svfap.engine.compute.levers import Levers
+from svfap.engine.compute.precision import Precision
 
 Loss = Tensor | tuple[Tensor, dict[str, Tensor]]
 

@@ -6,9 +6,9 @@ users already have keep parsing; what is new is marked so in docs and CHANGELOG.
 
 import argparse
 
-from engine.flags import finetuning, pretraining, shared
-from engine.flags.flag import FINETUNING, PRETRAINING, STAGES, Table, names_of
-from engine.flags.flag_parser import Parser
+from svfap.engine.flags import finetuning, pretraining, shared
+from svfap.engine.flags.flag import FINETUNING, PRETRAINING, STAGES, Table, names_of
+from svfap.engine.flags.flag_parser import Parser
 
 __all__ = ["CONTRASTIVE_FLAGS", "MASKING_FLAGS", "STAGES", "TABLES", "finetuning_parser",
            "pretraining_parser", "table_of"]  # fmt: skip

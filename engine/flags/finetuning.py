@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from engine.flags.flag import CONTENT, FREE, SWITCH, Flag, Group
-from engine.flags.flag_parser import share
+from svfap.engine.flags.flag import CONTENT, FREE, SWITCH, Flag, Group
+from svfap.engine.flags.flag_parser import share
 
 # What the best weights may be chosen by.
 VALIDATION_METRICS = (

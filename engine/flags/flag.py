@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from engine.flags.flag_parser import Parser
+from svfap.engine.flags.flag_parser import Parser
 
 PRETRAINING, FINETUNING = STAGES = ("pretraining", "finetuning")
 # What another value of a flag means to a run that goes on.

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import yaml
 
-from datasets.files import write_text
-from engine.flags.flag import Table
-from engine.flags.flag_parser import Parser, boolean
-from engine.flags.pretraining import CONTRASTIVE, CONTRASTIVE_DEFAULTS, MASKED
-from engine.flags.shared import WITHOUT_GRAPHS
+from svfap.datasets.files import write_text
+from svfap.engine.flags.flag import Table
+from svfap.engine.flags.flag_parser import Parser, boolean
+from svfap.engine.flags.pretraining import CONTRASTIVE, CONTRASTIVE_DEFAULTS, MASKED
+from svfap.engine.flags.shared import WITHOUT_GRAPHS
 
 _PLAIN = "tag:yaml.org,2002:str"  # what a scalar without a tag is
 _NOTHING = ("", "~", "null")

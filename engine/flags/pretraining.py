@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from engine.flags.flag import CONTENT, FREE, SWITCH, Flag, Group
-from engine.flags.flag_parser import boolean, share
+from svfap.engine.flags.flag import CONTENT, FREE, SWITCH, Flag, Group
+from svfap.engine.flags.flag_parser import boolean, share
 
 MASKED, CONTRASTIVE = OBJECTIVES = ("mae", "contrastive")
 # What SSL-FER was trained with, where it differs from the defaults of masked autoencoding.

@@ -2,8 +2,17 @@
 
 from functools import partial
 
-from engine.flags.flag import CONTENT, FINETUNING, FREE, PAIR, PRETRAINING, SWITCH, Flag, Group
-from engine.flags.flag_parser import auto_on_off, boolean
+from svfap.engine.flags.flag import (
+    CONTENT,
+    FINETUNING,
+    FREE,
+    PAIR,
+    PRETRAINING,
+    SWITCH,
+    Flag,
+    Group,
+)
+from svfap.engine.flags.flag_parser import auto_on_off, boolean
 
 # Of torch.compile; all but these two capture CUDA graphs.
 COMPILE_MODES = ("default", "max-autotune-no-cudagraphs", "reduce-overhead", "max-autotune")

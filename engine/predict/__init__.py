@@ -10,4 +10,4 @@ def __getattr__(name: str):
     """What `engine.predict.predictor` offers, imported when asked for: it is slow to import."""
     if name.startswith("_"):
         raise AttributeError(name)
-    return getattr(import_module("engine.predict.predictor"), name)
+    return getattr(import_module("svfap.engine.predict.predictor"), name)

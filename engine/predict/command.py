@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from datasets.faces import STYLES, parse_style
-from datasets.faces.crops import ALIGNMENTS
-from datasets.labels.listing import NamedVideo, apart_from, list_videos, stamp_of
-from datasets.video.open_video import BACKENDS
-from engine import build
-from engine.runtime.log import set_up_logging
-from engine.runtime.programs import tells_user
+from svfap.datasets.faces import STYLES, parse_style
+from svfap.datasets.faces.crops import ALIGNMENTS
+from svfap.datasets.labels.listing import NamedVideo, apart_from, list_videos, stamp_of
+from svfap.datasets.video.open_video import BACKENDS
+from svfap.engine import build
+from svfap.engine.runtime.log import set_up_logging
+from svfap.engine.runtime.programs import tells_user
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def predict(flags: argparse.Namespace) -> int:
         ValueError: flags that cannot work together, or a checkpoint that is no fine-tuned model.
         FileNotFoundError: an input or the checkpoint does not exist.
     """
-    from engine.predict.predictor import (  # late: --help answers at once
+    from svfap.engine.predict.predictor import (  # late: --help answers at once
         PredictionOptions,
         Predictor,
     )
@@ -146,7 +146,7 @@ def predict(flags: argparse.Namespace) -> int:
 
 
 def _answer_all(flags: argparse.Namespace, predictor, videos: list[NamedVideo]) -> int:
-    from engine.predict import files as predict_files
+    from svfap.engine.predict import files as predict_files
 
     journal = None
     todo = videos
@@ -215,7 +215,7 @@ def _tell(content: dict, number: int, total: int) -> None:
 
 
 def _draw(flags: argparse.Namespace, prediction, folder: Path) -> None:
-    from engine.predict import draw as predict_draw
+    from svfap.engine.predict import draw as predict_draw
 
     if flags.timeline and prediction.tracks:
         predict_draw.plot_timeline(prediction, folder / "timeline.png")

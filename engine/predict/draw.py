@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from datasets.files import replacing, utf8_path
-from datasets.video.open_video import open_video
-from engine.predict.predictor import TrackPrediction, VideoPrediction
-from engine.report.plots import LINE_STYLES, MARKERS, OKABE_ITO, save_figure
+from svfap.datasets.files import replacing, utf8_path
+from svfap.datasets.video.open_video import open_video
+from svfap.engine.predict.predictor import TrackPrediction, VideoPrediction
+from svfap.engine.report.plots import LINE_STYLES, MARKERS, OKABE_ITO, save_figure
 
 MAX_LINES = 7  # classes drawn in a timeline; the others are weaker throughout
 BARS = 3  # classes written beside a face

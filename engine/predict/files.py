@@ -7,9 +7,9 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from datasets.files import GrowingFile, read_journal, write_text
-from datasets.labels.listing import NamedVideo, stamp_of
-from engine.predict.predictor import TrackPrediction, VideoPrediction
+from svfap.datasets.files import GrowingFile, read_journal, write_text
+from svfap.datasets.labels.listing import NamedVideo, stamp_of
+from svfap.engine.predict.predictor import TrackPrediction, VideoPrediction
 
 logger = logging.getLogger(__name__)
 

@@ -13,16 +13,16 @@ import cv2
 import numpy as np
 import torch
 
-from datasets.augment import transforms
-from datasets.clips.sliding import ClipMessage, SlidingClips, SlidingOptions, Span, VideoFacts
-from datasets.faces import STYLES, CropStyle, FaceDetector, create_detector
-from datasets.loading.processes import guarded, started
-from engine import build
-from engine.compute.levers import levers_of, set_up_levers
-from engine.compute.precision import choose_precision, set_up_device
-from engine.identity import DEFAULT_FPS, Identity, identify
-from engine.runtime import distributed
-from engine.tasks.task import Task
+from svfap.datasets.augment import transforms
+from svfap.datasets.clips.sliding import ClipMessage, SlidingClips, SlidingOptions, Span, VideoFacts
+from svfap.datasets.faces import STYLES, CropStyle, FaceDetector, create_detector
+from svfap.datasets.loading.processes import guarded, started
+from svfap.engine import build
+from svfap.engine.compute.levers import levers_of, set_up_levers
+from svfap.engine.compute.precision import choose_precision, set_up_device
+from svfap.engine.identity import DEFAULT_FPS, Identity, identify
+from svfap.engine.runtime import distributed
+from svfap.engine.tasks.task import Task
 
 
 @dataclass(frozen=True)

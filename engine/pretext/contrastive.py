@@ -14,27 +14,27 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import models
-from datasets.augment.pair_views import ViewAugmentation
-from datasets.clips.contrastive import ContrastiveClips
-from datasets.clips.lengths import UNREADABLE, Lengths, read_lengths
-from datasets.clips.pairs import PairRule
-from datasets.faces.landmarks import PART_SIZE, find_landmarks
-from datasets.faces.swap import swap_face
-from datasets.labels.annotations import Annotations
-from datasets.labels.splits import take_rows
-from datasets.loading.order import SampleKey
-from datasets.tables import write_table
-from engine import build
-from engine.flags.config import MASKING_FLAGS
-from engine.loop import Training
-from engine.pretext.contrastive_loss import ContrastiveLoss
-from engine.pretext.view_pictures import views_figure
-from engine.report.plots import save_figure, spread
-from engine.results.find import SUBJECTS_FILE, subjects_of
-from engine.runtime import plan
-from engine.runtime.distributed import Workers
-from models.descriptors import create_descriptor
+from svfap import models
+from svfap.datasets.augment.pair_views import ViewAugmentation
+from svfap.datasets.clips.contrastive import ContrastiveClips
+from svfap.datasets.clips.lengths import UNREADABLE, Lengths, read_lengths
+from svfap.datasets.clips.pairs import PairRule
+from svfap.datasets.faces.landmarks import PART_SIZE, find_landmarks
+from svfap.datasets.faces.swap import swap_face
+from svfap.datasets.labels.annotations import Annotations
+from svfap.datasets.labels.splits import take_rows
+from svfap.datasets.loading.order import SampleKey
+from svfap.datasets.tables import write_table
+from svfap.engine import build
+from svfap.engine.flags.config import MASKING_FLAGS
+from svfap.engine.loop import Training
+from svfap.engine.pretext.contrastive_loss import ContrastiveLoss
+from svfap.engine.pretext.view_pictures import views_figure
+from svfap.engine.report.plots import save_figure, spread
+from svfap.engine.results.find import SUBJECTS_FILE, subjects_of
+from svfap.engine.runtime import plan
+from svfap.engine.runtime.distributed import Workers
+from svfap.models.descriptors import create_descriptor
 
 logger = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datasets.augment.mixing import cutmix_box
-from datasets.augment.transforms import normalize_, to_float
-from datasets.clips.contrastive import SWAP_FAILED, SWAPPED
-from datasets.device import to_device
-from engine.runtime.distributed import gather_rows, process_rank
+from svfap.datasets.augment.mixing import cutmix_box
+from svfap.datasets.augment.transforms import normalize_, to_float
+from svfap.datasets.clips.contrastive import SWAP_FAILED, SWAPPED
+from svfap.datasets.device import to_device
+from svfap.engine.runtime.distributed import gather_rows, process_rank
 
 CPU = torch.device("cpu")
 FALSE_NEGATIVES = ("none", "remove", "promote")

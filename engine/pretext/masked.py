@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-import models
-from datasets import rng
-from datasets.augment.masking import make_masking
-from datasets.clips import training as clips
-from datasets.labels.annotations import Annotations
-from engine import build
-from engine.flags.config import CONTRASTIVE_FLAGS
-from engine.loop import Training
-from engine.pretext.objectives import MaskedReconstruction
-from engine.runtime import plan
-from engine.runtime.distributed import Workers
+from svfap import models
+from svfap.datasets import rng
+from svfap.datasets.augment.masking import make_masking
+from svfap.datasets.clips import training as clips
+from svfap.datasets.labels.annotations import Annotations
+from svfap.engine import build
+from svfap.engine.flags.config import CONTRASTIVE_FLAGS
+from svfap.engine.loop import Training
+from svfap.engine.pretext.objectives import MaskedReconstruction
+from svfap.engine.runtime import plan
+from svfap.engine.runtime.distributed import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ class MaskedAutoencoding:
     ) -> None:
         """Draw the reconstructions that were asked for."""
         if self.flags.visualize:
-            from engine.pretext import reconstruct  # slow, and not needed before
+            from svfap.engine.pretext import reconstruct  # slow, and not needed before
 
             reconstruct.draw_reconstructions(
                 run.model,

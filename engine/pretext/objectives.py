@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from datasets.augment import transforms
-from models.patches import gather_tokens, patchify, split_mask
+from svfap.datasets.augment import transforms
+from svfap.models.patches import gather_tokens, patchify, split_mask
 
 CPU = torch.device("cpu")
 

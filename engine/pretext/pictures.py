@@ -15,15 +15,15 @@ import torch
 from einops import rearrange
 from matplotlib.figure import Figure
 
-from datasets.tables import readable
-from engine.pretext.objectives import (
+from svfap.datasets.tables import readable
+from svfap.engine.pretext.objectives import (
     motion_targets,
     normalise_tubelets,
     tubelet_statistics,
     undo_motion,
 )
-from engine.report.plots import spread
-from models.patches import patchify, unpatchify
+from svfap.engine.report.plots import spread
+from svfap.models.patches import patchify, unpatchify
 
 MASK_GREY = 0.5
 BLANK = 0.93

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from datasets import rng
-from datasets.augment import transforms
-from datasets.clips import training as clips
-from engine.compute.precision import Precision
-from engine.pretext.objectives import MaskedReconstruction
-from engine.pretext.pictures import reconstruction_figure
-from engine.report.plots import save_figure, spread
+from svfap.datasets import rng
+from svfap.datasets.augment import transforms
+from svfap.datasets.clips import training as clips
+from svfap.engine.compute.precision import Precision
+from svfap.engine.pretext.objectives import MaskedReconstruction
+from svfap.engine.pretext.pictures import reconstruction_figure
+from svfap.engine.report.plots import save_figure, spread
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from datasets.tables import readable
-from engine.report.plots import new_figure
+from svfap.datasets.tables import readable
+from svfap.engine.report.plots import new_figure
 
 COLUMNS = ("anchor", "positive", "second anchor", "its positive")
 CELL_INCHES = 1.5

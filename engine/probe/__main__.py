@@ -2,7 +2,7 @@
 
 import sys
 
-from engine.probe.command import main
+from svfap.engine.probe.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,16 +9,23 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.files import write_text
-from engine.flags.config import finetuning_parser
-from engine.flags.parsing import parse_flags
-from engine.probe.probing import NEIGHBOURS, SHOWN, extract, frozen_setting, load_frozen, probe
-from engine.results.metrics import METRICS
-from engine.results.tables import render
-from engine.runtime import distributed
-from engine.runtime.log import set_up_logging
-from engine.runtime.programs import split_arguments, tells_user
-from engine.selection import training_subjects
+from svfap.datasets.files import write_text
+from svfap.engine.flags.config import finetuning_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.probe.probing import (
+    NEIGHBOURS,
+    SHOWN,
+    extract,
+    frozen_setting,
+    load_frozen,
+    probe,
+)
+from svfap.engine.results.metrics import METRICS
+from svfap.engine.results.tables import render
+from svfap.engine.runtime import distributed
+from svfap.engine.runtime.log import set_up_logging
+from svfap.engine.runtime.programs import split_arguments, tells_user
+from svfap.engine.selection import training_subjects
 
 
 def run_probe(

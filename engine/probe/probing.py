@@ -14,21 +14,21 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
-import models
-from datasets.labels.annotations import Annotations
-from datasets.labels.splits import carve_validation
-from datasets.loading.loader import Batches, Loader, Reading
-from engine import build
-from engine.evaluate import evaluate
-from engine.flags.config import finetuning_parser
-from engine.flags.parsing import parse_flags
-from engine.identity import Identity, identify
-from engine.results.features import POOLED
-from engine.results.metrics import classification_metrics, regression_metrics, require_finite
-from engine.runtime.distributed import Workers
-from engine.selection import training_subjects
-from engine.setting import Setting, settle
-from engine.tasks.task import Task
+from svfap import models
+from svfap.datasets.labels.annotations import Annotations
+from svfap.datasets.labels.splits import carve_validation
+from svfap.datasets.loading.loader import Batches, Loader, Reading
+from svfap.engine import build
+from svfap.engine.evaluate import evaluate
+from svfap.engine.flags.config import finetuning_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.identity import Identity, identify
+from svfap.engine.results.features import POOLED
+from svfap.engine.results.metrics import classification_metrics, regression_metrics, require_finite
+from svfap.engine.runtime.distributed import Workers
+from svfap.engine.selection import training_subjects
+from svfap.engine.setting import Setting, settle
+from svfap.engine.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 

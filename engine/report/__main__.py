@@ -1,6 +1,6 @@
 """`python -m engine.report RUN`: see `engine.report.page`."""
 
-from engine.report.page import main
+from svfap.engine.report.page import main
 
 if __name__ == "__main__":
     main()

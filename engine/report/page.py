@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from datasets.files import read_arrays, read_json, write_text
-from datasets.tables import read_table
-from engine.report import html as html
-from engine.report import plots
-from engine.report import videos as report_videos
-from engine.results.find import Result, find_results, pool, read_log, subjects_of
-from engine.results.intervals import bootstrap_intervals
-from engine.results.metrics import METRICS, REGRESSION_METRICS
-from engine.results.predictions import Predictions
-from engine.runtime.log import duration
-from engine.summarize import MEAN, POOLED, Summary, crossval_table, summary_cells
+from svfap.datasets.files import read_arrays, read_json, write_text
+from svfap.datasets.tables import read_table
+from svfap.engine.report import html as html
+from svfap.engine.report import plots
+from svfap.engine.report import videos as report_videos
+from svfap.engine.results.find import Result, find_results, pool, read_log, subjects_of
+from svfap.engine.results.intervals import bootstrap_intervals
+from svfap.engine.results.metrics import METRICS, REGRESSION_METRICS
+from svfap.engine.results.predictions import Predictions
+from svfap.engine.runtime.log import duration
+from svfap.engine.summarize import MEAN, POOLED, Summary, crossval_table, summary_cells
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from datasets.files import replacing
-from engine.results.find import read_log
+from svfap.datasets.files import replacing
+from svfap.engine.results.find import read_log
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "^", "s", "v", "D", "P", "X")

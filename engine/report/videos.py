@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.labels.annotations import AnnotationError, Annotations, read_annotations
-from datasets.labels.splits import take_rows
-from datasets.tables import read_text
-from datasets.video.open_video import UnreadableVideoError, open_video
-from engine.report import html as html
-from engine.results.find import CARVED_FILE, LABELLED_FILE
-from engine.results.predictions import Predictions
+from svfap.datasets.labels.annotations import AnnotationError, Annotations, read_annotations
+from svfap.datasets.labels.splits import take_rows
+from svfap.datasets.tables import read_text
+from svfap.datasets.video.open_video import UnreadableVideoError, open_video
+from svfap.engine.report import html as html
+from svfap.engine.results.find import CARVED_FILE, LABELLED_FILE
+from svfap.engine.results.predictions import Predictions
 
 SPLITS = ("train", "val", "test")
 MAX_PAIRS = 6

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.files import replacing
-from datasets.tables import readable
+from svfap.datasets.files import replacing
+from svfap.datasets.tables import readable
 
 FORMATS = ("npz", "parquet")
 POOLED = "feature"

@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from datasets import tables
-from datasets.files import read_journal
-from datasets.video.open_video import natural_key
-from engine.results.predictions import Predictions, read_metrics, read_predictions
+from svfap.datasets import tables
+from svfap.datasets.files import read_journal
+from svfap.datasets.video.open_video import natural_key
+from svfap.engine.results.predictions import Predictions, read_metrics, read_predictions
 
 UNKNOWN = "not stated"
 SUBJECTS_FILE = "subjects.csv"  # beside annotation files

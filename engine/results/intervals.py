@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import binomtest, t
 
-from engine.results.kinds.base import Predictions, common_kind
-from engine.results.metrics import METRICS
+from svfap.engine.results.kinds.base import Predictions, common_kind
+from svfap.engine.results.metrics import METRICS
 
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import read_json, write_text
-from engine.results.kinds.base import Predictions
-from engine.results.kinds.classes import Classes, ClassesOfHeads
-from engine.results.kinds.numbers import ClassesAndNumbers, Numbers
-from engine.results.kinds.table import PredictionFileError, PredictionTable
+from svfap.datasets.files import read_json, write_text
+from svfap.engine.results.kinds.base import Predictions
+from svfap.engine.results.kinds.classes import Classes, ClassesOfHeads
+from svfap.engine.results.kinds.numbers import ClassesAndNumbers, Numbers
+from svfap.engine.results.kinds.table import PredictionFileError, PredictionTable
 
 __all__ = [
     "KINDS",

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from datasets.files import replacing
-from models.weight_file import BEST, CHOSEN, check_whole, read_checkpoint
-from models.weights import require_finite
+from svfap.datasets.files import replacing
+from svfap.models.weight_file import BEST, CHOSEN, check_whole, read_checkpoint
+from svfap.models.weights import require_finite
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from engine.runtime.rendezvous import store_of_this_start
+from svfap.engine.runtime.rendezvous import store_of_this_start
 
 _alone = False
 

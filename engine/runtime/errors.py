@@ -5,8 +5,8 @@ import os
 import re
 from pathlib import Path
 
-from datasets.files import CannotWriteError
-from datasets.loading.errors import LoaderError
+from svfap.datasets.files import CannotWriteError
+from svfap.datasets.loading.errors import LoaderError
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("models", "datasets", "engine", "preprocess", "benchmarks")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from datasets.files import CannotWriteError, writing
+from svfap.datasets.files import CannotWriteError, writing
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.files import write_text, writing
-from engine.results.find import read_log
+from svfap.datasets.files import write_text, writing
+from svfap.engine.results.find import read_log
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,7 @@ def set_up_logging(is_main: bool) -> None:
         stream=sys.stdout,
         force=True,
     )
-    for name in ("models", "datasets", "engine"):
-        logging.getLogger(name).setLevel(logging.INFO if is_main else logging.WARNING)
+    logging.getLogger("svfap").setLevel(logging.INFO if is_main else logging.WARNING)
 
 
 def commit_name() -> str | None:

@@ -16,13 +16,13 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-import models
-from datasets.labels.annotations import Annotations
-from datasets.labels.frame_labels import FrameLabels
-from engine.flags.config import table_of
-from engine.flags.flag import SAME
-from engine.flags.pretraining import CONTRASTIVE
-from models.weights import named_tensors
+from svfap import models
+from svfap.datasets.labels.annotations import Annotations
+from svfap.datasets.labels.frame_labels import FrameLabels
+from svfap.engine.flags.config import table_of
+from svfap.engine.flags.flag import SAME
+from svfap.engine.flags.pretraining import CONTRASTIVE
+from svfap.models.weights import named_tensors
 
 # Flags of runs begun before there were digests, which had only names to go by.
 _NAMES = ("data_path", "eval_data_path", "finetune", "descriptor_weights")

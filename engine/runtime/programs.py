@@ -4,9 +4,9 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 
-from datasets.files import print_any_name
-from engine.runtime.errors import explain
-from engine.runtime.stopping import STOPPED_STATUS
+from svfap.datasets.files import print_any_name
+from svfap.engine.runtime.errors import explain
+from svfap.engine.runtime.stopping import STOPPED_STATUS
 
 
 def split_arguments(arguments: Sequence[str] | None) -> tuple[list[str], list[str]]:

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from datasets.files import read_json, remove_leftovers, write_text
-from engine.flags import parsing
-from engine.runtime import checkpoint, origin
-from engine.runtime.distributed import Workers
-from engine.runtime.lock import sole_use
-from engine.runtime.log import run_facts
+from svfap.datasets.files import read_json, remove_leftovers, write_text
+from svfap.engine.flags import parsing
+from svfap.engine.runtime import checkpoint, origin
+from svfap.engine.runtime.distributed import Workers
+from svfap.engine.runtime.lock import sole_use
+from svfap.engine.runtime.log import run_facts
 
 logger = logging.getLogger(__name__)
 

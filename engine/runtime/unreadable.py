@@ -4,9 +4,9 @@ import logging
 import math
 from pathlib import Path
 
-from datasets.tables import read_table, write_table
-from engine.runtime.distributed import Workers
-from engine.runtime.errors import TooManyUnreadableError
+from svfap.datasets.tables import read_table, write_table
+from svfap.engine.runtime.distributed import Workers
+from svfap.engine.runtime.errors import TooManyUnreadableError
 
 logger = logging.getLogger(__name__)
 

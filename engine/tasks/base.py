@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import torch
 
-from datasets.augment import transforms
-from datasets.augment.mixing import Mixes, as_tensors
-from datasets.device import to_device
-from datasets.labels.kinds import kind_of
-from engine.tasks.classification import Classification
-from engine.tasks.composite import ClassAndValues, Multihead
-from engine.tasks.regression import FrameRegression, Regression
-from engine.tasks.task import Task
+from svfap.datasets.augment import transforms
+from svfap.datasets.augment.mixing import Mixes, as_tensors
+from svfap.datasets.device import to_device
+from svfap.datasets.labels.kinds import kind_of
+from svfap.engine.tasks.classification import Classification
+from svfap.engine.tasks.composite import ClassAndValues, Multihead
+from svfap.engine.tasks.regression import FrameRegression, Regression
+from svfap.engine.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
     "classification": Classification,

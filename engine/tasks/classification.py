@@ -7,9 +7,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from datasets.augment.mixing import Mix, Mixer, mix_clips
-from engine.results.kinds.classes import Classes
-from engine.tasks.task import Task
+from svfap.datasets.augment.mixing import Mix, Mixer, mix_clips
+from svfap.engine.results.kinds.classes import Classes
+from svfap.engine.tasks.task import Task
 
 
 @dataclass

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from datasets.augment.mixing import Mix, mix_clips
-from engine.results.kinds.classes import ClassesOfHeads
-from engine.results.kinds.numbers import ClassesAndNumbers
-from engine.tasks.classification import Classification
-from engine.tasks.regression import MIXING_FLAGS, Regression
-from engine.tasks.task import Task
+from svfap.datasets.augment.mixing import Mix, mix_clips
+from svfap.engine.results.kinds.classes import ClassesOfHeads
+from svfap.engine.results.kinds.numbers import ClassesAndNumbers
+from svfap.engine.tasks.classification import Classification
+from svfap.engine.tasks.regression import MIXING_FLAGS, Regression
+from svfap.engine.tasks.task import Task
 
 
 @dataclass

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from engine.results.kinds.numbers import Numbers
-from engine.results.metrics import concordance
-from engine.tasks.task import Task
+from svfap.engine.results.kinds.numbers import Numbers
+from svfap.engine.results.metrics import concordance
+from svfap.engine.tasks.task import Task
 
 MIXING_FLAGS = ("mixup", "cutmix", "cutmix_minmax")
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets.augment.mixing import Mix, Mixes
-from engine.results.kinds.base import Predictions
+from svfap.datasets.augment.mixing import Mix, Mixes
+from svfap.engine.results.kinds.base import Predictions
 
 
 class Task:

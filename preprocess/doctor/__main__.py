@@ -2,7 +2,7 @@
 
 import sys
 
-from preprocess.doctor.command import build_parser, run
+from svfap.preprocess.doctor.command import build_parser, run
 
 __all__ = ["build_parser"]
 

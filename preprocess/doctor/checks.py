@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.video.open_video import natural_key
-from preprocess.doctor.data import Fold, Split
-from preprocess.doctor.pairs import MAX_PAIRED, Pair
-from preprocess.doctor.scan import Scan
+from svfap.datasets.video.open_video import natural_key
+from svfap.preprocess.doctor.data import Fold, Split
+from svfap.preprocess.doctor.pairs import MAX_PAIRED, Pair
+from svfap.preprocess.doctor.scan import Scan
 
 PROBLEM, WARNING, NOTE = "problem", "warning", "note"
 # Official parts that are known to share people.

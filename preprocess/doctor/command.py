@@ -16,13 +16,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.files import print_any_name
-from preprocess.doctor.checks import PROBLEM, run_checks
-from preprocess.doctor.data import find_files, find_subjects, load_folds
-from preprocess.doctor.pairs import find_pairs
-from preprocess.doctor.report import report_text, write_json
-from preprocess.doctor.scan import faces_available, scan_all
-from preprocess.doctor.sheet import choose_rows, draw_sheet, pair_rows
+from svfap.datasets.files import print_any_name
+from svfap.preprocess.doctor.checks import PROBLEM, run_checks
+from svfap.preprocess.doctor.data import find_files, find_subjects, load_folds
+from svfap.preprocess.doctor.pairs import find_pairs
+from svfap.preprocess.doctor.report import report_text, write_json
+from svfap.preprocess.doctor.scan import faces_available, scan_all
+from svfap.preprocess.doctor.sheet import choose_rows, draw_sheet, pair_rows
 
 logger = logging.getLogger(__name__)
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.catalog import DatasetSpec, get_spec
-from datasets.files import read_arrays
-from datasets.labels.annotations import AnnotationError, Annotations, read_annotations
-from datasets.labels.classes import LabelNames, read_classes
-from datasets.labels.kinds import PRETRAIN, Column
-from datasets.labels.listing import find_videos, visible_files
-from datasets.tables import read_table, read_text
-from datasets.video.open_video import natural_key
-from preprocess.shared.common import PreparationError
-from preprocess.shared.labelled import SUBJECTS_FILE, look_up, table_by_name
+from svfap.datasets.catalog import DatasetSpec, get_spec
+from svfap.datasets.files import read_arrays
+from svfap.datasets.labels.annotations import AnnotationError, Annotations, read_annotations
+from svfap.datasets.labels.classes import LabelNames, read_classes
+from svfap.datasets.labels.kinds import PRETRAIN, Column
+from svfap.datasets.labels.listing import find_videos, visible_files
+from svfap.datasets.tables import read_table, read_text
+from svfap.datasets.video.open_video import natural_key
+from svfap.preprocess.shared.common import PreparationError
+from svfap.preprocess.shared.labelled import SUBJECTS_FILE, look_up, table_by_name
 
 LISTS = ("train", "val", "test", "info_clean")
 PAIR_TABLES = ("pairs.csv", "dev_pairs.csv")  # of preprocess.lfw

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocess.doctor.scan import HASHED_FRAMES, Scan
+from svfap.preprocess.doctor.scan import HASHED_FRAMES, Scan
 
 # Bits that may differ, of 63 per hashed frame, and how alike the small grey pictures must be.
 # Copies that were coded anew, scaled, brightened or trimmed a little stay below; different videos

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import write_text
-from datasets.labels.kinds import Column
-from preprocess.doctor.checks import NOTE, PROBLEM, WARNING, Finding
-from preprocess.doctor.data import Fold, Split
-from preprocess.doctor.scan import Scan
+from svfap.datasets.files import write_text
+from svfap.datasets.labels.kinds import Column
+from svfap.preprocess.doctor.checks import NOTE, PROBLEM, WARNING, Finding
+from svfap.preprocess.doctor.data import Fold, Split
+from svfap.preprocess.doctor.scan import Scan
 
 SHOWN_ITEMS = 5
 SHOWN_SIZES = 4

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from datasets.video.open_video import UnreadableVideoError, open_video
-from preprocess.shared.common import watched
-from preprocess.shared.probe import map_unordered
+from svfap.datasets.video.open_video import UnreadableVideoError, open_video
+from svfap.preprocess.shared.common import watched
+from svfap.preprocess.shared.probe import map_unordered
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def perceptual_hash(grey: np.ndarray) -> int:
 
 @functools.cache
 def _detector():
-    from datasets.faces import create_detector
+    from svfap.datasets.faces import create_detector
 
     return create_detector()
 

@@ -9,13 +9,13 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from datasets.files import replacing
-from datasets.rng import generator
-from datasets.tables import readable
-from datasets.video.open_video import UnreadableVideoError, open_video
-from preprocess.doctor.data import Fold
-from preprocess.doctor.pairs import Pair
-from preprocess.doctor.scan import Scan
+from svfap.datasets.files import replacing
+from svfap.datasets.rng import generator
+from svfap.datasets.tables import readable
+from svfap.datasets.video.open_video import UnreadableVideoError, open_video
+from svfap.preprocess.doctor.data import Fold
+from svfap.preprocess.doctor.pairs import Pair
+from svfap.preprocess.doctor.scan import Scan
 
 COLUMNS, MIN_COLUMNS = 10, 5
 TILE_INCHES = 0.95

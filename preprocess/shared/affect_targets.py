@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from datasets.labels.classes import LabelNames
+from svfap.datasets.labels.classes import LabelNames
 
 DIMENSIONS = ("valence", "arousal")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets import tables
-from datasets.files import print_any_name, write_text
-from datasets.labels.listing import Unused
-from datasets.video.open_video import IMAGE_SUFFIXES
+from svfap.datasets import tables
+from svfap.datasets.files import print_any_name, write_text
+from svfap.datasets.labels.listing import Unused
+from svfap.datasets.video.open_video import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 

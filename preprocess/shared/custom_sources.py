@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.labels.classes import LabelNames
-from datasets.labels.listing import Folder, Unused, visible_folders, walk_folders
-from datasets.tables import as_on_disk, iterate_table, read_header, same_name
-from datasets.video.open_video import natural_key
-from preprocess.shared.common import PreparationError, Problems
-from preprocess.shared.labelled import Clip
+from svfap.datasets.labels.classes import LabelNames
+from svfap.datasets.labels.listing import Folder, Unused, visible_folders, walk_folders
+from svfap.datasets.tables import as_on_disk, iterate_table, read_header, same_name
+from svfap.datasets.video.open_video import natural_key
+from svfap.preprocess.shared.common import PreparationError, Problems
+from svfap.preprocess.shared.labelled import Clip
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from datasets.faces import (
+from svfap.datasets.faces import (
     DETECTED,
     FOLLOWED,
     INTERPOLATED,
@@ -27,10 +27,10 @@ from datasets.faces import (
     parse_style,
     plan_crops,
 )
-from datasets.files import FULL, CannotWriteError, utf8_path
-from datasets.labels.listing import NamedVideo, stamp_of
-from datasets.video.frame_rate import write_frame_rate
-from datasets.video.open_video import FrameReader, UnreadableVideoError, open_video
+from svfap.datasets.files import FULL, CannotWriteError, utf8_path
+from svfap.datasets.labels.listing import NamedVideo, stamp_of
+from svfap.datasets.video.frame_rate import write_frame_rate
+from svfap.datasets.video.open_video import FrameReader, UnreadableVideoError, open_video
 
 FORMATS = ("jpg", "png", "mp4")
 DEFAULT_FPS = 25.0  # of videos written from frames that have no time

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from datasets import files
-from datasets.labels.listing import stamp_of
-from datasets.tables import write_table as write_csv
-from preprocess.shared.common import PreparationError
-from preprocess.shared.face_jobs import FaceSettings, Outcome
+from svfap.datasets import files
+from svfap.datasets.labels.listing import stamp_of
+from svfap.datasets.tables import write_table as write_csv
+from svfap.preprocess.shared.common import PreparationError
+from svfap.preprocess.shared.face_jobs import FaceSettings, Outcome
 
 logger = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from datasets.labels.listing import Unused, is_of_system
-from preprocess.shared.labelled import Clip, Found, find_images
+from svfap.datasets.labels.listing import Unused, is_of_system
+from svfap.preprocess.shared.labelled import Clip, Found, find_images
 
 
 def read_class_folders(folder: Path, labels: Mapping[str, int], found: Found) -> list[Clip]:

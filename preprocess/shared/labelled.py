@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.catalog import DatasetSpec
-from datasets.labels.classes import LabelNames, write_classes
-from datasets.labels.listing import VIDEO_SUFFIXES, Unused, find_pictures, find_videos
-from datasets.tables import as_on_disk, same_name, write_table
-from datasets.video.open_video import IMAGE_SUFFIXES
-from preprocess.shared.common import (
+from svfap.datasets.catalog import DatasetSpec
+from svfap.datasets.labels.classes import LabelNames, write_classes
+from svfap.datasets.labels.listing import VIDEO_SUFFIXES, Unused, find_pictures, find_videos
+from svfap.datasets.tables import as_on_disk, same_name, write_table
+from svfap.datasets.video.open_video import IMAGE_SUFFIXES
+from svfap.preprocess.shared.common import (
     SHOWN_PROBLEMS,
     PreparationError,
     Problems,
@@ -26,7 +26,7 @@ from preprocess.shared.common import (
     watched,
     without_spaces,
 )
-from preprocess.shared.splits import Row, split_parts, write_split
+from svfap.preprocess.shared.splits import Row, split_parts, write_split
 
 logger = logging.getLogger(__name__)
 

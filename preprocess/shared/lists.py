@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from datasets.labels.listing import Unused, visible_folders
-from datasets.tables import as_on_disk, read_text
-from preprocess.shared.common import PreparationError, Problems, read_table
-from preprocess.shared.labelled import Clip, Found, Parts
+from svfap.datasets.labels.listing import Unused, visible_folders
+from svfap.datasets.tables import as_on_disk, read_text
+from svfap.preprocess.shared.common import PreparationError, Problems, read_table
+from svfap.preprocess.shared.labelled import Clip, Found, Parts
 
 NAME_COLUMNS = ("video_name", "id", "clip")
 

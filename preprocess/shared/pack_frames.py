@@ -7,16 +7,16 @@ import numpy as np
 import simplejpeg
 import torch
 
-from datasets.augment.transforms import resize_square
-from datasets.clips.source import cut_window
-from datasets.video.images import JPEG_SIGNATURE, decode_image
-from datasets.video.open_video import (
+from svfap.datasets.augment.transforms import resize_square
+from svfap.datasets.clips.source import cut_window
+from svfap.datasets.video.images import JPEG_SIGNATURE, decode_image
+from svfap.datasets.video.open_video import (
     FrameFolderReader,
     FrameReader,
     UnreadableVideoError,
     open_video,
 )
-from datasets.video.store_writer import PackedVideo
+from svfap.datasets.video.store_writer import PackedVideo
 
 UNEVEN = 0.5  # frames by which times may differ from even ones
 # Chroma of videos has half the resolution already.

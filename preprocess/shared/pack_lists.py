@@ -8,15 +8,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.labels.annotations import Annotations, read_annotations, write_annotations
-from datasets.labels.classes import FILE_NAME as CLASSES_FILE
-from datasets.labels.classes import read_classes
-from datasets.tables import read_table, read_text, write_table
-from datasets.video.frame_rate import FILE_NAME as RATE_FILE
-from datasets.video.store import MANIFEST
-from preprocess.shared.common import PreparationError
-from preprocess.shared.labelled import GROUPS_FILE, SUBJECTS_FILE, look_up, table_by_name
-from preprocess.shared.subject_folds import FOLDS_CSV, FOLDS_JSON
+from svfap.datasets.labels.annotations import Annotations, read_annotations, write_annotations
+from svfap.datasets.labels.classes import FILE_NAME as CLASSES_FILE
+from svfap.datasets.labels.classes import read_classes
+from svfap.datasets.tables import read_table, read_text, write_table
+from svfap.datasets.video.frame_rate import FILE_NAME as RATE_FILE
+from svfap.datasets.video.store import MANIFEST
+from svfap.preprocess.shared.common import PreparationError
+from svfap.preprocess.shared.labelled import GROUPS_FILE, SUBJECTS_FILE, look_up, table_by_name
+from svfap.preprocess.shared.subject_folds import FOLDS_CSV, FOLDS_JSON
 
 logger = logging.getLogger(__name__)
 

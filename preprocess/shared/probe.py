@@ -14,19 +14,19 @@ from typing import TypeVar
 
 import numpy as np
 
-from datasets.files import GrowingFile
-from datasets.labels.annotations import write_annotations
-from datasets.tables import read_text, write_table
-from datasets.video.frame_index import INDEX_FILE, KnownFrames, write_index
-from datasets.video.open_video import UnreadableVideoError, open_video
-from preprocess.shared.common import (
+from svfap.datasets.files import GrowingFile
+from svfap.datasets.labels.annotations import write_annotations
+from svfap.datasets.tables import read_text, write_table
+from svfap.datasets.video.frame_index import INDEX_FILE, KnownFrames, write_index
+from svfap.datasets.video.open_video import UnreadableVideoError, open_video
+from svfap.preprocess.shared.common import (
     SHOWN_PROBLEMS,
     PreparationError,
     fitting_path,
     watched,
     without_spaces,
 )
-from preprocess.shared.workers import worker_pool
+from svfap.preprocess.shared.workers import worker_pool
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.catalog import DatasetSpec
-from datasets.labels.classes import LabelNames
-from preprocess.shared.common import PreparationError, Problems, check_counts
-from preprocess.shared.labelled import (
+from svfap.datasets.catalog import DatasetSpec
+from svfap.datasets.labels.classes import LabelNames
+from svfap.preprocess.shared.common import PreparationError, Problems, check_counts
+from svfap.preprocess.shared.labelled import (
     Clip,
     Found,
     Parts,
@@ -24,8 +24,8 @@ from preprocess.shared.labelled import (
     write_parts,
     write_subjects,
 )
-from preprocess.shared.splits import add_split_flags, warn_about_validation
-from preprocess.shared.subject_folds import add_fold_flags, write_folds
+from svfap.preprocess.shared.splits import add_split_flags, warn_about_validation
+from svfap.preprocess.shared.subject_folds import add_fold_flags, write_folds
 
 
 def no_flags(parser: argparse.ArgumentParser) -> None:

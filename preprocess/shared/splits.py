@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.labels.annotations import write_annotations
-from datasets.labels.splits import carve_validation
-from datasets.video.open_video import natural_key
-from preprocess.shared.common import add_link_flag
+from svfap.datasets.labels.annotations import write_annotations
+from svfap.datasets.labels.splits import carve_validation
+from svfap.datasets.video.open_video import natural_key
+from svfap.preprocess.shared.common import add_link_flag
 
 logger = logging.getLogger(__name__)
 

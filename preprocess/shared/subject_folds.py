@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.catalog import DatasetSpec
-from datasets.files import read_json, write_text
-from datasets.labels.classes import LabelNames
-from datasets.rng import generator
-from datasets.tables import write_table
-from datasets.video.open_video import natural_key
-from preprocess.shared.common import PreparationError, Problems, read_table
-from preprocess.shared.labelled import Clip, csv_paths, write_parts, write_subjects
-from preprocess.shared.splits import warn_about_validation
+from svfap.datasets.catalog import DatasetSpec
+from svfap.datasets.files import read_json, write_text
+from svfap.datasets.labels.classes import LabelNames
+from svfap.datasets.rng import generator
+from svfap.datasets.tables import write_table
+from svfap.datasets.video.open_video import natural_key
+from svfap.preprocess.shared.common import PreparationError, Problems, read_table
+from svfap.preprocess.shared.labelled import Clip, csv_paths, write_parts, write_subjects
+from svfap.preprocess.shared.splits import warn_about_validation
 
 logger = logging.getLogger(__name__)
 

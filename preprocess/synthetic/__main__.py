@@ -1,6 +1,6 @@
 """`python -m preprocess.synthetic`: see `preprocess.synthetic.command`."""
 
-from preprocess.synthetic.command import get_parser, main
+from svfap.preprocess.synthetic.command import get_parser, main
 
 __all__ = ["get_parser"]
 

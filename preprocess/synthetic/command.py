@@ -34,12 +34,12 @@ import numpy as np
 import simplejpeg
 from tqdm import tqdm
 
-from datasets.files import read_json, remove_leftovers, replacing, write_text
-from datasets.rng import generator
-from datasets.tables import write_table
-from preprocess.shared.workers import worker_pool
-from preprocess.synthetic.motion import AU_NAMES, EMOTIONS
-from preprocess.synthetic.plan import (
+from svfap.datasets.files import read_json, remove_leftovers, replacing, write_text
+from svfap.datasets.rng import generator
+from svfap.datasets.tables import write_table
+from svfap.preprocess.shared.workers import worker_pool
+from svfap.preprocess.synthetic.motion import AU_NAMES, EMOTIONS
+from svfap.preprocess.synthetic.plan import (
     FIRST_PRETRAIN_SUBJECT,
     SCENES,
     Settings,
@@ -50,7 +50,7 @@ from preprocess.synthetic.plan import (
     pretrain_clip,
     subject_folds,
 )
-from preprocess.synthetic.render import VOXCELEB2, ClipRenderer
+from svfap.preprocess.synthetic.render import VOXCELEB2, ClipRenderer
 
 SETTINGS_FILE = "synthetic.json"
 FRAMES_PER_SECOND = 25

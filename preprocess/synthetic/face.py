@@ -9,8 +9,8 @@ import functools
 
 import numpy as np
 
-from preprocess.synthetic.identity import Identity
-from preprocess.synthetic.motion import AU_NAMES, Motion, au_index
+from svfap.preprocess.synthetic.identity import Identity
+from svfap.preprocess.synthetic.motion import AU_NAMES, Motion, au_index
 
 PIVOT = np.array((0.0, 0.35, 0.3))
 LIP_POSITIONS = np.linspace(-1, 1, 41)

@@ -8,8 +8,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from preprocess.synthetic.face import LID_POSITIONS, LIP_POSITIONS, SIDES, FaceGeometry, spline
-from preprocess.synthetic.texture import fixed_point
+from svfap.preprocess.synthetic.face import (
+    LID_POSITIONS,
+    LIP_POSITIONS,
+    SIDES,
+    FaceGeometry,
+    spline,
+)
+from svfap.preprocess.synthetic.texture import fixed_point
 
 
 @dataclass(frozen=True)

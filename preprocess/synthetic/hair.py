@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from preprocess.synthetic.face import SIDES, spline
-from preprocess.synthetic.identity import Identity
-from preprocess.synthetic.texture import Sheet, fixed_point
+from svfap.preprocess.synthetic.face import SIDES, spline
+from svfap.preprocess.synthetic.identity import Identity
+from svfap.preprocess.synthetic.texture import Sheet, fixed_point
 
 HAIR_LOW, HAIR_HIGH, PIXELS_PER_UNIT = (-1.9, -2.1), (1.9, 2.4), 72.0
 

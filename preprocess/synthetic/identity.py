@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.rng import generator
-from preprocess.synthetic.motion import AU_NAMES
+from svfap.datasets.rng import generator
+from svfap.preprocess.synthetic.motion import AU_NAMES
 
 SKIN_TONES = np.array(
     [

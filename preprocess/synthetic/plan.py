@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.rng import generator
-from preprocess.synthetic.identity import draw_identity, draw_scene
-from preprocess.synthetic.motion import EMOTIONS, draw_motion
-from preprocess.synthetic.render import FACE_CROP, ClipRenderer, Framing
+from svfap.datasets.rng import generator
+from svfap.preprocess.synthetic.identity import draw_identity, draw_scene
+from svfap.preprocess.synthetic.motion import EMOTIONS, draw_motion
+from svfap.preprocess.synthetic.render import FACE_CROP, ClipRenderer, Framing
 
 VERSION = 2  # raised whenever the same settings give other pictures
 SCENES = ("clip", "subject")

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from preprocess.synthetic.face import SIDES, FaceGeometry
-from preprocess.synthetic.features import FeatureShapes
-from preprocess.synthetic.hair import paint_hair
-from preprocess.synthetic.identity import Identity, Scene
-from preprocess.synthetic.motion import Motion
-from preprocess.synthetic.texture import (
+from svfap.preprocess.synthetic.face import SIDES, FaceGeometry
+from svfap.preprocess.synthetic.features import FeatureShapes
+from svfap.preprocess.synthetic.hair import paint_hair
+from svfap.preprocess.synthetic.identity import Identity, Scene
+from svfap.preprocess.synthetic.motion import Motion
+from svfap.preprocess.synthetic.texture import (
     SKIN_HIGH,
     SKIN_LOW,
     Sheet,
@@ -29,7 +29,7 @@ from preprocess.synthetic.texture import (
     relief_normals,
     sheet_grid,
 )
-from preprocess.synthetic.wrinkles import strokes
+from svfap.preprocess.synthetic.wrinkles import strokes
 
 GRID_STEP = 12
 BASE = 150  # value of the wrinkle layers that leaves the skin as it is

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from preprocess.synthetic.face import SIDES, spline, surface_depth
-from preprocess.synthetic.identity import Identity, Scene
+from svfap.preprocess.synthetic.face import SIDES, spline, surface_depth
+from svfap.preprocess.synthetic.identity import Identity, Scene
 
 Colour = tuple[float, float, float]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocess.synthetic.face import SIDES, FaceGeometry
+from svfap.preprocess.synthetic.face import SIDES, FaceGeometry
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ import traceback
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
-from engine import crossval
-from engine.command import run_command
-from engine.runtime import stopping
-from preprocess import faces, pack
-from preprocess.shared import common, face_jobs
+from svfap.engine import crossval
+from svfap.engine.command import run_command
+from svfap.engine.runtime import stopping
+from svfap.preprocess import faces, pack
+from svfap.preprocess.shared import common, face_jobs
 from tests.face_drawings import BlobDetector, Scene, face_video
 from tests.faults.same import BESIDE
 from tests.tiny_data import FINETUNE_FLAGS, PRETRAIN_FLAGS, make_tiny_data

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.video.base import UnreadableVideoError
-from engine.runtime.errors import explain
+from svfap.datasets.video.base import UnreadableVideoError
+from svfap.engine.runtime.errors import explain
 
 HANGS_SECONDS = 60
 

@@ -7,30 +7,30 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.clips.timeline import frame_times
-from datasets.faces.landmarks import read_landmarks, write_landmarks
-from datasets.files import read_arrays
-from datasets.labels.annotations import read_annotations
-from datasets.labels.classes import LabelNames, read_classes, write_classes
-from datasets.tables import read_table, write_table
-from datasets.video.frame_index import FrameIndex, KnownFrames, write_index
-from datasets.video.frame_rate import read_frame_rate, write_frame_rate
-from datasets.video.open_video import open_video
-from datasets.video.store import open_store
-from datasets.video.store_writer import PackedVideo, StoreWriter
-from engine.flags.config import pretraining_parser
-from engine.flags.parsing import parse_flags
-from engine.groups import read_groups
-from engine.identity import identify
-from engine.predict import files as answers
-from engine.results.find import find_results, read_log, subjects_of
-from engine.runtime import checkpoint, rundir
-from models.convert import convert
-from preprocess.shared import face_journal, probe
-from preprocess.shared.common import Problems
-from preprocess.shared.face_jobs import FaceSettings, Outcome
-from preprocess.shared.safe_pickle import load_plain_pickle
-from preprocess.shared.subject_folds import read_folds
+from svfap.datasets.clips.timeline import frame_times
+from svfap.datasets.faces.landmarks import read_landmarks, write_landmarks
+from svfap.datasets.files import read_arrays
+from svfap.datasets.labels.annotations import read_annotations
+from svfap.datasets.labels.classes import LabelNames, read_classes, write_classes
+from svfap.datasets.tables import read_table, write_table
+from svfap.datasets.video.frame_index import FrameIndex, KnownFrames, write_index
+from svfap.datasets.video.frame_rate import read_frame_rate, write_frame_rate
+from svfap.datasets.video.open_video import open_video
+from svfap.datasets.video.store import open_store
+from svfap.datasets.video.store_writer import PackedVideo, StoreWriter
+from svfap.engine.flags.config import pretraining_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.groups import read_groups
+from svfap.engine.identity import identify
+from svfap.engine.predict import files as answers
+from svfap.engine.results.find import find_results, read_log, subjects_of
+from svfap.engine.runtime import checkpoint, rundir
+from svfap.models.convert import convert
+from svfap.preprocess.shared import face_journal, probe
+from svfap.preprocess.shared.common import Problems
+from svfap.preprocess.shared.face_jobs import FaceSettings, Outcome
+from svfap.preprocess.shared.safe_pickle import load_plain_pickle
+from svfap.preprocess.shared.subject_folds import read_folds
 from tests.faults.damage import Format
 from tests.faults.same import plain
 from tests.lab_trees import write_image

@@ -9,10 +9,10 @@ import os
 
 import pytest
 
-from engine.finetuning import finetune
-from engine.flags.config import finetuning_parser, pretraining_parser
-from engine.flags.parsing import parse_flags
-from engine.pretraining import pretrain
+from svfap.engine.finetuning import finetune
+from svfap.engine.flags.config import finetuning_parser, pretraining_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.pretraining import pretrain
 from tests.faults.commands import SEED, arguments
 from tests.faults.damage import try_mutants
 from tests.faults.formats import all_formats

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from engine.results.kinds.table import PREDICTIONS_FILE, PredictionTable
-from engine.results.metrics import require_finite
+from svfap.engine.results.kinds.table import PREDICTIONS_FILE, PredictionTable
+from svfap.engine.results.metrics import require_finite
 
 Metrics = Mapping[str, np.ndarray]
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engine.results.kinds.base import Predictions, Summands, checked_scores, numbered
-from engine.results.kinds.table import PredictionTable
-from engine.results.metrics import (
+from svfap.engine.results.kinds.base import Predictions, Summands, checked_scores, numbered
+from svfap.engine.results.kinds.table import PredictionTable
+from svfap.engine.results.metrics import (
     HEADLINE_METRICS,
     classification_from_counts,
     classification_metrics,

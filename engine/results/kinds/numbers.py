@@ -5,10 +5,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engine.results.kinds.base import Predictions, Summands, checked_scores, numbered
-from engine.results.kinds.classes import Classes
-from engine.results.kinds.table import PREDICTIONS_FILE, PredictionTable
-from engine.results.metrics import regression_from_sums, regression_metrics, regression_summands
+from svfap.engine.results.kinds.base import Predictions, Summands, checked_scores, numbered
+from svfap.engine.results.kinds.classes import Classes
+from svfap.engine.results.kinds.table import PREDICTIONS_FILE, PredictionTable
+from svfap.engine.results.metrics import (
+    regression_from_sums,
+    regression_metrics,
+    regression_summands,
+)
 
 VALUES_FILE = "values.csv"  # beside the pred.csv of a class and numbers
 # Of the numbers that come with a class; "accuracy" (1 - MAE) would be taken for the class's.

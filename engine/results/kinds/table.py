@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.tables import table_rows
+from svfap.datasets.tables import table_rows
 
 PREDICTIONS_FILE = "pred.csv"
 MAX_LISTED_PROBLEMS = 20
