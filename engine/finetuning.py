@@ -29,7 +29,7 @@ from svfap.engine.results.predictions import read_metrics
 from svfap.engine.runtime import checkpoint, origin, plan, rundir
 from svfap.engine.setting import Setting, settle
 from svfap.engine.tasks.base import FinetuningLoss
-from svfap.models.weight_file import CHOSEN
+from svfap.models.weights.weight_file import CHOSEN
 
 logger = logging.getLogger(__name__)
 

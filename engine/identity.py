@@ -15,8 +15,8 @@ from svfap.datasets.labels.classes import LabelNames, read_classes
 from svfap.engine.flags.config import finetuning_parser
 from svfap.engine.tasks.base import create_task
 from svfap.engine.tasks.task import Task
-from svfap.models.weight_file import CHOSEN
-from svfap.models.weights import named_tensors, training_flags
+from svfap.models.weights.loading import below, named_tensors, training_flags
+from svfap.models.weights.weight_file import CHOSEN
 
 DEFAULT_FPS = 25.0  # of the papers' videos
 SIZE_PX = 160  # of the papers' clips
@@ -159,7 +159,7 @@ def _weights(
         raise ValueError(f"{source} holds no averaged weights (model_ema); leave the flag out")
     if averaged is not None and not keys:
         keys = ("model_ema",) if averaged else ("model",)
-    return models.weights.below(prefix, named_tensors(content, source, keys=keys), source)[0]
+    return below(prefix, named_tensors(content, source, keys=keys), source)[0]
 
 
 def _config(content: dict, weights: Mapping[str, Tensor], source: str, told: dict) -> dict:

@@ -32,7 +32,7 @@ from svfap.engine.runtime.distributed import Workers
 from svfap.engine.runtime.log import EpochLog, Progress, duration, memory_gib
 from svfap.engine.runtime.stopping import StoppedBySignalError, StopRequest, noted
 from svfap.engine.runtime.unreadable import UnreadableBudget
-from svfap.models.weights import check_same_model
+from svfap.models.weights.loading import check_same_model
 
 logger = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from svfap.engine.flags.config import finetuning_parser
 from svfap.engine.flags.parsing import parse_flags
 from svfap.engine.identity import Identity, identify
 from svfap.engine.runtime.programs import split_arguments, tells_user
-from svfap.models.released import ReleasedFile, released_at
-from svfap.models.weight_file import file_sha256
+from svfap.models.weights.released import ReleasedFile, released_at
+from svfap.models.weights.weight_file import file_sha256
 
 logger = logging.getLogger(__name__)
 

@@ -34,7 +34,6 @@ have buffers in their state dicts.
 from svfap import short_name
 from svfap.models.classifier import HEAD_SCALE, to_frames
 from svfap.models.contrastive import ContrastiveModel
-from svfap.models.guess import guess_config
 from svfap.models.registry import (
     contrastive_name,
     create_model,
@@ -44,8 +43,9 @@ from svfap.models.registry import (
     list_models,
 )
 from svfap.models.timm_names import register_with_timm
-from svfap.models.weight_file import read_checkpoint
-from svfap.models.weights import LoadReport, load_weights
+from svfap.models.weights.guess import guess_config
+from svfap.models.weights.loading import LoadReport, load_weights
+from svfap.models.weights.weight_file import read_checkpoint
 
 __all__ = [
     "HEAD_SCALE",

@@ -13,9 +13,14 @@ from pathlib import Path
 
 import torch
 
-from svfap.models.guess import guess_config
-from svfap.models.weight_file import HEADER_FACTS, SAFETENSORS, read_checkpoint, write_safetensors
-from svfap.models.weights import named_tensors
+from svfap.models.weights.guess import guess_config
+from svfap.models.weights.loading import named_tensors
+from svfap.models.weights.weight_file import (
+    HEADER_FACTS,
+    SAFETENSORS,
+    read_checkpoint,
+    write_safetensors,
+)
 
 
 def convert(source: str | Path, target: str | Path, *, averaged: bool = False) -> list[str]:

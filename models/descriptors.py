@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from svfap.models.image import feature_dim, images_for, without_classifier
-from svfap.models.weight_file import read_checkpoint
-from svfap.models.weights import named_tensors
+from svfap.models.weights.loading import named_tensors
+from svfap.models.weights.weight_file import read_checkpoint
 
 HOG = "hog"
 ORIENTATIONS = 9

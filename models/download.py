@@ -20,8 +20,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from tqdm import tqdm
 
-from svfap.models.released import RELEASED, ReleasedFile, find_released
-from svfap.models.weight_file import check_whole, file_sha256
+from svfap.models.weights.released import RELEASED, ReleasedFile, find_released
+from svfap.models.weights.weight_file import check_whole, file_sha256
 
 logger = logging.getLogger(__name__)
 

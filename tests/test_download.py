@@ -17,8 +17,8 @@ from svfap.models.download import (
     fetch,
     take_over,
 )
-from svfap.models.released import RELEASED, ReleasedFile, find_released, released_at
-from svfap.models.weight_file import check_whole
+from svfap.models.weights.released import RELEASED, ReleasedFile, find_released, released_at
+from svfap.models.weights.weight_file import check_whole
 
 LOGIN = "<!DOCTYPE html><html><title>Sign in to your account</title><body>...</body></html>"
 

@@ -26,13 +26,12 @@ ALLOWED = {
 # From the ground up; a name that is not listed stands on the last floor with the commands.
 FLOORS = {
     "models": [
-        {"batch_norm", "layers", "patches", "weight_file"},
-        {"weights"},
-        {"encoder", "released"},
+        {"batch_norm", "layers", "patches"},
+        {"encoder"},
         {"classifier", "contrastive", "masked_autoencoder"},
         {"image", "lgi_former", "tpsbt", "vit"},
-        {"descriptors", "registry"},
-        {"guess", "timm_names"},
+        {"registry"},
+        {"timm_names", "weights"},
     ],
     "datasets": [
         {"catalog", "device", "files", "rng"},

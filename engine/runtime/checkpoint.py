@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from svfap.datasets.files import replacing
-from svfap.models.weight_file import BEST, CHOSEN, check_whole, read_checkpoint
-from svfap.models.weights import require_finite
+from svfap.models.weights.loading import require_finite
+from svfap.models.weights.weight_file import BEST, CHOSEN, check_whole, read_checkpoint
 
 logger = logging.getLogger(__name__)
 

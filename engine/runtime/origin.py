@@ -22,7 +22,7 @@ from svfap.datasets.labels.frame_labels import FrameLabels
 from svfap.engine.flags.config import table_of
 from svfap.engine.flags.flag import SAME
 from svfap.engine.flags.pretraining import CONTRASTIVE
-from svfap.models.weights import named_tensors
+from svfap.models.weights.loading import named_tensors
 
 # Flags of runs begun before there were digests, which had only names to go by.
 _NAMES = ("data_path", "eval_data_path", "finetune", "descriptor_weights")

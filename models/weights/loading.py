@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from svfap.models.weight_file import CHOSEN, read_checkpoint
+from svfap.models.weights.weight_file import CHOSEN, read_checkpoint
 
 _CONTAINERS = ("model", "module", "state_dict")
 _WRAPPERS = ("module.", "_orig_mod.")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from svfap.models.lgi_former import following_regions
 from svfap.models.registry import SIZES, default_config
-from svfap.models.weights import named_tensors, training_flags
+from svfap.models.weights.loading import named_tensors, training_flags
 
 _HEAD_WIDTH = 64
 _PATCH = "patch_embed.proj.weight"
