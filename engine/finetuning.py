@@ -23,9 +23,11 @@ from svfap.engine.compute.step import augment_together
 from svfap.engine.evaluate import write_results
 from svfap.engine.identity import Identity, identify
 from svfap.engine.loop import Training
+from svfap.engine.results.chance import chance
 from svfap.engine.results.features import check_formats
+from svfap.engine.results.intervals import bootstrap_intervals
 from svfap.engine.results.metrics import METRICS
-from svfap.engine.results.predictions import read_metrics
+from svfap.engine.results.predictions import Predictions, read_metrics
 from svfap.engine.runtime import checkpoint, origin, plan, rundir
 from svfap.engine.setting import Setting, settle
 from svfap.engine.tasks.base import FinetuningLoss
@@ -267,6 +269,8 @@ def _report(setting: Setting, model, annotations, split, weights, chosen_on, out
         metrics |= {"chosen_on": chosen_on, "notes": [*metrics.get("notes", []), note]}
     if setting.notes:
         metrics["notes"] = [*metrics.get("notes", []), *setting.notes]
+    beside = chance(predictions, _intervals(setting, annotations, predictions))
+    metrics["chance"] = beside and beside.as_dict()
     if setting.workers.is_main and output_dir:
         write_results(
             evaluated, predictions, metrics, output_dir=output_dir, weights=weights, split=split,
@@ -288,7 +292,23 @@ def _report(setting: Setting, model, annotations, split, weights, chosen_on, out
             logger.warning("no videos of %s: left out of UAR", metrics["absent_classes"])
         if note:
             logger.warning(note)
+        if beside:
+            logger.log(logging.INFO if beside.better else logging.WARNING, beside.text)
     return metrics
+
+
+def _intervals(setting: Setting, annotations: Annotations, predictions: Predictions) -> dict:
+    """How sure the metrics are: resampled are people, where they are known, else videos."""
+    subjects = None
+    if setting.flags.average_by == "videos" and not setting.task.frame_level:
+        try:
+            subjects = selection.known_subjects(setting.flags, annotations)
+        except ValueError as error:  # `--subjects` need not name those who are tested
+            logger.warning("%s: the interval resamples videos", error)
+    elif setting.task.frame_level and len(annotations) < 2:
+        return {}
+    several = subjects is not None and len(set(subjects)) > 1
+    return bootstrap_intervals(predictions, subjects if several else None)
 
 
 def _weights_to_evaluate(flags: argparse.Namespace) -> str:

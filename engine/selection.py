@@ -87,7 +87,7 @@ def read_parts(setting: Setting) -> Parts:
     fraction = setting.flags.label_fraction
     if fraction == 1:
         return parts
-    subjects = training_subjects(setting.flags, parts.train)
+    subjects = known_subjects(setting.flags, parts.train)
     taken = choose_share(
         _strata(parts.train),
         fraction,
@@ -126,7 +126,7 @@ def _with_validation(setting: Setting) -> Parts:
     if chosen_on == "val.csv":
         logger.warning("--val_fraction is not used: %s has a val.csv of its own", flags.data_path)
         return Parts(train=train, val=val, test=test, chosen_on=chosen_on)
-    subjects = training_subjects(flags, train)
+    subjects = known_subjects(flags, train)
     labels = _strata(train)
     taken = np.array(
         carve_validation(labels, flags.val_fraction, seed=flags.seed, subjects=subjects)
@@ -140,19 +140,19 @@ def _with_validation(setting: Setting) -> Parts:
     )
 
 
-def training_subjects(flags: argparse.Namespace, train: Annotations) -> list[str] | None:
-    """Subject of each training video, of `--subjects` or a subjects.csv beside the fold; or None.
+def known_subjects(flags: argparse.Namespace, videos: Annotations) -> list[str] | None:
+    """The person in each video, of `--subjects` or a subjects.csv beside the fold; or None.
 
     Raises:
         ValueError: `--subjects` does not name them all.
     """
     if flags.subjects:
-        return subjects_of(flags.subjects, train.ids)
+        return subjects_of(flags.subjects, videos.ids)
     folder = Path(flags.data_path)
     for path in (folder / SUBJECTS_FILE, folder.parent / SUBJECTS_FILE):
         if path.is_file():
             try:
-                return subjects_of(path, train.ids)
+                return subjects_of(path, videos.ids)
             except ValueError as error:
                 logger.warning("subjects are not used: %s", error)
     return None

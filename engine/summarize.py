@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from svfap.datasets.files import CannotWriteError, write_text
+from svfap.engine.results.chance import chance
 from svfap.engine.results.find import Result, find_results, pool, subjects_of
 from svfap.engine.results.intervals import CONFIDENCE, NUM_RESAMPLES, bootstrap_intervals
 from svfap.engine.results.metrics import METRICS
@@ -110,6 +111,9 @@ def crossval_table(
         metrics = pooled.metrics()
         name = POOLED if len(results) > 1 else results[0].name
         pooled_row = _row(name, metrics, intervals(pooled), results)
+        beside = chance(pooled, pooled_row.intervals)
+        if beside and not beside.better:
+            notes.append(f"{beside.text[0].upper()}{beside.text[1:]}.")
         rows = [*rows, pooled_row] if len(results) > 1 else [pooled_row]
         rows += [
             _row(f"{name}{PART}{part}", own.metrics(), intervals(own), results, is_part=True)

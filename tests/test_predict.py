@@ -323,12 +323,15 @@ def test_command_writes_everything_and_goes_on(checkpoint, videos, tmp_path, dra
     out = tmp_path / "out"
     argv = [videos, "--output_dir", out, "--annotate", "--timeline"]
     assert run(checkpoint, *argv) == 0
-    assert "no face in 8 frames" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "no face in 8 frames" in said
     with (out / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(Path(row["video"]).name, row["track"]) for row in rows] == [
         ("one.mp4", "1"), ("two.mp4", "1"), ("two.mp4", "2"), ("none", ""),
     ]  # fmt: skip
+    last = [line.split("/")[-1] for line in said.splitlines()[-3:]]
+    assert last == [f"{name}.mp4: {row['label']}" for name, row in zip(("one", "two", "two"), rows)]
     content = json.loads((out / "two" / "prediction.json").read_text())
     track = content["tracks"][0]
     assert float(rows[1][track["label"]]) == pytest.approx(track["scores"][track["label"]])

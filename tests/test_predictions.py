@@ -21,8 +21,10 @@ def test_classification_round_trip(tmp_path):
     ids = ["a/1.mp4", 'odd, "name".mp4', "ünï.avi", "0007"]
     written = Classes.from_scores(ids, [0, 1, 2, 1], scores, ["happy", "sad", "neutral"])
     write_predictions(tmp_path / "pred.csv", written)
-    header = (tmp_path / "pred.csv").read_text().splitlines()[0]
-    assert header == "id,label,pred,prob_happy,prob_sad,prob_neutral"
+    header, first = (tmp_path / "pred.csv").read_text().splitlines()[:2]
+    assert header == "id,label,pred,prob_happy,prob_sad,prob_neutral,truth,answer"
+    answer = ["happy", "sad", "neutral"][scores[0].argmax()]
+    assert first.startswith("a/1.mp4,0,") and first.endswith(f",happy,{answer}")
     read = read_predictions(tmp_path / "pred.csv")
     assert read.ids == ids
     assert read.names == ["happy", "sad", "neutral"]

@@ -239,7 +239,7 @@ def test_scores_of_two_processes_are_those_of_the_saved_batch_norms(data, tmp_pa
                     str(again)])  # fmt: skip
     run_finetuning([*plain, "--batch_size", "6", "--output_dir", str(one)])
     scores = [
-        [[float(value) for value in row.split(",")[3:]] for row in rows[1:]]
+        [[float(value) for value in row.split(",")[3:5]] for row in rows[1:]]
         for rows in ((run / "pred.csv").read_text().splitlines() for run in (out, again, one))
     ]
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
@@ -264,6 +264,8 @@ def test_finetuning_writes_what_the_documentation_promises(data, tmp_path):
     assert config["flags"]["lr"] == 0.01 and config["versions"]["av"] == av.__version__
     metrics = json.loads((out / "metrics.json").read_text())
     assert (metrics["weights"], metrics["split"], metrics["num_videos"]) == ("last", "test", 5)
+    assert metrics["chance"]["level"] == 0.5
+    assert metrics["chance"]["better"] == (metrics["chance"]["interval"][0] > 0.5)
     content = checkpoint.read(out / checkpoint.LAST)
     assert content["epoch"] == 2 and content["model_ema"] is not None
     ema_moved = any(

@@ -165,7 +165,8 @@ def test_predictions_of_several_heads_are_read_back(tmp_path):
     lines = (tmp_path / "pred.csv").read_text().splitlines()
     assert lines[0] == (
         "id,label_arousal,label_valence,pred_arousal,pred_valence,prob_arousal_calm,"
-        "prob_arousal_excited,prob_valence_bad,prob_valence_good,prob_valence_so-so"
+        "prob_arousal_excited,prob_valence_bad,prob_valence_good,prob_valence_so-so,"
+        "truth_arousal,answer_arousal,truth_valence,answer_valence"
     )
     assert lines[1].split(",")[1:3] == [str(v) for v in written.labels[0]]
     read = read_predictions(tmp_path / "pred.csv")
@@ -174,7 +175,7 @@ def test_predictions_of_several_heads_are_read_back(tmp_path):
     np.testing.assert_array_equal(read.predicted, written.predicted)
     np.testing.assert_allclose(read.scores, written.scores, rtol=1e-8)
     assert read.metrics() == written.metrics()
-    (tmp_path / "pred.csv").write_text(lines[0] + "\nv,0,3,0,1,.5,.5,.2,.3,.5\n")
+    (tmp_path / "pred.csv").write_text(lines[0] + "\nv,0,3,0,1,.5,.5,.2,.3,.5,,,,\n")
     with pytest.raises(PredictionFileError, match=r"line 2: label_valence '3', allowed: 0\.\.2"):
         read_predictions(tmp_path / "pred.csv")
     (tmp_path / "pred.csv").write_text("id,label_a,pred_a,prob_b_x\nv,0,0,1\n")

@@ -4,6 +4,7 @@ import argparse
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -156,12 +157,14 @@ def _answer_all(flags: argparse.Namespace, predictor, videos: list[NamedVideo]) 
         if len(todo) < len(videos):
             logger.info("%d of %d videos are answered", len(videos) - len(todo), len(videos))
     names = {video.source: video.name for video in todo}
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
+    answers: list[tuple[str, str]] = []
     begun = time.monotonic()
     for number, prediction in enumerate(_stream(flags, predictor, todo), start=1):
         content = predict_files.as_dict(prediction)
         _tell(content, number, len(todo))
-        counts[prediction.status] = counts.get(prediction.status, 0) + 1
+        counts[prediction.status] += 1
+        answers += [(content["video"], _answer(track)) for track in content["tracks"]]
         if journal:
             folder = flags.output_dir / names[prediction.path]
             predict_files.write_video(folder, content, predictor.names)
@@ -172,7 +175,7 @@ def _answer_all(flags: argparse.Namespace, predictor, videos: list[NamedVideo]) 
         table = flags.output_dir / predict_files.TABLE
         predict_files.write_table(table, journal.contents(videos), predictor.names)
         logger.info("wrote %s", table)
-    return _summary(counts, time.monotonic() - begun)
+    return _summary(counts, answers, time.monotonic() - begun)
 
 
 def _stream(flags: argparse.Namespace, predictor, todo: list[NamedVideo]):
@@ -223,13 +226,25 @@ def _draw(flags: argparse.Namespace, prediction, folder: Path) -> None:
         predict_draw.annotate_video(prediction, folder / "annotated.mp4")
 
 
-def _summary(counts: dict[str, int], seconds: float) -> int:
-    total = sum(counts.values())
-    bad = counts.get("unreadable", 0) + counts.get("failed", 0)
-    if total:
+def _answer(track: dict) -> str:
+    """The class, or the numbers, that a face got."""
+    if "label" in track:
+        return track["label"]
+    return "  ".join(f"{name} {score:.3f}" for name, score in track["scores"].items())
+
+
+def _summary(counts: Counter[str], answers: Sequence[tuple[str, str]], seconds: float) -> int:
+    """Say what was done, last of all the answers: one by one, of many how often each was given."""
+    bad = counts["unreadable"] + counts["failed"]
+    if counts:
         logger.info(
             "%d videos in %.1f s: %d answered, %d without a face, %d unreadable, %d failed",
-            total, seconds, counts.get("ok", 0), counts.get("no_face", 0),
-            counts.get("unreadable", 0), counts.get("failed", 0),
+            counts.total(), seconds, counts["ok"], counts["no_face"], counts["unreadable"],
+            counts["failed"],
         )  # fmt: skip
+    if len(answers) <= SHOWN_PROBLEMS:
+        for video, answer in answers:
+            logger.info("%s: %s", video, answer)
+    elif (often := Counter(answer for _, answer in answers)) and len(often) < len(answers) / 2:
+        logger.info("answers: %s", ", ".join(f"{name} {n}" for name, n in often.most_common()))
     return 1 if bad else 0

@@ -25,7 +25,7 @@ from svfap.engine.results.tables import render
 from svfap.engine.runtime import distributed
 from svfap.engine.runtime.log import set_up_logging
 from svfap.engine.runtime.programs import split_arguments, tells_user
-from svfap.engine.selection import training_subjects
+from svfap.engine.selection import known_subjects
 
 
 def run_probe(
@@ -48,7 +48,7 @@ def run_probe(
     model, identity = load_frozen(checkpoint)
     setting = frozen_setting(flags, workers, model, identity)
     parts = setting.read("train"), setting.read("test", flags.eval_data_path)
-    subjects = training_subjects(flags, parts[0])
+    subjects = known_subjects(flags, parts[0])
     readings = [setting.reading(part, middle=middle) for part, middle in zip(parts, (True, False))]
     with setting.open_loader(*readings) as loader:
         train, test = (

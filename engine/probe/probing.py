@@ -26,7 +26,7 @@ from svfap.engine.identity import Identity, identify
 from svfap.engine.results.features import POOLED
 from svfap.engine.results.metrics import classification_metrics, regression_metrics, require_finite
 from svfap.engine.runtime.distributed import Workers
-from svfap.engine.selection import training_subjects
+from svfap.engine.selection import known_subjects
 from svfap.engine.setting import Setting, settle
 from svfap.engine.tasks.task import Task
 
@@ -325,7 +325,7 @@ class PretrainingProbe:
         self.setting = frozen_setting(own, workers, frozen_encoder(config))
         self.parts = [self.setting.read("train"), self.setting.read("test")]
         self._readings = [self.setting.reading(part, middle=True) for part in self.parts]
-        self.subjects = training_subjects(own, self.parts[0])
+        self.subjects = known_subjects(own, self.parts[0])
 
     def readings(self, epoch: int) -> list[Reading]:
         """What is read after 0-based `epoch`, empty where no scores are due."""

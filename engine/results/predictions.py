@@ -1,10 +1,11 @@
 """Files of an evaluation: `pred.csv`, one line per video, and `metrics.json`.
 
-`pred.csv` of a classification: `id,label,pred,prob_<class>,...`; `label` and `pred` are class
-indices and the probability columns stand in label order. Files of other programs may leave the
-probabilities out. Of a regression: `id,label_<dimension>,...,pred_<dimension>,...`; where every
-frame has labels, a line is about one frame: `id,frame,label_<dimension>,...`. Of several heads:
-`id,label_<head>,...,pred_<head>,...,prob_<head>_<class>,...`.
+`pred.csv` of a classification: `id,label,pred,prob_<class>,...,truth,answer`; `label` and `pred`
+are class indices, which `truth` and `answer` say by name; the probability columns stand in label
+order. Files of other programs may leave probabilities and names out. Of a regression:
+`id,label_<dimension>,...,pred_<dimension>,...`; where every frame has labels, a line is about one
+frame: `id,frame,label_<dimension>,...`. Of several heads:
+`id,label_<head>,...,pred_<head>,...,prob_<head>_<class>,...,truth_<head>,answer_<head>,...`.
 """
 
 import csv
@@ -46,8 +47,8 @@ def write_predictions(csv_path: str | Path, predictions: Predictions) -> None:
     if predictions.frames is not None:
         columns["frame"] = predictions.frames.tolist()
     for name, values in predictions.columns().items():
-        whole = np.issubdtype(values.dtype, np.integer)
-        columns[name] = values.tolist() if whole else [f"{value:.9g}" for value in values]
+        real = np.issubdtype(values.dtype, np.floating)
+        columns[name] = [f"{value:.9g}" for value in values] if real else values.tolist()
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)

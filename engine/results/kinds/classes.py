@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from svfap.engine.results.kinds.base import Predictions, Summands, checked_scores, numbered
-from svfap.engine.results.kinds.table import PredictionTable
+from svfap.engine.results.kinds.table import NAMED_COLUMNS, PredictionTable
 from svfap.engine.results.metrics import (
     HEADLINE_METRICS,
     classification_from_counts,
@@ -59,6 +59,14 @@ class Classes(Predictions):
     def score_names(self) -> list[str]:
         """The classes."""
         return numbered(self.names, self.num_classes)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """See `Predictions`; the last two say `label` and `pred` by name."""
+        found = super().columns()
+        if self.names is None:
+            return found
+        names = np.array(self.names)
+        return found | dict(zip(NAMED_COLUMNS, (names[self.labels], names[self.predicted])))
 
     def metrics(self) -> dict:
         """See `classification_metrics`."""
@@ -160,6 +168,15 @@ class ClassesOfHeads(Predictions):
                 ids=self.ids, labels=own, predicted=predicted, scores=part, names=list(names)
             )
             for (head, names), (own, predicted, part) in zip(self.heads.items(), columns)
+        }
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """See `Predictions`; the last two of each head say its label and prediction by name."""
+        own = {head: part.columns() for head, part in self.parts().items()}
+        return super().columns() | {
+            f"{column}_{head}": columns[column]
+            for head, columns in own.items()
+            for column in NAMED_COLUMNS
         }
 
     def metrics(self) -> dict:

@@ -9,6 +9,8 @@ import numpy as np
 from svfap.datasets.tables import table_rows
 
 PREDICTIONS_FILE = "pred.csv"
+# Of classes, besides their numbers: for people, and not read.
+NAMED_COLUMNS = ("truth", "answer")
 MAX_LISTED_PROBLEMS = 20
 
 
@@ -53,6 +55,7 @@ class PredictionTable:
     def check(self, *, complete: bool = False) -> None:
         """Raise PredictionFileError with the first problems; with `complete` of unread columns."""
         unknown = [name for name in self.header if name not in self._read] if complete else []
+        unknown = [name for name in unknown if name.split("_")[0] not in NAMED_COLUMNS]
         if unknown:
             self.problems.append(f"line 1: unknown columns {unknown}")
         if self.problems:
