@@ -11,6 +11,7 @@ and split (train, val or test). docs/custom_data.md goes from there to a trained
 import argparse
 import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,17 +23,21 @@ from svfap.preprocess.shared.custom_sources import (
     Source,
     class_order,
     decide_task,
+    name_subjects,
     read_csv,
     read_folder,
 )
 from svfap.preprocess.shared.custom_sources import to_clips as labelled_clips
 from svfap.preprocess.shared.labelled import Clip, Found, Parts
+from svfap.preprocess.shared.layouts import LAYOUTS, guess_pattern, read_layout
 from svfap.preprocess.shared.runner import check_found, write_splits
 from svfap.preprocess.shared.subject_folds import add_fold_flags, warn_about_absent, write_folds
 
 logger = logging.getLogger(__name__)
 
-TASKS = ("auto", "classification", "regression")
+AUTO = "auto"
+SHOWN_PEOPLE = 12
+TASKS = (AUTO, "classification", "regression")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -53,11 +58,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--label", nargs="+", default=["label"], metavar="COLUMN",
         help="label column; several for regression of several numbers",
     )  # fmt: skip
+    labels.add_argument(
+        "--layout", choices=LAYOUTS,
+        help="a folder named as this data set is: paths say class and person",
+    )  # fmt: skip
     people = parser.add_argument_group("who is seen; nobody is then on two sides of a split")
     people.add_argument("--subject", metavar="COLUMN", help="(default: subject, if there)")
     people.add_argument(
         "--subject_pattern", type=_pattern, metavar="REGEX",
-        help="instead: its first group, searched in each path, e.g. '/(person\\d+)_'",
+        help="instead: its first group, searched in each path, e.g. '/(person\\d+)_'; auto: where "
+        "names look as if they began with a person, that",
     )  # fmt: skip
     _add_split_flags(parser)
     files = parser.add_argument_group("files")
@@ -89,7 +99,9 @@ def _add_split_flags(parser: argparse.ArgumentParser) -> None:
     add_fold_flags(split, num_folds=0)
 
 
-def _pattern(text: str) -> re.Pattern:
+def _pattern(text: str) -> re.Pattern | str:
+    if text == AUTO:
+        return text
     try:
         pattern = re.compile(text)
     except re.error as error:
@@ -106,7 +118,8 @@ def read_source(flags: argparse.Namespace) -> Source:
         PreparationError: it does not exist or holds nothing usable.
     """
     if flags.source.is_dir():
-        return read_folder(flags.source.absolute(), flags.subject_pattern)
+        folder = flags.source.absolute()
+        return read_layout(folder, flags.layout) if flags.layout else read_folder(folder)
     if flags.source.is_file():
         return read_csv(
             flags.source,
@@ -114,9 +127,43 @@ def read_source(flags: argparse.Namespace) -> Source:
             subject_column=flags.subject,
             split_column=flags.split,
             data_root=flags.data_root,
-            subject_pattern=flags.subject_pattern,
         )
     raise PreparationError(f"no such folder or CSV: {flags.source}")
+
+
+def settle_subjects(source: Source, wanted: re.Pattern | str | None) -> None:
+    """Who is seen, as `--subject_pattern` says; where nothing says it, what could."""
+    unknown = [sample for sample in source.samples if sample.subject is None]
+    guess = guess_pattern(unknown) if unknown and wanted in (None, AUTO) else None
+    if wanted == AUTO and guess:
+        logger.info("people by --subject_pattern '%s': see below whether they are", guess)
+        wanted = re.compile(guess)
+    if isinstance(wanted, re.Pattern):
+        name_subjects(source, wanted)
+    elif unknown:
+        offer = f"; names look as if --subject_pattern '{guess}' found them" if guess else ""
+        logger.warning(
+            "no subjects are known: the same person may be in training and test part, and the "
+            "results too good; name them with a column subject, --subject_pattern or --layout%s",
+            offer,
+        )
+
+
+def tell_subjects(clips: Sequence[Clip]) -> None:
+    """Say how many people there are and how many clips each has."""
+    counts = Counter(clip.subject for clip in clips if clip.subject is not None)
+    if not counts:
+        return
+    shown = ", ".join(f"{name} {n}" for name, n in counts.most_common(SHOWN_PEOPLE))
+    more = ", ..." if len(counts) > SHOWN_PEOPLE else ""
+    numbers = f"{min(counts.values())} to {max(counts.values())} clips each"
+    logger.info("%d people, %s: %s%s", len(counts), numbers, shown, more)
+    if len(counts) == len(clips):
+        logger.warning(
+            "every clip is a person of its own, such as %s: if people have several clips, they "
+            "will be in training and test part, and the results too good; correct the column "
+            "subject or --subject_pattern (it may take too much of the name)", min(counts),
+        )  # fmt: skip
 
 
 def settle_labels(source: Source, flags: argparse.Namespace) -> LabelNames:
@@ -148,15 +195,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = build_parser().parse_args(argv)
     flags.dataset_dir = flags.source
     source = read_source(flags)
+    settle_subjects(source, flags.subject_pattern)
     names = settle_labels(source, flags)
     parts = dict(labelled_clips(source, names))
     found = Found(clips=list(parts), problems=source.problems)
     clips = check_found(found, {}, {}, name=str(flags.source), flags=flags)
-    if any(clip.subject is None for clip in clips):
-        logger.warning(
-            "no subjects are known: the same person may be in training and test part, and the "
-            "results too good; name them with a column subject or --subject_pattern"
-        )
+    tell_subjects(clips)
     if not any(parts.values()) and (flags.num_folds >= 2 or flags.folds_file):
         write_folds(clips, names, flags)
     else:

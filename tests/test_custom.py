@@ -78,7 +78,7 @@ def test_folder_per_class(tmp_path, caplog):
 
 def test_subjects_from_file_names_stay_on_one_side(tmp_path, caplog):
     root = write_classes_folder(tmp_path / "clips")
-    run(root, tmp_path / "out", "--subject_pattern", r"/(\w+)_\d+")
+    run(root, tmp_path / "out", "--subject_pattern", r"/([^/_]+)_[^/]*$")
     sides = [people(some) for some in parts(tmp_path / "out").values()]
     assert [len(side) for side in sides] == [3, 1, 1]
     assert set.union(*sides) == set(PEOPLE)
@@ -89,9 +89,103 @@ def test_subjects_from_file_names_stay_on_one_side(tmp_path, caplog):
     assert "ben_01.mp4: --subject_pattern '/(anna)_' finds nothing in it" in text
 
 
+def test_people_are_counted_and_a_pattern_that_takes_too_much_is_seen(tmp_path, caplog):
+    caplog.set_level("INFO")
+    root = tmp_path / "clips"
+    for name in ("bored", "keen"):
+        for n in range(10):
+            touch(root / name / f"{PEOPLE[n % 5]}_{name}_{n:02d}_1.mp4")
+    run(root, tmp_path / "out", "--subject_pattern", r"/([^/_]+)_[^/]*$")
+    assert "5 people, 4 to 4 clips each: anna 4, ben 4, cleo 4" in caplog.text
+    run(root, tmp_path / "greedy", "--subject_pattern", r"/(\w+)_\d+")
+    assert "every clip is a person of its own, such as anna_bored_00" in caplog.text
+    caplog.clear()
+    run(root, tmp_path / "open")
+    assert "looks as if --subject_pattern '/([^/_" in caplog.text.replace("look as", "looks as")
+    run(root, tmp_path / "auto", "--subject_pattern", "auto")
+    assert parts(tmp_path / "auto") == parts(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["bored/clip_{n}.mp4", "keen/clip_{n}.mp4"],
+        ["bored/bored_{n}.mp4", "keen/keen_{n}.mp4"],
+        ["bored/{n}.mp4", "keen/{n}.mp4"],
+        ["bored/{n}_a.mp4", "keen/1{n}_a.mp4"],
+    ],
+)
+def test_names_without_people_are_not_taken_for_people(tmp_path, caplog, names):
+    for n in range(5):
+        for name in names:
+            touch(tmp_path / "clips" / name.format(n=n))
+    run(tmp_path / "clips", tmp_path / "out", "--subject_pattern", "auto")
+    assert "no subjects are known" in caplog.text
+
+
+LAYOUTS = {
+    "ravdess": (
+        [f"Actor_{a:02d}/0{m}-{c}-{e:02d}-01-01-01-{a:02d}.mp4"
+         for a in range(1, 6) for e in range(1, 9) for c in ("01", "02") for m in (1, 2)],
+        40, "calm", "03",
+    ),
+    "cremad": (
+        [f"VideoFlash/{s}_IEO_{e}_XX.flv" for s in range(1001, 1006) for e in ("ANG", "SAD")],
+        10, "angry", "1003",
+    ),
+    "mead": (
+        [f"{s}/video/{v}/{e}/level_1/{n:03d}.mp4" for s in ("M003", "W009", "W011")
+         for v in ("front", "left_30") for e in ("angry", "sad") for n in range(3)],
+        18, "sad", "W009",
+    ),
+    "ckplus": (
+        [f"{e}/S{s:03d}_001_000000{n}.png" for s in range(10, 15)
+         for e in ("anger", "happy") for n in (15, 16, 17)],
+        30, "anger", "S012",
+    ),
+    "fer2013": (
+        [f"{p}/{e}/{n}.jpg" for p in ("train", "test") for e in ("fear", "sad") for n in range(6)],
+        24, "fear", None,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_known_layouts_are_read_by_name(tmp_path, layout):
+    names, count, class_name, person = LAYOUTS[layout]
+    for name in names:
+        write = write_image if name.endswith(("png", "jpg")) else touch
+        write(tmp_path / "data" / name)
+    run(tmp_path / "data", tmp_path / "out", "--layout", layout)
+    assert sum(len(some) for some in parts(tmp_path / "out").values()) == count
+    assert class_name in read_classes(tmp_path / "out").class_names
+    if person:
+        with (tmp_path / "out" / "subjects.csv").open() as file:
+            assert person in {row["subject"] for row in csv.DictReader(file)}
+    other = next(name for name in LAYOUTS if name != layout)
+    assert f"--layout {other}: nothing in" in message(
+        tmp_path / "data", tmp_path / "no", "--layout", other
+    )
+
+
+def test_original_sequences_of_ckplus_have_their_labels_in_files(tmp_path):
+    for s in range(10, 16):
+        for take in (1, 2, 3):
+            name = f"S{s:03d}/{take:03d}"
+            for n in range(3):
+                write_image(tmp_path / "data/cohn-kanade-images" / name / f"{n}.png")
+            if take < 3:
+                text = f"   {take * 3:.7e}\n".encode()
+                file = f"S{s:03d}_{take:03d}_00000010_emotion.txt"
+                touch(tmp_path / "data/Emotion" / name / file, text)
+    run(tmp_path / "data", tmp_path / "out", "--layout", "ckplus")
+    assert read_classes(tmp_path / "out").class_names == ("disgust", "sadness")
+    assert sum(len(some) for some in parts(tmp_path / "out").values()) == 12
+
+
 def test_folds_by_subject_and_without(tmp_path):
     root = write_classes_folder(tmp_path / "clips")
-    run(root, tmp_path / "out", "--num_folds", "5", "--subject_pattern", r"/(\w+)_\d+")
+    run(root, tmp_path / "out", "--num_folds", "5", "--subject_pattern", r"/([^/_]+)_[^/]*$")
     tested = []
     for fold in range(1, 6):
         found = parts(tmp_path / "out" / f"split{fold:02d}")
@@ -123,7 +217,7 @@ def test_given_folders_train_val_test(tmp_path):
     found = parts(tmp_path / "out")
     assert {part: len(some) for part, some in found.items()} == {"train": 12, "val": 4, "test": 6}
     assert all("/Test/" in row[0] for row in found["test"])
-    text = message(root, tmp_path / "out2", "--subject_pattern", r"/(\w+)_\d+")
+    text = message(root, tmp_path / "out2", "--subject_pattern", r"/([^/_]+)_[^/]*$")
     assert "subject anna is in train and in test" in text
     assert "subject ben is in train and in val" in text
     (root / "notes").mkdir()

@@ -144,7 +144,7 @@ def test_known_names_say_who_is_seen(tmp_path):
         write_annotations(tmp_path / f"{part}.csv", rows)
     status, report = examine(tmp_path)
     assert status == 1
-    assert report["subjects_from"] == "file names as in CREMA-D"
+    assert report["subjects_from"] == "file names as in cremad"
     assert found(report, "problem")["subjects"][1] == ("subject 1002: 1 videos in train, 1 in test")
 
 

@@ -17,13 +17,13 @@ from svfap.datasets.tables import read_table, read_text
 from svfap.datasets.video.open_video import natural_key
 from svfap.preprocess.shared.common import PreparationError
 from svfap.preprocess.shared.labelled import SUBJECTS_FILE, look_up, table_by_name
+from svfap.preprocess.shared.layouts import PEOPLE_IN_NAMES
 
 LISTS = ("train", "val", "test", "info_clean")
 PAIR_TABLES = ("pairs.csv", "dev_pairs.csv")  # of preprocess.lfw
 # Names of files and folders that say who is seen.
 SUBJECT_PATTERNS = {
-    "CREMA-D": re.compile(r"(?:^|/)(\d{4})_[A-Z]{3}_[A-Z]{3}_(?:LO|MD|HI|XX?)(?:\.|$)"),
-    "RAVDESS": re.compile(r"(?:^|/)\d\d-\d\d-\d\d-\d\d-\d\d-\d\d-(\d\d)(?:\.|$)"),
+    **PEOPLE_IN_NAMES,
     "eNTERFACE05": re.compile(r"(?:^|/)subject[ _](\d+)/"),
     "AVCAffe": re.compile(r"(aiim\d{3})"),
     "voxceleb2": re.compile(r"(?:^|/)(id\d{5})/"),

@@ -5,7 +5,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from svfap.datasets.labels.classes import LabelNames
@@ -31,6 +31,7 @@ class Sample:
 
     Attributes:
         path: where it lies.
+        name: path below the folder, or as the table has it.
         labels: as written: a class name, or numbers.
         where: file and line, or the path, for messages.
         subject: who is seen, if known.
@@ -38,6 +39,7 @@ class Sample:
     """
 
     path: Path
+    name: str
     labels: tuple[str, ...]
     where: str
     subject: str | None = None
@@ -59,7 +61,7 @@ class Source:
     problems: Problems = field(default_factory=Problems)
 
 
-def read_folder(folder: Path, subject_pattern: re.Pattern | None = None) -> Source:
+def read_folder(folder: Path) -> Source:
     """Read a folder per class, perhaps below folders train, val and test.
 
     A class folder holds videos or frame folders at any depth; images directly in it are samples
@@ -67,7 +69,6 @@ def read_folder(folder: Path, subject_pattern: re.Pattern | None = None) -> Sour
 
     Args:
         folder: holds the class folders.
-        subject_pattern: its first group, searched in the path below `folder`, is the subject.
 
     Raises:
         PreparationError: there are fewer than two class folders.
@@ -82,10 +83,9 @@ def read_folder(folder: Path, subject_pattern: re.Pattern | None = None) -> Sour
                 unused.add("files beside the class folders", path)
             continue
         for path in _samples(inside, unused, is_class=len(below) == 1):
-            subject = _subject(path.relative_to(folder), subject_pattern, source.problems)
-            label = (same_name(below[0]),)
+            name, label = path.relative_to(folder).as_posix(), (same_name(below[0]),)
             source.samples.append(
-                Sample(path=path, labels=label, where=str(path), subject=subject, part=part)
+                Sample(path=path, name=name, labels=label, where=str(path), part=part)
             )
     classes = {sample.labels[0] for sample in source.samples}
     for parent in [folder / name for name in parts] or [folder]:
@@ -139,14 +139,18 @@ def _name_contradictions(source: Source) -> None:
             )
 
 
-def _subject(path: Path, pattern: re.Pattern | None, problems: Problems) -> str | None:
-    if pattern is None:
-        return None
-    match = pattern.search(str(path))
-    if match is None:
-        problems.add(f"{path}: --subject_pattern {pattern.pattern!r} finds nothing in it")
-        return None
-    return match[1]
+def name_subjects(source: Source, pattern: re.Pattern) -> None:
+    """Let the first group of a pattern, searched in the paths, say who is seen where it is open."""
+    for place, sample in enumerate(source.samples):
+        if sample.subject is not None:
+            continue
+        match = pattern.search(sample.name)
+        if match is None:
+            source.problems.add(
+                f"{sample.name}: --subject_pattern {pattern.pattern!r} finds nothing in it"
+            )
+        else:
+            source.samples[place] = replace(sample, subject=match[1])
 
 
 def read_csv(
@@ -156,7 +160,6 @@ def read_csv(
     subject_column: str | None = None,
     split_column: str | None = None,
     data_root: Path | None = None,
-    subject_pattern: re.Pattern | None = None,
 ) -> Source:
     """Read a table with a header, see `datasets.tables`.
 
@@ -166,7 +169,6 @@ def read_csv(
         subject_column: None: column `subject` if there is one.
         split_column: train, val or test; None: column `split` if there is one.
         data_root: folder of relative paths, by default the table's own.
-        subject_pattern: see `read_folder`; instead of a column.
 
     Raises:
         PreparationError: a column is absent, or the file is empty.
@@ -190,16 +192,14 @@ def read_csv(
         if problem:
             source.problems.add(f"{where}: {problem}")
             continue
-        subject = row[subject_column] if subject_column else None
-        if subject is None:
-            subject = _subject(Path(row["path"]), subject_pattern, source.problems)
         video = Path(os.path.abspath((data_root or path.parent) / row["path"]))
         source.samples.append(
             Sample(
                 path=as_on_disk(video),
+                name=row["path"],
                 labels=tuple(row[name] for name in label_columns),
                 where=where,
-                subject=subject,
+                subject=row[subject_column] if subject_column else None,
                 part=PARTS[row[split_column].lower()] if split_column else None,
             )
         )
@@ -264,23 +264,15 @@ def class_order(source: Source, given: Sequence[str] | None) -> tuple[str, ...]:
         return tuple(present)
     numbered = all(label.isdecimal() and int(label) < len(given) for label in present)
     if numbered and not set(present) & set(given):
-        source.samples = [_renamed(sample, given) for sample in source.samples]
+        source.samples = [
+            replace(sample, labels=(given[int(sample.labels[0])],)) for sample in source.samples
+        ]
         return tuple(given)
     for sample in source.samples:
         if sample.labels[0] not in given:
             known = ", ".join(given)
             source.problems.add(f"{sample.where}: label {sample.labels[0]!r} is none of {known}")
     return tuple(given)
-
-
-def _renamed(sample: Sample, names: Sequence[str]) -> Sample:
-    return Sample(
-        path=sample.path,
-        labels=(names[int(sample.labels[0])],),
-        where=sample.where,
-        subject=sample.subject,
-        part=sample.part,
-    )
 
 
 def to_clips(source: Source, names: LabelNames) -> list[tuple[Clip, str | None]]:
