@@ -19,6 +19,7 @@ from svfap.datasets.loading.loader import Batches
 from svfap.engine.compute.precision import Precision
 from svfap.engine.results.features import StageRecorder, write_features
 from svfap.engine.results.predictions import Predictions, write_metrics, write_predictions
+from svfap.engine.results.tokens import TokenCache
 from svfap.engine.runtime.distributed import Workers
 from svfap.engine.runtime.errors import UnreadableInEvaluationError
 from svfap.engine.runtime.log import Progress
@@ -67,6 +68,7 @@ def evaluate(
     with_features: bool = False,
     score: Callable | None = None,
     pass_size: int | None = None,
+    cache: TokenCache | None = None,
 ) -> Evaluated:
     """Run a model over the views of all videos (SVFAP Sec. 4.2: two clips, mean of softmax).
 
@@ -84,6 +86,7 @@ def evaluate(
         with_features: also keep the features, pooled and of every stage; `score` is then unused.
         score: in place of `view_scores`: the same, compiled.
         pass_size: as `in_passes` takes it.
+        cache: gets the tokens of every view, where there are features.
 
     Raises:
         UnreadableInEvaluationError: lists every video that could not be read.
@@ -97,7 +100,10 @@ def evaluate(
     def run(batch: dict) -> tuple[dict, torch.Tensor, torch.Tensor | None]:
         clip = batch["clip"].to(workers.device, non_blocking=True)
         if with_features:
-            return batch, *_with_features(model, task, precision, clip, recorder)
+            computed = _with_features(model, task, precision, clip, recorder)
+            if cache is not None:
+                cache.add(batch, recorder.tokens)
+            return batch, *computed
         return batch, in_passes(scored, clip, pass_size, **options), None
 
     shown = (batch for batch in watched(batches, workers, title) if len(batch["clip"]))

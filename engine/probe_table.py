@@ -2,7 +2,8 @@
 
 `RUNS` holds `<recipe>/<seed>/checkpoint-last.pth`. The frozen features of every checkpoint are
 probed on every data set (`engine.probe`, kept as probe_<name>.json beside the checkpoint), and a
-table says for each recipe the mean over its seeds and its 95 % interval (Student's t).
+table says for each recipe the mean over its seeds and its 95 % interval (Student's t); with
+`--attentive` in a row for each of the two probes.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import numpy as np
 from svfap.datasets.files import read_json, write_text
 from svfap.engine.flags.config import finetuning_parser
 from svfap.engine.flags.parsing import parse_flags
-from svfap.engine.probe.command import run_probe
+from svfap.engine.probe.command import add_attentive_flags, run_probe, token_gib
 from svfap.engine.report.plots import MARKERS, OKABE_ITO, new_figure, save_figure
 from svfap.engine.results.intervals import half_width
 from svfap.engine.results.tables import FORMATS, render
@@ -78,7 +79,9 @@ def find_recipes(root: Path, order: Sequence[str] = ()) -> dict[str, list[Path]]
     return {name: found[name] for name in order or found}
 
 
-def probed(checkpoint: Path, name: str, folder: str, more: Sequence[str]) -> dict:
+def probed(
+    checkpoint: Path, name: str, folder: str, more: Sequence[str], token_gib: float = 0
+) -> dict:
     """Content of probe_<name>.json beside a checkpoint, made if it is not there or older.
 
     Args:
@@ -86,47 +89,57 @@ def probed(checkpoint: Path, name: str, folder: str, more: Sequence[str]) -> dic
         name: of the probe.
         folder: with train.csv, test.csv and classes.json.
         more: flags of run_finetune.py.
+        token_gib: as `run_probe` takes it.
     """
     kept = checkpoint.parent / f"probe_{name}.json"
     stat = checkpoint.stat()
     key = {"size": stat.st_size, "time": stat.st_mtime_ns, "data": folder, "flags": list(more)}
+    if token_gib:
+        key["attentive"] = True
     if kept.is_file():
         with suppress(ValueError):  # of a damaged one a new one is made
             content = read_json(kept)
             if content.get("of") == key:
                 return content
     flags = parse_flags(finetuning_parser(), ["--data_path", folder, *more])
-    content = run_probe(checkpoint, flags) | {"of": key}
+    content = run_probe(checkpoint, flags, token_gib=token_gib) | {"of": key}
     write_text(kept, json.dumps(content, indent=2) + "\n")
     return content
 
 
-def scores_of(name: str, content: Mapping) -> dict[str, float]:
+def scores_of(name: str, content: Mapping, method: str = "linear") -> dict[str, float]:
     """What the table says about a probe: F1 and accuracy, or CCC and RMSE of each dimension."""
-    linear = content["features"]["feature"]["linear"]
-    if "per_dimension" not in linear:
-        return {f"{name} F1": linear["macro_f1"], f"{name} accuracy": linear["war"]}
+    found = content["features"]["feature"][method]
+    if "per_dimension" not in found:
+        return {f"{name} F1": found["macro_f1"], f"{name} accuracy": found["war"]}
     return {
         f"{dimension} {title}": own[metric]
-        for dimension, own in linear["per_dimension"].items()
+        for dimension, own in found["per_dimension"].items()
         for title, metric in (("CCC", "ccc"), ("RMSE", "rmse"))
     }
 
 
 def collect(
-    recipes: Mapping[str, Sequence[Path]], probes: Mapping[str, str], more: Sequence[str]
+    recipes: Mapping[str, Sequence[Path]],
+    probes: Mapping[str, str],
+    more: Sequence[str],
+    token_gib: float = 0,
 ) -> dict[str, dict[str, Cell]]:
-    """Probe everything: recipe -> score -> cell."""
+    """Probe everything: recipe -> score -> cell; where there are two probes, row of each."""
+    methods = {"linear": ", linear", "attentive": ", attentive"} if token_gib else {"linear": ""}
     table = {}
     for recipe, checkpoints in recipes.items():
-        values: dict[str, list[float]] = {}
+        values: dict[str, dict[str, list[float]]] = {method: {} for method in methods}
         for checkpoint in checkpoints:
             for name, folder in probes.items():
-                scores = scores_of(name, probed(checkpoint, name, folder, more))
-                logger.info("%s: %s", checkpoint.parent, _line(scores))
-                for score, value in scores.items():
-                    values.setdefault(score, []).append(value)
-        table[recipe] = {score: Cell.of(own) for score, own in values.items()}
+                content = probed(checkpoint, name, folder, more, token_gib)
+                for method, own in values.items():
+                    scores = scores_of(name, content, method)
+                    logger.info("%s, %s: %s", checkpoint.parent, method, _line(scores))
+                    for score, value in scores.items():
+                        own.setdefault(score, []).append(value)
+        for method, own in values.items():
+            table[recipe + methods[method]] = {k: Cell.of(v) for k, v in own.items()}
     return table
 
 
@@ -147,7 +160,7 @@ def format_table(table: Mapping[str, Mapping[str, Cell]], table_format: str) -> 
         ]
         return render(header, rows, "csv")
     rows = [[recipe, *(str(cells[title]) for title in titles)] for recipe, cells in table.items()]
-    note = "linear probe of frozen features; "
+    note = "probes of frozen features; "
     if seeds == [1]:
         note += "one seed, so no interval"
     else:
@@ -191,6 +204,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("runs", type=Path, metavar="RUNS", help="holds <recipe>/<seed>/checkpoint-last.pth")
     add("--probe", action="append", required=True, metavar="NAME=DIR", help="data, repeatable")
     add("--recipes", nargs="+", default=[], metavar="NAME", help="which, in this order")
+    add_attentive_flags(parser)
     add("--format", choices=FORMATS, default="md")
     add("--output", type=Path, metavar="FILE", help="default: standard output")
     add("--picture", type=Path, metavar="FILE.png")
@@ -205,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     probes = dict(text.split("=", 1) for text in own.probe if "=" in text)
     if len(probes) != len(own.probe):
         raise ValueError(f"--probe {' '.join(own.probe)}: give NAME=DIR, names once")
-    table = collect(find_recipes(own.runs, own.recipes), probes, more)
+    table = collect(find_recipes(own.runs, own.recipes), probes, more, token_gib(own))
     emit(format_table(table, own.format), own.output)
     if own.picture:
         own.picture.parent.mkdir(parents=True, exist_ok=True)

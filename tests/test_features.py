@@ -12,9 +12,12 @@ from svfap import models
 from svfap.datasets.files import read_arrays
 from svfap.engine.probe import command as probe
 from svfap.engine.probe import probing
+from svfap.engine.probe.attentive import DECAYS, attentive_probe
 from svfap.engine.probe.probing import Frozen, extract, linear_probe, nearest_neighbours
 from svfap.engine.probe.probing import probe as probe_features
 from svfap.engine.results.features import StageRecorder, write_features
+from svfap.engine.results.predictions import read_metrics, read_predictions
+from svfap.engine.results.tokens import TokenCache, Tokens
 from svfap.engine.runtime import checkpoint
 from tests.model_cases import FINETUNE_NAMES, PRETRAIN_NAMES, random_clip, small_model, tube_mask
 from tests.test_runs import (
@@ -48,6 +51,7 @@ def test_stages_are_recorded_without_changing_the_model(name):
             again = model.forward_features(clip)
         features = recorder.split(recorder.take(again).numpy())
     assert torch.equal(plain, again) and "encode" not in vars(model)
+    assert torch.equal(recorder.tokens, stages[-1])  # what the attentive probe reads
     assert list(features) == ["feature", *(f"stage{i}" for i in range(1, len(stages) + 1))]
     np.testing.assert_allclose(features["feature"], plain.numpy(), rtol=1e-6)
     for stage, found in zip(stages, list(features.values())[1:]):
@@ -134,15 +138,61 @@ def clouds(per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_probes_find_what_is_there():
     (x, y), (x_test, y_test) = clouds(40, 1), clouds(100, 2)
-    predicted, strength = linear_probe(x, y, x_test, np.arange(len(x)) % 5 == 0)
-    assert (predicted == y_test).mean() > 0.93 and strength in (0.01, 0.1, 1.0, 10.0, 100.0)
+    scores, strength = linear_probe(x, y, x_test, np.arange(len(x)) % 5 == 0, num_outputs=3)
+    np.testing.assert_allclose(scores.sum(1), 1)
+    assert (scores.argmax(1) == y_test).mean() > 0.93 and strength in (0.01, 0.1, 1.0, 10.0, 100.0)
     voted = nearest_neighbours(x, y, x_test, 20, num_classes=3)
-    assert (voted == y_test).mean() > 0.75
+    np.testing.assert_allclose(voted.sum(1), 1)
+    assert (voted.argmax(1) == y_test).mean() > 0.75
     exact = nearest_neighbours(x, y, x, 1, num_classes=3)
-    assert (exact == y).all()
+    assert (exact.argmax(1) == y).all()
     shuffled = np.random.default_rng(0).permutation(y)
-    predicted, _ = linear_probe(x, shuffled, x_test, None)
-    assert (predicted == y_test).mean() < 0.5
+    scores, _ = linear_probe(x, shuffled, x_test, None, num_outputs=3)
+    assert (scores.argmax(1) == y_test).mean() < 0.5
+
+
+def views(num_videos: int, seed: int, numbers: bool = False) -> tuple[Tokens, np.ndarray]:
+    """Two views of each video; one token of nine says its class, the others are other noise."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(num_videos) % 2)
+    video = torch.arange(num_videos).repeat_interleave(2)
+    values = rng.normal(size=(2 * num_videos, 9, 16)).astype(np.float32)
+    values[:, 5, :4] = 0.2 * values[:, 5, :4] + np.repeat(2.0 * labels - 1, 2)[:, None]
+    tokens = Tokens(video, torch.ones(len(video)).double(), torch.from_numpy(values).half())
+    return tokens, labels[:, None] * [10.0, -1.0] + 3 if numbers else labels
+
+
+def test_an_attentive_probe_finds_the_one_token_that_says_it():
+    (train, y), (test, y_test) = views(120, 1), views(80, 2)
+    held_out = np.arange(120) % 5 == 0
+    scores, decay = attentive_probe(train, y, test, held_out, num_outputs=2)
+    np.testing.assert_allclose(scores.sum(1), 1)
+    assert (scores.argmax(1) == y_test).all() and decay in DECAYS
+    means = [tokens.values.float().mean(1)[::2].numpy() for tokens in (train, test)]
+    linear, _ = linear_probe(means[0], y, means[1], held_out, num_outputs=2)
+    assert (linear.argmax(1) == y_test).mean() < 0.85
+    again, _ = attentive_probe(train, y, test, held_out, num_outputs=2)
+    np.testing.assert_array_equal(again, scores)
+
+
+def test_an_attentive_probe_of_numbers():
+    (train, y), (test, y_test) = views(120, 1, True), views(80, 2, True)
+    values, _ = attentive_probe(train, y, test, None, num_outputs=2)
+    assert np.abs(values - y_test).mean(0) == pytest.approx([0, 0], abs=1)
+    assert np.corrcoef(values[:, 0], y_test[:, 0])[0, 1] > 0.95
+
+
+def test_tokens_that_do_not_fit_are_refused():
+    batch = {"index": torch.arange(2), "view_weight": torch.ones(2)}
+    cache = TokenCache(num_videos=1000, limit_gib=1e-3)
+    with pytest.raises(ValueError, match="1000 videos take 0.6 GiB .*raise --token_memory"):
+        cache.add(batch, torch.zeros(2, 300, 1024))
+    with pytest.raises(ValueError, match="above 65504"):
+        TokenCache(2).add(batch, torch.full((2, 3, 4), 1e6))
+    cache = TokenCache(2)
+    cache.add(batch, torch.ones(2, 3, 4))
+    tokens = cache.gathered(lambda own: [own, own])  # as of two processes
+    assert tokens.values.shape == (4, 3, 4) and tokens.video.tolist() == [0, 1, 0, 1]
 
 
 def test_probes_of_numbers():
@@ -182,16 +232,21 @@ def test_the_command_probes_both_kinds_of_checkpoints(data, tmp_path, capsys, st
     path = tmp_path / "run" / checkpoint.LAST
     out = tmp_path / "probe.json"
     argv = [str(path), "--data_path", str(data / "fold"), "--nb_classes", "2", "--output", str(out),
+            "--attentive", "--output_dir", str(tmp_path / "answers"),
             "--", "--device", "cpu", "--num_workers", "0", "--sampling_rate", "2"]  # fmt: skip
     assert probe.main(argv) == 0
     shown = capsys.readouterr().out
-    assert "| feature | linear UAR | linear WAR | linear MACRO F1 | k-NN UAR | k-NN WAR |" in shown
+    assert "| feature | linear UAR | linear WAR | linear MACRO F1 | attentive UAR |" in shown
     assert "6 training and 5 test videos, frozen encoder" in shown
     content = json.loads(out.read_text())
     assert list(content["features"]) == ["feature", "stage1", "stage2", "stage3"]
     for found in content["features"].values():
         for method in ("linear", "knn"):
             assert sum(map(sum, found[method]["confusion_matrix"])) == 5
+    for method in ("linear", "knn", "attentive"):
+        folder, metrics = tmp_path / "answers" / method, content["features"]["feature"][method]
+        assert read_metrics(folder / "metrics.json")["uar"] == metrics["uar"]
+        assert read_predictions(folder / "pred.csv").metrics()["uar"] == metrics["uar"]
     assert content["model"].endswith("svfap_tiny_patch8_64")
     argv[0] = str(tmp_path / "absent.pth")
     assert probe.main(argv) == 1 and "no weights at" in capsys.readouterr().err

@@ -100,6 +100,8 @@ def test_probes_are_kept_and_made_again_for_new_weights(drawn, tmp_path, capsys)
     weights = tmp_path / "runs/plain/seed1/checkpoint-last.pth"
     weights.write_bytes(weights.read_bytes())
     assert table() == first
+    both = table("--attentive")
+    assert "| plain, linear " in both and "| plain, attentive " in both
     assert table("--format", "csv").startswith("recipe,seeds,who F1,who F1 ±,")
     assert probe_table.main([str(tmp_path / "runs"), "--probe", "who"]) == 1
     assert "give NAME=DIR" in capsys.readouterr().err

@@ -1,13 +1,16 @@
 """`python -m engine.probe CHECKPOINT --data_path FOLD`: how good are frozen features?
 
 A linear probe (logistic regression, ridge in regression) and a k-nearest-neighbour vote on the
-features of a checkpoint, pre-trained or fine-tuned; see `engine.probe.probing`.
+features of a checkpoint, pre-trained or fine-tuned; with `--attentive` also a query that reads its
+tokens. See `engine.probe.probing`.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from svfap.datasets.files import write_text
 from svfap.engine.flags.config import finetuning_parser
@@ -20,23 +23,36 @@ from svfap.engine.probe.probing import (
     load_frozen,
     probe,
 )
+from svfap.engine.results.features import POOLED
 from svfap.engine.results.metrics import METRICS
+from svfap.engine.results.predictions import write_metrics, write_predictions
 from svfap.engine.results.tables import render
+from svfap.engine.results.tokens import MEMORY_GIB
 from svfap.engine.runtime import distributed
 from svfap.engine.runtime.log import set_up_logging
 from svfap.engine.runtime.programs import split_arguments, tells_user
-from svfap.engine.selection import known_subjects
+from svfap.engine.selection import Parts, known_subjects, read_parts
+from svfap.engine.setting import Setting
+
+TITLES = {"linear": "linear", "attentive": "attentive", "knn": "k-NN"}
 
 
 def run_probe(
-    checkpoint: str | Path, flags: argparse.Namespace, *, neighbours: int = NEIGHBOURS
+    checkpoint: str | Path,
+    flags: argparse.Namespace,
+    *,
+    neighbours: int = NEIGHBOURS,
+    token_gib: float = 0,
+    output_dir: Path | None = None,
 ) -> dict:
     """Probe a file of weights.
 
     Args:
         checkpoint: pre-trained or fine-tuned weights, ours or released.
-        flags: of run_finetune.py: data, device, loading.
+        flags: of run_finetune.py: data, share of labels, device, loading.
         neighbours: k.
+        token_gib: memory that tokens of a part may take; 0: no attentive probe.
+        output_dir: gets a folder per method with pred.csv and metrics.json, as an evaluation.
 
     Returns:
         The content of probe.json.
@@ -47,17 +63,23 @@ def run_probe(
     workers = distributed.start(flags.device)
     model, identity = load_frozen(checkpoint)
     setting = frozen_setting(flags, workers, model, identity)
-    parts = setting.read("train"), setting.read("test", flags.eval_data_path)
-    subjects = known_subjects(flags, parts[0])
+    chosen = read_parts(setting)
+    parts = chosen.train, chosen.test
+    subjects = known_subjects(flags, chosen.train)
     readings = [setting.reading(part, middle=middle) for part, middle in zip(parts, (True, False))]
     with setting.open_loader(*readings) as loader:
         train, test = (
-            extract(setting, part, loader.read(reading), title=f"{name} part")
+            extract(setting, part, loader.read(reading), title=f"{name} part", token_gib=token_gib)
             for part, reading, name in zip(parts, readings, ("training", "test"))
         )
+    scores: dict[str, np.ndarray] = {}
     results = probe(
-        train, test, setting.task.names, subjects=subjects, neighbours=neighbours, seed=flags.seed
-    )
+        train, test, setting.task.names, subjects=subjects, neighbours=neighbours,
+        seed=flags.seed, device=workers.device, keep=scores,
+    )  # fmt: skip
+    if output_dir and workers.is_main:
+        for method, own in scores.items():
+            _write_answers(output_dir / method, setting, chosen, own, f"{method} of {checkpoint}")
     return {
         "checkpoint": str(checkpoint),
         "model": identity.config["name"],
@@ -71,18 +93,50 @@ def run_probe(
     }
 
 
+def _write_answers(
+    folder: Path, setting: Setting, parts: Parts, scores: np.ndarray, weights: str
+) -> None:
+    """What a method answers for the test part, as an evaluation writes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    predictions = setting.task.predictions(parts.test.ids, parts.test.labels, scores)
+    for name, part in predictions.files().items():
+        write_predictions(folder / name, part)
+    write_metrics(folder / "metrics.json", predictions.metrics(), weights=weights, split="test")
+
+
 def format_probe(content: dict) -> str:
     """A table of feature x method, in Markdown."""
-    measured = next(iter(content["features"].values()))
-    columns = [(m, s) for m in ("linear", "knn") for s in SHOWN if s in measured[m]]
-    titles = {"linear": "linear", "knn": "k-NN"}
-    header = [f"{titles[method]} {s.upper().replace('_', ' ')}" for method, s in columns]
+    measured = content["features"][POOLED]
+    columns = [(m, s) for m in TITLES if m in measured for s in SHOWN if s in measured[m]]
+    header = [f"{TITLES[method]} {s.upper().replace('_', ' ')}" for method, s in columns]
     rows = [
-        [name, *(METRICS[s].text(found[method][s]) for method, s in columns)]
+        [name, *(METRICS[s].text(found[m][s]) if m in found else "-" for m, s in columns)]
         for name, found in content["features"].items()
     ]
     note = f"{content['num_train']} training and {content['num_test']} test videos, frozen encoder"
     return render(["feature", *header], rows, "md", notes=[note])
+
+
+def add_attentive_flags(parser: argparse.ArgumentParser) -> None:
+    """Whether there is an attentive probe, and what it may take."""
+    parser.add_argument(
+        "--attentive", action="store_true", help="also a learnt query that reads the tokens"
+    )
+    parser.add_argument(
+        "--token_memory", type=float, default=MEMORY_GIB, metavar="GIB",
+        help=f"main memory for the tokens of a part, default {MEMORY_GIB:g}",
+    )  # fmt: skip
+
+
+def token_gib(own: argparse.Namespace) -> float:
+    """Memory for tokens by the flags; 0 without an attentive probe.
+
+    Raises:
+        ValueError: no memory at all.
+    """
+    if not own.token_memory > 0:
+        raise ValueError(f"--token_memory {own.token_memory:g}: must be above 0 GiB")
+    return own.token_memory if own.attentive else 0
 
 
 @tells_user()
@@ -91,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments, passed_on = split_arguments(arguments)
     parser = argparse.ArgumentParser(
         prog="python -m engine.probe",
-        description="Linear probe and k-NN on frozen features of a checkpoint.",
+        description="Linear probe, k-NN and attentive probe of a frozen checkpoint.",
         epilog="everything after -- is read like flags of run_finetune.py (--device, ...)",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="pre-trained or fine-tuned")
@@ -99,7 +153,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data_set", metavar="NAME", help="as for run_finetune.py")
     parser.add_argument("--nb_classes", type=int, help="where nothing else says it")
     parser.add_argument("--neighbours", type=int, default=NEIGHBOURS, help="k, default 20")
+    add_attentive_flags(parser)
     parser.add_argument("--output", metavar="FILE", help="write all metrics as JSON")
+    parser.add_argument(
+        "--output_dir", type=Path, metavar="DIR", help="pred.csv and metrics.json of each method"
+    )
     own = parser.parse_args(arguments)
     if own.neighbours < 1:
         parser.error(f"--neighbours {own.neighbours}: must be at least 1")
@@ -109,7 +167,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         passed_on += [f"--{name}", str(value)] if value is not None else []
     set_up_logging(is_main=True)
     flags = parse_flags(finetuning_parser(), passed_on)
-    content = run_probe(own.checkpoint, flags, neighbours=own.neighbours)
+    content = run_probe(
+        own.checkpoint, flags, neighbours=own.neighbours, token_gib=token_gib(own),
+        output_dir=own.output_dir,
+    )  # fmt: skip
     if own.output:
         write_text(own.output, json.dumps(content, indent=2) + "\n")
     print(format_probe(content), end="")

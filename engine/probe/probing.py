@@ -1,6 +1,6 @@
-"""How good are frozen features? A linear probe and a k-nearest-neighbour vote.
+"""How good are frozen features? A linear and an attentive probe and a k-nearest-neighbour vote.
 
-Both are fitted on the features of a fold's training part and scored on its test part; the encoder
+All are fitted on the features of a fold's training part and scored on its test part; the encoder
 stays as it is. `engine.probe` is the command, `--probe_every` does it during pre-training.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from svfap import models
@@ -23,8 +24,10 @@ from svfap.engine.evaluate import evaluate
 from svfap.engine.flags.config import finetuning_parser
 from svfap.engine.flags.parsing import parse_flags
 from svfap.engine.identity import Identity, identify
+from svfap.engine.probe.attentive import attentive_probe
 from svfap.engine.results.features import POOLED
 from svfap.engine.results.metrics import classification_metrics, regression_metrics, require_finite
+from svfap.engine.results.tokens import TokenCache, Tokens
 from svfap.engine.runtime.distributed import Workers
 from svfap.engine.selection import known_subjects
 from svfap.engine.setting import Setting, settle
@@ -46,10 +49,12 @@ class Frozen:
     Attributes:
         features: name -> (n, D), see `engine.results.features`.
         labels: (n,) int64 classes, or (n, L) numbers.
+        tokens: for the attentive probe, if there is to be one.
     """
 
     features: dict[str, np.ndarray]
     labels: np.ndarray
+    tokens: Tokens | None = None
 
 
 def frozen_encoder(config: Mapping) -> nn.Module:
@@ -121,7 +126,13 @@ def frozen_setting(
 
 
 def extract(
-    setting: Setting, annotations: Annotations, batches: Batches, *, title: str, stages: bool = True
+    setting: Setting,
+    annotations: Annotations,
+    batches: Batches,
+    *,
+    title: str,
+    stages: bool = True,
+    token_gib: float = 0,
 ) -> Frozen:
     """Features of all videos of a part, the mean over the views that are in the batches.
 
@@ -131,11 +142,13 @@ def extract(
         batches: of `setting.reading`.
         title: what the progress shows.
         stages: also the features of every stage, not only the pooled one.
+        token_gib: memory that tokens may take; 0: none are kept.
 
     Raises:
-        ValueError: a feature is not finite.
+        ValueError: a feature is not finite, or tokens take too much memory.
         UnreadableInEvaluationError: lists every video that could not be read.
     """
+    cache = TokenCache(len(annotations), token_gib) if token_gib else None
     evaluated = evaluate(
         setting.model,
         batches,
@@ -145,11 +158,13 @@ def extract(
         precision=setting.precision,
         title=title,
         with_features=True,
+        cache=cache,
     )
     features = evaluated.features if stages else {POOLED: evaluated.features[POOLED]}
     for name, values in features.items():
         require_finite(values, f"features {name!r}")
-    return Frozen(features=features, labels=annotations.labels)
+    tokens = cache.gathered(setting.workers.gather) if cache else None
+    return Frozen(features=features, labels=annotations.labels, tokens=tokens)
 
 
 class _Unscored(Task):
@@ -167,37 +182,62 @@ def probe(
     subjects: Sequence[str] | None = None,
     neighbours: int = NEIGHBOURS,
     seed: int = 0,
+    device: torch.device | str = "cpu",
+    keep: dict[str, np.ndarray] | None = None,
 ) -> dict[str, dict[str, dict]]:
-    """Score every kind of feature by both methods.
+    """Score every kind of feature by all methods.
 
     Args:
         train: what the methods are fitted on.
         test: what they are scored on.
         names: class or dimension names.
-        subjects: subject of each training video; the strength of the linear probe is then chosen
-            on subjects left out, else on a stratified part.
+        subjects: subject of each training video; strengths are then chosen on subjects left out,
+            else on a stratified part.
         neighbours: k.
-        seed: of that choice.
+        seed: of that choice, and of the attentive probe.
+        device: where the attentive probe is trained.
+        keep: gets method -> (n, C) scores from the pooled feature.
 
     Returns:
-        feature -> "linear" and "knn" -> metrics as in metrics.json; "linear" also has `strength`.
+        feature -> "linear", "knn" and, of the pooled one where there are tokens, "attentive" ->
+        metrics as in metrics.json, beside what was chosen: `strength`, `weight_decay`.
     """
-    results: dict[str, dict[str, dict]] = {}
-    measure = classification_metrics if train.labels.ndim == 1 else regression_metrics
     held_out = _held_out(train.labels, subjects, seed)
-    for name in train.features:
-        x, y, x_test = train.features[name], train.labels, test.features[name]
-        predicted, strength = linear_probe(x, y, x_test, held_out)
-        voted = nearest_neighbours(x, y, x_test, neighbours, num_classes=len(names))
+    y, num_outputs = train.labels, len(names)
+    results: dict[str, dict[str, dict]] = {}
+
+    def measured(scores: np.ndarray, **chosen: float) -> dict:
+        if y.ndim == 2:
+            return regression_metrics(test.labels, scores, names) | chosen
+        return classification_metrics(test.labels, scores.argmax(1), names) | chosen
+
+    for name, x in train.features.items():
+        x_test = test.features[name]
+        linear, strength = linear_probe(x, y, x_test, held_out, num_outputs=num_outputs)
+        scores = {"linear": linear}
+        scores["knn"] = nearest_neighbours(x, y, x_test, neighbours, num_classes=num_outputs)
+        chosen = {"linear": {"strength": strength}}
+        if name == POOLED and train.tokens is not None:
+            scores["attentive"], decay = attentive_probe(
+                train.tokens, y, test.tokens, held_out, num_outputs=num_outputs, seed=seed,
+                device=device,
+            )  # fmt: skip
+            chosen["attentive"] = {"weight_decay": decay}
+        if name == POOLED and keep is not None:
+            keep |= scores
         results[name] = {
-            "linear": measure(test.labels, predicted, names) | {"strength": strength},
-            "knn": measure(test.labels, voted, names),
+            method: measured(own, **chosen.get(method, {})) for method, own in scores.items()
         }
     return results
 
 
 def linear_probe(
-    x: np.ndarray, y: np.ndarray, x_test: np.ndarray, held_out: np.ndarray | None
+    x: np.ndarray,
+    y: np.ndarray,
+    x_test: np.ndarray,
+    held_out: np.ndarray | None,
+    *,
+    num_outputs: int,
 ) -> tuple[np.ndarray, float]:
     """Logistic regression (classes) or ridge (numbers) on standardised features.
 
@@ -206,9 +246,10 @@ def linear_probe(
         y: (n,) classes or (n, L) numbers.
         x_test: (m, D).
         held_out: (n,) bool, training videos that choose the strength; None: strength 1.
+        num_outputs: classes or numbers.
 
     Returns:
-        Predictions for `x_test`, and the strength chosen.
+        (m, num_outputs) probabilities or numbers for `x_test`, and the strength chosen.
     """
     from sklearn.metrics import balanced_accuracy_score
 
@@ -226,8 +267,12 @@ def linear_probe(
             else:
                 scores.append(-np.square(guess.reshape(y[held_out].shape) - y[held_out]).mean())
         strength = STRENGTHS[int(np.argmax(scores))]
-    predicted = _fitted(x, y, strength).predict(x_test)
-    return predicted.reshape(len(x_test), *y.shape[1:]), strength
+    fitted = _fitted(x, y, strength)
+    if y.ndim == 2:
+        return fitted.predict(x_test).reshape(len(x_test), num_outputs), strength
+    scores = np.zeros((len(x_test), num_outputs))
+    scores[:, fitted.classes_] = fitted.predict_proba(x_test)
+    return scores, strength
 
 
 def _fitted(x: np.ndarray, y: np.ndarray, strength: float):
@@ -258,6 +303,9 @@ def nearest_neighbours(
         x_test: (m, D).
         neighbours: k; no more than there are videos are used.
         num_classes: how many classes there are.
+
+    Returns:
+        (m, num_classes) shares of the votes, or (m, L) means.
     """
     mean = x.mean(0)
     unit, unit_test = (_unit(part - mean) for part in (x, x_test))
@@ -271,7 +319,7 @@ def nearest_neighbours(
             votes = np.zeros((len(nearest), num_classes))
             rows = np.repeat(np.arange(len(nearest)), k)
             np.add.at(votes, (rows, y[nearest].ravel()), weight.ravel())
-            predicted.append(votes.argmax(1))
+            predicted.append(votes / votes.sum(1, keepdims=True))
         else:
             share = weight / weight.sum(1, keepdims=True)
             predicted.append(np.einsum("mk,mkl->ml", share, y[nearest]))

@@ -21,6 +21,8 @@ POOLED = "feature"
 class StageRecorder:
     """While entered, keeps the mean tokens of every stage that a model's encoder returns.
 
+    `tokens` are those of the last stage, (B, V, D), of the batch that was just run.
+
     Args:
         model: of `models.create_model`, fine-tuning or pre-training.
     """
@@ -35,6 +37,7 @@ class StageRecorder:
 
         def encode(tokens: Tensor, indices: Tensor | None = None):
             output = whole(tokens, indices)
+            self.tokens = output.stages[-1].detach()
             self.stages = [stage.detach().float().mean(1) for stage in output.stages]
             return output
 
