@@ -38,7 +38,7 @@ from svfap.datasets.files import read_json, remove_leftovers, replacing, write_t
 from svfap.datasets.rng import generator
 from svfap.datasets.tables import write_table
 from svfap.preprocess.shared.workers import worker_pool
-from svfap.preprocess.synthetic.motion import AU_NAMES, EMOTIONS
+from svfap.preprocess.synthetic.motion import AU_NAMES, EMOTIONS, LEVELS
 from svfap.preprocess.synthetic.plan import (
     FIRST_PRETRAIN_SUBJECT,
     SCENES,
@@ -170,7 +170,7 @@ def prepare_directory(output_dir: Path, settings: Settings) -> None:
     """
     path = output_dir / SETTINGS_FILE
     if path.is_file():
-        there, wanted = _read_settings(path), asdict(settings)
+        there, wanted = {"level": "hard"} | _read_settings(path), asdict(settings)
         differing = [
             f"{name}: {there.get(name)} there, {wanted[name]} asked for"
             for name in wanted
@@ -287,6 +287,12 @@ def get_parser() -> argparse.ArgumentParser:
         choices=SCENES,
         default=default.scenes,
         help="a background, light and camera for each clip or for each person",
+    )
+    add(
+        "--level",
+        choices=LEVELS,
+        default=default.level,
+        help="easy: full expressions, little pose, light, noise and speech; hard: all as they come",
     )
     add("--min_frames", type=int, default=default.min_frames, help="shortest clip")
     add("--max_frames", type=int, default=default.max_frames, help="longest clip")

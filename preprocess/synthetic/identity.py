@@ -269,23 +269,24 @@ def draw_identity(seed: int, subject: int) -> Identity:
     )
 
 
-def draw_scene(seed: int, index: int, stream: str) -> Scene:
+def draw_scene(seed: int, index: int, stream: str, spread: float = 1.0) -> Scene:
     """Draw clothes, background, light and camera of a clip.
 
     Args:
         seed: the command's `--seed`.
         index: number of the clip (or of the video that several clips come from).
         stream: name of the random stream, different for the two data sets.
+        spread: factor of the differences in light and camera.
 
     Returns:
         The scene; nothing in it depends on person or emotion.
     """
     rng = generator(seed, 0, index, 0, stream)
-    warm = rng.normal(0, 0.07)
-    cast = np.array([1 + warm, 1 + rng.normal(0, 0.025), 1 - warm])
-    exposure = rng.uniform(0.8, 1.08)
-    contrast = rng.uniform(0.25, 0.75)
-    saturation = rng.uniform(0.7, 1.15) if rng.random() < 0.9 else 0.0
+    warm = spread * rng.normal(0, 0.07)
+    cast = np.array([1 + warm, 1 + spread * rng.normal(0, 0.025), 1 - warm])
+    exposure = 1 + spread * (rng.uniform(0.8, 1.08) - 1)
+    contrast = 0.4 + spread * (rng.uniform(0.25, 0.75) - 0.4)
+    saturation = rng.uniform(0.7, 1.15) if rng.random() < 0.9 else 1 - spread
     return Scene(
         clothes=rng.uniform(15, 235, 3) * 0.7 + rng.uniform(0, 70),
         collar=str(rng.choice(("crew", "v", "shirt", "hood"))),
@@ -295,8 +296,8 @@ def draw_scene(seed: int, index: int, stream: str) -> Scene:
         ambient=cast * exposure * (1 - 0.72 * contrast),
         diffuse=cast[::-1] ** 0.3 * cast * exposure * contrast,
         gamma=float(np.exp(rng.normal(0, 0.1))),
-        blur_px=float(max(0.0, rng.uniform(-0.5, 1.0))),
-        noise=float(rng.uniform(0.3, 4.0)),
-        vignette=float(rng.uniform(0, 0.35)),
+        blur_px=float(spread * max(0.0, rng.uniform(-0.5, 1.0))),
+        noise=float(spread * rng.uniform(0.3, 4.0)),
+        vignette=float(spread * rng.uniform(0, 0.35)),
         saturation=float(saturation),
     )

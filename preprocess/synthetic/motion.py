@@ -7,6 +7,7 @@ expression track shows, while speech, blinks and head movements happen in every 
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -123,6 +124,22 @@ AROUSAL_WEIGHTS = {
 }
 
 
+class Level(NamedTuple):
+    """How hard expressions are to tell apart.
+
+    Attributes:
+        spread: factor of all that says nothing about the expression: pose, place, light, speech,
+            features of the face at rest, camera.
+        clearness: 0..1, how far expressions lie from weak and partial (0) to full (1).
+    """
+
+    spread: float
+    clearness: float
+
+
+LEVELS = {"easy": Level(spread=0.4, clearness=0.6), "hard": Level(spread=1.0, clearness=0.0)}
+
+
 @dataclass(frozen=True)
 class Motion:
     """Everything that varies within a clip; T frames, angles in radians, lengths in face units.
@@ -223,18 +240,25 @@ def draw_envelope(rng: np.random.Generator, num_frames: int) -> tuple[np.ndarray
     return np.array([(start, stop)]), ramps[:1]
 
 
-def _expression(rng: np.random.Generator, emotion: str, num_frames: int) -> np.ndarray:
+def _expression(
+    rng: np.random.Generator, emotion: str, num_frames: int, clearness: float
+) -> np.ndarray:
     """Action units of the labelled expression alone, (T, A)."""
     prototype = dict(PROTOTYPES[emotion])
     if emotion == "angry" and rng.random() < 0.3:
         prototype = {k: v for k, v in prototype.items() if k not in ("AU23", "AU24", "AU17")}
         prototype.update(SHOUTING)
     apexes, ramps = draw_envelope(rng, num_frames)
-    strength = 1.0 if emotion == "neutral" else rng.uniform(0.75, 1.0)
+    neutral = emotion == "neutral"
+    strength = 1.0 if neutral else rng.uniform(0.75, 1.0)
+    strength = 1 - (1 - clearness) * (1 - strength)
     time = np.arange(num_frames)[:, None]
     track = np.zeros((num_frames, len(AU_NAMES)))
     for name, (low, high, probability) in prototype.items():
+        goal = 0 if neutral else 1  # probability and level of the clearest expression
+        probability += clearness * (goal - probability)
         takes_part, level = rng.random() < probability, rng.uniform(low, high)
+        level += clearness * goal * (high - level)
         delay = rng.normal(0, 1.5, 2)
         if not takes_part:
             continue
@@ -275,7 +299,7 @@ def _blinks(rng: np.random.Generator, num_frames: int) -> np.ndarray:
     return closure
 
 
-def _head(rng: np.random.Generator, emotion: str, num_frames: int) -> dict:
+def _head(rng: np.random.Generator, emotion: str, num_frames: int, spread: float) -> dict:
     """Pose, shift, zoom and gaze; a little of the head's attitude goes with the emotion."""
     liveliness = rng.uniform(0.2, 1.0)
     drift = np.stack([smooth_noise(rng, num_frames, 22) for _ in range(3)], axis=1)
@@ -287,22 +311,25 @@ def _head(rng: np.random.Generator, emotion: str, num_frames: int) -> dict:
     shake = rng.uniform(0, 0.004) * rng.normal(size=(num_frames, 2))
     slow = [smooth_noise(rng, num_frames, 25) for _ in range(2)]
     return {
-        "pose": np.clip(pose, (-0.42, -0.24, -0.2), (0.42, 0.24, 0.2)),
+        "pose": np.clip(spread * pose, (-0.42, -0.24, -0.2), (0.42, 0.24, 0.2)),
         "shift": np.clip(
-            rng.normal(0, 0.022, 2) + 0.018 * liveliness * np.stack(slow, axis=1) + shake,
+            spread
+            * (rng.normal(0, 0.022, 2) + 0.018 * liveliness * np.stack(slow, axis=1) + shake),
             -0.07,
             0.07,
         ),
         "zoom": np.clip(
-            np.exp(rng.normal(0, 0.025) + 0.01 * smooth_noise(rng, num_frames, 25)), 0.93, 1.05
+            np.exp(spread * (rng.normal(0, 0.025) + 0.01 * smooth_noise(rng, num_frames, 25))),
+            0.93,
+            1.05,
         ),
         "gaze": np.clip(gaze, -0.75, 0.75),
     }
 
 
-def _light(rng: np.random.Generator, num_frames: int) -> dict:
+def _light(rng: np.random.Generator, num_frames: int, spread: float) -> dict:
     """Slowly drifting direction (mostly from above, either side) and brightness."""
-    direction = rng.normal((0, -0.55, 1.0), (0.6, 0.3, 0.2))
+    direction = rng.normal((0, -0.55, 1.0), spread * np.array((0.6, 0.3, 0.2)))
     drift = np.stack([smooth_noise(rng, num_frames, 30) for _ in range(3)], axis=1)
     light = direction + rng.uniform(0, 0.15) * drift
     light[:, 2] = np.maximum(light[:, 2], 0.35)
@@ -318,6 +345,7 @@ def draw_motion(
     gain: np.ndarray,
     rest: np.ndarray,
     talk_probability: float | None = None,
+    level: Level = LEVELS["hard"],
 ) -> Motion:
     """Draw the movement of one clip.
 
@@ -328,6 +356,7 @@ def draw_motion(
         gain: (A,) personal strength of each action unit.
         rest: (A,) personal intensities of the face at rest.
         talk_probability: 0..1; None: talking is likelier in neutral clips, where only it moves.
+        level: how hard expressions are to tell apart.
 
     Returns:
         The movement of T frames.
@@ -337,13 +366,14 @@ def draw_motion(
     """
     if emotion not in EMOTIONS:
         raise ValueError(f"emotion {emotion!r} is not one of {', '.join(EMOTIONS)}")
-    expression = np.clip(_expression(rng, emotion, num_frames) * gain, 0, 1)
+    expression = np.clip(_expression(rng, emotion, num_frames, level.clearness) * gain, 0, 1)
     if talk_probability is None:
         talk_probability = 0.55 if emotion == "neutral" else 0.3
     talks = rng.random() < talk_probability
-    loudness = rng.uniform(0.3, 0.8) * (1.0 if emotion == "neutral" else 0.7)
+    loudness = level.spread * rng.uniform(0.3, 0.8) * (1.0 if emotion == "neutral" else 0.7)
     speech = _speech(rng, num_frames, loudness * talks)
     total = np.maximum(expression, speech)
+    rest = level.spread * rest
     total = np.maximum(total, rest * (0.85 + 0.15 * smooth_noise(rng, num_frames, 12)[:, None]))
     lids = au_index("AU43")
     total[:, lids] = np.maximum(total[:, lids], _blinks(rng, num_frames))
@@ -352,6 +382,6 @@ def draw_motion(
         action_units=np.clip(total, 0, 1),
         valence=valence,
         arousal=arousal,
-        **_head(rng, emotion, num_frames),
-        **_light(rng, num_frames),
+        **_head(rng, emotion, num_frames, level.spread),
+        **_light(rng, num_frames, level.spread),
     )

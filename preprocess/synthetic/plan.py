@@ -7,7 +7,7 @@ import numpy as np
 
 from svfap.datasets.rng import generator
 from svfap.preprocess.synthetic.identity import draw_identity, draw_scene
-from svfap.preprocess.synthetic.motion import EMOTIONS, draw_motion
+from svfap.preprocess.synthetic.motion import EMOTIONS, LEVELS, draw_motion
 from svfap.preprocess.synthetic.render import FACE_CROP, ClipRenderer, Framing
 
 VERSION = 2  # raised whenever the same settings give other pictures
@@ -30,6 +30,8 @@ class Settings:
         max_frames: longest clip.
         scenes: "clip": clothes, background, light and camera are drawn for each labelled clip, as
             in films; "subject": for each person, as in recordings made in one session.
+        level: "easy": expressions in full, little pose, light, noise and speech; "hard": all of
+            them as they come.
         seed: 0 or more.
 
     Raises:
@@ -45,6 +47,7 @@ class Settings:
     min_frames: int = 24
     max_frames: int = 64
     scenes: str = "clip"
+    level: str = "hard"
     seed: int = 0
     version: int = VERSION
 
@@ -62,6 +65,7 @@ class Settings:
         check(self.min_frames >= 8, "min_frames", "8 or more")
         check(self.max_frames >= self.min_frames, "max_frames", "--min_frames or more")
         check(self.scenes in SCENES, "scenes", ", ".join(SCENES))
+        check(self.level in LEVELS, "level", ", ".join(LEVELS))
         check(self.seed >= 0, "seed", "0 or more")
 
 
@@ -115,6 +119,7 @@ def make_renderer(
     """Everything needed to draw one clip, from the settings and its number alone."""
     rng = generator(settings.seed, 0, index, 0, stream)
     identity = draw_identity(settings.seed, subject)
+    level = LEVELS[settings.level]
     num_frames = int(rng.integers(settings.min_frames, settings.max_frames + 1))
     motion = draw_motion(
         rng,
@@ -123,10 +128,11 @@ def make_renderer(
         gain=identity.au_gain,
         rest=identity.au_rest,
         talk_probability=talk_probability,
+        level=level,
     )
     return ClipRenderer(
         identity=identity,
-        scene=draw_scene(settings.seed, scene, stream),
+        scene=draw_scene(settings.seed, scene, stream, level.spread),
         motion=motion,
         framing=framing,
         size=settings.size,
