@@ -54,6 +54,9 @@ class Pretext(StepFunction, Protocol):
     def plan_rows(self) -> dict[str, str]:
         """Lines of the plan."""
 
+    def look(self, run: Training, epoch: int) -> dict[str, float]:
+        """What else a line of the log says after 0-based `epoch`; called on all processes."""
+
     def draw(
         self, run: Training, annotations: Annotations, window: tuple | None, output_dir: Path
     ) -> None:
@@ -143,9 +146,10 @@ def _carry_out(
         pretext.write_chosen(run.output_dir)
 
     def after_epoch(epoch: int, loader: Loader) -> dict:
-        if not read_after(epoch):
-            return {}
-        return probing(loader, lambda: run.parallel.whole(run.model).state_dict())
+        line = pretext.look(run, epoch)
+        if read_after(epoch):
+            line |= probing(loader, lambda: run.parallel.whole(run.model).state_dict())
+        return line
 
     def read_after(epoch: int) -> list[Reading]:
         return probing.readings(epoch) if probing else []

@@ -18,6 +18,7 @@ from svfap.datasets.labels.annotations import Annotations
 from svfap.engine import build
 from svfap.engine.flags.config import CONTRASTIVE_FLAGS
 from svfap.engine.loop import Training
+from svfap.engine.pretext.monitor import Monitor
 from svfap.engine.pretext.objectives import MaskedReconstruction
 from svfap.engine.runtime import plan
 from svfap.engine.runtime.distributed import Workers
@@ -49,6 +50,7 @@ class MaskedAutoencoding:
             )
         self.masking = _masking(flags, self.model)
         self.objective = _objective(flags, self.model, self.masking, workers.device)
+        self.monitor = Monitor(self.objective)
 
     def choose_rows(self, annotations: Annotations) -> Annotations:
         """All videos are used."""
@@ -82,7 +84,9 @@ class MaskedAutoencoding:
 
     def prepare(self, batch: dict, draws: np.random.Generator) -> dict[str, torch.Tensor]:
         """See `StepFunction`."""
-        return self.objective.prepare(batch, draws)
+        inputs = self.objective.prepare(batch, draws)
+        self.monitor.keep(inputs)
+        return inputs
 
     def compute(
         self, model: Callable, *, autocast: Callable, **inputs: torch.Tensor
@@ -115,6 +119,16 @@ class MaskedAutoencoding:
         """Lines of the plan."""
         visible, tokens = self.masking.num_visible, self.model.num_tokens
         return {"masking": f"{self.flags.mask_type}, {visible} of {tokens} tokens visible"}
+
+    def look(self, run: Training, epoch: int) -> dict[str, float]:
+        """See `engine.pretext.monitor`; warns when a third of the training is over."""
+        model = run.parallel.whole(run.model)
+        if not (run.workers.is_main and self.monitor.clips):
+            return {}
+        line = self.monitor.look(model, run.precision.autocast)
+        if 3 * (epoch + 1) > max(self.flags.epochs, 3 * self.flags.warmup_epochs):
+            self.monitor.warn(line)
+        return line
 
     def draw(
         self, run: Training, annotations: Annotations, window: tuple | None, output_dir: Path

@@ -28,6 +28,8 @@ MAX_POINTS = 3000
 # A panel is drawn when the log has at least one of its keys.
 PANELS = (
     ("Loss", "loss", ("train_loss", "val_loss", "test_loss")),
+    ("Learning", "fraction", ("relative_loss", "feature_variance")),
+    ("Features", "effective rank", ("feature_rank",)),
     ("Contrast", "fraction of views", ("train_accuracy", "train_face_swap_failed")),
     ("Validation recall", "fraction of videos", ("val_uar", "val_war")),
     ("Validation correlation", "correlation", ("val_ccc", "val_pcc")),
@@ -36,6 +38,9 @@ PANELS = (
 )
 NAMES = {
     "train_loss": "training",
+    "relative_loss": "loss / that of the mean",
+    "feature_variance": "variance of features between clips",
+    "feature_rank": "effective rank of features",
     "train_accuracy": "nearest is the partner",
     "train_face_swap_failed": "face swaps that failed",
     "val_loss": "validation",
