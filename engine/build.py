@@ -3,7 +3,7 @@
 import argparse
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import nn
@@ -40,6 +40,7 @@ FINETUNING_FLAGS = {
     "lg_classify_token_type": "pooled_tokens",
     "head_activation_func": "head_activation",
 }
+_PAPERS = ("svfap", "maedfer", "videomae")  # with their released sizes, but for the tiny ones
 
 
 def model_overrides(flags: argparse.Namespace) -> dict:
@@ -71,6 +72,39 @@ def _encoder_overrides(flags: argparse.Namespace) -> dict:
     return {"name": name.replace("maedfer", "videomae")} | {
         key: sizes[key] for key in ("embed_dim", "num_heads")
     }
+
+
+def head_norm(
+    flags: argparse.Namespace, world_size: int, before: Callable[[], Mapping | None]
+) -> str:
+    """What `--head_norm` comes to.
+
+    Args:
+        flags: of run_finetune.py.
+        world_size: processes, whose batches a batch norm sees together.
+        before: gives `config` of the model that training goes on with, None if it begins; models of
+            earlier versions have a layer norm and do not say so.
+
+    Raises:
+        ValueError: that model has another one, or a batch norm would see one clip at a time.
+    """
+    name = models.encoder_name(flags.model)
+    released = name.split("_")[0] in _PAPERS and "_tiny_" not in name
+    alone = flags.batch_size * clips_per_video(flags) * world_size == 1
+    asked = chosen = flags.head_norm
+    if asked == "auto":
+        chosen = "layer" if released or alone else "batch"
+    config = None if asked == "auto" and released else before()
+    if config is not None:
+        chosen = config.get("head_norm", "layer")
+    if asked not in ("auto", chosen):
+        raise ValueError(f"--head_norm {asked}: the run that goes on has {chosen}; leave it out")
+    if alone and chosen == "batch":
+        raise ValueError(
+            "--batch_size 1: a batch norm before the head compares clips; use 2 or more, or "
+            "--head_norm layer"
+        )
+    return chosen
 
 
 # Of these, sizes that the model of a checkpoint has or has not.

@@ -53,7 +53,8 @@ def finetune(flags: argparse.Namespace) -> dict | None:
     if flags.save_feature:
         check_formats(flags.feature_format)
     if not flags.eval:
-        return _train_and_test(settle(flags, workers))
+        norm = build.head_norm(flags, workers.world_size, partial(rundir.model_to_go_on, flags))
+        return _train_and_test(settle(flags, workers, head_norm=norm))
     identity = identify(
         _weights_to_evaluate(flags),
         averaged=_averaged(flags),

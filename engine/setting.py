@@ -187,6 +187,7 @@ def settle(
     workers: Workers,
     identity: Identity | None = None,
     model: torch.nn.Module | None = None,
+    head_norm: str = "layer",
 ) -> Setting:
     """Resolve data set, task, model and precision.
 
@@ -196,6 +197,7 @@ def settle(
         identity: a fine-tuned checkpoint, whose model, weights, labels and clips are taken over, so
             that evaluation needs no flags for them; flags that were given win for clips.
         model: take this one instead of building one.
+        head_norm: of a model that is built for training.
 
     Raises:
         ValueError: labels, data set, flags and checkpoint contradict each other.
@@ -208,7 +210,10 @@ def settle(
         model = _model_of(identity, task, flags)
     elif model is None:
         model = build.create_model(
-            flags, num_classes=task.num_outputs, keep_temporal_dim=task.frame_level or None
+            flags,
+            num_classes=task.num_outputs,
+            keep_temporal_dim=task.frame_level or None,
+            head_norm=head_norm,
         )
     window = flags.face_window or (identity and identity.face_window)
     if identity is None and spec and not window:

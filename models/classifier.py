@@ -15,6 +15,7 @@ HEAD_ACTIVATIONS = {
     "tanh": nn.Tanh,
 }
 HEAD_SCALE = 0.001
+HEAD_NORMS = ("layer", "batch")
 
 
 class Classifier(nn.Module):
@@ -27,10 +28,14 @@ class Classifier(nn.Module):
         head_activation: None or "none", "sigmoid", "relu" or "tanh", applied to the outputs.
         keep_temporal_dim: average over space only, so that every time step of the summary gets its
             feature and its outputs (see `output_steps`).
+        head_norm: between pooling and head: "layer", as in the papers' models (timm's backbones
+            end in their own), or "batch", a batch norm without weights of its own, as in MAE's
+            linear probes. Pooled features of a young encoder differ little between clips; batch
+            norm brings their differences to unit size, so that short trainings learn from them.
         encoder_options: those of the encoder.
 
     Raises:
-        ValueError: num_classes or head_activation is not one of the allowed values.
+        ValueError: num_classes, head_activation or head_norm is not one of the allowed values.
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class Classifier(nn.Module):
         num_classes: int,
         head_activation: str | None,
         keep_temporal_dim: bool,
+        head_norm: str = "layer",
         **encoder_options,
     ):
         super().__init__(**encoder_options)
@@ -46,14 +52,17 @@ class Classifier(nn.Module):
             raise ValueError(
                 f"head_activation must be one of {list(HEAD_ACTIVATIONS)}; got {head_activation!r}."
             )
+        if head_norm not in HEAD_NORMS:
+            raise ValueError(f"head_norm must be one of {list(HEAD_NORMS)}; got {head_norm!r}.")
         self.keep_temporal_dim = bool(keep_temporal_dim)
-        self.fc_norm = self.make_norm()
+        batch = head_norm == "batch"
+        self.fc_norm = nn.BatchNorm1d(self.embed_dim, affine=False) if batch else self.make_norm()
         self.initialise()
         self.head = self._make_head(num_classes)
         self.head_activation = HEAD_ACTIVATIONS[head_activation]()
 
     def make_norm(self) -> nn.Module:
-        """The norm between pooling and head."""
+        """The norm between pooling and head of `head_norm="layer"`."""
         return LayerNorm(self.embed_dim)
 
     def initialise(self) -> None:
@@ -76,7 +85,8 @@ class Classifier(nn.Module):
         """
         summary = self.encode(self.embed(clip)).summary
         if self.keep_temporal_dim:
-            return self.fc_norm(summary.unflatten(1, (self.summary_steps, -1)).mean(2))
+            by_step = summary.unflatten(1, (self.summary_steps, -1)).mean(2)
+            return self.fc_norm(by_step.flatten(0, 1)).unflatten(0, by_step.shape[:2])
         return self.fc_norm(summary.mean(1))
 
     def forward(self, clip: Tensor, *, per_frame: bool = False) -> Tensor:

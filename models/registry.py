@@ -49,7 +49,12 @@ _REGIONS = {
     "no_third": False,
     "restore_order": False,
 }
-_HEAD = {"num_classes": 7, "head_activation": None, "keep_temporal_dim": False}
+_HEAD = {
+    "num_classes": 7,
+    "head_activation": None,
+    "keep_temporal_dim": False,
+    "head_norm": "layer",
+}
 _DECODER = {"decoder_embed_dim": 384, "decoder_depth": 4, "decoder_num_heads": 6}
 _PROJECTION = {"projection_dim": 128}
 _TINY_DECODER = {"decoder_embed_dim": 96, "decoder_depth": 2, "decoder_num_heads": 3}
@@ -188,9 +193,9 @@ def create_model(name: str, **overrides) -> nn.Module:
             num_frames embed_dim num_heads mlp_ratio drop_path_rate standardise_clip`; TPSBT
             `stage_depths num_bottleneck_tokens temporal_kernel_size`; ViT and LGI-Former `depth`;
             LGI-Former `region_size pooled_tokens` and its ablations; fine-tuning `num_classes
-            head_activation keep_temporal_dim`; pre-training `decoder_embed_dim decoder_depth
-            decoder_num_heads`; contrastive `projection_dim`; image backbones `img_size num_frames
-            drop_path_rate`, and the head's in fine-tuning.
+            head_activation keep_temporal_dim head_norm`; pre-training `decoder_embed_dim
+            decoder_depth decoder_num_heads`; contrastive `projection_dim`; image backbones
+            `img_size num_frames drop_path_rate`, and the head's in fine-tuning.
             None means the default; that of `region_size` follows the clip size.
 
     Returns:

@@ -185,9 +185,11 @@ def test_flags_that_are_gone_do_not_matter_unless_they_were_used(data, pretraine
 
 def test_flags_that_decide_nothing_may_change(data, pretrained, run):
     more = ["--finetune", str(pretrained / checkpoint.LAST), "--print_freq", "1"]
-    more += ["--batch_size", "2", "--update_freq", "2", "--save_ckpt_freq", "7"]
-    more += ["--max_unreadable", "0.5", "--device", "auto"]
+    more += ["--save_ckpt_freq", "7", "--max_unreadable", "0.5", "--device", "auto"]
     (run / "metrics.json").unlink()
+    smaller = ["--batch_size", "2", "--update_freq", "2"]
+    with pytest.raises(ValueError, match="what batch norm .* see, was 4, is 2"):
+        run_finetuning(finetune_argv(data, run, *more, *smaller))
     assert run_finetuning(finetune_argv(data, run, *more))["num_videos"] == 5
 
 

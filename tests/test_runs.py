@@ -493,3 +493,26 @@ def test_a_run_that_writes_slowly_ends_the_same(data, undisturbed, tmp_path, mon
     assert_equal_weights(weights(undisturbed), weights(tmp_path))
     count = written.count(checkpoint.LAST)
     assert count >= 4 if flags else count == 1
+
+
+def test_tiny_models_have_batch_norm_before_the_head_but_in_runs_begun_without(data, tmp_path):
+    """Runs of earlier versions have a layer norm and do not say so."""
+    run, other = tmp_path / "run", tmp_path / "other"
+    argv = finetune_argv(data, run, "--epochs", "1", "--max_steps", "1", "--head_norm")
+    run_finetuning([*argv, "layer"])
+    content = torch.load(run / checkpoint.LAST, weights_only=True)
+    assert content["model_config"].pop("head_norm") == "layer"
+    del content["origin"]["model"]["head_norm"], content["origin"]["flags"]["head_norm"]
+    torch.save(content, run / checkpoint.LAST)
+    (run / "config.json").write_text(json.dumps({"origin": content["origin"]}))
+    (run / "finished.json").unlink()
+    with pytest.raises(ValueError, match="--head_norm batch: the run .* has layer"):
+        run_finetuning([*argv, "batch"])
+    run_finetuning([*argv, "auto"])
+    assert (run / "finished.json").is_file()
+
+    alone = finetune_argv(data, other, "--epochs", "1", "--max_steps", "1", "--batch_size", "1")
+    with pytest.raises(ValueError, match="--batch_size 1: a batch norm"):
+        run_finetuning([*alone, "--head_norm", "batch"])
+    run_finetuning(finetune_argv(data, other, "--epochs", "1", "--max_steps", "1"))
+    assert weights(other)["fc_norm.num_batches_tracked"] == 1

@@ -337,3 +337,17 @@ def test_the_chosen_weights_of_a_checkpoint_are_taken(classifier, tmp_path):
         torch.save(ours | {"flags": flags}, tmp_path / name)
         models.load_weights(classifier, tmp_path / name)
         assert same(classifier, expected)
+
+
+def test_a_head_behind_another_norm_is_new(classifier):
+    batch = small_model("svfap_tiny_patch8_64", head_norm="batch")
+    for model, other in ((classifier, batch), (batch, classifier)):
+        weights = {name: value + 1 for name, value in other.state_dict().items()}
+        report = models.load_weights(model, {"model": weights, "model_config": other.config})
+        assert report.ok
+        assert {name.split(".")[0] for name in report.new} == {"fc_norm", "head"}
+        assert {name.split(".")[0] for name in report.unused} == {"fc_norm", "head"}
+        assert torch.equal(model.patch_embed.proj.bias, weights["patch_embed.proj.bias"])
+    again = small_model("svfap_tiny_patch8_64", head_norm="batch")
+    assert not models.load_weights(again, batch.state_dict()).new
+    assert models.guess_config({"model": batch.state_dict()})["head_norm"] == "batch"

@@ -26,6 +26,9 @@ HEAD = Group(
              text="pre-trained weights"),
         Flag(name="nb_classes", kind=int, low=1, text="classes (default: the data set's)"),
         _number(name="layer_decay", default=0.75, low=0, text="rate factor per layer"),
+        Flag(name="head_norm", choices=("auto", "layer", "batch"), default="auto",
+             text="before the head: the papers' layer norm, or a batch norm, with which short "
+             "trainings learn; auto: batch but for the papers' models (not tiny ones)"),
         Flag(name="head_activation_func", choices=("none", "sigmoid", "relu", "tanh"),
              text="after the head (default: none)"),
         Flag(name="regression_loss", choices=("mse", "ccc", "mse+ccc"), default="mse",

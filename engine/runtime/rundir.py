@@ -134,6 +134,18 @@ def origin_in(folder: str | Path) -> dict | None:
     return known if isinstance(known, dict) else None
 
 
+def model_to_go_on(flags: argparse.Namespace) -> dict | None:
+    """`config` of the model that a training goes on with, as far as it is known; None of a new one.
+
+    Raises:
+        FileNotFoundError: as `find_checkpoint`, and its other errors.
+    """
+    if resume := find_checkpoint(flags):
+        return checkpoint.read(resume).get("model_config") or {}
+    before = origin_in(flags.output_dir) if flags.output_dir else None
+    return before and before.get("model", {})
+
+
 def origin_of(content: Mapping) -> dict:
     """What decides the results of a checkpoint's run; earlier versions kept only its flags."""
     return content.get("origin") or {"flags": origin.plain(content["flags"])}

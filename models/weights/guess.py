@@ -153,4 +153,5 @@ def _decoder_sizes(entries: Mapping[str, Tensor], config: dict) -> dict:
 
 def _head_sizes(entries: Mapping[str, Tensor]) -> dict:
     head = entries.get("head.weight")
-    return {"num_classes": 0 if head is None else head.shape[0]}
+    norm = "batch" if "fc_norm.running_mean" in entries else "layer"
+    return {"num_classes": 0 if head is None else head.shape[0], "head_norm": norm}

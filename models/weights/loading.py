@@ -19,7 +19,7 @@ _LISTED = 6
 # interpolated, the head, what matters in training only, what shows in shapes and has two spellings.
 _MAY_DIFFER = {
     *("name", "img_size", "num_frames", "drop_path_rate", "num_classes", "head_activation"),
-    *("keep_temporal_dim", "num_bottleneck_tokens"),
+    *("keep_temporal_dim", "num_bottleneck_tokens", "head_norm"),
 }
 _OF_PRETRAINING = {"restore_order"}
 _OF_FINE_TUNING = {"pooled_tokens"}
@@ -86,7 +86,8 @@ def load_weights(
 
     Names may carry the prefixes of data-parallel or compiled models. Pre-training weights go into
     a fine-tuning model by themselves: the encoder's are taken, the decoder's left out; head and
-    fc_norm are new. A head of another number of classes is new as well.
+    fc_norm are new. A head of another number of classes is new as well, and so are head and norm
+    where `head_norm` is another one.
 
     Args:
         model: a model of `create_model`; changed in place, unless an error is raised.
@@ -119,6 +120,7 @@ def load_weights(
         entries, left_out = model.own_names(entries)
         report.unused += left_out
     from_pretraining = _take_encoder(entries, model, report)
+    from_pretraining |= _leave_other_head(entries, model, report)
     accepted = _match(entries, model, report, from_pretraining, config)
     if strict and not report.ok:
         name = getattr(model, "config", {}).get("name", type(model).__name__)
@@ -260,6 +262,20 @@ def _take_encoder(entries: dict[str, Tensor], model: nn.Module, report: LoadRepo
             report.unused.append(name)
         else:
             entries[inner] = value
+    return True
+
+
+def _leave_other_head(entries: dict[str, Tensor], model: nn.Module, report: LoadReport) -> bool:
+    """Leave out norm and head made for the other `head_norm`; True if they were."""
+    kinds = ("fc_norm.weight", "fc_norm.running_mean")  # layer, batch
+    ours = model.state_dict()
+    there, wanted = ([kind in names for kind in kinds] for names in (entries, ours))
+    if not any(there) or not any(wanted) or there == wanted:
+        return False
+    left_out = [name for name in entries if name.startswith(_NEW_AFTER_PRETRAINING)]
+    report.unused += left_out
+    for name in left_out:
+        del entries[name]
     return True
 
 
