@@ -1,6 +1,6 @@
 """Clips for prediction: windows that slide over every face of every video (see `timeline`)."""
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -173,22 +173,25 @@ class SlidingClips(IterableDataset):
     Each loader worker does its own share of the videos, so messages of different videos mix.
 
     Args:
-        paths: the videos.
+        videos: paths, or readers.
         options: how clips are made.
         detector: finds faces; None makes one where it is needed.
     """
 
     def __init__(
-        self, paths: list[str], options: SlidingOptions, detector: FaceDetector | None = None
+        self,
+        videos: Sequence[str | FrameReader],
+        options: SlidingOptions,
+        detector: FaceDetector | None = None,
     ):
         super().__init__()
-        self.paths, self.options, self._detector = list(paths), options, detector
+        self.videos, self.options, self._detector = list(videos), options, detector
 
     def __iter__(self) -> Iterator[VideoMessage | ClipMessage]:
         info = get_worker_info()
         if info is not None and cv2.getNumThreads() > 1:
             cv2.setNumThreads(1)
-        mine = range(info.id if info else 0, len(self.paths), info.num_workers if info else 1)
+        mine = range(info.id if info else 0, len(self.videos), info.num_workers if info else 1)
         if self.options.crop and self._detector is None and len(mine):
             self._detector = create_detector()
         for number in mine:
@@ -196,9 +199,11 @@ class SlidingClips(IterableDataset):
 
     def _messages(self, number: int) -> Iterator[VideoMessage | ClipMessage]:
         """Everything about one video; bad videos and unforeseen errors are messages, too."""
-        path = self.paths[number]
+        source = self.videos[number]
+        ready = isinstance(source, FrameReader)
+        path = source.path if ready else source
         try:
-            with open_video(path, backend=self.options.backend) as video:
+            with source if ready else open_video(path, backend=self.options.backend) as video:
                 try:
                     facts = yield from self._planned(video, number)
                 except FrameCountChangedError:  # damaged; what decodes is known now

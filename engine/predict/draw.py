@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from svfap.datasets.files import replacing, utf8_path
 from svfap.datasets.video.open_video import open_video
-from svfap.engine.predict.predictor import TrackPrediction, VideoPrediction
+from svfap.engine.predict.answers import TrackPrediction, VideoPrediction
 from svfap.engine.report.plots import LINE_STYLES, MARKERS, OKABE_ITO, save_figure
 
 MAX_LINES = 7  # classes drawn in a timeline; the others are weaker throughout

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from svfap.datasets.files import GrowingFile, read_journal, write_text
 from svfap.datasets.labels.listing import NamedVideo, stamp_of
-from svfap.engine.predict.predictor import TrackPrediction, VideoPrediction
+from svfap.engine.predict.answers import TrackPrediction, VideoPrediction
 
 logger = logging.getLogger(__name__)
 

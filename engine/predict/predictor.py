@@ -1,12 +1,13 @@
 """Answers for videos: class probabilities or dimensions of every face, over time.
 
->>> from engine.predict import Predictor
->>> predictor = Predictor("saved/model/dfew/checkpoint-best.pth")
+>>> predictor = svfap.Predictor("saved/model/dfew/checkpoint-best.pth")
 >>> print(predictor.predict("talk.mp4").tracks[0].answers())
+>>> predictor.features(frames, "stage").tracks[0].values.shape  # (windows, stages, D)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,76 +15,28 @@ import numpy as np
 import torch
 
 from svfap.datasets.augment import transforms
-from svfap.datasets.clips.sliding import ClipMessage, SlidingClips, SlidingOptions, Span, VideoFacts
+from svfap.datasets.clips.sliding import (
+    ClipMessage,
+    SlidingClips,
+    SlidingOptions,
+    Span,
+    VideoFacts,
+    VideoMessage,
+)
 from svfap.datasets.faces import STYLES, CropStyle, FaceDetector, create_detector
 from svfap.datasets.loading.processes import guarded, started
+from svfap.datasets.video.frames import Video, as_sources
 from svfap.engine import build
 from svfap.engine.compute.levers import levers_of, set_up_levers
 from svfap.engine.compute.precision import choose_precision, set_up_device
 from svfap.engine.identity import DEFAULT_FPS, Identity, identify
+from svfap.engine.predict.answers import (
+    TrackFeatures,
+    TrackPrediction,
+    VideoPrediction,
+    mean_by_frame,
+)
 from svfap.engine.runtime import distributed
-from svfap.engine.tasks.task import Task
-
-
-@dataclass(frozen=True)
-class TrackPrediction:
-    """Answers for one face, or for the whole picture where faces were not looked for.
-
-    Attributes:
-        span: the frames it covers, and its windows.
-        seconds: (n, 2) begin and end of each window.
-        names: classes or dimensions.
-        window_scores: (n, num_outputs) probabilities or values of each window.
-        task: of the model.
-        frames: (m,) numbers of the frames that have answers of their own: none, unless the model
-            answers per time step.
-        frame_scores: (m, num_outputs) mean over the windows that show the frame.
-    """
-
-    span: Span
-    seconds: np.ndarray
-    names: tuple[str, ...]
-    window_scores: np.ndarray
-    task: Task
-    frames: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    frame_scores: np.ndarray | None = None
-
-    @property
-    def scores(self) -> np.ndarray:
-        """(num_outputs,) mean over the windows."""
-        return self.window_scores.mean(0)
-
-    @property
-    def label(self) -> str | None:
-        """Most probable class; None unless the task is classification."""
-        return self.task.answer(self.scores)
-
-    def answers(self) -> dict[str, float]:
-        """Mean probability or value by name."""
-        return dict(zip(self.names, map(float, self.scores), strict=True))
-
-
-@dataclass(frozen=True)
-class VideoPrediction:
-    """What a model says about a video.
-
-    Attributes:
-        facts: the video, its faces, and what was wrong with it.
-        tracks: one per face, most prominent first; empty where there is none.
-    """
-
-    facts: VideoFacts
-    tracks: tuple[TrackPrediction, ...] = ()
-
-    @property
-    def path(self) -> str:
-        """The video."""
-        return self.facts.path
-
-    @property
-    def status(self) -> str:
-        """What became of it: "ok", "no_face", "unreadable" or "failed"."""
-        return self.facts.status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +75,8 @@ class _Open:
     """A video whose clips are under way."""
 
     facts: VideoFacts
-    scores: list[dict[int, np.ndarray]] = field(default_factory=list)
-    waiting: int = 0  # clips not yet scored
+    rows: list[dict[int, np.ndarray]] = field(default_factory=list)  # of each face, by window
+    waiting: int = 0  # clips not yet computed
     done: bool = False
 
 
@@ -184,62 +137,111 @@ class Predictor:
         self.precision = choose_precision(amp, self.device, width=self.model.embed_dim)
         self.batch_size = batch_size
 
-    def predict(self, path: str | Path) -> VideoPrediction:
+    def predict(self, video: Video, *, frame_rate: float | None = None) -> VideoPrediction:
         """Answers for one video, frame folder or picture.
 
         A video that cannot be read or shows no face is answered without tracks; its `status` and
         `facts.note` say why.
-        """
-        return next(self.predict_many([path]))
-
-    def predict_many(
-        self, paths: Sequence[str | Path], *, num_workers: int = 0
-    ) -> Iterator[VideoPrediction]:
-        """Answers for many videos, as they become ready (not always in the order given).
 
         Args:
-            paths: the videos.
-            num_workers: processes that read videos and find faces; 0: this one.
+            video: a path; the bytes of a video or image file; an array (T, H, W, 3) uint8 RGB; or
+                frames (H, W, 3) uint8 RGB one after the other, which are all kept in memory.
+            frame_rate: frames per second of an array or of frames; None: that of the training data.
 
         Raises:
-            ValueError: the model answers NaN or infinity.
+            ValueError: something else is given, or the model answers NaN or infinity.
+        """
+        return next(self.predict_many([video], frame_rate=frame_rate))
+
+    def predict_many(
+        self, videos: Iterable[Video], *, num_workers: int = 0, frame_rate: float | None = None
+    ) -> Iterator[VideoPrediction]:
+        """Answers for many videos, as they become ready: `number` says which it is.
+
+        Args:
+            videos: as for `predict`; an array of frames is one of them, not all.
+            num_workers: processes that read videos and find faces; 0: this one.
+            frame_rate: as for `predict`.
+
+        Raises:
+            ValueError: as of `predict`.
             LoaderError: a process has died, or could not be started.
         """
+        return self._run(videos, self.scores, self._track_prediction, num_workers, frame_rate)
+
+    def features(
+        self, video: Video, of: str = "video", *, frame_rate: float | None = None
+    ) -> VideoPrediction:
+        """Features of one video in place of answers; its tracks are `TrackFeatures`.
+
+        Args:
+            video: as for `predict`.
+            of: "video": a feature per window, pooled and normalised, as the head sees it; "stage":
+                the mean of the tokens of each stage of the encoder; "step": as of "video", but of
+                each time step of the model.
+            frame_rate: as for `predict`.
+
+        Raises:
+            ValueError: as of `predict`, or another `of`.
+        """
+        return next(self.features_many([video], of, frame_rate=frame_rate))
+
+    def features_many(
+        self,
+        videos: Iterable[Video],
+        of: str = "video",
+        *,
+        num_workers: int = 0,
+        frame_rate: float | None = None,
+    ) -> Iterator[VideoPrediction]:
+        """Features of many videos; see `features` and `predict_many`."""
+        if of not in FEATURES:
+            raise ValueError(f"features of {of!r}: choose one of {', '.join(FEATURES)}")
+        function = partial(FEATURES[of], self.model)
+
+        @torch.inference_mode()
+        def compute(clips: np.ndarray) -> np.ndarray:
+            return self._compute(function, clips).double().cpu().numpy()
+
+        return self._run(videos, compute, _track_features, num_workers, frame_rate)
+
+    def _run(
+        self,
+        videos: Iterable[Video],
+        compute: Callable[[np.ndarray], np.ndarray],
+        track: Callable[[Span, np.ndarray, np.ndarray], object],
+        num_workers: int,
+        frame_rate: float | None,
+    ) -> Iterator[VideoPrediction]:
+        """Compute rows of every clip, and make tracks of those of each face."""
+        with as_sources(videos, frame_rate) as sources:
+            under_way: dict[int, _Open] = {}
+            queue: list[tuple[_Open, int, int, np.ndarray]] = []
+            for message in self._messages([source for _, source in sources], num_workers):
+                _take(message, under_way, queue)
+                while len(queue) >= self.batch_size:
+                    _fill(queue[: self.batch_size], compute)
+                    del queue[: self.batch_size]
+                yield from _finished(under_way, sources, track)
+            if queue:
+                _fill(queue, compute)
+            yield from _finished(under_way, sources, track)
+
+    def _messages(
+        self, sources: Sequence, num_workers: int
+    ) -> Iterator[ClipMessage | VideoMessage]:
         if num_workers:
             cv2.setNumThreads(1)  # a forked worker would wait for ever for OpenCV's threads
         # A forked worker inherits the detector; one that starts afresh has to make its own.
         afresh = num_workers and torch.multiprocessing.get_start_method() != "fork"
-        clips = SlidingClips(
-            list(map(str, paths)), self.options, None if afresh else self._detector
-        )
+        clips = SlidingClips(sources, self.options, None if afresh else self._detector)
         loader = torch.utils.data.DataLoader(
             clips,
             batch_size=None,
             num_workers=num_workers,
             collate_fn=_as_it_is,
         )
-        messages = guarded(*started(loader))
-        under_way: dict[int, _Open] = {}
-        queue: list[tuple[_Open, int, int, np.ndarray]] = []
-        for message in messages:
-            if isinstance(message, ClipMessage):
-                video = under_way[message.video]
-                for window, clip in zip(message.windows, message.clips, strict=True):
-                    queue.append((video, message.span, int(window), clip))
-                    video.waiting += 1
-            else:
-                if not message.done or message.video not in under_way:
-                    under_way[message.video] = _Open(message.facts)
-                video = under_way[message.video]
-                video.scores = video.scores or [{} for _ in message.facts.spans]
-                video.facts, video.done = message.facts, message.done
-            while len(queue) >= self.batch_size:
-                self._score(queue[: self.batch_size])
-                del queue[: self.batch_size]
-            yield from self._finished(under_way)
-        if queue:
-            self._score(queue)
-        yield from self._finished(under_way)
+        return guarded(*started(loader))
 
     @torch.inference_mode()
     def scores(self, clips: np.ndarray) -> np.ndarray:
@@ -252,58 +254,91 @@ class Predictor:
             (B, num_outputs) float64 probabilities or values; (B, T, num_outputs) of models that
             answer per time step.
         """
-        batch = torch.from_numpy(clips).to(self.device)
-        with self.precision.autocast():
-            pixels = transforms.normalize_(transforms.to_float(batch))
-            per_frame = {"per_frame": True} if self.model.keep_temporal_dim else {}
-            outputs = self.model(pixels, **per_frame)
+        per_frame = {"per_frame": True} if self.model.keep_temporal_dim else {}
+        outputs = self._compute(partial(self.model, **per_frame), clips)
         return self.task.scores(outputs).double().cpu().numpy()
 
-    def _score(self, some: list[tuple[_Open, int, int, np.ndarray]]) -> None:
-        scores = self.scores(np.stack([clip for _, _, _, clip in some]))
-        for (video, span, window, _), row in zip(some, scores, strict=True):
-            if not np.isfinite(row).all():
-                raise ValueError(
-                    f"{video.facts.path}: the model answers NaN or infinity. If its weights are "
-                    "sound (python -m engine.verify_checkpoint FILE), try --amp off."
-                )
-            video.scores[span][window] = row
-            video.waiting -= 1
+    def _compute(
+        self, function: Callable[[torch.Tensor], torch.Tensor], clips: np.ndarray
+    ) -> torch.Tensor:
+        """A function of normalised clips."""
+        batch = torch.from_numpy(clips).to(self.device)
+        with self.precision.autocast():
+            return function(transforms.normalize_(transforms.to_float(batch)))
 
-    def _finished(self, under_way: dict[int, _Open]) -> Iterator[VideoPrediction]:
-        """Take out and answer the videos whose clips are all scored."""
-        for number in [n for n, video in under_way.items() if video.done and not video.waiting]:
-            yield self._answer(under_way.pop(number))
-
-    def _answer(self, video: _Open) -> VideoPrediction:
-        if video.facts.status != "ok":
-            return VideoPrediction(replace(video.facts, spans=()))
-        tracks = []
-        for span, scores in zip(video.facts.spans, video.scores, strict=True):
-            seconds = video.facts.times[span.windows]
-            rows = np.stack([scores[window] for window in range(len(span.windows))])
-            per_frame = {}
-            if rows.ndim == 3:
-                frames, frame_scores = mean_by_frame(span.frames, rows)
-                per_frame, rows = {"frames": frames, "frame_scores": frame_scores}, rows.mean(1)
-            tracks.append(TrackPrediction(span, seconds, self.names, rows, self.task, **per_frame))
-        return VideoPrediction(video.facts, tuple(tracks))
+    def _track_prediction(
+        self, span: Span, seconds: np.ndarray, rows: np.ndarray
+    ) -> TrackPrediction:
+        per_frame = {}
+        if rows.ndim == 3:
+            frames, frame_scores = mean_by_frame(span.frames, rows)
+            per_frame, rows = {"frames": frames, "frame_scores": frame_scores}, rows.mean(1)
+        return TrackPrediction(span, seconds, self.names, rows, self.task, **per_frame)
 
 
-def mean_by_frame(frames: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Average what several windows say about a frame.
+def _take(message: ClipMessage | VideoMessage, under_way: dict[int, _Open], queue: list) -> None:
+    """Note what a message says of a video, or queue its clips."""
+    if isinstance(message, ClipMessage):
+        video = under_way[message.video]
+        for window, clip in zip(message.windows, message.clips, strict=True):
+            queue.append((video, message.span, int(window), clip))
+            video.waiting += 1
+        return
+    if not message.done or message.video not in under_way:
+        under_way[message.video] = _Open(message.facts)
+    video = under_way[message.video]
+    video.rows = video.rows or [{} for _ in message.facts.spans]
+    video.facts, video.done = message.facts, message.done
 
-    Args:
-        frames: (n, T) frame numbers of the windows.
-        scores: (n, T, C).
 
-    Returns:
-        (m,) distinct frame numbers, increasing, and (m, C) their mean scores.
-    """
-    distinct, place = np.unique(frames, return_inverse=True)
-    sums = np.zeros((len(distinct), scores.shape[2]))
-    np.add.at(sums, place.ravel(), scores.reshape(-1, scores.shape[2]))
-    return distinct, sums / np.bincount(place.ravel())[:, None]
+def _fill(some: list[tuple[_Open, int, int, np.ndarray]], compute: Callable) -> None:
+    rows = compute(np.stack([clip for _, _, _, clip in some]))
+    for (video, span, window, _), row in zip(some, rows, strict=True):
+        if not np.isfinite(row).all():
+            raise ValueError(
+                f"{video.facts.path}: the model answers NaN or infinity. If its weights are "
+                "sound (python -m svfap.engine.verify_checkpoint FILE), try --amp off."
+            )
+        video.rows[span][window] = row
+        video.waiting -= 1
+
+
+def _finished(
+    under_way: dict[int, _Open], sources: Sequence[tuple], track: Callable
+) -> Iterator[VideoPrediction]:
+    """Take out and answer the videos whose clips are all computed."""
+    for number in [n for n, video in under_way.items() if video.done and not video.waiting]:
+        video = under_way.pop(number)
+        facts = replace(video.facts, path=sources[number][0])
+        if facts.status != "ok":
+            yield VideoPrediction(replace(facts, spans=()), number=number)
+            continue
+        tracks = [
+            track(span, facts.times[span.windows], np.stack([rows[w] for w in range(len(rows))]))
+            for span, rows in zip(facts.spans, video.rows, strict=True)
+        ]
+        yield VideoPrediction(facts, tuple(tracks), number)
+
+
+def _track_features(span: Span, seconds: np.ndarray, rows: np.ndarray) -> TrackFeatures:
+    return TrackFeatures(span, seconds, rows)
+
+
+def _stage_features(model: torch.nn.Module, clip: torch.Tensor) -> torch.Tensor:
+    return torch.stack([stage.mean(1) for stage in model.encode(model.embed(clip)).stages], 1)
+
+
+def _step_features(model: torch.nn.Module, clip: torch.Tensor) -> torch.Tensor:
+    summary = model.encode(model.embed(clip)).summary
+    return model.fc_norm(summary.unflatten(1, (model.summary_steps, -1)).mean(2))
+
+
+def _video_features(model: torch.nn.Module, clip: torch.Tensor) -> torch.Tensor:
+    features = model.forward_features(clip)
+    return features.mean(1) if model.keep_temporal_dim else features
+
+
+FEATURES = {"video": _video_features, "stage": _stage_features, "step": _step_features}
 
 
 def _as_it_is(message: object) -> object:
