@@ -1,8 +1,6 @@
 """Answers of a fine-tuned model for any videos. See `python run_predict.py --help`."""
 
-import sys
-
-from svfap.engine.predict.command import main
+from svfap.__main__ import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run("predict")

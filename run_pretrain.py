@@ -1,9 +1,6 @@
 """Pre-train a masked autoencoder on face video. See `python run_pretrain.py --help`."""
 
-from svfap.engine.runtime import stopping
+from svfap.__main__ import run
 
 if __name__ == "__main__":
-    stopping.listen()
-    from svfap.engine.command import run_command  # late, so that signals are heard before it
-
-    run_command("pretraining")
+    run("pretrain")

@@ -1,4 +1,4 @@
-"""`python -m engine.compare A B`: are two systems different on the same videos?
+"""`python -m svfap.engine.compare A B`: are two systems different on the same videos?
 
 A and B are each a run directory, a `pred.csv`, or a directory of fold runs, which is pooled. Every
 score is compared by a paired bootstrap, which resamples videos (or subjects) and takes both
@@ -76,7 +76,7 @@ def format_comparison(test: PairedTest, table_format: str = "md", notes: Sequenc
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m engine.compare", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m svfap.engine.compare", description=__doc__)
     parser.add_argument("first", metavar="A", help="run directory, pred.csv or folder of folds")
     parser.add_argument("second", metavar="B", help="the same for the other system")
     parser.add_argument(

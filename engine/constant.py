@@ -1,9 +1,9 @@
-"""`python -m engine.constant RUN...`: what a prediction that never looks at a video would score.
+"""`python -m svfap.engine.constant RUN...`: what would score who never looks at a video.
 
 Writes `RUN/constant/pred.csv` and `metrics.json` for the test videos of a run: the mean of the
 training labels in a regression, the most frequent class in a classification (where a run has a
 class and values: both, the values in `values.csv`). Then
-`python -m engine.compare RUN RUN/constant` says whether the run is better than that.
+`python -m svfap.engine.compare RUN RUN/constant` says whether the run is better than that.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def _training_labels(run: Path) -> np.ndarray:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m engine.constant", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m svfap.engine.constant", description=__doc__)
     parser.add_argument("run", nargs="+", metavar="RUN", help="evaluated run directory")
     flags = parser.parse_args(arguments)
     for run in flags.run:

@@ -1,4 +1,4 @@
-"""`python -m engine.crossval`: train and evaluate the folds of a data set, then one table.
+"""`python -m svfap.engine.crossval`: train and evaluate the folds of a data set, then one table.
 
 Each fold is a run of `run_finetune.py` in a directory of its own, so it resumes, does nothing where
 it is finished, and refuses to go on with other flags or data. Folds run on this machine; several
@@ -29,7 +29,7 @@ from svfap.engine.summarize import crossval_table, format_summary
 
 logger = logging.getLogger("svfap.engine.crossval")  # also when run as a command, as "__main__"
 
-ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = ("-m", "svfap", "finetune")
 POLL_SECONDS = 0.5
 
 
@@ -138,7 +138,7 @@ def _begin(fold: Fold, flags: Sequence[str], slot: int, processes: int, devices:
     if processes > 1:
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
         command += [str(processes)]
-    command += [str(ROOT / "run_finetune.py"), *flags, "--data_path", str(fold.data_path)]
+    command += [*PROGRAM, *flags, "--data_path", str(fold.data_path)]
     command += ["--output_dir", str(fold.run_dir), "--log_dir", str(fold.run_dir)]
     environment = dict(os.environ)
     if devices:
@@ -184,7 +184,7 @@ def write_table(folds: Sequence[Fold], output_dir: Path, subjects: str | None) -
 
 def _own_flags(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m engine.crossval",
+        prog="python -m svfap.engine.crossval",
         description="Train and evaluate all folds of a data set; the same command resumes.",
         epilog="everything after -- goes to run_finetune.py, the same for every fold",
     )

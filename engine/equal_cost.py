@@ -1,6 +1,6 @@
-r"""`python -m engine.equal_cost`: how many epochs of other models cost as much as some of one.
+r"""`python -m svfap.engine.equal_cost`: epochs of other models that cost as much as some of one.
 
-    python -m engine.equal_cost --epochs 20 "--model pretrain_svfap_tiny_patch8_64" \
+    python -m svfap.engine.equal_cost --epochs 20 "--model pretrain_svfap_tiny_patch8_64" \
         "--model pretrain_videomae_tiny_patch8_64"
 
 Each argument holds flags of `run_pretrain.py` in quotes; the first is the reference. Cost is the
@@ -101,7 +101,7 @@ def format_budgets(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(
-        prog="python -m engine.equal_cost",
+        prog="python -m svfap.engine.equal_cost",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

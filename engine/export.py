@@ -27,7 +27,7 @@ logger = logging.getLogger("svfap.engine.export")  # also when it runs as the pr
 
 FORMATS = {".onnx": "onnx", ".pt2": "torch"}
 TOLERANCE = 1e-4  # largest difference of outputs, relative to their largest value
-INSTALL = "pip install 'svfap[onnx]' (or: pip install onnx onnxscript onnxruntime)"
+INSTALL = "pip install onnx onnxscript onnxruntime"
 
 
 class ClipToAnswer(nn.Module):
@@ -212,7 +212,7 @@ def _each(model: nn.Module, raw: bool) -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m engine.export`."""
+    """Parser of `python -m svfap.engine.export`."""
     parser = argparse.ArgumentParser("engine.export", description=__doc__.split("\n")[0])
     parser.add_argument("--checkpoint", required=True, metavar="FILE", help="fine-tuned weights")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.onnx|FILE.pt2")

@@ -66,8 +66,8 @@ class Identity:
         if self.labels is None:
             raise ValueError(
                 f"{self.source} is a pre-trained encoder without a head, which cannot answer "
-                "anything; fine-tune it first (run_finetune.py --finetune), then give that "
-                "checkpoint"
+                "anything; fine-tune it first (python -m svfap finetune --finetune FILE), then "
+                "give that checkpoint"
             )
 
     def build(self) -> tuple[nn.Module, models.LoadReport]:

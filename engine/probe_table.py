@@ -1,4 +1,4 @@
-"""`python -m engine.probe_table RUNS --probe NAME=DIR`: pre-training recipes side by side.
+"""`python -m svfap.engine.probe_table RUNS --probe NAME=DIR`: pre-training recipes side by side.
 
 `RUNS` holds `<recipe>/<seed>/checkpoint-last.pth`. The frozen features of every checkpoint are
 probed on every data set (`engine.probe`, kept as probe_<name>.json beside the checkpoint), and a
@@ -195,7 +195,7 @@ def draw(table: Mapping[str, Mapping[str, Cell]], path: Path) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m engine.probe_table`; flags it does not know go to the probe."""
+    """Parser of `python -m svfap.engine.probe_table`; flags it does not know go to the probe."""
     parser = argparse.ArgumentParser(
         "engine.probe_table", description=__doc__.split("\n")[0], allow_abbrev=False,
         epilog="Further flags are those of run_finetune.py (--device, --batch_size, ...).",

@@ -1,4 +1,4 @@
-"""`python -m engine.side_by_side DIR`: systems against each other, each trained with several seeds.
+"""`python -m svfap.engine.side_by_side DIR`: systems against each other, several seeds each.
 
 DIR holds runs as <system>/<condition>/<seed>, all tested on the same videos, for example
 `svfap/10_percent/seed0`. A value is the mean over seeds. Its interval is a bootstrap that draws
@@ -244,7 +244,9 @@ def title(name: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m engine.side_by_side", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m svfap.engine.side_by_side", description=__doc__
+    )
     parser.add_argument("folder", metavar="DIR", help="with <system>/<condition>/<seed> in it")
     parser.add_argument("--systems", nargs="+", default=[], metavar="NAME", help="in this order")
     parser.add_argument("--conditions", nargs="+", default=[], metavar="NAME", help="only these")

@@ -1,4 +1,4 @@
-"""`python -m engine.summarize`: one table over the folds of a cross-validation.
+"""`python -m svfap.engine.summarize`: one table over the folds of a cross-validation.
 
 Pooled scores are computed once from the predictions of all folds, as the SVFAP paper does;
 the mean of the folds' own scores stands beside them because others report that. The two differ
@@ -160,7 +160,7 @@ def summary_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m engine.summarize", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m svfap.engine.summarize", description=__doc__)
     parser.add_argument(
         "sources",
         nargs="+",

@@ -1,4 +1,4 @@
-"""`python -m engine.verify_checkpoint FILE`: is this file what it should be?
+"""`python -m svfap.engine.verify_checkpoint FILE`: is this file what it should be?
 
 Reads the file without executing anything in it, finds out its model, loads it strictly, runs a
 forward pass, and, where the data set is given, evaluates it and compares with the published scores.
@@ -182,7 +182,7 @@ def compare(metrics: dict, expected: tuple[float, float]) -> tuple[bool, str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m engine.verify_checkpoint",
+        prog="python -m svfap.engine.verify_checkpoint",
         description="Check a file of weights: contents, forward pass, scores.",
         epilog="everything after -- goes to run_finetune.py --eval (--data_root DIR, ...)",
     )

@@ -1,4 +1,4 @@
-"""`python -m engine.verify_faces CHECKPOINT --pairs FILE`: does an encoder still know who is who?
+"""`python -m svfap.engine.verify_faces CHECKPOINT --pairs FILE`: is it still known who is who?
 
 Two images are of one person if the cosine of their frozen features is above a threshold, which is
 chosen on the other folds (LFW's protocol: ten folds, mean accuracy). For encoders of expression
@@ -58,7 +58,7 @@ def read_pairs(path: str | Path) -> Pairs:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no pairs {path}: `python -m preprocess.lfw` writes them")
+        raise FileNotFoundError(f"no pairs {path}: `python -m svfap.preprocess.lfw` writes them")
     header, *rows = [row for _, row in table_rows(path)] or [[]]
     wrong = [n for n, row in enumerate(rows, 2) if len(row) != 4 or row[3] not in ("0", "1")]
     if header != HEADER or wrong or not rows:
@@ -221,7 +221,7 @@ def run(checkpoint: str, pairs_file: str, **options) -> dict:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m engine.verify_faces`."""
+    """Parser of `python -m svfap.engine.verify_faces`."""
     parser = argparse.ArgumentParser("engine.verify_faces", description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("checkpoint", help="pre-trained or fine-tuned weights, ours or released")

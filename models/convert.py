@@ -1,4 +1,4 @@
-"""`python -m models.convert IN OUT`: weights from .pth to .safetensors and back.
+"""`python -m svfap.models.convert IN OUT`: weights from .pth to .safetensors and back.
 
 A .safetensors file holds the model's tensors and, as text in its header, its configuration, class
 names and the flags it was trained with. Optimizer state and averages stay behind; `--ema` takes the
@@ -73,7 +73,7 @@ def _tensors(content: Mapping, source: Path, averaged: bool) -> dict[str, torch.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring. Returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m models.convert", description="Weights to .safetensors and back."
+        prog="python -m svfap.models.convert", description="Weights to .safetensors and back."
     )
     parser.add_argument("source", metavar="IN", help=".pth or .safetensors")
     parser.add_argument("target", metavar="OUT", help="the ending decides the format")

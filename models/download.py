@@ -1,4 +1,4 @@
-"""`python -m models.download NAME...`: fetch released weights to where the recipes look for them.
+"""`python -m svfap.models.download NAME...`: fetch weights to where the recipes look for them.
 
 Files that are there are checked and left alone.
 """
@@ -187,7 +187,7 @@ def _listing(folder: Path) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m models.download",
+        prog="python -m svfap.models.download",
         description="Fetch the weights that the authors of SVFAP and MAE-DFER released.",
         epilog="The links are the authors'. Where one has expired, fetch the file some other way "
         "and hand it over with --from.",

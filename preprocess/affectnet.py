@@ -164,7 +164,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.affectnet`."""
+    """Parser of `python -m svfap.preprocess.affectnet`."""
     return dataset_parser(SPEC, "affectnet", __doc__, add_flags=add_flags)
 
 

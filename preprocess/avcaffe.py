@@ -209,7 +209,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.avcaffe`."""
+    """Parser of `python -m svfap.preprocess.avcaffe`."""
     return dataset_parser(SPEC, "avcaffe", __doc__, add_flags=add_flags)
 
 

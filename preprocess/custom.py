@@ -1,7 +1,7 @@
 """Your own videos: a folder per class, or a CSV -> train, validation and test CSVs.
 
-    python -m preprocess.custom FOLDER --output_dir saved/data/mine
-    python -m preprocess.custom TABLE.csv --output_dir saved/data/mine --num_folds 5
+    python -m svfap.preprocess.custom FOLDER --output_dir saved/data/mine
+    python -m svfap.preprocess.custom TABLE.csv --output_dir saved/data/mine --num_folds 5
 
 FOLDER holds one folder per class with videos, frame folders or images (or train/, val/, test/ with
 these in them). TABLE.csv has a header and columns path, label and, if known, subject (who is seen)
@@ -41,7 +41,7 @@ TASKS = (AUTO, "classification", "regression")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.custom`."""
+    """Parser of `python -m svfap.preprocess.custom`."""
     parser = argparse.ArgumentParser("preprocess.custom", description=__doc__.split("\n")[0])
     parser.add_argument("source", type=Path, metavar="FOLDER_OR_CSV")
     parser.add_argument("--output_dir", type=Path, required=True, metavar="DIR")
@@ -253,8 +253,10 @@ def _tell_next(flags: argparse.Namespace) -> None:
     folder = flags.output_dir
     if (folder / "split01").is_dir() and not (folder / "train.csv").exists():
         folder = folder / "split01"
-    logger.info("check the data:  python -m preprocess.doctor %s", folder)
-    logger.info("train on it:     python run_finetune.py --data_set custom --data_path %s", folder)
+    logger.info("check the data:  python -m svfap.preprocess.doctor %s", folder)
+    logger.info(
+        "train on it:     python -m svfap finetune --data_set custom --data_path %s", folder
+    )
 
 
 if __name__ == "__main__":

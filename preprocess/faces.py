@@ -44,7 +44,7 @@ FAILED = ("unreadable", "failed")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.faces`."""
+    """Parser of `python -m svfap.preprocess.faces`."""
     parser = argparse.ArgumentParser("preprocess.faces", description=__doc__.split("\n")[0])
     add = parser.add_argument
     default = FaceSettings()

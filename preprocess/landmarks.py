@@ -1,6 +1,6 @@
 """Landmarks of face crops that stay as they are: every frame of an annotation file's videos.
 
-    python -m preprocess.landmarks saved/data/voxceleb1/info_clean.csv
+    python -m svfap.preprocess.landmarks saved/data/voxceleb1/info_clean.csv
 
 For data that come as face crops (VoxCeleb1, AffectNet); `preprocess.faces --landmarks` cuts new
 crops. Frames without exactly one face get NaN. A file per video goes beside its frames, or with
@@ -158,7 +158,7 @@ def report(done: Sequence[Done]) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.landmarks`."""
+    """Parser of `python -m svfap.preprocess.landmarks`."""
     parser = argparse.ArgumentParser("preprocess.landmarks", description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("csv", type=Path, metavar="CSV", help="annotation file of any task")

@@ -109,7 +109,7 @@ def _image(
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.lfw`."""
+    """Parser of `python -m svfap.preprocess.lfw`."""
     parser = argparse.ArgumentParser("preprocess.lfw", description=__doc__.split("\n")[0])
     parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR")
     parser.add_argument("--output_dir", type=Path, default=Path("saved/data/lfw"))

@@ -3,8 +3,8 @@
 Reading clips from a store costs a fraction of decoding videos (docs/benchmarks.md), and no file
 system is crawled. Runs take a store by `--data_path` alone:
 
-    python -m preprocess.pack saved/data/voxceleb2 --output_dir /fast/voxceleb2
-    python run_pretrain.py --data_path /fast/voxceleb2/info_clean.csv ...
+    python -m svfap.preprocess.pack saved/data/voxceleb2 --output_dir /fast/voxceleb2
+    python -m svfap pretrain --data_path /fast/voxceleb2/info_clean.csv ...
 """
 
 import argparse
@@ -248,7 +248,7 @@ def _checked(folder: Path, shards: range, num_workers: int) -> Iterator[list[str
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.pack`."""
+    """Parser of `python -m svfap.preprocess.pack`."""
     parser = argparse.ArgumentParser(
         "preprocess.pack",
         description=__doc__.split("\n")[0],

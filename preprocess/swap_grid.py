@@ -1,6 +1,6 @@
 """A picture of swapped faces: is the inner face moved, the outer one kept, and no seam to be seen?
 
-    python -m preprocess.swap_grid saved/data/faces.csv --output swapped.png
+    python -m svfap.preprocess.swap_grid saved/data/faces.csv --output swapped.png
 
 takes clips of an annotation file that have landmarks beside them (`datasets.faces.landmarks`) and
 draws triples: image (its expression is kept), donor (its head is kept), result.
@@ -103,7 +103,7 @@ def grid(triples: Sequence[Sequence[np.ndarray]], columns: int) -> np.ndarray:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.swap_grid`."""
+    """Parser of `python -m svfap.preprocess.swap_grid`."""
     parser = argparse.ArgumentParser("preprocess.swap_grid", description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("csv", type=Path, metavar="CSV", help="annotation file of clips with landmarks")
@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if len(faces) < 2:
         raise PreparationError(
             f"{flags.csv}: {len(faces)} of {len(rows)} clips have landmarks, two are needed; "
-            "`python -m preprocess.landmarks CSV` writes them, --landmarks names a folder of them"
+            "`python -m svfap.preprocess.landmarks CSV` writes them, --landmarks names their folder"
         )
     triples, milliseconds = swap_pairs(faces)
     failed = sum(not triple[2].any() for triple in triples)

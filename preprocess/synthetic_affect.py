@@ -1,6 +1,6 @@
 """Valence and arousal of the synthetic faces -> CSVs for regression, per video and per frame.
 
-    python -m preprocess.synthetic_affect --dataset_dir saved/data/synthetic
+    python -m svfap.preprocess.synthetic_affect --dataset_dir saved/data/synthetic
 
 reads what preprocess.synthetic has written and writes `videos/split0N/` (lines of `path valence
 arousal`, the means over the frames) and `frames/split0N/` (lines of `path labels.npz`), each with
@@ -26,7 +26,7 @@ from svfap.preprocess.synthetic.lists import lists_parser, read_clips, read_fold
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.synthetic_affect`."""
+    """Parser of `python -m svfap.preprocess.synthetic_affect`."""
     return lists_parser("synthetic_affect", __doc__.split("\n")[0], folder="affect")
 
 

@@ -1,6 +1,6 @@
 """Single frames of the synthetic faces -> CSVs for expression, valence and arousal, and identity.
 
-    python -m preprocess.synthetic_images --dataset_dir saved/data/synthetic
+    python -m svfap.preprocess.synthetic_images --dataset_dir saved/data/synthetic
 
 reads what preprocess.synthetic has written and writes `expression/split0N/`,
 `valence_arousal/split0N/`, `both/split0N/` (with the folds of the clips, nobody is in both parts)
@@ -108,7 +108,7 @@ def write_identity(clips: Mapping[str, DrawnClip], flags: argparse.Namespace) ->
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.synthetic_images`."""
+    """Parser of `python -m svfap.preprocess.synthetic_images`."""
     parser = lists_parser("synthetic_images", __doc__.split("\n")[0], folder="images")
     parser.add_argument("--frames_per_clip", type=int, default=4, metavar="N")
     return parser

@@ -15,7 +15,7 @@ from svfap.preprocess.shared.probe import add_probe_flags, probe_or_list
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.videos`."""
+    """Parser of `python -m svfap.preprocess.videos`."""
     parser = argparse.ArgumentParser("preprocess.videos", description=__doc__.split("\n")[0])
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="videos, at any depth")
     parser.add_argument(

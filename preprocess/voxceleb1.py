@@ -132,7 +132,7 @@ def is_irregular(names: Sequence[str]) -> bool:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.voxceleb1`."""
+    """Parser of `python -m svfap.preprocess.voxceleb1`."""
     parser = argparse.ArgumentParser("preprocess.voxceleb1", description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--dataset_dir", type=Path, required=True, metavar="DIR", help="holds unzippedFaces")

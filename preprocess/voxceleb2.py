@@ -51,7 +51,7 @@ def find_clips(dataset_dir: Path) -> list[str]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.voxceleb2`."""
+    """Parser of `python -m svfap.preprocess.voxceleb2`."""
     parser = argparse.ArgumentParser("preprocess.voxceleb2", description=__doc__.split("\n")[0])
     parser.add_argument(
         "--dataset_dir", type=Path, required=True, metavar="DIR", help="holds dev/mp4"

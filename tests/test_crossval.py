@@ -136,10 +136,9 @@ def test_five_folds_killed_twice(data, tmp_path):
 
 @pytest.fixture
 def quick_runs(tmp_path, monkeypatch):
-    """A stand-in for run_finetune.py that takes half a second and notes when it ran."""
-    root = tmp_path / "root"
-    root.mkdir()
-    (root / "run_finetune.py").write_text(
+    """A stand-in for fine-tuning that takes half a second and notes when it ran."""
+    program = tmp_path / "finetune.py"
+    program.write_text(
         "import json, os, sys, time\n"
         "from pathlib import Path\n"
         "out = Path(sys.argv[sys.argv.index('--output_dir') + 1])\n"
@@ -153,7 +152,7 @@ def quick_runs(tmp_path, monkeypatch):
         "    file.write(json.dumps(note) + '\\n')\n"
         "(out / 'finished.json').write_text('{}')\n"
     )
-    monkeypatch.setattr(crossval, "ROOT", root)
+    monkeypatch.setattr(crossval, "PROGRAM", [str(program)])
     monkeypatch.setattr(crossval, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(crossval, "write_table", lambda folds, *_: f"table of {len(folds)}\n")
 

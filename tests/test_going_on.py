@@ -553,12 +553,12 @@ def test_a_signal_ends_a_run_with_75_from_the_first_import_to_the_report(
 ):
     """Where it does not train there is nothing to save."""
     marker = tmp_path / "there"
-    place = {"import": ("torch", ""), "report": ("engine.report.page", "engine.report")}[moment]
+    place = {"import": "torch", "report": "svfap.engine.report.page"}[moment]
     waiting = (
         "import importlib.abc, pathlib, runpy, sys, time\n"
         "class Slow(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name == {place[0]!r}:\n"
+        f"        if name == {place!r}:\n"
         f"            pathlib.Path({str(marker)!r}).touch()\n"
         "            time.sleep(60)\n"
         "sys.meta_path.insert(0, Slow())\n"

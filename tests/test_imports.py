@@ -166,6 +166,14 @@ def test_every_import_of_ours_is_by_the_name_that_is_installed():
         assert not bare.search(path.read_text()), path
 
 
+def test_commands_are_named_as_they_can_be_started_everywhere():
+    """`python -m svfap.engine.report` works installed, too; `python -m engine.report` does not."""
+    short = re.compile(r"python -m (models|datasets|engine|preprocess)\.|python run_\w+\.py")
+    for package, path in sources():
+        if package in FLOORS:
+            assert not short.search(path.read_text()), path
+
+
 def test_every_folder_of_code_is_a_package():
     """Setuptools finds them by their __init__.py."""
     for package in FLOORS:

@@ -90,7 +90,9 @@ def test_strong_frames_are_spread():
 @pytest.mark.parametrize("command", [synthetic_affect, synthetic_images])
 def test_what_is_missing_is_named(tmp_path, command):
     out = tmp_path / "out"
-    assert "is not a folder of `python -m preprocess.synthetic" in message(command, tmp_path, out)
+    assert "is not a folder of `python -m svfap.preprocess.synthetic" in message(
+        command, tmp_path, out
+    )
     drawn = tmp_path / "drawn"
     write_drawn(drawn)
     (drawn / "dfew/Clip/jpg_256/00003/00004.jpg").unlink()

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 LANDMARK_FILE = "models/shape_predictor_68_face_landmarks.dat"
-INSTALL = "pip install 'svfap[faces]' (or: pip install dlib-bin face_recognition_models)"
+INSTALL = "pip install dlib-bin face_recognition_models"
 
 
 class MissingExtraError(ImportError, ValueError):

@@ -1,6 +1,6 @@
 """Reading a packed store of clips: any frame of any video with one look into a table.
 
-A store is a folder that `python -m preprocess.pack` writes:
+A store is a folder that `python -m svfap.preprocess.pack` writes:
 
     manifest.json   how the frames were made (encoding, face window, size), sizes, checksums
     shards/*.bin    encoded frames, one after the other, those of a video together
@@ -91,7 +91,7 @@ def read_manifest(path: str | os.PathLike) -> dict:
                 f"{path.parent}: packing was not finished; start the same preprocess.pack command "
                 "again, it goes on where it stopped"
             )
-        raise FileNotFoundError(f"{path}: no such store; python -m preprocess.pack makes one")
+        raise FileNotFoundError(f"{path}: no such store; python -m svfap.preprocess.pack makes one")
     try:
         manifest = read_json(path)
     except ValueError as error:
@@ -343,7 +343,8 @@ class StoreReader(FrameReader):
     def _damaged(self, index: int) -> UnreadableVideoError:
         return UnreadableVideoError(
             self.path,
-            f"frame {index} of the store is damaged; python -m preprocess.pack --verify DIR lists "
+            f"frame {index} of the store is damaged; "
+            "python -m svfap.preprocess.pack --verify DIR lists "
             "all that is",
         )
 

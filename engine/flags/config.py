@@ -56,14 +56,11 @@ def table_of(flags: argparse.Namespace) -> Table:
 
 def pretraining_parser() -> Parser:
     """Parser of `run_pretrain.py` (recipes: SVFAP Sec. 4.1.2)."""
-    return TABLES[PRETRAINING].parser(
-        "run_pretrain.py", "Pre-train an encoder on face video without labels."
-    )
+    return TABLES[PRETRAINING].parser("Pre-train an encoder on face video without labels.")
 
 
 def finetuning_parser() -> Parser:
     """Parser of `run_finetune.py` (recipes: SVFAP Sec. 4.2)."""
     return TABLES[FINETUNING].parser(
-        "run_finetune.py",
         "Fine-tune a pre-trained encoder on labelled face video, or evaluate it.",
     )

@@ -130,9 +130,9 @@ class Table:
         assert len(by_name) == len(flags), "a flag stands in two groups"
         object.__setattr__(self, "by_name", MappingProxyType(by_name))
 
-    def parser(self, program: str, description: str) -> Parser:
+    def parser(self, description: str) -> Parser:
         """A parser of these flags."""
-        parser = Parser(program, description=description, table=self)
+        parser = Parser(description=description, table=self)
         for group in self.groups:
             place = parser.add_argument_group(group.title)
             for flag in group.flags:

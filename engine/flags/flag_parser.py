@@ -12,11 +12,11 @@ class Parser(argparse.ArgumentParser):
         table: what is known about its flags (`engine.flags.flag.Table`).
     """
 
-    def __init__(self, prog: str, *, description: str, table: object):
-        """Take the program's name, what it does, and its flags."""
+    def __init__(self, *, description: str, table: object):
+        """Take what the program does, and its flags."""
         self.table = table
         super().__init__(
-            prog, description=description, formatter_class=_HelpFormatter, allow_abbrev=False
+            description=description, formatter_class=_HelpFormatter, allow_abbrev=False
         )
 
     def parse_args(self, args=None, namespace=None) -> argparse.Namespace:

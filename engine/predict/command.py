@@ -25,7 +25,6 @@ SHOWN_PROBLEMS = 20
 def build_parser() -> argparse.ArgumentParser:
     """Parser of `run_predict.py`."""
     parser = argparse.ArgumentParser(
-        "run_predict.py",
         description="Answers of a fine-tuned model for videos, frame folders and pictures: per "
         "face and over time.",
     )

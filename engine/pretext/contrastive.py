@@ -261,7 +261,8 @@ class ContrastiveLearning:
         if all(find_landmarks(path, flags.landmarks) is None for path in looked_at):
             raise ValueError(
                 f"{', '.join(users)}: no landmarks were found for {looked_at[0]} and "
-                f"{len(looked_at) - 1} others; make them with `python -m preprocess.faces`, or say "
+                f"{len(looked_at) - 1} others; make them with "
+                "`python -m svfap.preprocess.faces`, or say "
                 "where they are with --landmarks DIR"
             )
 

@@ -1,4 +1,4 @@
-"""`python -m engine.probe CHECKPOINT`: see `engine.probe.command`."""
+"""`python -m svfap.engine.probe CHECKPOINT`: how good are frozen features?."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`python -m engine.probe CHECKPOINT --data_path FOLD`: how good are frozen features?
+"""`python -m svfap.engine.probe CHECKPOINT --data_path FOLD`: how good are frozen features?
 
 A linear probe (logistic regression, ridge in regression) and a k-nearest-neighbour vote on the
 features of a checkpoint, pre-trained or fine-tuned; with `--attentive` also a query that reads its
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring. Returns the exit status."""
     arguments, passed_on = split_arguments(arguments)
     parser = argparse.ArgumentParser(
-        prog="python -m engine.probe",
+        prog="python -m svfap.engine.probe",
         description="Linear probe, k-NN and attentive probe of a frozen checkpoint.",
         epilog="everything after -- is read like flags of run_finetune.py (--device, ...)",
     )

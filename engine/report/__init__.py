@@ -1,1 +1,1 @@
-"""Reports of runs: `python -m engine.report RUN` writes one page, with its figures."""
+"""Reports of runs: `python -m svfap.engine.report RUN` writes one page, with its figures."""

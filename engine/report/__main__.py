@@ -1,4 +1,4 @@
-"""`python -m engine.report RUN`: see `engine.report.page`."""
+"""`python -m svfap.engine.report RUN`: the page of a run or a cross-validation, and its plots."""
 
 from svfap.engine.report.page import main
 

@@ -1,4 +1,4 @@
-"""`python -m engine.report RUN`: a self-contained report.html of a run or a cross-validation.
+"""`python -m svfap.engine.report RUN`: a self-contained report.html of a run or a cross-validation.
 
 The page needs no network. Every figure is also written as PNG and PDF into `figures/`.
 """
@@ -98,7 +98,7 @@ def write_report(folder: str | Path, subjects_csv: str | Path | None = None) -> 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m engine.report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m svfap.engine.report", description=__doc__)
     parser.add_argument("run", nargs="+", help="run directory, or folder of fold runs")
     parser.add_argument(
         "--subjects", metavar="CSV", help="columns video_name and subject, for the intervals"

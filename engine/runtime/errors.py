@@ -8,8 +8,8 @@ from pathlib import Path
 from svfap.datasets.files import CannotWriteError
 from svfap.datasets.loading.errors import LoaderError
 
-ROOT = Path(__file__).resolve().parents[2]
-OURS = ("models", "datasets", "engine", "preprocess", "benchmarks")
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout, or the installed package
+OURS = ("models", "datasets", "engine", "preprocess", "svfap", "benchmarks")
 # What torch says, at any place of the program, when the system has ended a loader process.
 _DEAD_LOADER = re.compile(r"DataLoader worker.*(exited unexpectedly|is killed by signal)")
 

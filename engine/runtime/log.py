@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from svfap.datasets.files import write_text, writing
 from svfap.engine.results.find import read_log
+from svfap.engine.runtime.errors import ROOT
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +43,11 @@ def commit_name() -> str | None:
     Nothing is written: `git describe --dirty` refreshes the index, and if the run is killed then,
     its lock stays in the user's checkout.
     """
+    if not (ROOT / ".git").exists():
+        return None  # installed, or inside somebody else's repository
 
     def git(*arguments: str) -> str:
-        command = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *arguments]
+        command = ["git", "--no-optional-locks", "-C", str(ROOT), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
     name = git("describe", "--always", "--abbrev=12")

@@ -1,4 +1,4 @@
-"""What the commands `python -m engine.<name>` share: arguments for others, and how errors end."""
+"""What commands share: arguments for others, and how errors end."""
 
 import functools
 import sys

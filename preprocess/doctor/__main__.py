@@ -1,4 +1,4 @@
-"""`python -m preprocess.doctor FOLDER`: see `preprocess.doctor.command`."""
+"""`python -m svfap.preprocess.doctor FOLDER`: what is wrong with data, and how to mend it."""
 
 import sys
 

@@ -1,7 +1,7 @@
 """Data doctor: what is in annotation files and the videos behind them, and what is wrong.
 
-    python -m preprocess.doctor saved/data/mine
-    python -m preprocess.doctor saved/data/dfew/org/split01/*.csv --data_set DFEW --sample 500
+    python -m svfap.preprocess.doctor saved/data/mine
+    python -m svfap.preprocess.doctor saved/data/dfew/org/split01/*.csv --data_set DFEW --sample 500
 
 Counts per class and part, people in training and test, equal-looking videos across parts, lengths,
 sizes, unreadable files, face size and frames without a face, class histogram against the published
@@ -30,7 +30,7 @@ OK, PROBLEMS, CANNOT_RUN = 0, 1, 2
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.doctor`."""
+    """Parser of `python -m svfap.preprocess.doctor`."""
     parser = argparse.ArgumentParser("preprocess.doctor", description=__doc__.split("\n")[0])
     parser.add_argument(
         "csv", type=Path, nargs="+", metavar="CSV",

@@ -88,7 +88,7 @@ LAYOUTS = {
     "fer2013": (
         Layout(
             about="train/EMOTION/*.jpg and test/EMOTION/*.jpg (of the table fer2013.csv: "
-            "python -m preprocess.fer2013)",
+            "python -m svfap.preprocess.fer2013)",
             pattern=re.compile(r"(?:^|/)(?P<part>train|val\w*|test)/(?P<label>[^/]+)/[^/]+$"),
             pictures=True,
         ),

@@ -56,7 +56,7 @@ def dataset_parser(
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """The command `python -m preprocess.NAME` of a labelled data set.
+    """The command `python -m svfap.preprocess.NAME` of a labelled data set.
 
     Attributes:
         spec: catalogue entry.

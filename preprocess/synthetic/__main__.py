@@ -1,4 +1,4 @@
-"""`python -m preprocess.synthetic`: see `preprocess.synthetic.command`."""
+"""`python -m svfap.preprocess.synthetic`: videos of drawn faces with expressions."""
 
 from svfap.preprocess.synthetic.command import get_parser, main
 

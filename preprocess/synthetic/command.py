@@ -1,6 +1,6 @@
 """Draw the embedded default data set: animated faces in the layouts of VoxCeleb2 and DFEW.
 
-    python -m preprocess.synthetic --output_dir saved/data/synthetic
+    python -m svfap.preprocess.synthetic --output_dir saved/data/synthetic
 
 writes
 
@@ -262,7 +262,7 @@ def _num_cores() -> int:
 def get_parser() -> argparse.ArgumentParser:
     """Flags of the command."""
     parser = argparse.ArgumentParser(
-        prog="python -m preprocess.synthetic",
+        prog="python -m svfap.preprocess.synthetic",
         description=__doc__.split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

@@ -63,7 +63,7 @@ def read_folds(dataset_dir: Path) -> dict[int, dict[str, list[tuple[str, int]]]]
     numbers = sorted(int(path.stem.removeprefix("set_")) for path in dataset_dir.glob(pattern))
     if not numbers or not (dataset_dir / "synthetic.json").is_file():
         raise PreparationError(
-            f"{dataset_dir} is not a folder of `python -m preprocess.synthetic --output_dir ...`"
+            f"{dataset_dir} is not a folder of `python -m svfap.preprocess.synthetic ...`"
         )
     return {
         fold: {
