@@ -25,6 +25,7 @@ class DatasetSpec:
         crop_style: how much face crops show, of `datasets.faces.STYLES`.
         crop_align: how they are turned, "none" or "similarity".
         frame_kind: "video", "jpg", "png" (folders of frames), "image", or "any".
+        published: results that their authors state, as "method" -> (UAR, WAR) in percent.
         note: what a user must know.
     """
 
@@ -40,6 +41,7 @@ class DatasetSpec:
     crop_style: str = "dfew"
     crop_align: str = "none"
     frame_kind: str = "video"
+    published: dict[str, tuple[float, float]] = field(default_factory=dict)
     note: str = ""
 
     @property
@@ -76,6 +78,13 @@ SPECS = {
             num_folds=5,
             counts={"all": 11_697, "train": (9356, 9356, 9357, 9358, 9361)},
             frame_kind="jpg",
+            published={
+                "SVFAP-S (paper)": (60.45, 72.67),
+                "SVFAP-B (paper)": (62.83, 74.27),
+                "SVFAP-B (released)": (63.89, 74.81),
+                "MAE-DFER (released)": (63.41, 74.43),
+                "VideoMAE-B, VoxCeleb2": (63.60, 74.60),
+            },
             note="take the original-length frames, not the folder with 16 frames per clip",
         ),
         DatasetSpec(
@@ -85,6 +94,13 @@ SPECS = {
             sampling_rate=1,
             counts={"train": 31_088, "test": 7_847},
             frame_kind="jpg",
+            published={
+                "SVFAP-S (paper)": (41.19, 51.34),
+                "SVFAP-B (paper)": (42.14, 52.29),
+                "SVFAP-B (released)": (43.05, 52.86),
+                "MAE-DFER (released)": (43.29, 52.50),
+                "VideoMAE-B, VoxCeleb2": (43.33, 52.39),
+            },
             note="frames under 2_ClipsforFaceCrop",
         ),
         DatasetSpec(
@@ -97,6 +113,13 @@ SPECS = {
             num_folds=5,
             counts={"all": 9_172, "train": (7333, 7335, 7339, 7340, 7341)},
             frame_kind="png",
+            published={
+                "SVFAP-S (paper)": (39.82, 53.89),
+                "SVFAP-B (paper)": (41.19, 54.28),
+                "SVFAP-B (released)": (43.51, 56.31),
+                "MAE-DFER (released)": (42.36, 55.03),
+                "VideoMAE-B, VoxCeleb2": (40.87, 53.51),
+            },
             note="face crops are needed: full frames ruin the results",
         ),
         DatasetSpec(
@@ -109,6 +132,11 @@ SPECS = {
             counts={"all": 7442, "subjects": 91},
             class_counts={"all": (1271, 1271, 1271, 1271, 1087, 1271)},
             subject_folds=((1001, 1018), (1019, 1036), (1037, 1054), (1055, 1072), (1073, 1091)),
+            published={
+                "SVFAP-S (paper)": (74.58, 74.58),
+                "SVFAP-B (paper)": (77.31, 77.37),
+                "MAE-DFER (released)": (77.33, 77.38),
+            },
             note="folds by subject (91); similarity-aligned face crops in the papers",
         ),
         DatasetSpec(
@@ -123,6 +151,11 @@ SPECS = {
             counts={"all": 1440, "subjects": 24},
             class_counts={"all": (96, *(192,) * 7)},
             subject_folds=((1, 4), (5, 8), (9, 12), (13, 16), (17, 20), (21, 24)),
+            published={
+                "SVFAP-S (paper)": (73.59, 73.90),
+                "SVFAP-B (paper)": (75.15, 75.01),
+                "MAE-DFER (released)": (75.91, 75.56),
+            },
             note="speech with video only; folds by actor (24); aligned face crops in the papers",
         ),
         DatasetSpec(
@@ -135,6 +168,10 @@ SPECS = {
             counts={"all": 1287, "subjects": 43},
             class_counts={"all": (215, 215, 215, 212, 215, 215)},
             subject_folds=((1, 10), (11, 19), (20, 28), (29, 37), (38, 44)),
+            published={
+                "SVFAP-S (paper)": (57.16, 57.12),
+                "SVFAP-B (paper)": (60.58, 60.54),
+            },
             note="folds by subject; similarity-aligned face crops in the papers",
         ),
         DatasetSpec(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from svfap.datasets.catalog import DatasetSpec, get_spec
 from svfap.datasets.files import CannotWriteError, write_text
 from svfap.engine.results.chance import chance
 from svfap.engine.results.find import Result, find_results, pool, subjects_of
@@ -126,6 +127,22 @@ def crossval_table(
     return Summary(rows=tuple(rows), notes=tuple(notes))
 
 
+def beside_published(summary: Summary, spec: DatasetSpec) -> Summary:
+    """The same with a row for each published result of a data set.
+
+    Raises:
+        ValueError: none is known.
+    """
+    if not spec.published:
+        raise ValueError(f"--published {spec.name}: no published results are known of it")
+    rows = [
+        Row(name=method, num_videos=None, values={"uar": uar / 100, "war": war / 100}, intervals={},
+            deviations={}, weights="as published", split="test", is_part=True)
+        for method, (uar, war) in spec.published.items()
+    ]  # fmt: skip
+    return Summary(rows=(*summary.rows, *rows), notes=summary.notes)
+
+
 def format_summary(summary: Summary, table_format: str = "md") -> str:
     """Text of a summary.
 
@@ -172,6 +189,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="CSV",
         help="columns video_name and subject; intervals then resample subjects",
     )
+    parser.add_argument(
+        "--published", metavar="DATA_SET", help="also what the methods' authors state for it"
+    )
     parser.add_argument("--format", choices=FORMATS, default="md", help="default: md")
     parser.add_argument("--output", metavar="FILE", help="write there instead of the terminal")
     parser.add_argument(
@@ -186,6 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             num_resamples=flags.num_resamples,
             seed=flags.seed,
         )
+        if flags.published:
+            summary = beside_published(summary, get_spec(flags.published))
         text = format_summary(summary, flags.format)
     except (ValueError, OSError) as error:
         parser.error(str(error))

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from svfap.datasets.catalog import get_spec
 from svfap.engine.compare import compare, format_comparison
 from svfap.engine.compare import main as compare_main
 from svfap.engine.results.find import find_results, pool, subjects_of
@@ -350,3 +351,22 @@ def test_module_runs_as_a_command():
             cwd=ROOT,
         )
         assert "--subjects" in done.stdout
+
+
+def test_published_results_stand_below_and_are_those_of_the_readme(folds, capsys):
+    table = (ROOT / "README.md").read_text().partition("| | DFEW |")[2].partition("\n\n")[0]
+    names = (
+        "DFEW",
+        *(name.strip() for name in table.partition("\n")[0].split("|") if name.strip()),
+    )
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    for place, name in enumerate(names, 1):
+        stated = {row[0]: f"{row[place]}" for row in rows if row[place]}
+        known = get_spec(name).published
+        assert {k: f"{uar:.2f} / {war:.2f}" for k, (uar, war) in known.items()} == stated
+    summarize_main([str(folds), "--published", "RAVDESS", "--num_resamples", "100"])
+    shown = capsys.readouterr().out
+    assert "| SVFAP-B (paper)" in shown and "75.15" in shown and "as published" in shown
+    with pytest.raises(SystemExit):
+        summarize_main([str(folds), "--published", "AffectNet"])
+    assert "no published results are known" in capsys.readouterr().err
