@@ -53,7 +53,7 @@ FLOORS = {
         {"finetuning", "probe"},
         {"pretraining"},
     ],
-    "preprocess": [{"shared"}, {"synthetic"}],
+    "preprocess": [{"shared"}, {"cremad", "ravdess", "synthetic"}],
 }
 COMMANDS = {path.stem for path in ROOT.glob("run_*.py")}
 
