@@ -1,4 +1,4 @@
-"""`python -m preprocess.fetch ravdess|cremad DIR`: the videos of data sets that lie openly.
+"""`python -m svfap.preprocess.fetch ravdess|cremad DIR`: the videos of data sets that lie openly.
 
 RAVDESS: 24 archives of Zenodo's record 1188976, with the checksums that Zenodo states; speech with
 pictures is unpacked from them. CREMA-D: the videos that its repository on GitHub keeps in Git LFS,
@@ -128,7 +128,7 @@ SOURCES = {"ravdess": fetch_ravdess, "cremad": fetch_cremad}
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m preprocess.fetch`."""
+    """Parser of `python -m svfap.preprocess.fetch`."""
     parser = argparse.ArgumentParser("preprocess.fetch", description=__doc__.split("\n")[0])
     parser.add_argument("data_set", choices=SOURCES)
     parser.add_argument("folder", type=Path, metavar="DIR", help="gets the videos")
