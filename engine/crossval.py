@@ -2,7 +2,9 @@
 
 Each fold is a run of `run_finetune.py` in a directory of its own, so it resumes, does nothing where
 it is finished, and refuses to go on with other flags or data. Folds run on this machine; several
-machines take a fold each (`--folds`), for example in an array of SLURM.
+machines take a fold each (`--folds`), for example in an array of SLURM. `{fold}` in the flags after
+`--` becomes the name of the fold. One after another they write to the terminal, several at a time
+to output.log in their directories.
 """
 
 import argparse
@@ -42,6 +44,7 @@ class Fold:
     run_dir: Path
     process: subprocess.Popen | None = field(default=None, repr=False)
     slot: int = 0
+    log: Path | None = None  # where its output goes; None: to this terminal
 
     @property
     def is_finished(self) -> bool:
@@ -104,7 +107,7 @@ def run_folds(
 
     Args:
         folds: from `find_folds`.
-        flags: flags of `run_finetune.py` that all folds share.
+        flags: flags of `run_finetune.py` that all folds share, but for `{fold}` in them.
         jobs: folds at a time.
         processes: processes of one fold (torchrun if more than 1).
         devices: GPUs to divide among the jobs; 0 leaves the choice to the runs.
@@ -118,6 +121,7 @@ def run_folds(
             free = sorted(set(range(jobs)) - {fold.slot for fold in running})
             while waiting and free and not status and not stop.received:
                 fold = waiting.pop(0)
+                fold.log = fold.run_dir / "output.log" if jobs > 1 else None
                 _begin(fold, flags, free.pop(0), processes, devices)
                 running.append(fold)
             time.sleep(POLL_SECONDS)
@@ -138,20 +142,21 @@ def _begin(fold: Fold, flags: Sequence[str], slot: int, processes: int, devices:
     if processes > 1:
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
         command += [str(processes)]
-    command += [*PROGRAM, *flags, "--data_path", str(fold.data_path)]
+    command += [*PROGRAM, *(flag.replace("{fold}", fold.name) for flag in flags)]
+    command += ["--data_path", str(fold.data_path)]
     command += ["--output_dir", str(fold.run_dir), "--log_dir", str(fold.run_dir)]
     environment = dict(os.environ)
     if devices:
         mine = (str((slot * processes + turn) % devices) for turn in range(processes))
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
-    fold.run_dir.mkdir(parents=True, exist_ok=True)
-    with open(fold.run_dir / "output.log", "a") as log:  # the child keeps it open
+    logger.info("%s started%s", fold.name, f", see {fold.log}" if fold.log else "")
+    if fold.log:
+        fold.log.parent.mkdir(parents=True, exist_ok=True)
+    with open(fold.log or os.devnull, "a") as log:  # the child keeps it open
+        output = {"stdout": log, "stderr": subprocess.STDOUT} if fold.log else {}
         # A session of its own: Ctrl-C reaches this command only, which hands it on.
-        fold.process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-        )
+        fold.process = subprocess.Popen(command, env=environment, start_new_session=True, **output)
     fold.slot = slot
-    logger.info("%s started, see %s", fold.name, fold.run_dir / "output.log")
 
 
 def _ended(fold: Fold, code: int, *, asked: bool) -> int:
@@ -162,8 +167,8 @@ def _ended(fold: Fold, code: int, *, asked: bool) -> int:
         logger.info("%s done", fold.name)
         return 0
     if code != STOPPED_STATUS:
-        lines = (fold.run_dir / "output.log").read_text(errors="replace").splitlines()[-5:]
-        logger.error("%s failed with status %d:\n%s", fold.name, code, "\n".join(lines))
+        lines = fold.log.read_text(errors="replace").splitlines()[-5:] if fold.log else []
+        logger.error("%s", "\n".join([f"{fold.name} failed with status {code}", *lines]))
     return code if code > 0 else 1
 
 
@@ -220,10 +225,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, FileNotFoundError) as error:
         logger.error("%s", error)
         return 2
+    how = {"jobs": flags.jobs, "processes": flags.processes, "devices": flags.gpus}
+    if "--dry_run" in passed_on:  # prints plans and writes nothing
+        return run_folds(folds, passed_on, **{**how, "jobs": 1})
     with alone_in(output_dir, one_process()):
-        status = run_folds(
-            folds, passed_on, jobs=flags.jobs, processes=flags.processes, devices=flags.gpus
-        )
+        status = run_folds(folds, passed_on, **how)
         open_folds = [fold.name for fold in folds if not fold.is_finished]
         if status or open_folds:
             logger.info("no table, not finished: %s", ", ".join(open_folds) or "see above")

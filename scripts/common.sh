@@ -42,6 +42,24 @@ interruptible() {
   return "$status"
 }
 
+# usage: the comment at the head of the script, as help
+usage() {
+  sed -n '2,/^set -euo/p' "$0" | sed '$d; s/^# \{0,1\}//' >&2
+  exit 2
+}
+
+# one_of WHAT NAME ALLOWED...: fails where the name is none of these, and suggests one
+one_of() {
+  local known
+  for known in "${@:3}"; do
+    if [[ $known == "$2" ]]; then return; fi
+  done
+  fail "no $1 '$2'$("$PYTHON" -c 'import difflib, sys
+name, *known = sys.argv[1:]
+near = difflib.get_close_matches(name.lower().replace("-", "_"), known, cutoff=0.4)
+print(f"; did you mean {near[0]}?" if near else ";", end="")' "${@:2}") there are: ${*:3}"
+}
+
 # launch run_*.py FLAGS...: one process, or one per GPU and machine under torchrun.
 launch() {
   local command=("$PYTHON") more=()
@@ -59,4 +77,63 @@ launch() {
 # need_file FILE REMEDY
 need_file() {
   if [[ ! -e $1 ]]; then fail "$1 does not exist; $2"; fi
+}
+
+# batch_size CLIPS: the clips per process of one of NNODES machines, or BATCH_SIZE
+batch_size() {
+  if [[ -z ${BATCH_SIZE:-} ]] && (($1 % ${NNODES:-1})); then
+    fail "$1 clips per GPU cannot be shared by $NNODES machines evenly; set BATCH_SIZE"
+  fi
+  echo "${BATCH_SIZE:-$(($1 / ${NNODES:-1}))}"
+}
+
+# use_data DATASET [MORE...]: sets what scripts/DATASET/data.sh sets, for $RECIPE, and
+#   FOLDS         the folds to run; empty where there is one split
+#   RUN_DIR       where fine-tuned runs go
+# MORE names are listed as allowed, too.
+use_data() {
+  local known=(scripts/*/data.sh) numbers=()
+  known=("${known[@]#scripts/}")
+  one_of "data set" "$1" "${known[@]%/data.sh}" "${@:2}"
+  RUN_FOLDER=$1 RUN_DIR='' SAMPLING_RATE=4
+  source "scripts/$1/data.sh"
+  case $RECIPE in
+    sslfer_*) RUN_DIR=saved/model/finetuning/$RUN_FOLDER/$RECIPE ;;
+    *) RUN_DIR=${RUN_DIR:-saved/model/finetuning/$RUN_FOLDER/${RECIPE}_frame_16x${SAMPLING_RATE}_lr1e-3_e100} ;;
+  esac
+  read -ra numbers <<<"$FOLDS"
+  if [[ -n ${ARRAY_TASK:-} ]]; then
+    if ((ARRAY_TASK > (${#numbers[@]} ? ${#numbers[@]} : 1))); then
+      echo "no fold for array task $ARRAY_TASK: nothing to do"
+      exit
+    fi
+    FOLDS=${numbers[ARRAY_TASK - 1]-}
+  fi
+}
+
+# fold_name NUMBER: of its folder
+fold_name() { if [[ -n $1 ]]; then printf 'split%02d' "$1"; fi; }
+
+# run_folds DATA_DIR FOLDS RUNS FLAGS...: run_finetune.py on one split (FOLDS empty) or fold, or
+# engine.crossval on several; {fold} in FLAGS becomes the fold's folder. Then the table.
+run_folds() {
+  local numbers=() fold flags=("${@:4}")
+  need_file "$1" "make it: $DATA_COMMAND"
+  read -ra numbers <<<"$2"
+  if ((${#numbers[@]} > 1)); then
+    if ((${NNODES:-1} > 1)); then
+      fail "several machines train one fold at a time: set FOLDS to one, or use scripts/slurm"
+    fi
+    if ((GPUS == 0)); then flags+=(--device cpu); fi
+    interruptible "$PYTHON" -m engine.crossval --data_path "$1" --output_dir "$3" \
+      --folds "${numbers[@]}" --processes $((GPUS > 0 ? GPUS : 1)) -- "${flags[@]}"
+    return
+  fi
+  fold=$(fold_name "$2")
+  need_file "$1${fold:+/$fold}" "make it: $DATA_COMMAND"
+  launch run_finetune.py --data_path "$1${fold:+/$fold}" --log_dir "$3${fold:+/$fold}" \
+    --output_dir "$3${fold:+/$fold}" "${flags[@]//\{fold\}/$fold}"
+  if [[ -f $3${fold:+/$fold}/metrics.json ]]; then # there is none after --dry_run
+    "$PYTHON" -m engine.summarize "$3${fold:+/$fold}"
+  fi
 }

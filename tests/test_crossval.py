@@ -124,13 +124,12 @@ def test_five_folds_killed_twice(data, tmp_path):
         kill_everything(command.pid, out / fold)
         command.communicate()
     assert not (out / "summary.md").exists()
-    finish(start(data, out))
+    assert "resumed from" in finish(start(data, out))
     assert tables(out) == tables(tmp_path / "whole")
     assert (out / "report.html").stat().st_size < 10_000_000
     rows = [row.split(",")[:2] for row in tables(out)["summary.csv"].splitlines()[1:]]
     folds = [[f"split{fold:02d}", "2"] for fold in range(1, 6)]
     assert rows == [*folds, ["pooled", "10"], ["mean of folds", ""]]
-    assert "resumed from" in (out / "split04" / "output.log").read_text()
     assert finish(start(data, out)).count("left alone") == 5
 
 
@@ -142,6 +141,7 @@ def quick_runs(tmp_path, monkeypatch):
         "import json, os, sys, time\n"
         "from pathlib import Path\n"
         "out = Path(sys.argv[sys.argv.index('--output_dir') + 1])\n"
+        "out.mkdir(parents=True, exist_ok=True)\n"
         "begun = time.time()\n"
         "time.sleep(0.5)\n"
         "if out.name in os.environ.get('FAIL', ''):\n"
@@ -178,17 +178,28 @@ def test_jobs_run_at_the_same_time_on_their_own_devices(data, tmp_path, quick_ru
 
 
 def test_a_fold_that_fails_ends_the_command_and_is_shown(
-    data, tmp_path, quick_runs, monkeypatch, capsys
+    data, tmp_path, quick_runs, monkeypatch, capfd
 ):
+    """Its output is on the terminal; of several at a time its last lines are."""
     out = tmp_path / "runs"
     monkeypatch.setenv("FAIL", "split02")
+    assert crossval.main(arguments(data, tmp_path / "two", "--jobs", "2")) == 1
+    shown = capfd.readouterr()
+    assert "split02 failed with status 1\nerror: it went wrong" in shown.out and not shown.err
     assert crossval.main(arguments(data, out)) == 1
-    shown = capsys.readouterr().out
-    assert "split02 failed with status 1" in shown and "error: it went wrong" in shown
+    shown, errors = capfd.readouterr()
+    assert "split02 failed with status 1\n" in shown and "error: it went wrong" in errors
     assert "not finished: split02, split03, split04, split05" in shown
     monkeypatch.setenv("FAIL", "")
     assert crossval.main(arguments(data, out, "--folds", "2", "3", "4", "5")) == 0
     assert len(noted(out)) == 5
+
+
+def test_dry_runs_make_no_table(data, tmp_path, quick_runs, capsys):
+    own = ("--folds", "1", "2", "--jobs", "2")
+    assert crossval.main([*arguments(data, tmp_path / "runs", *own), "--dry_run"]) == 0
+    assert "table" not in capsys.readouterr().out
+    assert not [*tmp_path.glob("runs/*.log"), *tmp_path.glob("runs/*/*.log")]
 
 
 def test_a_directory_in_use_is_named_with_its_user(data, tmp_path, quick_runs, capsys):

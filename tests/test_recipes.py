@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from importlib import import_module
 from pathlib import Path
@@ -15,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from svfap.datasets.catalog import get_spec
+from svfap.engine import crossval
 from svfap.engine.flags import config, parsing
 from tests.conftest import ROOT
+from tests.tiny_data import FINETUNE_FLAGS, make_tiny_data
 
 FINETUNING = ("dfew", "ferv39k", "mafw")
 STUB = """#!/usr/bin/env python3
@@ -24,9 +27,8 @@ import json, os, signal, sys, time
 args = sys.argv[1:]
 with open(os.environ["STUB_LOG"], "a") as log:
     log.write(json.dumps({"args": args, "cwd": os.getcwd()}) + "\\n")
-if "run_finetune.py" in args and "STUB_FAIL" in os.environ:
-    sys.exit(int(os.environ["STUB_FAIL"]))
-if "STUB_WAIT" in os.environ and any(arg.startswith("run_") for arg in args):
+runs = {"run_pretrain.py", "run_finetune.py", "engine.crossval"}
+if "STUB_WAIT" in os.environ and runs & {*args}:
     signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), sys.exit(75)))
     open(os.environ["STUB_WAIT"], "w").close()
     time.sleep(30)
@@ -41,6 +43,7 @@ class Stub:
     """A recorded python and the environment to run scripts in."""
 
     def __init__(self, folder: Path):
+        self.root = ROOT
         self.log = folder / "calls.jsonl"
         self.path = folder / "python_stub"
         self.path.write_text(STUB)
@@ -63,7 +66,7 @@ class Stub:
         return {**os.environ, **self.variables, **more}
 
     def run(self, script: str, *flags: str, status: int = 0, cwd: Path = ROOT, **more: str):
-        command = ["bash", str(ROOT / script), *flags]
+        command = ["bash", str(self.root / script), *flags]
         done = subprocess.run(
             command, env=self.environment(**more), cwd=cwd, capture_output=True, text=True
         )
@@ -73,16 +76,37 @@ class Stub:
     def calls(self) -> list[list[str]]:
         if not self.log.exists():
             return []
-        return [json.loads(line)["args"] for line in self.log.read_text().splitlines()]
+        lines = self.log.read_text().splitlines()
+        return [call for line in lines for call in folds_of(json.loads(line)["args"])]
 
-    def runs(self) -> list[list[str]]:
-        """Arguments of the run_*.py calls, from the program's name on."""
+    def runs(self, *, with_launcher: bool = False) -> list[list[str]]:
+        """Arguments of the run_*.py calls, from the program's name on unless `with_launcher`."""
         found = []
         for call in self.calls():
             start = [place for place, arg in enumerate(call) if re.fullmatch(r"run_\w+\.py", arg)]
             if start:
-                found.append(call[start[0] :])
+                found.append(call if with_launcher else call[start[0] :])
         return found
+
+
+def folds_of(call: list[str]) -> list[list[str]]:
+    """What `engine.crossval` runs, then itself; any other call as it is."""
+    if "engine.crossval" not in call:
+        return [call]
+    place = call.index("--")
+    own, passed_on = crossval._own_flags(call[2:place]), call[place + 1 :]
+    many = f"-m torch.distributed.run --standalone --nproc_per_node {own.processes}".split()
+    runs = []
+    for fold in (f"split{int(number):02d}" for number in own.folds):
+        more = [
+            "--data_path",
+            f"{own.data_path}/{fold}",
+            "--output_dir",
+            f"{own.output_dir}/{fold}",
+        ]
+        run = ["run_finetune.py", *(flag.replace("{fold}", fold) for flag in passed_on), *more]
+        runs.append([*(many if own.processes > 1 else []), *run, "--log_dir", more[-1]])
+    return [*runs, call]
 
 
 @pytest.fixture
@@ -154,20 +178,54 @@ def test_evaluation_scripts(stub, name, tmp_path):
         (runs / fold / "checkpoint-last.pth").resolve() for fold in folds
     ]
     assert all(flags.eval and flags.test_num_segment == 2 for flags in calls)
-    assert stub.calls()[-1][:2] == ["-m", "engine.summarize"]
+    last = "engine.summarize" if name == "ferv39k" else "engine.crossval"
+    assert stub.calls()[-1][:2] == ["-m", last]
     assert "error" not in output
 
 
-def test_folds_are_chosen_and_finished_ones_asked_too(stub):
-    """Whether a fold is finished, with these flags and these data, is the run's own business."""
-    stub.run("scripts/dfew/finetune_svfap_base.sh", FOLDS="2 5")
-    assert [Path(parse(call).output_dir).name for call in stub.runs()] == ["split02", "split05"]
+def test_a_fold_or_split_is_a_run_and_several_are_a_cross_validation(stub):
+    stub.run("scripts/finetune.sh", "svfap_base", "dfew", FOLDS="2 5")
+    (call,) = stub.calls()[2:]
+    assert call[call.index("--folds") + 1 : call.index("--processes")] == ["2", "5"]
+    assert [Path(parse(run).output_dir).name for run in stub.runs()] == ["split02", "split05"]
     stub.log.unlink()
-    stub.run("scripts/dfew/finetune_svfap_base.sh", FOLDS="1 2 5")
-    folds = [Path(parse(call).output_dir).name for call in stub.runs()]
-    assert folds == ["split01", "split02", "split05"]
-    summary = stub.calls()[-1]
-    assert [Path(name).name for name in summary[2:]] == ["split01", "split02", "split05"]
+    stub.run("scripts/finetune.sh", "svfap_base", "dfew", FOLDS="5")
+    run, table = stub.calls()
+    assert table == ["-m", "engine.summarize", parse(run).output_dir]
+    stub.log.unlink()
+    output = stub.run("scripts/finetune.sh", "svfap_base", "dfew", status=1, NNODES="2")
+    assert "several machines train one fold at a time" in output and not stub.calls()
+
+
+def test_dry_run_of_a_recipe_ends_well(tmp_path):
+    """With the real program; nothing is written. (Of folds: test_crossval.)"""
+    fold, out = make_tiny_data(tmp_path), tmp_path / "out"
+    variables = {"PYTHON": sys.executable, "PRETRAINED": "none", "GPUS": "0"}
+    variables |= {"DATA_DIR": str(fold), "OUTPUT_DIR": str(out)}
+    script = [ROOT / "scripts/finetune.sh", "svfap_base", "custom", *FINETUNE_FLAGS]
+    done = subprocess.run(
+        ["bash", *script, "--short_side_size", "32", "--dry_run"], cwd=tmp_path,
+        env={**os.environ, **variables}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "at its peak" in done.stdout and not out.exists()
+
+
+def test_wrong_names_say_what_is_allowed_and_suggest(stub):
+    def output(*words: str) -> str:
+        return stub.run(*words, status=1, PYTHON=sys.executable)
+
+    text = output("scripts/pretrain.sh", "svfap")
+    assert "no model 'svfap'; did you mean svfap_base? there are: svfap_base maedfer_base" in text
+    assert "did you mean dfew?" in output("scripts/finetune.sh", "svfap_base", "dfwe")
+    assert "did you mean ferv39k?" in output("scripts/evaluate.sh", "svfap_base", "FERV-39k")
+    assert "werewolf_xl lfw" in output("scripts/probe.sh", "svfap_base", "xyz")
+    text = output("scripts/finetune.sh", "sslfer_all", "dfew")
+    assert "no data set for sslfer_all 'dfew'" in text and "affectnet fer2013" in text
+    assert "bash scripts/finetune.sh MODEL DATASET [flags]" in stub.run(
+        "scripts/finetune.sh", "svfap_base", status=2
+    )
+    assert not stub.calls()
 
 
 def test_recipes_take_more_flags_and_any_working_directory(stub, tmp_path):
@@ -209,11 +267,6 @@ def test_missing_inputs_are_explained_before_anything_runs(stub, tmp_path):
     assert stub.runs() == []
 
 
-def test_a_failed_fold_stops_the_recipe(stub):
-    stub.run("scripts/dfew/finetune_svfap_base.sh", status=3, STUB_FAIL="3")
-    assert len(stub.runs()) == 1
-
-
 def wait_for(path: Path) -> None:
     deadline = time.monotonic() + 20
     while not path.exists():
@@ -235,7 +288,7 @@ def test_a_signal_reaches_the_run_which_leaves_with_75(stub, tmp_path, number):
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 75
     assert "the same command goes on where it stopped" in errors
-    assert len(stub.runs()) == 1
+    assert len(stub.log.read_text().splitlines()) == 1
 
 
 def write_program(path: Path, text: str) -> None:
@@ -316,7 +369,7 @@ def test_array_tasks_are_the_folds_of_any_data_set(stub, tmp_path):
         for task in (last, last + 1):
             here = {"SLURM_ARRAY_TASK_ID": str(task), "OUTPUT_DIR": f"{tmp_path}/{name}"}
             done = subprocess.run(
-                ["bash", script, f"scripts/{name}/finetune_svfap_base.sh"], cwd=tmp_path,
+                ["bash", script, "scripts/finetune.sh", "svfap_base", name], cwd=tmp_path,
                 env=environment | here, capture_output=True, text=True, check=True,
             )  # fmt: skip
         assert f"no fold for array task {last + 1}: nothing to do" in done.stdout
@@ -352,6 +405,9 @@ def test_documented_commands_exist_and_parse(path):
             words = words[1:]
         scripts = [word for word in words if word.endswith((".sh", ".sbatch"))]
         assert all((ROOT / script).is_file() for script in scripts), command
+        if scripts and re.search(r"scripts/(finetune|evaluate)\.sh", scripts[-1]):
+            data_set = words[words.index(scripts[-1]) + 2]
+            assert (ROOT / "scripts" / data_set / "data.sh").is_file(), command
         programs = [word for word in words if re.fullmatch(r"run_(pretrain|finetune)\.py", word)]
         if programs:
             parse(words[words.index(programs[0]) :])
@@ -420,5 +476,6 @@ def test_scripts_are_valid_and_strict():
     assert len(scripts) > 10
     for script in [*scripts, ROOT / ".ci" / "run"]:
         subprocess.run(["bash", "-n", str(script)], check=True)
-        assert "set -euo pipefail" in script.read_text(), script
+        strict = "set -euo pipefail" in script.read_text()
+        assert strict or script.read_text().splitlines()[1].startswith("exec bash "), script
         assert not re.search(r"(?<![\w.$}])/(home|mnt|data|tmp)/", script.read_text()), script

@@ -22,8 +22,10 @@ NUM_PEOPLE=${NUM_PEOPLE:-80}    # in the labelled clips
 LABELLED_FRAMES=${LABELLED_FRAMES:-24 32}
 JOBS=${JOBS:-2}
 DESCRIPTOR=${DESCRIPTOR:-hog}   # what tells false negatives
-source "$(dirname "${BASH_SOURCE[0]}")/../sslfer.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
+source scripts/models.sh
 source scripts/synthetic/jobs.sh
+GPUS=${GPUS:-1}
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 data=$OUTPUT_DIR/data

@@ -1,9 +1,0 @@
-#!/usr/bin/env bash
-# Fine-tune VideoMAE-B on AffectNet (settings of MAE-DFER): 100 epochs, 4 GPUs x 24 clips.
-#
-#   bash scripts/affectnet/finetune_videomae_base.sh [more flags of run_finetune.py]
-#
-# Variables: TARGET (scripts/affectnet/data.sh) and those of scripts/recipes.sh.
-set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/../recipes.sh"
-finetune videomae_base affectnet "$@"

@@ -1,9 +1,0 @@
-#!/usr/bin/env bash
-# Fine-tune SVFAP-B on ChaLearn First Impressions (SVFAP Sec. 4.2): 100 epochs, 4 GPUs x 16 clips.
-#
-#   bash scripts/chalearn/finetune_svfap_base.sh [more flags of run_finetune.py]
-#
-# Variables: scripts/recipes.sh.
-set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/../recipes.sh"
-finetune svfap_base chalearn "$@"
