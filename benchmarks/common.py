@@ -1,6 +1,7 @@
 """What the benchmarks share: timing with spread, machine facts, tables and JSON."""
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -55,6 +56,13 @@ def synchronise(device: torch.device) -> None:
     """Wait for the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what the models before this took."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def measure(

@@ -1,13 +1,11 @@
 """Cost of making clips: CPU milliseconds per clip from disk to batch, ours and the baseline's.
 
 One process with one thread makes batches of pre-training and fine-tuning clips from videos,
-frame folders and packed stores. `--index N` measures opening a store of N videos instead.
+frame folders and packed stores.
 """
 
 import argparse
-import json
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
@@ -22,8 +20,7 @@ from svfap.datasets.augment.randaugment import RandAugment
 from svfap.datasets.clips.training import FinetuneClips, PretrainClips, SampleKey, collate
 from svfap.datasets.labels.annotations import Annotations, read_annotations
 from svfap.datasets.loading.memory import keep_freed_memory
-from svfap.datasets.video.hashing import hash_keys
-from svfap.datasets.video.store import FORMAT, FORMAT_VERSION, TABLES, VIDEO, ClipStore, stores_of
+from svfap.datasets.video.store import stores_of
 from svfap.preprocess import pack
 
 SIZE, FRAMES, STRIDE = 160, 16, 4
@@ -192,83 +189,12 @@ def measure_parts(repeats: int) -> list[dict]:
              "spread": timing.spread("cpu")}]  # fmt: skip
 
 
-def write_synthetic_index(folder: Path, *, num_videos: int, frames_per_video: int) -> Path:
-    """Write the tables of a store of many videos, without shards (10 bytes per frame).
-
-    Returns:
-        The folder; video n is called "id<n in 7 digits>/clip.mp4".
-    """
-    folder.mkdir(parents=True)
-    keys = [f"id{number:07d}/clip.mp4" for number in range(num_videos)]
-    numbers = np.arange(num_videos)
-    videos = np.zeros(num_videos, VIDEO)
-    videos["first_frame"] = numbers * frames_per_video
-    videos["num_frames"] = frames_per_video
-    videos["key_end"] = (numbers + 1) * len(keys[0])
-    hashes = hash_keys(keys)
-    order = np.argsort(hashes)
-    ends = np.tile(np.arange(1, frames_per_video + 1) * 10, num_videos)
-    tables = {
-        "videos.bin": videos,
-        "frames.bin": ends,
-        "keys.bin": np.frombuffer("".join(keys).encode(), np.uint8),
-        "hashes.bin": hashes[order],
-        "rows.bin": order,
-    }
-    facts = {}
-    for name, values in tables.items():
-        values.astype(TABLES[name]).tofile(folder / name)
-        facts[name] = {"num_bytes": (folder / name).stat().st_size}
-    manifest = {"format": FORMAT, "version": FORMAT_VERSION, "face_window": None,
-                "encoding": "jpeg", "num_videos": num_videos, "tables": facts}  # fmt: skip
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return folder
-
-
-def measure_index(num_videos: int, folder: Path) -> list[dict]:
-    """Start-up with a store of many videos: seconds of each thing a run does first."""
-    write_synthetic_index(folder, num_videos=num_videos, frames_per_video=200)
-    csv = folder / "info_clean.csv"
-    csv.write_text("".join(f"manifest.json#id{n:07d}/clip.mp4 0\n" for n in range(num_videos)))
-    rows, kept = [], {}
-
-    def step(name: str, function: Callable[[], object]) -> None:
-        resident, wall, cpu = _resident_mib(), time.perf_counter(), common.cpu_seconds()
-        kept[name] = function()
-        rows.append(
-            {
-                "what": name,
-                "seconds": time.perf_counter() - wall,
-                "cpu_seconds": common.cpu_seconds() - cpu,
-                "mib_more": _resident_mib() - resident,
-            }
-        )
-
-    manifest = folder / "manifest.json"
-    step("open the store", lambda: ClipStore(manifest))
-    store = kept["open the store"]
-    some = [store.key(row) for row in range(0, num_videos, max(num_videos // 1000, 1))]
-    step(f"find {len(some)} videos by name", lambda: store.rows(some))
-    step("read and check the annotation file", lambda: read_annotations(csv, task="pretrain"))
-    annotations = kept["read and check the annotation file"]
-    step("look up the manifests", lambda: stores_of(annotations.paths))
-    return rows
-
-
-def _resident_mib() -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m benchmarks.data`."""
     parser = common.benchmark_parser("data", __doc__, repeats=7)
     parser.add_argument("--num_videos", type=int, default=6, help="sample videos of each kind")
     parser.add_argument("--video_frames", type=int, default=sample_data.VIDEO_FRAMES)
     parser.add_argument("--folder", type=Path, help="keeps sample videos (default: temporary)")
-    parser.add_argument("--index", type=int, metavar="N", help="only: open a store of N videos")
     return parser
 
 
@@ -283,9 +209,6 @@ def main(argv: Sequence[str] | None = None) -> dict:
     device = torch.device("cpu")
     with tempfile.TemporaryDirectory() as temporary:
         folder = flags.folder or Path(temporary)
-        if flags.index:
-            rows = measure_index(flags.index, Path(temporary, "index"))
-            return common.report("data", rows, flags, device, num_videos=flags.index)
         stages = sources(folder, num_videos=flags.num_videos, video_frames=flags.video_frames)
         rows = measure_sources(stages, flags.repeats)
         parts = measure_parts(flags.repeats)

@@ -3,8 +3,8 @@
     python -m benchmarks.gpu_check --output_dir results
 
 First the tests that need a GPU and every command of the README in a small size, side by side; then
-the tables of `benchmarks.all` in a shortened form, one after the other; at the end a verdict. What
-has no time left is said to be not run; `--parts` runs a part by itself, with all of the time.
+tables of speed, one after the other; at the end a verdict. What has no time left is said to be not
+run; `--parts` runs a part by itself, with all of the time.
 Writes `gpu_check.json`, and `gpu_check.md` with the tables for docs/benchmarks.md. With
 `--device cpu` everything is tiny, to try the check itself. Ends with status 1 if something fell
 short.
@@ -77,10 +77,10 @@ def _value(tables: Mapping, table: str, row: Mapping[str, object], column: str) 
 def goals() -> list[Goal]:
     """What an H200 is expected to do in the default settings."""
     ours, fine = {"stage": "pretrain", "variant": "ours"}, {"stage": "finetune", "variant": "ours"}
-    videomae = {"model": "videomae_base_patch16_160", "stage": "pretrain"}
-    maedfer = videomae | {"model": "maedfer_base_patch16_160"}
+    videomae = {"model": "videomae_base_patch16_160"}
+    maedfer = {"model": "maedfer_base_patch16_160"}
     memory, store = {"case": "batch in memory"}, {"case": "store, jpeg q90"}
-    share = {"table": "encoders", "column": "share_of_ceiling", "least": 0.35}
+    share = {"table": "families", "column": "share_of_ceiling", "least": 0.35}
     return [
         Goal(name="pre-training, 256 clips: clips per second", table="pretrain", row=ours,
              least=4000),
@@ -90,7 +90,7 @@ def goals() -> list[Goal]:
              row={"variant": "ours"}, least=2200),
         Goal(name="MAE-DFER, pre-training: share of the ceiling", row=maedfer, **share),
         Goal(name="VideoMAE, pre-training: share of the ceiling", row=videomae, **share),
-        Goal(name="VideoMAE, pre-training: times transformers'", table="encoders", row=videomae,
+        Goal(name="VideoMAE, pre-training: times transformers'", table="families", row=videomae,
              least=3, beside=("peer", {"compiled": True})),
         Goal(name="training from a packed store: share of the step's speed", table="loop",
              row=store, least=0.95, beside=("loop", memory)),
@@ -105,7 +105,7 @@ def test_job() -> Job:
 def table_jobs(folder: Path, device: torch.device) -> list[Job]:
     """The tables, the most important first."""
     on_gpu = device.type == "cuda"
-    large = {"pretrain": 256, "finetune": 64, "evaluate": 64, "pretrain_64": 64, "encoders": 128,
+    large = {"pretrain": 256, "finetune": 64, "evaluate": 64, "pretrain_64": 64, "families": 128,
              "peer": 128, "loop": 256}  # fmt: skip
     sizes, repeats = (large, 10) if on_gpu else (dict.fromkeys(large, 2), 1)
     model = "svfap_base_patch16_160" if on_gpu else "svfap_tiny_patch8_64"
@@ -126,9 +126,10 @@ def table_jobs(folder: Path, device: torch.device) -> list[Job]:
         steps_of("pretrain", "--model", model, "--stage", "pretrain", "--no_baseline"),
         *(steps_of(stage, "--model", model, "--stage", stage) for stage in steps.STAGES[1:]),
         steps_of("pretrain_64", "--model", model, "--stage", "pretrain"),
+        steps_of("families", "--model", *families, "--stage", "pretrain", "--no_baseline"),
     ]
     of_families = ["--models", *families, "--stages", "pretrain"]
-    jobs.append(job("encoders", *of_families, module="encoders"))
+    jobs.append(job("families", *of_families, module="families"))
     if importlib.util.find_spec("transformers"):
         jobs.append(job("peer", "--model", families[1], module="peer"))
     loop = ["--model", model, "--no_baseline", *loading]
@@ -188,18 +189,9 @@ def check(flags: argparse.Namespace, device: torch.device) -> dict:
 
 
 def read_tables(folder: Path, outcomes: Mapping[str, Outcome]) -> dict[str, list[dict]]:
-    """Rows of the benchmarks that ran, by name; the shares of the ceiling where it is known."""
-    tables, ceilings = {}, {}
-    for name in outcomes:
-        path = folder / f"{name}.json"
-        if path.is_file():
-            content = json.loads(path.read_text())
-            tables[name] = content["rows"]
-            ceilings |= content.get("ceiling_tflops", {})
-    for row in tables.get("encoders", []):
-        ceiling = ceilings.get(row["precision"])
-        row["share_of_ceiling"] = row["tflops"] / ceiling if ceiling else None
-    return tables
+    """Rows of the benchmarks that ran, by name."""
+    paths = {name: folder / f"{name}.json" for name in outcomes}
+    return {n: json.loads(p.read_text())["rows"] for n, p in paths.items() if p.is_file()}
 
 
 def fell_short(content: Mapping) -> list[str]:

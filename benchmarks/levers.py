@@ -6,7 +6,6 @@ compiled, and with CUDA graphs. Batches lie on the device. Each row is compiled 
 """
 
 import argparse
-import gc
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -73,9 +72,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
             clips, row["spread"], row["peak_gib"] = measure(levers, flags, device)
             row |= {"clips_per_second": clips,
                     "against_chosen": clips / (rows[0]["clips_per_second"] or clips)}  # fmt: skip
-            gc.collect()
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
+            common.release_memory(device)
         content = common.report("levers", rows, flags, device, model=flags.model)
     return content
 

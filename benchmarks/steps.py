@@ -67,6 +67,11 @@ class Work:
         """One step on the batch in memory."""
         return self.of(self.batch)
 
+    def multiply_adds(self, stage: str) -> float:
+        """Of a forward pass of one of its clips (in evaluation: all views of a video)."""
+        passes = 1 if stage == "evaluate" else TRAINING_PASSES
+        return self.flop / self.clips / (2 * passes)
+
 
 def step_parser(
     name: str, description: str, *, repeats: int | None = None
@@ -175,7 +180,6 @@ def our_work(
     amp: str = "auto",
     levers: Levers | None = None,
     mask_ratio: float = MASK_RATIO,
-    wrap: Callable[[Step], nn.Module] | None = None,
     **overrides: object,
 ) -> Work:
     """The step of `run_pretrain.py`, `run_finetune.py` or its evaluation.
@@ -188,7 +192,6 @@ def our_work(
         amp: `--amp`.
         levers: how it is computed; default: what suits the device, not compiled.
         mask_ratio: hidden share in pre-training.
-        wrap: what is put around the step in training, for several processes.
         overrides: of `models.create_model`.
     """
     levers = levers or levers_of(device)
@@ -206,8 +209,7 @@ def our_work(
     else:
         whole = Step(model, _function(stage, model, visible, device, levers), precision)
         whole.compile_as(levers)
-        wrapped = wrap(whole) if wrap else whole
-        step = _training(model, partial(_loss, whole, wrapped), precision, stage, levers)
+        step = _training(model, partial(_loss, whole), precision, stage, levers)
     return Work(model, step, str(precision), content, batch, flop)
 
 
@@ -230,8 +232,8 @@ def _task() -> Classification:
     return Classification(names=list(map(str, range(NUM_CLASSES))), mixer=mixer)
 
 
-def _loss(step: Step, wrapped: Callable, batch: dict) -> torch.Tensor:
-    return step.loss_of(wrapped, batch, rng.generator(0, 0, 0, 0, "step"))
+def _loss(step: Step, batch: dict) -> torch.Tensor:
+    return step.loss_of(step, batch, rng.generator(0, 0, 0, 0, "step"))
 
 
 @torch.inference_mode()

@@ -1,10 +1,9 @@
-"""Speed of training and evaluation steps: ours beside a plain PyTorch baseline.
+"""Speed of training and evaluation steps: ours beside a plain PyTorch baseline, of several models.
 
 Batches lie in the memory of the device. A step is what a run does with one: uint8 clip to loss,
-gradients and optimizer; in evaluation, all views of the videos. TFLOP/s come from the models'
-multiply-adds (backward counts twice forward); the ceiling from square matrix products in the same
-number
-format, by the same clock.
+gradients and optimizer; in evaluation, all views of the videos. Multiply-adds are of a forward
+pass; TFLOP/s come from them (backward counts twice forward), the ceiling from square matrix
+products in the same number format, by the same clock.
 """
 
 import argparse
@@ -21,18 +20,11 @@ CUDA_BATCH = {"pretrain": 128, "finetune": 64, "evaluate": 64}
 def measure_stage(
     name: str, stage: str, flags: argparse.Namespace, device: torch.device
 ) -> list[dict]:
-    """Rows of the baseline (unless left out) and of ours, measured in turns.
-
-    Args:
-        name: model size.
-        stage: one of `steps.STAGES`.
-        flags: of `build_parser`.
-        device: where it runs.
-    """
+    """Rows of the baseline (unless left out) and of ours, measured in turns."""
     sizes = CUDA_BATCH if device.type == "cuda" else CPU_BATCH
     batch = flags.batch_size or sizes[stage]
     made = {}
-    if flags.baseline:
+    if flags.baseline and not name.startswith("maedfer"):  # LGI-Former has none
         made["baseline"] = steps.baseline_work(name, stage, batch=batch, device=device)
     made["ours"] = steps.our_work(
         name, stage, batch=batch, device=device, amp=flags.amp,
@@ -54,6 +46,8 @@ def measure_stage(
                 "model": name,
                 "stage": stage,
                 "variant": variant,
+                "parameters_m": sum(p.numel() for p in step.model.parameters()) / 1e6,
+                "multiply_adds_g": step.multiply_adds(stage) / 1e9,
                 "precision": step.precision,
                 "batch": batch,
                 "ms_per_step": 1000 * seconds,
@@ -85,7 +79,9 @@ def add_ceilings(rows: list[dict], flags: argparse.Namespace, device: torch.devi
 def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m benchmarks.train_step`."""
     parser = steps.step_parser("train_step", __doc__, repeats=5)
-    parser.add_argument("--model", default="svfap_base_patch16_160", help="size, without pretrain_")
+    parser.add_argument(
+        "--model", nargs="+", default=["svfap_base_patch16_160"], help="sizes, without pretrain_"
+    )
     steps.add_compile_flags(parser)
     parser.add_argument("--no_baseline", action="store_false", dest="baseline", help="ours only")
     parser.add_argument(
@@ -98,11 +94,11 @@ def main(argv: Sequence[str] | None = None) -> dict:
     """Measure and report."""
     flags = build_parser().parse_args(argv)
     device = steps.begin(flags)
-    flags.baseline &= not flags.model.startswith("maedfer")  # no baseline of LGI-Former
-    stages = steps.STAGES if flags.stage == "all" else (flags.stage,)
     rows = []
-    for stage in stages:
-        rows += measure_stage(flags.model, stage, flags, device)
+    for stage in steps.STAGES if flags.stage == "all" else (flags.stage,):
+        for name in flags.model:
+            rows += measure_stage(name, stage, flags, device)
+            common.release_memory(device)
     ceilings = add_ceilings(rows, flags, device)
     return common.report("train_step", rows, flags, device, ceiling_tflops=ceilings)
 

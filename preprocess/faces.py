@@ -6,28 +6,24 @@ Faces are detected, followed over time and cut out with a steady box. The result
 
 import argparse
 import logging
-import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import fields
-from itertools import islice
+from functools import partial
 from pathlib import Path
 
 from svfap.datasets.faces import STYLES, create_detector, parse_style
 from svfap.datasets.faces.crops import ALIGNMENTS, BORDERS, BOXES
-from svfap.datasets.labels.listing import NamedVideo, apart_from, list_videos
-from svfap.preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, run_command, watched
-from svfap.preprocess.shared.face_jobs import (
-    FORMATS,
-    FaceSettings,
-    Outcome,
-    Worker,
-    start_worker,
-    work,
+from svfap.datasets.labels.listing import apart_from, list_videos
+from svfap.preprocess.shared.common import (
+    PreparationError,
+    add_workers_flag,
+    run_command,
+    say,
+    watched,
 )
+from svfap.preprocess.shared.face_jobs import FORMATS, FaceSettings, Outcome, do_video
 from svfap.preprocess.shared.face_journal import (
     JOURNAL,
     TABLE,
@@ -36,7 +32,7 @@ from svfap.preprocess.shared.face_journal import (
     read_journal,
     write_table,
 )
-from svfap.preprocess.shared.workers import worker_pool
+from svfap.preprocess.shared.workers import parallel
 
 logger = logging.getLogger(__name__)
 
@@ -99,8 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="smallest face, as a share of the frame's shorter side; smaller is slower",
     )
-    add("--num_workers", type=int, default=min(os.cpu_count() or 1, 16),
-        help="processes; 0: this one")  # fmt: skip
+    add_workers_flag(parser)
     return parser
 
 
@@ -132,36 +127,6 @@ def read_settings(flags: argparse.Namespace) -> FaceSettings:
     )
 
 
-def run_jobs(
-    jobs: Sequence[NamedVideo], settings: FaceSettings, output_dir: Path, num_workers: int
-) -> Iterator[Outcome]:
-    """Do the videos, in this process or several; outcomes come as they are ready.
-
-    Raises:
-        PreparationError: a worker process died.
-    """
-    if num_workers == 0 or len(jobs) == 1:
-        worker = Worker(settings, output_dir)
-        yield from map(worker, jobs)
-        return
-    waiting = iter(jobs)
-    with worker_pool(min(num_workers, len(jobs)), start_worker, (settings, output_dir)) as pool:
-        pending = {pool.submit(work, job) for job in islice(waiting, 4 * num_workers)}
-        try:
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield Outcome(**future.result())
-                    pending |= {pool.submit(work, job) for job in islice(waiting, 1)}
-        except BrokenProcessPool as error:
-            raise PreparationError(
-                "a worker process died (out of memory, or a file that crashes the decoder); the "
-                "same command goes on where it stopped; with --num_workers 0 it stops at the file"
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
 def report(outcomes: Sequence[Outcome], output_dir: Path) -> None:
     """Say what was found.
 
@@ -170,11 +135,7 @@ def report(outcomes: Sequence[Outcome], output_dir: Path) -> None:
     """
     for status in ("no_face", *FAILED):
         some = [outcome for outcome in outcomes if outcome.status == status]
-        for outcome in some[:SHOWN_PROBLEMS]:
-            said = outcome.note or f"no face in {outcome.num_frames} frames"
-            logger.warning("%s: %s: %s", status, outcome.source, said)
-        if len(some) > SHOWN_PROBLEMS:
-            logger.warning("... and %d more: %s", len(some) - SHOWN_PROBLEMS, status)
+        say(status, [f"{o.source}: {o.note or f'no face in {o.num_frames} frames'}" for o in some])
     for outcome in outcomes:
         if outcome.status == "ok" and outcome.note:
             logger.warning("damaged, used: %s: %s", outcome.source, outcome.note)
@@ -216,7 +177,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         logger.info("%d of %d videos are done (%s)", len(jobs) - len(todo), len(jobs), JOURNAL)
     journal = Journal(flags.output_dir, settings)
     begun, frames = time.monotonic(), 0
-    outcomes = run_jobs(todo, settings, flags.output_dir, flags.num_workers)
+    work = partial(do_video, settings=settings, output_dir=flags.output_dir)
+    outcomes = parallel(work, todo, flags.num_workers)
     for outcome in watched(outcomes, len(jobs), "videos", done=len(jobs) - len(todo)):
         journal.add(outcome)
         known[outcome.source] = outcome

@@ -34,8 +34,14 @@ from svfap.datasets.faces.search import work_picture
 from svfap.datasets.labels.annotations import read_annotations
 from svfap.datasets.video.frame_rate import read_frame_rate
 from svfap.datasets.video.open_video import UnreadableVideoError, open_video
-from svfap.preprocess.shared.common import SHOWN_PROBLEMS, PreparationError, run_command, watched
-from svfap.preprocess.shared.probe import map_unordered
+from svfap.preprocess.shared.common import (
+    PreparationError,
+    add_workers_flag,
+    run_command,
+    say,
+    watched,
+)
+from svfap.preprocess.shared.workers import parallel
 
 logger = logging.getLogger(__name__)
 
@@ -146,8 +152,7 @@ def report(done: Sequence[Done]) -> None:
         sum(d.num_several for d in done), frames - faces - sum(d.num_several for d in done),
     )  # fmt: skip
     bad = [d for d in done if d.problem]
-    for some in bad[:SHOWN_PROBLEMS]:
-        logger.warning("%s: %s", some.path, some.problem)
+    say("not done", [f"{some.path}: {some.problem}" for some in bad])
     if bad:
         raise PreparationError(f"{len(bad)} of {len(done)} videos could not be done")
     if not faces:
@@ -166,8 +171,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output_dir", type=Path, metavar="DIR", help="default: beside the frames")
     add("--min_face", type=float, default=MIN_FACE, metavar="SHARE",
         help="smallest face, as a share of the frame's shorter side")  # fmt: skip
-    add("--num_workers", type=int, default=min(os.cpu_count() or 1, 16),
-        help="processes; 0: this one")  # fmt: skip
+    add_workers_flag(parser)
     return parser
 
 
@@ -187,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         process, output_dir=flags.output_dir, above=os.path.commonpath(folders),
         fps=read_frame_rate(flags.csv), min_face=flags.min_face,
     )  # fmt: skip
-    outcomes = map_unordered(job, list(rows.paths), flags.num_workers)
+    outcomes = parallel(job, list(rows.paths), flags.num_workers)
     report(list(watched(outcomes, len(rows), "videos")))
 
 

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from svfap.datasets.tables import read_text, write_table
-from svfap.preprocess.shared.common import PreparationError, Problems, run_command
-from svfap.preprocess.shared.labelled import say
+from svfap.preprocess.shared.common import PreparationError, Problems, run_command, say
 
 logger = logging.getLogger(__name__)
 

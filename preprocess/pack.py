@@ -12,9 +12,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
@@ -25,16 +23,21 @@ from svfap.datasets.catalog import get_spec, spec_for_csv
 from svfap.datasets.labels.listing import visible_files
 from svfap.datasets.video.store import ENCODINGS, MANIFEST, ClipStore
 from svfap.datasets.video.store_writer import PackedVideo, StoreWriter, check_shard, check_tables
-from svfap.preprocess.shared.common import PreparationError, Problems, run_command, watched
+from svfap.preprocess.shared.common import (
+    PreparationError,
+    Problems,
+    add_workers_flag,
+    run_command,
+    watched,
+)
 from svfap.preprocess.shared.pack_frames import FrameSettings, pack_video, use_one_thread
 from svfap.preprocess.shared.pack_lists import SourceList, copy_folds, read_source, write_list
-from svfap.preprocess.shared.workers import worker_pool
+from svfap.preprocess.shared.workers import parallel
 
 logger = logging.getLogger(__name__)
 
 CSV_NAMES = ("train.csv", "val.csv", "test.csv", "info_clean.csv")
 ESTIMATE_AFTER = 50  # videos after which the size of the whole store is estimated
-AHEAD = 2  # videos each worker process is ahead of the writing, at most
 GIB = 2**30
 
 
@@ -139,13 +142,18 @@ def _append_missing(
     if writer.num_videos:
         logger.info("%d of %d videos are packed already", writer.num_videos, len(videos))
     num_bytes, done = 0, writer.num_videos
-    with closing(_packed(todo, settings, num_workers)) as packed:
+    work = partial(_pack, settings=settings)
+    with closing(parallel(work, todo, num_workers, start=use_one_thread, in_order=True)) as packed:
         shown = watched(packed, len(videos), "videos packed", done=done)
         for count, video in enumerate(shown, 1):
             writer.add(video)
             num_bytes += len(video.data)
             if count == ESTIMATE_AFTER:
                 _check_room(writer.folder, num_bytes / count * (len(todo) - count))
+
+
+def _pack(video: tuple[str, str], settings: FrameSettings) -> PackedVideo:
+    return pack_video(*video, settings)
 
 
 def _check_room(folder: Path, expected: float) -> None:
@@ -156,32 +164,6 @@ def _check_room(folder: Path, expected: float) -> None:
             f"{folder}: about {expected / GIB:.1f} GiB are needed, {free / GIB:.1f} GiB are free; "
             "make room (the same command goes on), or lower --quality or --resize"
         )
-
-
-def _packed(
-    todo: Sequence[tuple[str, str]], settings: FrameSettings, num_workers: int
-) -> Iterator[PackedVideo]:
-    """Packed videos in order, made by processes that run at most `AHEAD` videos ahead."""
-    work = partial(pack_video, settings=settings)
-    if num_workers == 0 or len(todo) < 2:
-        yield from (work(path, key) for path, key in todo)
-        return
-    with worker_pool(num_workers, use_one_thread) as pool:
-        pending, rest = deque(), iter(todo)
-        try:
-            while True:
-                while len(pending) < AHEAD * num_workers and (job := next(rest, None)):
-                    pending.append(pool.submit(work, *job))
-                if not pending:
-                    return
-                yield pending.popleft().result()
-        except BrokenProcessPool as error:
-            raise PreparationError(
-                "a packing process died (out of memory, or a file that crashes the decoder); the "
-                "same command goes on where it stopped; with --num_workers 0 it stops at the file"
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def write_lists(
@@ -228,7 +210,7 @@ def verify(folder: Path, num_workers: int) -> None:
     if not problems.lines:
         videos = ClipStore(folder / MANIFEST).videos
         shards = range(int(videos["shard"].max(initial=0)) + 1)
-        checked = _checked(folder, shards, num_workers)
+        checked = parallel(partial(check_shard, folder), shards, num_workers)
         for lines in watched(checked, len(shards), "shards checked"):
             problems.lines += lines
     problems.raise_if_any(
@@ -237,14 +219,6 @@ def verify(folder: Path, num_workers: int) -> None:
         remedy="copy the named files again, or pack again into a new folder",
     )
     logger.info("%s: all checksums fit", folder)
-
-
-def _checked(folder: Path, shards: range, num_workers: int) -> Iterator[list[str]]:
-    if num_workers == 0 or len(shards) < 2:
-        yield from (check_shard(folder, shard) for shard in shards)
-        return
-    with worker_pool(num_workers) as pool:
-        yield from pool.map(partial(check_shard, folder), shards)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -282,8 +256,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--quality", type=int, default=90, help="of jpeg, 1 to 100")
     parser.add_argument("--shard_gib", type=float, default=2.0, help="size of a shard")
     parser.add_argument("--leave_out_unreadable", action="store_true", help="instead of stopping")
-    cores = min(os.cpu_count() or 1, 32)
-    parser.add_argument("--num_workers", type=int, default=cores, help="processes; 0: this one")
+    add_workers_flag(parser, most=32)
     return parser
 
 

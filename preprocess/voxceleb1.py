@@ -23,11 +23,11 @@ from svfap.datasets.tables import write_table
 from svfap.datasets.video.frame_rate import write_frame_rate
 from svfap.datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 from svfap.preprocess.shared.common import (
-    SHOWN_PROBLEMS,
     PreparationError,
     Problems,
     add_link_flag,
     run_command,
+    say,
     watched,
 )
 from svfap.preprocess.shared.labelled import SUBJECTS_FILE
@@ -173,8 +173,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     problems = Problems()
     folders = find_folders(find_root(flags.dataset_dir), problems)
     if flags.leave_out_wrong:
-        for line in problems.lines[:SHOWN_PROBLEMS]:
-            logger.warning("left out: %s", line)
+        say("left out", problems.lines)
         problems.lines.clear()
     problems.raise_if_any(
         str(flags.dataset_dir), report=flags.output_dir / "problems.txt",

@@ -147,15 +147,15 @@ def test_a_full_disk_ends_the_run_not_every_video(tmp_path, no_dlib, monkeypatch
         command.main(argv)
 
 
-def test_errors_of_the_program_end_one_video_only(tmp_path):
+def test_errors_of_the_program_end_one_video_only(tmp_path, monkeypatch):
     class Broken(BlobDetector):
         def detect(self, grey, threshold=0.0):
             raise RuntimeError("boom")
 
     write_frames(tmp_path / "clip", Scene([], 3))
-    worker = face_jobs.Worker.__new__(face_jobs.Worker)
-    worker.settings, worker.output_dir, worker.detector = FaceSettings(), tmp_path, Broken()
-    outcome = worker(NamedVideo(str(tmp_path / "clip"), "clip"))
+    monkeypatch.setattr(face_jobs, "create_detector", Broken)
+    job = NamedVideo(str(tmp_path / "clip"), "clip")
+    outcome = face_jobs.do_video(job, FaceSettings(), tmp_path)
     assert (outcome.status, outcome.note) == ("failed", "RuntimeError: boom")
     assert not face_journal.is_done(outcome, tmp_path)
     assert face_journal.is_done(Outcome("x", "no_face", stamp=stamp_of("x")), tmp_path)

@@ -79,14 +79,13 @@ def test_the_baseline_of_the_benchmarks(gpu, stage):
     steps.baseline_work(name, stage, **options_of(name, stage)).run()
 
 
-@pytest.mark.parametrize("name", ["train_step", "encoders", "levers", "end_to_end"])
+@pytest.mark.parametrize("name", ["train_step", "levers", "end_to_end"])
 def test_the_benchmarks_of_the_check(gpu, name, monkeypatch, capsys):
     """Those of `benchmarks.gpu_check`; launches are counted by a profiler that needs a GPU."""
     monkeypatch.setattr("benchmarks.common.count_launches", lambda *_: None)
     tiny, once = ["--model", "svfap_tiny_patch8_64"], ["--device", "cuda", "--repeats", "1"]
     argv = {
         "train_step": [*tiny, "--stage", "evaluate", "--batch_size", "1"],
-        "encoders": ["--models", "videomae_tiny_patch8_64", "--stages", "pretrain"],
         "levers": [*tiny, "--stage", "finetune", "--batch_size", "2", "--seconds", "1"],
         "end_to_end": [*tiny, "--no_baseline", "--steps", "1", "--num_videos", "1",
                        "--video_frames", "5", "--num_workers", "0", "--batch_size", "2"],

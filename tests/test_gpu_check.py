@@ -110,7 +110,7 @@ def rows_of(pretrain, share, ours, store):
     return {
         "pretrain": [{"stage": "pretrain", "variant": "baseline", "clips_per_second": 9e9},
                      {"stage": "pretrain", "variant": "ours", "clips_per_second": pretrain}],
-        "encoders": [{**row, "model": "videomae_base_patch16_160", "clips_per_second": ours,
+        "families": [{**row, "model": "videomae_base_patch16_160", "clips_per_second": ours,
                       "share_of_ceiling": share}],
         "peer": [{"compiled": True, "clips_per_second": 1000.0}],
         "loop": [{"case": "store, jpeg q90", "clips_per_second": store},
@@ -180,5 +180,5 @@ def test_a_part_of_it_on_a_cpu(tmp_path):
     status = gpu_check.main(argv)
     content = json.loads((tmp_path / "gpu_check.json").read_text())
     assert status == 0, gpu_check.fell_short(content)
-    assert {"pretrain", "encoders", "loop", "levers_pretrain"} <= content["tables"].keys()
+    assert {"pretrain", "families", "loop", "levers_pretrain"} <= content["tables"].keys()
     assert "Nothing fell short." in (tmp_path / "gpu_check.md").read_text()

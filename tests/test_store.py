@@ -18,8 +18,19 @@ from svfap.datasets.clips.training import EpochSampler, EvalViews, PretrainClips
 from svfap.datasets.labels.annotations import read_annotations
 from svfap.datasets.labels.classes import LabelNames, write_classes
 from svfap.datasets.video.frame_rate import read_frame_rate
+from svfap.datasets.video.hashing import hash_keys
 from svfap.datasets.video.open_video import UnreadableVideoError, open_video
-from svfap.datasets.video.store import ClipStore, StoreError, open_store, paths_exist, stores_of
+from svfap.datasets.video.store import (
+    FORMAT,
+    FORMAT_VERSION,
+    TABLES,
+    VIDEO,
+    ClipStore,
+    StoreError,
+    open_store,
+    paths_exist,
+    stores_of,
+)
 from svfap.datasets.video.store_writer import PackedVideo, StoreWriter
 from svfap.engine.groups import read_groups
 from svfap.engine.results.find import subjects_of
@@ -389,6 +400,22 @@ def test_a_million_videos_open_at_once(tmp_path):
 
 
 def synthetic_index(folder, num_videos):
-    from benchmarks.data import write_synthetic_index
-
-    return write_synthetic_index(folder, num_videos=num_videos, frames_per_video=2)
+    """The tables of a store of many videos of two frames, without shards."""
+    folder.mkdir()
+    keys = [f"id{number:07d}/clip.mp4" for number in range(num_videos)]
+    videos = np.zeros(num_videos, VIDEO)
+    videos["first_frame"], videos["num_frames"] = np.arange(num_videos) * 2, 2
+    videos["key_end"] = (np.arange(num_videos) + 1) * len(keys[0])
+    hashes = hash_keys(keys)
+    order = np.argsort(hashes)
+    tables = {"videos": videos, "frames": np.tile([10, 20], num_videos), "hashes": hashes[order],
+              "keys": np.frombuffer("".join(keys).encode(), np.uint8), "rows": order}  # fmt: skip
+    facts = {}
+    for name, values in tables.items():
+        file = f"{name}.bin"
+        values.astype(TABLES[file]).tofile(folder / file)
+        facts[file] = {"num_bytes": (folder / file).stat().st_size}
+    manifest = {"format": FORMAT, "version": FORMAT_VERSION, "face_window": None,
+                "encoding": "jpeg", "num_videos": num_videos, "tables": facts}  # fmt: skip
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder

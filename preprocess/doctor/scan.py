@@ -10,7 +10,7 @@ import numpy as np
 
 from svfap.datasets.video.open_video import UnreadableVideoError, open_video
 from svfap.preprocess.shared.common import watched
-from svfap.preprocess.shared.probe import map_unordered
+from svfap.preprocess.shared.workers import parallel
 
 logger = logging.getLogger(__name__)
 
@@ -132,5 +132,5 @@ def scan_all(paths: Sequence[str], *, num_workers: int, with_faces: bool) -> dic
     """Scan videos, each once, in parallel and with progress."""
     unique = list(dict.fromkeys(paths))
     examine = functools.partial(scan_video, with_faces=with_faces)
-    scans = map_unordered(examine, unique, num_workers)
+    scans = parallel(examine, unique, num_workers)
     return {scan.path: scan for scan in watched(scans, len(unique), "videos examined")}

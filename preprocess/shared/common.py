@@ -48,6 +48,14 @@ class Problems:
         raise PreparationError("\n".join(text + ([remedy] if remedy else [])))
 
 
+def say(what: str, lines: Sequence[str]) -> None:
+    """Warn of some lines, the first of them one by one."""
+    for line in lines[:SHOWN_PROBLEMS]:
+        logger.warning("%s: %s", what, line)
+    if len(lines) > SHOWN_PROBLEMS:
+        logger.warning("%s: ... and %d more", what, len(lines) - SHOWN_PROBLEMS)
+
+
 def check_counts(
     found: dict[str, int],
     published: dict[str, int],
@@ -169,6 +177,12 @@ def add_link_flag(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="make symbolic links here for paths with white space, which CSVs cannot hold",
     )
+
+
+def add_workers_flag(parser: argparse.ArgumentParser, most: int = 16) -> None:
+    """`--num_workers`, by default the number of cores, at most `most`."""
+    cores = min(os.cpu_count() or 1, most)
+    parser.add_argument("--num_workers", type=int, default=cores, help="processes; 0: this one")
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:

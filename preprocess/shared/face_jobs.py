@@ -2,9 +2,10 @@
 
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import av
@@ -284,34 +285,19 @@ def _describe(track: Track, plan: CropPlan, found: FaceVideo) -> dict:
     }
 
 
-class Worker:
-    """What each process keeps between videos: the settings and one detector."""
-
-    def __init__(self, settings: FaceSettings, output_dir: Path):
-        self.settings, self.output_dir = settings, output_dir
-        self.detector = create_detector()
-
-    def __call__(self, job: NamedVideo) -> Outcome:
-        """Do one video; an unforeseen error ends this video, a full disk the run."""
-        try:
-            return process(job, self.settings, self.output_dir, self.detector)
-        except Exception as error:  # thousands of other videos wait
-            if isinstance(error, OSError) and error.errno in FULL:  # none of them can be done
-                raise CannotWriteError(self.output_dir / job.name, error) from error
-            note = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            return Outcome(job.source, "failed", note, stamp_of(job.source))
+def do_video(job: NamedVideo, settings: FaceSettings, output_dir: Path) -> Outcome:
+    """`process` in any process; an unforeseen error ends this video, a full disk the run."""
+    try:
+        return process(job, settings, output_dir, _detector(create_detector))
+    except Exception as error:  # thousands of other videos wait
+        if isinstance(error, OSError) and error.errno in FULL:  # none of them can be done
+            raise CannotWriteError(output_dir / job.name, error) from error
+        note = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return Outcome(job.source, "failed", note, stamp_of(job.source))
 
 
-_worker: Worker | None = None
-
-
-def start_worker(settings: FaceSettings, output_dir: Path) -> None:
-    """Prepare a worker process."""
-    global _worker
+@lru_cache(maxsize=1)
+def _detector(create: Callable[[], FaceDetector]) -> FaceDetector:
+    """One for all videos of a process."""
     cv2.setNumThreads(1)
-    _worker = Worker(settings, output_dir)
-
-
-def work(job: NamedVideo) -> dict:
-    """Do one video in a worker process; the outcome as a plain dict."""
-    return asdict(_worker(job))
+    return create()

@@ -18,11 +18,11 @@ from svfap.datasets.labels.listing import VIDEO_SUFFIXES, Unused, find_pictures,
 from svfap.datasets.tables import as_on_disk, same_name, write_table
 from svfap.datasets.video.open_video import IMAGE_SUFFIXES
 from svfap.preprocess.shared.common import (
-    SHOWN_PROBLEMS,
     PreparationError,
     Problems,
     frame_folder_problem,
     read_table,
+    say,
     watched,
     without_spaces,
 )
@@ -115,14 +115,6 @@ def named_videos(folder: Path, problems: Problems) -> dict[str, Path]:
     if not videos:
         raise PreparationError(f"no videos or frame folders in {folder}")
     return videos
-
-
-def say(what: str, lines: Sequence[str]) -> None:
-    """Warn of some lines, the first of them one by one."""
-    for line in lines[:SHOWN_PROBLEMS]:
-        logger.warning("%s: %s", what, line)
-    if len(lines) > SHOWN_PROBLEMS:
-        logger.warning("%s: ... and %d more", what, len(lines) - SHOWN_PROBLEMS)
 
 
 def file_problem(path: Path, unused: Unused, *, is_folder: bool = False) -> str | None:

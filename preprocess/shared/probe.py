@@ -5,12 +5,9 @@ import csv
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -20,21 +17,19 @@ from svfap.datasets.tables import read_text, write_table
 from svfap.datasets.video.frame_index import INDEX_FILE, KnownFrames, write_index
 from svfap.datasets.video.open_video import UnreadableVideoError, open_video
 from svfap.preprocess.shared.common import (
-    SHOWN_PROBLEMS,
     PreparationError,
+    add_workers_flag,
     fitting_path,
+    say,
     watched,
     without_spaces,
 )
-from svfap.preprocess.shared.workers import worker_pool
+from svfap.preprocess.shared.workers import parallel
 
 logger = logging.getLogger(__name__)
 
 JOURNAL_COLUMNS = ("path", "size_bytes", "num_frames", "note")
-CHUNK = 16
 PROBED_FRAMES = 5
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -84,9 +79,6 @@ def probe_all(paths: Sequence[str], *, journal: Path, num_workers: int) -> list[
 
     Returns:
         One probe per path, in the order of `paths`.
-
-    Raises:
-        PreparationError: a worker process died.
     """
     known = {
         probe.path: probe
@@ -96,7 +88,7 @@ def probe_all(paths: Sequence[str], *, journal: Path, num_workers: int) -> list[
     todo = [path for path in paths if path not in known]
     if len(todo) < len(paths):
         logger.info("%d of %d videos are in %s", len(paths) - len(todo), len(paths), journal)
-    probes = _run(todo, num_workers)
+    probes = parallel(probe_video, todo, num_workers)
     probes = watched(probes, len(paths), "videos probed", done=len(paths) - len(todo))
     with GrowingFile(journal) as file:
         writer = csv.writer(file)
@@ -104,45 +96,6 @@ def probe_all(paths: Sequence[str], *, journal: Path, num_workers: int) -> list[
             known[probe.path] = probe
             writer.writerow((probe.path, probe.size_bytes, probe.num_frames, probe.note))
     return [known[path] for path in paths]
-
-
-def _run(paths: Sequence[str], num_workers: int) -> Iterator[Probe]:
-    yield from map_unordered(probe_video, paths, num_workers)
-
-
-def map_unordered(
-    function: Callable[[str], Result], paths: Sequence[str], num_workers: int
-) -> Iterator[Result]:
-    """Apply a function to every path in worker processes, results as they come.
-
-    Args:
-        function: picklable; raises nothing.
-        paths: its arguments.
-        num_workers: processes; 0 works in this one.
-
-    Raises:
-        PreparationError: a worker process died.
-    """
-    if num_workers == 0 or len(paths) < 2:
-        yield from map(function, paths)
-        return
-    chunks = [list(paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK)]
-    with worker_pool(num_workers) as pool:
-        pending = [pool.submit(_apply, function, chunk) for chunk in chunks]
-        try:
-            for future in as_completed(pending):
-                yield from future.result()
-        except BrokenProcessPool as error:
-            raise PreparationError(
-                "a probing process died (out of memory, or a file that crashes the decoder); the "
-                "same command goes on where it stopped; with --num_workers 0 it stops at the file"
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _apply(function: Callable[[str], Result], paths: list[str]) -> list[Result]:
-    return [function(path) for path in paths]
 
 
 def _read_journal(path: Path) -> Iterator[Probe]:
@@ -182,10 +135,7 @@ def write_results(
     _write_notes(output_dir / "broken.csv", broken)
     _write_notes(output_dir / "truncated.csv", truncated)
     for kind, some in (("broken, left out", broken), ("damaged, used", truncated)):
-        for probe in some[:SHOWN_PROBLEMS]:
-            logger.warning("%s: %s: %s", kind, probe.path, probe.note)
-        if len(some) > SHOWN_PROBLEMS:
-            logger.warning("... and %d more %s", len(some) - SHOWN_PROBLEMS, kind)
+        say(kind, [f"{probe.path}: {probe.note}" for probe in some])
     if not usable:
         raise PreparationError(f"none of the {len(probes)} videos can be read")
     write_clean(output_dir, [names[probe.path] for probe in usable])
@@ -219,12 +169,7 @@ def add_probe_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no_probe", action="store_true", help="list the videos without opening any of them"
     )
-    parser.add_argument(
-        "--num_workers",
-        type=int,
-        default=min(os.cpu_count() or 1, 16),
-        help="processes that open videos; 0: this one",
-    )
+    add_workers_flag(parser)
 
 
 def listed_names(paths: Iterable[Path], flags: argparse.Namespace) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from svfap.datasets.catalog import DatasetSpec
 from svfap.datasets.labels.classes import LabelNames
-from svfap.preprocess.shared.common import PreparationError, Problems, check_counts
+from svfap.preprocess.shared.common import PreparationError, Problems, check_counts, say
 from svfap.preprocess.shared.labelled import (
     Clip,
     Found,
@@ -19,7 +19,6 @@ from svfap.preprocess.shared.labelled import (
     csv_paths,
     label_names,
     on_disk,
-    say,
     usable_clips,
     write_parts,
     write_subjects,
