@@ -75,9 +75,6 @@ def measure(
     """Time a function.
 
     Args:
-        function: called without arguments.
-        repeats: times that count.
-        warmup: times before that do not.
         device: waited for before each look at the clock.
     """
     device = device or torch.device("cpu")
@@ -210,8 +207,6 @@ def benchmark_parser(
     """Parser with the flags of all benchmarks.
 
     Args:
-        name: of the module.
-        description: its docstring.
         repeats: default of `--repeats`; None: the benchmark repeats nothing and has no such flag.
     """
     parser = argparse.ArgumentParser(
@@ -253,10 +248,8 @@ def report(
     """Print rows as a table and write them as JSON.
 
     Args:
-        name: of the benchmark.
         rows: results; the keys of the first one are the columns.
         flags: of `benchmark_parser`.
-        device: where it ran.
         facts: what else belongs to the numbers.
 
     Returns:

@@ -41,10 +41,7 @@ class Goal:
     """What a number must reach.
 
     Attributes:
-        name: what is measured, in words.
-        table: where it stands.
         row: what the row says of itself.
-        column: that is looked at.
         least: what it must be; times the number of `beside` where that is given.
         beside: (table, row) of a number that it is compared with, in the same column.
     """
@@ -246,11 +243,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 @tells_user()
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check and report; returns the exit status.
-
-    Raises:
-        ValueError: there is no GPU, or `--only` names a command that is not there.
-    """
+    """Check and report; returns the exit status."""
     flags = build_parser().parse_args(argv)
     device = distributed.start(flags.device).device  # says what to do without a GPU
     names = [test_job().name, *(job.name for job in Commands(Path(), device.type).all())]

@@ -19,7 +19,6 @@ class Commands:
     """Jobs on drawn faces, which the first three make.
 
     Args:
-        folder: takes data and runs.
         device: `--device` of the commands that have it.
     """
 

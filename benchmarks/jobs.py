@@ -42,10 +42,8 @@ class Job:
 
     Attributes:
         name: of the job; its output goes to `<name>.log`.
-        command: program and arguments.
         after: jobs that must have succeeded before.
         kill_at: kill the program (SIGKILL) as soon as this file is there; that is its success.
-        environment: variables set for it.
     """
 
     name: str
@@ -61,7 +59,6 @@ class Outcome:
 
     Attributes:
         status: "ok", or what went wrong, in words.
-        seconds: how long it ran.
         last_lines: of its output, where it went wrong.
     """
 
@@ -82,10 +79,6 @@ def run_jobs(
 
     Args:
         jobs: in the order in which they should begin; those in `after` stand before.
-        folder: takes their output.
-        cwd: where they run.
-        budget: for all of them.
-        side_by_side: jobs at a time.
 
     Returns:
         The outcome of every job.

@@ -59,7 +59,6 @@ def make(
     """Write videos and frame folders, unless they are there, and their annotation files.
 
     Args:
-        folder: where to.
         num_videos: mp4 files, as for pre-training.
         num_folders: folders of jpg frames, as for fine-tuning.
         video_frames: frames of a video.

@@ -43,8 +43,6 @@ class Work:
     Attributes:
         model: ours or the baseline's.
         of: batch -> loss (training) or scores (evaluation).
-        precision: number format, as text.
-        batch: a batch in memory.
         clips: clips of that batch (videos in evaluation).
         flop: floating point operations of a step on it, 2 per multiply-add.
     """
@@ -188,7 +186,6 @@ def our_work(
         name: size, for example "svfap_base_patch16_160".
         stage: one of `STAGES`.
         batch: clips; videos in evaluation.
-        device: where it runs.
         amp: `--amp`.
         levers: how it is computed; default: what suits the device, not compiled.
         mask_ratio: hidden share in pre-training.

@@ -165,7 +165,6 @@ def read_journal(path: str | os.PathLike, needs: Mapping[str, type] | None = Non
     out.
 
     Args:
-        path: the file.
         needs: what every object must have, and of what type.
     """
     path = Path(path)
@@ -300,7 +299,6 @@ def read_arrays(
     """Read arrays of an npz file; nothing in it is executed.
 
     Args:
-        path: the file.
         names: arrays that must be there; None: all that are.
         optional: arrays that are read where they are there.
 

@@ -177,7 +177,6 @@ def iterate_table(
 
     Args:
         path: the table, see `table_rows`.
-        columns: names that must be there.
 
     Raises:
         FileNotFoundError, TableError: see `read_header`.

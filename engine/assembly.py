@@ -47,17 +47,11 @@ class Assembly:
 
     Attributes:
         flags: the run's flags.
-        workers: processes and device.
-        model: what is trained.
-        precision: number format.
-        annotations: the training part.
-        cost: of one clip.
         window: part of each frame that is used.
         sampling_rate: distance of the frames of a clip.
         samples_per_video: how many of the samples that make up a batch come from one video.
         views: clips per sample.
         whole_step: whether a step from pixels to loss may be compiled as one function.
-        levers: how steps are computed.
         compiling: likewise, in words.
     """
 
@@ -111,7 +105,6 @@ class Assembly:
 
         Args:
             rows: lines of the stage's own.
-            function: what a step computes.
             shapes: what that takes of a batch of so many clips (`step_memory`).
         """
         flags, workers = self.flags, self.workers
@@ -173,7 +166,6 @@ class Assembly:
         """The run.
 
         Args:
-            function: what a step computes.
             dataset: training items, indexed by `SampleKey`.
             output_dir: of `open`.
             video_weights: how often videos are drawn; None: each once per epoch.

@@ -47,7 +47,6 @@ def average_by_group(evaluated: Evaluated, groups: Sequence[str]) -> Evaluated:
 
     Args:
         evaluated: scores of clips.
-        groups: the group of each clip.
 
     Returns:
         The groups in the order of their first clips; their names stand for the ids.

@@ -38,11 +38,6 @@ class Setting:
 
     Attributes:
         flags: the run's flags.
-        workers: processes and device.
-        precision: number format.
-        model: on the device.
-        task: what its outputs become.
-        labels: what they mean.
         window: part of each frame that is used.
         sampling_rate: distance of the frames of a clip.
         mapping: of `--map_classes`.
@@ -192,8 +187,6 @@ def settle(
     """Resolve data set, task, model and precision.
 
     Args:
-        flags: parsed flags.
-        workers: processes and device.
         identity: a fine-tuned checkpoint, whose model, weights, labels and clips are taken over, so
             that evaluation needs no flags for them; flags that were given win for clips.
         model: take this one instead of building one.

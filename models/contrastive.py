@@ -14,7 +14,6 @@ class ContrastiveModel(nn.Module):
 
     Args:
         encoder: a fine-tuning model without head (`num_classes=0`).
-        projection_dim: width of the projection.
 
     Raises:
         ValueError: projection_dim is not a whole number from 1.

@@ -160,7 +160,6 @@ def layer_groups(model: nn.Module, ordered: list[str]) -> list[list[str]]:
     """Group a model's parameter names by depth.
 
     Args:
-        model: any module.
         ordered: module names from input to output ("patch_embed", "blocks.0", ...).
 
     Returns:

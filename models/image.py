@@ -100,9 +100,6 @@ class ImageEncoder(nn.Module):
     def own_names(self, entries: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         """Entries of a plain timm or torchvision file under this model's names.
 
-        Args:
-            entries: of a checkpoint.
-
         Returns:
             The same tensors without those of a classifier, and the names left out. Entries of this
             class unchanged.
@@ -156,7 +153,6 @@ def without_classifier(backbone: nn.Module, entries: Mapping[str, Tensor]) -> di
     """Entries of a timm or torchvision file but those of the classifier.
 
     Args:
-        backbone: a timm model without classifier.
         entries: by the names of that file.
     """
     stated = backbone.pretrained_cfg.get("classifier") or ("fc", "head", "classifier")

@@ -36,16 +36,13 @@ class LGIBlock(nn.Module):
 
     Args:
         dim: width D.
-        num_heads: attention heads.
         mlp_ratio: MLP width in units of D.
-        drop_path_rate: stochastic depth.
         first_attn_type: "self": representative and tokens of a region attend to each other;
             "cross": only the representative reads from the tokens.
         third_attn_type: "cross": tokens read from all representatives; "self": as the first.
         attn_param_sharing_first_third: the third attention uses the first one's weights.
         attn_param_sharing_all: so does the second.
         no_second: leave the attention among representatives out.
-        no_third: leave the third attention out.
     """
 
     def __init__(
@@ -145,7 +142,6 @@ class LGIFormer(Encoder):
     """LGI-Former: the grid is cut into regions, each with a learnt representative token.
 
     Args:
-        depth: number of blocks.
         region_size: (t, h, w) tokens of a region; divides the grid.
         pooled_tokens: what fine-tuning pools: "region" representatives, "org" tokens or "all".
         first_attn_type: ablation, see `LGIBlock`.
@@ -323,7 +319,6 @@ def following_regions(config: Mapping, default: Mapping) -> list[int]:
 
     Args:
         config: the model, with the clip size wanted.
-        default: the named model.
 
     Returns:
         (t, h, w) tokens of a region.

@@ -31,9 +31,6 @@ class Decoder(nn.Module):
     """Transformer blocks over visible and mask tokens; predicts the pixels of the latter.
 
     Args:
-        dim: width.
-        depth: number of blocks.
-        num_heads: attention heads.
         mlp_ratio: MLP width in units of `dim`.
         num_values: P, values per tubelet.
     """
@@ -59,9 +56,7 @@ class MaskedAutoencoder(nn.Module):
 
     Args:
         encoder: any `Encoder`; gets the norm that follows the fusion as `encoder.norm`.
-        decoder_embed_dim: width of the decoder.
         decoder_depth: blocks of the decoder; 0 leaves norm and head only.
-        decoder_num_heads: attention heads of the decoder.
 
     Raises:
         ValueError: a decoder size is out of range.

@@ -11,7 +11,6 @@ class ViT(Encoder):
     """Plain vision Transformer over all visible tokens at once.
 
     Args:
-        depth: number of blocks.
         sizes: those of `Encoder`.
 
     Raises:

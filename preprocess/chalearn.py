@@ -55,7 +55,6 @@ def read_annotation(path: Path, problems: Problems) -> Scores:
     """Scores of all videos of one pickle.
 
     Args:
-        path: the pickle.
         problems: gets a line for every video that lacks a trait or has no score in [0, 1].
 
     Raises:

@@ -52,7 +52,6 @@ def read_table(path: Path, images_dir: Path) -> Found:
     """Write the images of the table and list them; images already there are kept.
 
     Args:
-        path: the table.
         images_dir: gets `train/00000.png`, ..., named after the row in the table.
     """
     problems = Problems()

@@ -46,9 +46,6 @@ class Masking:
     def __call__(self, rng: np.random.Generator) -> np.ndarray:
         """Draw a mask.
 
-        Args:
-            rng: the only source of randomness.
-
         Returns:
             (N,) bool, True = hidden, time-major.
         """

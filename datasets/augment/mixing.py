@@ -52,7 +52,6 @@ class Mixer:
         mode: "batch": one draw for the batch; "elem": one for each clip; "pair": one for each two
             partners (needs an even batch).
         label_smoothing: share of the label spread over all classes, 0..1.
-        num_classes: classes of the soft labels.
 
     Raises:
         ValueError: a value out of range, an unknown mode, or nothing to mix with.
@@ -106,7 +105,6 @@ class Mixer:
         Args:
             clips: (B, 3, T, H, W) float; any (B, ..., H, W) will do.
             labels: (B,) int64 classes, same device.
-            rng: the only source of randomness.
 
         Returns:
             Clips of the same shape and soft labels (B, num_classes) float32, rows adding up to 1.

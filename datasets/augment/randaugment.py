@@ -144,7 +144,6 @@ class RandAugment:
 
         Args:
             frames: (T, H, W, 3) uint8 RGB; left as they are.
-            operations: as drawn.
 
         Returns:
             Same shape; `frames` itself if there is nothing to do.

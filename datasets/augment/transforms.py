@@ -239,7 +239,6 @@ def draw_finetune(
     """Draw what `apply_draws` does to one fine-tuning clip.
 
     Args:
-        rng: the only source of randomness.
         size: side of the square frames, in pixels.
         crop_scale: area of the random resized crop as a share of the frame; None: no crop.
         crop_ratio: height / width of it, drawn on a logarithmic scale.

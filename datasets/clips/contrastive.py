@@ -34,7 +34,6 @@ class ContrastiveClips(TrainingClips):
         rule: which frames make pairs.
         lengths: of the videos; None where the rule does not need time.
         augmentation: makes views.
-        describe: cut out eyes and mouth.
         face_swap: probability that a positive gets another head.
         swap: does it; needed with `face_swap`.
         persons: (n,) who is in which video; needed with `face_swap`.

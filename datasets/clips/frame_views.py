@@ -22,7 +22,6 @@ class FrameViews(ClipSource):
     Args:
         window_stride: frames between the starts of neighbouring windows.
         rank: this process; it has the rows rank, rank + world_size, ...
-        world_size: number of processes.
         source: those of `ClipSource`, with labels of every frame.
 
     Raises:

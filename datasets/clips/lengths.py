@@ -58,7 +58,6 @@ def read_lengths(
     `frame_rate`, else what `preprocess.voxceleb1` has recorded beside the annotation file.
 
     Args:
-        annotations: the videos.
         backend: video reader, see `open_video`.
         landmarks_root: see `landmarks_for`.
         frame_rate: frames per second of folders that do not say.
@@ -121,7 +120,6 @@ def typical_rate(annotations: Annotations, *, backend: str = "auto") -> float | 
     The median over some of them, evenly spread; None where no video says.
 
     Args:
-        annotations: the videos.
         backend: video reader, see `open_video`.
     """
     beside, rates = read_frame_rate(annotations.path), []

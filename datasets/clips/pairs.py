@@ -107,7 +107,6 @@ class PairRule:
 
         Args:
             rng: of this sample.
-            num_frames: of the video.
             rate: its frames per second; any number where `needs_time` is False.
 
         Returns:

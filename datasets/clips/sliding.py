@@ -48,7 +48,6 @@ class SlidingOptions:
         fps: frame rate of the training data; None takes the frames as they come.
         crop: find faces and cut them out; False uses whole frames.
         faces: "all" or "largest".
-        style: how much the crops show.
         align: "none" or "similarity".
         smooth_seconds: smoothing of the crops in time.
         min_face: smallest face, as a share of the frame's shorter side.
@@ -113,7 +112,6 @@ class VideoFacts:
     """What is known of a video before its clips come.
 
     Attributes:
-        path: the video.
         status: "ok", "no_face", "unreadable" or "failed" (an error of the program).
         note: why, or what is wrong with a usable video (truncated).
         num_frames: frames that decode.
@@ -122,7 +120,6 @@ class VideoFacts:
         width: of the frames, pixels.
         frames_without_face: frames that belong to no face; 0 without cropping.
         times: (num_frames,) seconds from the first frame.
-        spans: the faces, most prominent first.
     """
 
     path: str
@@ -143,7 +140,6 @@ class ClipMessage:
 
     Attributes:
         video: number of the video in the list.
-        span: number of the span.
         clips: (n, T, size, size, 3) uint8 RGB.
         windows: (n,) numbers of the windows.
     """

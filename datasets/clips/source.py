@@ -16,11 +16,9 @@ class VideoNote(NamedTuple):
     """Something to report about a video.
 
     Attributes:
-        path: the video.
         status: "skipped" (training: the next readable row took its place), "unreadable"
             (evaluation: its view is a black clip that must not count), or "truncated" (used as
             far as it goes; also for other damage).
-        reason: one sentence.
     """
 
     path: str
@@ -36,7 +34,6 @@ def cut_window(
     Args:
         frames: (T, H, W, 3).
         window: (top, left, height, width) in pixels; None keeps all.
-        path: the video, for the message.
 
     Raises:
         ValueError: the window is not inside the frame.
@@ -62,7 +59,6 @@ def window_to_cut(
 
     Args:
         wanted: the run's face window; None: the whole frame, or what the store has of it.
-        video: an open video.
 
     Raises:
         ValueError: the store has cut another window out.
@@ -82,7 +78,6 @@ class ClipSource(Dataset):
     """What all datasets share: where the frames come from.
 
     Args:
-        annotations: the videos.
         clip_frames: T, frames of a clip.
         stride: distance in frames of neighbouring frames of a clip.
         size: side of the square clips in pixels.
@@ -143,7 +138,6 @@ class ClipSource(Dataset):
         """Labels of the clips of a video.
 
         Args:
-            index: the row.
             indices: (S, T) frames of the clips.
 
         Returns:

@@ -17,7 +17,6 @@ def frame_times(video: FrameReader, fps: float | None = None) -> np.ndarray:
     """Seconds of each frame from the first one: (num_frames,), increasing.
 
     Args:
-        video: an open video.
         fps: of frames without time, 25 if None.
     """
     times = video.times()

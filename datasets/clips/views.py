@@ -23,7 +23,6 @@ class EvalViews(ClipSource):
         num_crops: crops per clip of the protocol that is reproduced.
         middle: the one middle clip instead (validation).
         rank: this process; it has the rows rank, rank + world_size, ...
-        world_size: number of processes.
         source: those of `ClipSource`.
     """
 

@@ -120,7 +120,6 @@ def plan_crops(
 
     Args:
         track: where the face is; gaps are bridged by straight lines.
-        style: how much to show.
         size: side of the crops in pixels.
         align: "none" keeps the picture upright; "similarity" turns the eyes level.
         box: "smooth" follows the face, "constant" is one square that holds the whole movement.
@@ -234,7 +233,6 @@ def cut_crops(frames: np.ndarray, plan: CropPlan, numbers: range | None = None) 
 
     Args:
         frames: (n, H, W, 3) uint8 RGB.
-        plan: where they lie.
         numbers: which of the plan's crops; None: all.
 
     Returns:

@@ -70,7 +70,6 @@ def confirm(
     Args:
         grey: (H, W) uint8.
         place: (4,) where it should be.
-        detector: finds faces.
         threshold: smallest score.
         widen: size of the part that is searched, relative to a patch.
 
@@ -104,7 +103,6 @@ def follow(
         before: (H, W) uint8.
         after: the other frame.
         landmarks: (68, 2) in `before`.
-        detector: finds landmarks.
 
     Returns:
         (68, 2) in `after`; None where the face cannot be followed.

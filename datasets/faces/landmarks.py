@@ -109,7 +109,6 @@ def write_landmarks(path: str | os.PathLike, points: np.ndarray, fps: float | No
     """Write a file, completely or not at all.
 
     Args:
-        path: the file.
         points: (T, 68, 2) pixels.
         fps: frames per second, None if unknown.
     """
@@ -129,7 +128,6 @@ def landmarks_for(
     `annotation` of a drawn data set.
 
     Args:
-        path: as in annotation files.
         root: a folder with the same tree as the videos; how much of the path leads there is tried
             out, the longest part first.
 

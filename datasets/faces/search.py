@@ -18,7 +18,6 @@ class FaceVideo:
     """What was found in a video.
 
     Attributes:
-        path: the video.
         num_frames: frames that were looked at, every `every`-th of the video.
         height: of a frame in pixels.
         width: of a frame in pixels.
@@ -72,8 +71,6 @@ def find_faces(
     """Find and follow the faces of a video.
 
     Args:
-        video: an open reader.
-        detector: finds faces and landmarks.
         options: how; default: `TrackingOptions()`.
         every: look at every n-th frame only.
 

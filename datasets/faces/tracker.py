@@ -131,8 +131,6 @@ class FaceTracker:
     """Builds tracks from frames given in order.
 
     Args:
-        detector: finds faces and landmarks.
-        options: how often and how small.
         fps: frames per second, if known.
     """
 

@@ -33,7 +33,6 @@ class AnnotationError(ValueError):
     """An annotation file with problems.
 
     Attributes:
-        path: the file.
         problems: (line number counted from 1, or 0 for the file as a whole; what is wrong).
     """
 
@@ -57,7 +56,6 @@ class PathColumn(Sequence):
     """A million strings in two arrays, so that loader workers share them instead of copying.
 
     Args:
-        strings: the values.
         root: folder put in front of values that are not absolute paths; "" for none.
     """
 
@@ -99,10 +97,7 @@ class Annotations:
     """The checked rows of an annotation file.
 
     Attributes:
-        path: the file.
         task: "pretrain", or one of `datasets.labels.kinds.KINDS`.
-        ids: paths as written.
-        paths: paths to open.
         labels: as the label kind of the task makes them; zeros for pre-training.
     """
 
@@ -131,13 +126,11 @@ def read_annotations(
     own folder, whichever holds more of the first paths (one decision for the whole file).
 
     Args:
-        csv_path: the file.
         task: "pretrain" (labels are ignored and may be absent) or one of
             `datasets.labels.kinds.KINDS`, which say what stands behind the path.
         names: as in `datasets.labels.classes.LabelNames`. Without those of classes, any class is
             allowed; without those of dimensions, the first line says how many there are.
         heads: likewise.
-        data_root: folder of relative paths.
         check_paths: True looks for every path, "sample" for a thousand of them, False for none.
 
     Returns:

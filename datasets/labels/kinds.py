@@ -22,7 +22,6 @@ class Column:
     """What one field behind the path is: a class, or a number.
 
     Attributes:
-        name: of the head or dimension.
         classes: names of the classes, empty where they are unknown; None: a number.
     """
 
@@ -73,9 +72,7 @@ class LabelKind:
         """Labels of well-formed rows (0 where wrong), and the problems found.
 
         Args:
-            rows: line numbers and fields.
             columns: of this kind.
-            root: folder of relative paths.
         """
         whole = all(column.classes is not None for column in columns)
         labels = np.zeros((len(rows), len(columns)), np.int64 if whole else np.float32)

@@ -50,7 +50,6 @@ class Unused:
     """What was found below a folder and is not used.
 
     Attributes:
-        root: the folder.
         by_kind: paths by what they are, in the plural.
     """
 
@@ -93,7 +92,6 @@ def walk_folders(root: Path, unused: Unused) -> Iterator[Folder]:
     Hidden and system folders are left out.
 
     Args:
-        root: a folder.
         unused: gets everything that is neither a folder nor a video or picture.
 
     Raises:

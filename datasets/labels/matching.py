@@ -26,7 +26,6 @@ def relabel(
 
     Args:
         annotations: with labels as `theirs` says.
-        theirs: what their labels mean.
         ours: what the labels of the result mean.
         mapping: counterparts by name, for names that differ; `LEFT_OUT` leaves the videos of a
             class out, or a column.

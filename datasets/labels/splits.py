@@ -39,7 +39,6 @@ def choose_share(
     class counts closer to the wanted shares.
 
     Args:
-        labels: label of each row.
         fraction: wanted share of the rows, 0..1 exclusive.
         seed: the same seed, stream and rows give the same choice.
         stream: what the choice is for; another one chooses independently.

@@ -40,7 +40,6 @@ class Reading:
     Attributes:
         dataset: its items are joined by `collate`.
         batches: gives their keys, batch after batch.
-        num_batches: how many there are.
         batch_size: keys in a batch, at most.
         names: what of a batch goes to the device; None: all tensors.
     """
@@ -148,8 +147,6 @@ class Loader:
     Args:
         readings: everything that is read, in this order.
         num_workers: processes that make batches; 0: this one, when they are asked for.
-        pin_memory: page-locked batches; for CUDA only.
-        to_device: how they reach the device.
     """
 
     def __init__(

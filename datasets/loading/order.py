@@ -26,11 +26,9 @@ class EpochSampler:
     that it gets draws of its own.
 
     Args:
-        num_samples: rows of the annotation file.
         batch_size: samples per process and accumulation turn.
         seed: the run's `--seed`.
         rank: this process, 0 .. world_size - 1.
-        world_size: number of processes.
         accumulation: batches per process and optimizer step.
         weights: (num_samples,) how often samples are wanted relative to each other; None: all
             alike. An epoch then still has num_samples draws, each sample the whole number of times

@@ -27,7 +27,6 @@ class Shelf:
     anew. Anonymous memory knows no such limit, and stays mapped.
 
     Args:
-        num_slots: how many there are.
         slot_bytes: size of each; nothing is taken from the system before it is used.
 
     Raises:

@@ -14,12 +14,7 @@ SMALLEST_SIDE_PX = 4  # below it a picture shows nothing, and its crops would be
 
 
 class UnreadableVideoError(RuntimeError):
-    """A video, frame folder or image that gives no (or not the wanted) frames.
-
-    Args:
-        path: the file or folder.
-        reason: one sentence without the path.
-    """
+    """A video, frame folder or image that gives no (or not the wanted) frames."""
 
     def __init__(self, path: str, reason: str):
         super().__init__(path, reason)
@@ -38,7 +33,6 @@ class FrameReader(ABC):
     """Random access to the frames of one video.
 
     Attributes:
-        path: what was opened.
         num_frames: number of frames that decode.
         fps: average frames per second, None where there is no time (folders, images).
         problem: None, or a sentence such as "truncated: 40 of about 78 frames decode".

@@ -62,7 +62,6 @@ def decode_into(frame: np.ndarray, data: bytes | memoryview) -> bool:
 
     Args:
         frame: (H, W, 3) uint8, contiguous; its contents are undefined where decoding fails.
-        data: the image file.
 
     Returns:
         Whether the image is intact and has that size.

@@ -92,7 +92,6 @@ class FrameFolderReader(FrameReader):
     """Frames stored as images of one size.
 
     Args:
-        folder: where the images lie.
         names: the images in order; None takes all of the folder in natural order.
         name: what errors call the video, by default the folder.
 

@@ -52,7 +52,6 @@ class PyAVReader(FrameReader):
     Of several video streams the first that is no cover picture is read.
 
     Args:
-        path: any file FFmpeg reads.
         known: result of an earlier count, see `FrameReader.counted`.
 
     Raises:

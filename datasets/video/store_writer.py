@@ -51,7 +51,6 @@ class PackedVideo:
     """Encoded frames of one video.
 
     Attributes:
-        key: its name in the store.
         data: the frames one after the other; empty for an unreadable video.
         ends: (num_frames,) where each frame ends in `data`.
         height: of the frames, pixels.
@@ -81,9 +80,6 @@ class StoreWriter:
         settings: what decides how frames are made; goes into the manifest. With `keys_sha256` or
             the like in it, resuming refuses another list of videos.
         shard_bytes: a shard is closed before a video that would make it longer than this.
-
-    Attributes:
-        num_videos: videos in the store.
 
     Raises:
         StoreError: the folder holds something else, or a store with other settings.

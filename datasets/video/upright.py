@@ -15,13 +15,7 @@ WHOLE_TURN = 65536  # 1.0 in a display matrix
 
 
 class Turn(NamedTuple):
-    """One of the eight ways to lay a picture: transposed first, then mirrored.
-
-    Attributes:
-        transposed: rows become columns.
-        rows_reversed: upside down.
-        columns_reversed: left and right exchanged.
-    """
+    """One of the eight ways to lay a picture: transposed first, then mirrored."""
 
     transposed: bool = False
     rows_reversed: bool = False

@@ -83,7 +83,6 @@ def choose_levers(
 
     Args:
         flags: `compile`, `compile_mode`, `shard`, `without`.
-        device: where it runs.
         passes: of the run, through the model or there and back.
         flop: gives the operations of a pass, where it matters; 0: few, or unknown.
     """

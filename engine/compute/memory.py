@@ -49,13 +49,8 @@ class StepMemory:
 
     Attributes:
         compiled: one of `COMPILED`.
-        weights: parameters and buffers.
-        trained: the parameters that are trained.
-        inputs: the batch.
         kept: what the model keeps from its forward for its backward pass.
-        output: what it returns.
         peak: most of all at a time, weights included, the optimizer's values not.
-        workspace: of libraries.
     """
 
     compiled: str
@@ -97,12 +92,8 @@ def expected_bytes(
     """What a process of a run will need for a training step.
 
     Args:
-        function: what a step computes.
-        model: of the run.
         inputs: as `step_memory` takes them.
         flags: `update_freq`, `shard`, `model_ema`.
-        workers: processes and device.
-        precision: number format.
         levers: how steps are computed; None: nothing is compiled.
     """
     compiled = "nothing"
@@ -138,7 +129,6 @@ def step_memory(
         inputs: what `compute` takes of a batch; only shapes and types count, so tensors of the
             device "meta" will do.
         compute: (model, inputs by name) -> loss, or a pair of it and something.
-        device: where the step will run.
         compiled: one of `COMPILED`.
         holds_gradients: whether gradients are there all the time: with several processes, or
             when batches are accumulated.

@@ -30,7 +30,6 @@ def merge_batches(
             none with `drop_path`, which draws batch by batch), always (all) or never; changed in
             place.
         bytes_for: what a process needs for a batch of so many clips.
-        device: where the model will be.
 
     Raises:
         ValueError: `always` with `drop_path`.

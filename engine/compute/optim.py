@@ -152,7 +152,6 @@ class WeightAverage(AveragedModel):
     It counts its updates on the host, so that a step neither waits for the device nor copies to it.
 
     Args:
-        model: copied.
         decay: share of the old average that stays, 0..1.
     """
 
@@ -170,7 +169,6 @@ class WeightAverage(AveragedModel):
 
         Args:
             own: what `tensors_of` says of the average, or this process's parts of that.
-            new: the same of the model.
         """
         is_value = [tensor.is_floating_point() for tensor in own]
         values = [list(compress(tensors, is_value)) for tensors in (own, new)]

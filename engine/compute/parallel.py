@@ -74,7 +74,6 @@ class Replicated:
     Args:
         step: with the model, on the device of this process.
         flags: `update_freq`.
-        workers: processes and device.
     """
 
     def __init__(self, step: Step, flags: argparse.Namespace, workers: Workers):
@@ -168,7 +167,6 @@ def distribute(step: Step, flags: argparse.Namespace, workers: Workers) -> Paral
     Args:
         step: its model is on the device of this process; `--shard` changes it in place.
         flags: `shard`, `update_freq`; checked by `check_sharding`.
-        workers: processes and device.
     """
     if workers.is_distributed:
         step.model = synchronise_batch_norm(step.model, on_cuda=workers.device.type == "cuda")

@@ -40,7 +40,6 @@ def choose_precision(amp: str, device: torch.device, *, width: int) -> Precision
     Args:
         amp: "auto" (bf16 where the device computes in it, fp16 on older CUDA devices, float32
             elsewhere and for narrow models on CPU), "bf16", "fp16" or "off".
-        device: where the model runs.
         width: the model's `embed_dim`.
 
     Raises:
@@ -65,7 +64,6 @@ def set_up_device(device: torch.device, levers: Levers | None = None) -> None:
     gets every page anew.
 
     Args:
-        device: where the process computes.
         levers: default: what suits the device.
     """
     set_up_levers(levers or levers_of(device), device)

@@ -14,9 +14,6 @@ class CudaCopies(ToDevice):
 
     The host runs ahead of the device, so the copy of a batch overlaps the step before it, if it
     lies in page-locked memory. Inner dicts (draws) and lists (notes) are for the host.
-
-    Args:
-        device: where the tensors go.
     """
 
     def __init__(self, device: torch.device):
@@ -50,7 +47,6 @@ def open_loader(
     Args:
         readings: everything that is read, in this order.
         flags: `num_workers`, `pin_mem`.
-        device: where they go.
     """
     on_gpu = device.type == "cuda"
     return Loader(

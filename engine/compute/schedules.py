@@ -19,10 +19,6 @@ def cosine_schedule(
 
     Args:
         base_value: value at the end of the warm-up.
-        final_value: value the cosine runs towards.
-        epochs: length of the run.
-        steps_per_epoch: optimizer steps in an epoch.
-        warmup_epochs: length of the warm-up.
         warmup_steps: the same in steps; overrides `warmup_epochs` if above 0.
         start_value: value of the first warm-up step.
 

@@ -28,7 +28,6 @@ class Sharded:
     Args:
         step: its model is whole, on the device of this process; sharded in place, after all
             processes have taken over the main process's weights.
-        workers: processes and device.
     """
 
     def __init__(self, step: Step, workers: Workers):

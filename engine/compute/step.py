@@ -38,8 +38,6 @@ class Step(nn.Module):
     """A model with what training computes from a batch; what several processes wrap.
 
     Args:
-        model: the bare model.
-        function: what is computed.
         precision: number format of the model's forward pass.
     """
 

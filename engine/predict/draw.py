@@ -65,7 +65,6 @@ def over_time(track: TrackPrediction, times: np.ndarray) -> tuple[np.ndarray, np
     """Answers as a function of time: of frames that have their own, else of windows.
 
     Args:
-        track: answers of a face.
         times: (num_frames,) seconds of the video's frames.
 
     Returns:

@@ -91,7 +91,6 @@ def write_video(folder: Path, content: dict, names: Iterable[str]) -> None:
     Args:
         folder: of this video; made if absent.
         content: of `as_dict`.
-        names: classes or dimensions.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = list(names)
@@ -120,9 +119,7 @@ def write_table(path: Path, contents: Iterable[dict], names: Iterable[str]) -> N
     """Write one line per track, and one per video without any.
 
     Args:
-        path: CSV to write.
         contents: of `as_dict`; windows are not needed.
-        names: classes or dimensions.
     """
     names = list(names)
     about_track = ("track", "first_frame", "last_frame", "begin_seconds", "end_seconds")

@@ -106,7 +106,6 @@ class ContrastiveLoss:
         threshold: cosine similarity above which negatives are removed.
         descriptor: (eyes, mouth) -> (R, D), each (R, 3, 64, 64) in [0, 1]; needed unless "none".
         cutmix: alpha of the Beta distribution of what is left; 0: no CutMix.
-        device: where it is computed.
     """
 
     num_pairs: int = 1
@@ -144,7 +143,6 @@ class ContrastiveLoss:
         """What `compute` takes of a batch of `datasets.clips.contrastive`.
 
         Args:
-            batch: of the loader.
             draws: of this step, for CutMix.
         """
         names = ["clip", "index", "swap", *(["eyes", "mouth", "described"] * bool(self.descriptor))]
@@ -222,7 +220,6 @@ class ContrastiveLoss:
 
         Args:
             eyes: (R, H, W, 3) uint8.
-            mouth: the same.
             described: (R,) bool, whether these are known.
         """
         eyes, mouth = (part.permute(0, 3, 1, 2).float() / 255 for part in (eyes, mouth))

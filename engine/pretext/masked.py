@@ -29,10 +29,6 @@ logger = logging.getLogger(__name__)
 class MaskedAutoencoding:
     """Model, clips and loss of masked autoencoding; see `engine.pretraining.Pretext`.
 
-    Args:
-        flags: of run_pretrain.py.
-        workers: processes and device.
-
     Raises:
         ValueError: flags that cannot work, each with the remedy.
     """

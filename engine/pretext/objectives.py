@@ -99,7 +99,6 @@ class MaskedReconstruction:
             frames, counted from the clip's first; the clip is a multiple of it.
         motion_weight: share of motion in the loss, 0..1, for groups within a tubelet; None weighs
             every value alike.
-        device: where it is computed.
     """
 
     tubelet: tuple[int, int, int]
@@ -190,7 +189,6 @@ class MaskedReconstruction:
 
         Args:
             model: pre-training model, wrapped or not.
-            autocast: context of the forward pass.
             clip: (B, T, H, W, 3) uint8.
             mask: (B, N) bool, True = hidden.
             crop_box: (B, 4) the part of each clip that is enlarged; None: all of it, as it is.

@@ -35,15 +35,9 @@ def draw_reconstructions(
     Clips are the middle ones, not cropped at random, with a mask keyed by seed and video.
 
     Args:
-        model: pre-training model.
-        objective: says what the targets were.
-        masking: draws the masks.
         annotations: videos to choose from; unreadable ones are passed over and named.
         flags: `visualize`, `seed`, sampling and reader.
         window: part of each frame that is used.
-        precision: number format.
-        device: where the model is.
-        output_dir: folder for the pictures.
 
     Returns:
         The files written.

@@ -18,7 +18,6 @@ def views_figure(samples: Sequence[np.ndarray], names: Sequence[str]) -> Figure:
     Args:
         samples: (S, T, H, W, 3) uint8 each, as `datasets.contrastive` gives them; S is 2, or 4 with
             hard negatives.
-        names: of the videos.
     """
     count = len(samples[0])
     figure = new_figure(CELL_INCHES * count + 0.3, (CELL_INCHES + 0.2) * len(samples) + 0.2)

@@ -100,7 +100,6 @@ def plot_confusion_matrices(metrics: dict, folder: str | Path) -> None:
     """Draw what there is: `confusion_matrix.png`, or one file per head; nothing in regression.
 
     Args:
-        metrics: of an evaluation.
         folder: gets `confusion_matrix.png` or `confusion_matrix_<head>.png`.
     """
     of_heads = {f"_{head}": own for head, own in metrics.get("per_head", {}).items()}
@@ -201,7 +200,6 @@ def agreement_figure(labels: np.ndarray, values: np.ndarray, name: str) -> Figur
     Args:
         labels: (n,) true values, of videos or frames.
         values: (n,) predicted ones.
-        name: of the dimension.
     """
     figure = new_figure(4.4, 4.0)
     axis = figure.subplots()
@@ -225,12 +223,7 @@ def spread(total: int, count: int) -> list[int]:
 
 
 def new_figure(width_inches: float, height_inches: float) -> Figure:
-    """Empty figure in the house style: constrained layout, white, no pyplot.
-
-    Args:
-        width_inches: width.
-        height_inches: height.
-    """
+    """Empty figure in the house style: constrained layout, white, no pyplot."""
     return Figure(figsize=(width_inches, height_inches), layout="constrained", facecolor="white")
 
 
@@ -240,7 +233,6 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     Texts are drawn as they are: a class may be called `$x^{`, which is no formula.
 
     Args:
-        figure: what to write.
         path: .png, .pdf or .svg; its folder is made if necessary.
     """
     for text in figure.findobj(Text):

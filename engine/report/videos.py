@@ -25,7 +25,6 @@ def read_data(
     """The annotation files of a run, as far as they are still there and unbroken.
 
     Args:
-        flags: of the run, from config.json.
         resolved: the facts there; `task` and `class_names` say how to read the labels.
         run: the run directory; where it says that it carved a validation part from the training
             part, or trained on a share of it, so do the rows.
@@ -88,7 +87,6 @@ def data_section(data: Sequence[dict[str, Annotations]], runs: Sequence[str], cl
 
     Args:
         data: from `read_data`, one per run.
-        runs: names of the runs.
         classes: class names, or None.
     """
     parts = [name for name in ("videos", *SPLITS) if any(name in own for own in data)]
@@ -118,7 +116,6 @@ def confused_section(
     """The pairs of classes that take the largest share of a true class, with examples.
 
     Args:
-        pooled: predictions of all test videos.
         metrics: theirs.
         data: from `read_data`; says where the videos lie.
         title: in front of the section's.

@@ -26,8 +26,6 @@ class Result:
     """One evaluation: usually one fold.
 
     Attributes:
-        name: how tables call it.
-        path: where it came from.
         metrics: as in metrics.json.
         predictions: per video, or None where only the metrics are known.
         weights: which weights gave it, or "not stated".
@@ -71,9 +69,6 @@ def read_log(path: str | Path) -> list[dict]:
 
     A run that was killed and resumed may have written an epoch twice, or half of a last line: the
     later line of an epoch counts, and damaged lines are left out with a warning.
-
-    Args:
-        path: the file.
 
     Returns:
         One dict per epoch, sorted by its `epoch`; none where there is no file.
@@ -120,7 +115,6 @@ def subjects_of(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
         csv_path: file with a header and columns `subject` and one of `SUBJECT_KEYS`. A name
             stands for a video if it is the id in pred.csv, its last path component with or
             without suffix, or the same with other leading zeros.
-        ids: of the videos.
 
     Returns:
         A subject per video.
@@ -149,7 +143,6 @@ def read_table(path: Path, keys: Sequence[str], value: str) -> dict[str, str]:
     """Two columns of a CSV with a header, such as the subject of each video.
 
     Args:
-        path: of the file.
         keys: names that the first column may have, in the order in which they are looked for.
         value: name of the second.
 
@@ -177,10 +170,6 @@ def read_table(path: Path, keys: Sequence[str], value: str) -> dict[str, str]:
 
 def align(first: Predictions, second: Predictions) -> tuple[Predictions, Predictions]:
     """Bring two systems' predictions of the same videos into the same order.
-
-    Args:
-        first: predictions of one system.
-        second: predictions of the other.
 
     Returns:
         The first as it is, the second in its order.

@@ -59,7 +59,6 @@ def bootstrap_intervals(
     Args:
         predictions: n videos.
         subjects: n names of the persons shown; None resamples single videos.
-        num_resamples: bootstrap resamples.
         seed: of the resampling; the same seed gives the same interval.
 
     Returns:
@@ -119,7 +118,6 @@ def paired_test(
     """Compare two systems by a paired bootstrap, and by McNemar's test in classification.
 
     Args:
-        first: predictions of one system.
         second: predictions of the other for the same videos, in the same order.
         subjects: as in `bootstrap_intervals`, as are the next three.
         num_resamples: see there.

@@ -15,9 +15,7 @@ class Metric:
     """How a number of metrics.json is shown.
 
     Attributes:
-        title: in tables.
         in_percent: times 100, with two decimals; else as it is, with three.
-        lower_is_better: for choosing the best weights.
         headline: shown where there is room for one or two.
     """
 

@@ -27,7 +27,6 @@ def render(
     """One table as text.
 
     Args:
-        header: column titles.
         rows: cells, as many per row as there are titles.
         table_format: one of `FORMATS`. LaTeX needs the package booktabs.
         notes: sentences below the table; CSV has no place for them and leaves them out.

@@ -16,12 +16,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Cost:
-    """What one clip costs.
-
-    Attributes:
-        parameters: number of trainable values.
-        multiply_adds: of a forward pass.
-    """
+    """What one clip costs."""
 
     parameters: int
     multiply_adds: int
@@ -91,11 +86,6 @@ def model_rows(
     """Lines of the plan that both stages share.
 
     Args:
-        model: of the run.
-        cost: of a clip.
-        flags: of the run.
-        precision: number format.
-        batch: samples of an optimizer step.
         views: clips in which the model sees each sample.
         memory: of a process, bytes (`engine.compute.memory`); None: not counted.
     """

@@ -42,7 +42,6 @@ def opened(
 
     Args:
         flags: the run's flags.
-        workers: only the main process writes.
         facts: resolved settings to record beside flags, versions and commit.
         known: what decides the results (`engine.runtime.origin`).
         resume: checkpoint that the run goes on from.
@@ -156,7 +155,6 @@ def refuse_other_run(flags: argparse.Namespace, known: Mapping, resume: Path | N
 
     Args:
         flags: of this command.
-        known: what decides its results.
         resume: checkpoint that it would go on from.
 
     Raises:

@@ -20,12 +20,7 @@ class StoppedBySignalError(Exception):
 
 
 class StopRequest:
-    """Signals that have come, while a program does not let them end it at once.
-
-    Attributes:
-        received: name of the last one.
-        count: how many have come.
-    """
+    """Signals that have come, while a program does not let them end it at once."""
 
     def __init__(self) -> None:
         self.received: str | None = None

@@ -20,10 +20,8 @@ class UnreadableBudget:
         """Set the budget.
 
         Args:
-            num_videos: videos in the training file.
             share: `--max_unreadable`, 0..1; the number of videos is rounded up.
             output_dir: run directory; None writes no file.
-            workers: processes of the run.
         """
         self.allowed = math.ceil(share * num_videos)
         self.num_videos = num_videos

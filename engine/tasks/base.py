@@ -34,7 +34,6 @@ def create_task(
 
     Args:
         kind: one of `TASKS`.
-        flags: of fine-tuning: mixing, smoothing, loss.
         names: class, dimension or head names, in label order.
         heads: class names of each of the names that stand for a class of their own.
 
@@ -59,9 +58,7 @@ class FinetuningLoss:
     As `engine.compute.step.StepFunction`.
 
     Attributes:
-        task: what the labels are.
         size: side of the frames in pixels.
-        device: where it is computed.
         erase_mode: as `transforms.erase_` takes it.
         augment_together: `transforms.augment_together`, compiled or not; None: clip by clip.
     """

@@ -49,9 +49,6 @@ class Regression(Task):
         """See `Task`.
 
         Args:
-            flags: of fine-tuning.
-            names: dimensions.
-            heads: none.
             refused: flags that must not be given, or be off.
 
         Raises:

@@ -23,7 +23,6 @@ def guess_config(checkpoint: Mapping, source: str = "the checkpoint") -> dict:
 
     Args:
         checkpoint: what `read_checkpoint` returned.
-        source: what messages call it.
 
     Returns:
         A dict with `name`, as `model.config`.

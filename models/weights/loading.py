@@ -217,7 +217,6 @@ def named_tensors(
 
     Args:
         checkpoint: what `read_checkpoint` returned.
-        source: what messages call it.
         keys: take what is under the first of these that is there; without any of them, or without
             keys, the weights that a checkpoint of ours names as chosen, else those under "model",
             "module" or "state_dict", else the tensors at the top.

@@ -69,7 +69,6 @@ class ReleasedFile:
     """One file of released weights.
 
     Attributes:
-        name: what the commands call it.
         url: share link of the authors.
         path: where recipes look for it, below saved/model.
         data_set: name of the catalogue of data sets that it was trained on.

@@ -83,7 +83,6 @@ def check_whole(path: Path, suffix: str | None = None) -> None:
     format only the sizes are checked here, a checksum when they are read.
 
     Args:
-        path: the file.
         suffix: what the file will be called at the end, with the dot; None: as it is.
 
     Raises:

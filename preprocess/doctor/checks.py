@@ -31,8 +31,6 @@ class Finding:
 
     Attributes:
         level: "problem" (exit status 1), "warning" or "note".
-        check: which check found it.
-        text: one sentence.
         items: what it is about, one line each.
     """
 

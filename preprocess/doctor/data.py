@@ -36,11 +36,9 @@ class Split:
 
     Attributes:
         name: "train", "val", "test", or the file's name.
-        path: the file.
         annotations: its rows; None when it could not be read.
         errors: problems found on reading.
         subjects: subject of each row, or None where unknown.
-        sampled: rows whose videos are opened.
     """
 
     name: str
@@ -67,7 +65,6 @@ class Fold:
     """Annotation files that belong together: those of one folder.
 
     Attributes:
-        folder: where they lie.
         splits: train before val before test before others.
         names: what the labels mean; None in pre-training and where nothing says it.
         spec: catalogue entry, if the data set is known.
@@ -134,7 +131,6 @@ def load_folds(
 
     Args:
         files: of `find_files`.
-        data_root: folder of relative paths.
         data_set: catalogue name; None: what classes.json says, if it is there.
         sample: open this many videos per file, evenly spread; None: all.
 

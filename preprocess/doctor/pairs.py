@@ -26,8 +26,6 @@ class Pair:
     """Two videos that look the same.
 
     Attributes:
-        first: path.
-        second: path.
         distance: differing bits, 0 to MAX_DISTANCE.
         correlation: of the small grey pictures, up to 1.
         difference: largest difference anywhere in these, see `largest_difference`.

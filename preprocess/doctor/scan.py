@@ -26,7 +26,6 @@ class Scan:
     """One video.
 
     Attributes:
-        path: the file or folder.
         num_frames: frames that decode; 0 when it cannot be read.
         height: of a frame in pixels.
         width: of a frame in pixels.

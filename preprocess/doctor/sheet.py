@@ -94,8 +94,6 @@ def draw_sheet(
     """Draw the sheet as PNG.
 
     Args:
-        path: where to.
-        title: above it.
         rows: of `choose_rows` and `pair_rows`.
         scans: say where no face was found (framed) and what cannot be read (crossed out).
     """

@@ -12,10 +12,6 @@ def affect_targets(
 ) -> dict[str, tuple[LabelNames, str]]:
     """A folder of CSVs for the class, for the values, and for both by one model.
 
-    Args:
-        class_names: expressions.
-        data_set: name for classes.json.
-
     Returns:
         By folder: what classes.json says, and the label of a line, with {expression} for the
         number of the class and {affect} for valence and arousal.

@@ -122,7 +122,6 @@ def without_spaces(path: Path, link_dir: Path | None, folder: Path | None = None
     """Path that fits into an annotation line, which may contain no white space.
 
     Args:
-        path: an existing file or folder.
         link_dir: where to make a symbolic link when `path` has white space.
         folder: of the annotation file, from which a relative path may lead to `path`.
 
@@ -203,9 +202,7 @@ def watched(items: Iterable, total: int, what: str, *, done: int = 0) -> tqdm:
     """The items, with a bar on a terminal and a line now and then elsewhere.
 
     Args:
-        items: what is under way.
         total: how many there are, with those that were `done` before.
-        what: what they are.
         done: how many an earlier command did.
     """
     every = 0.2 if sys.stderr.isatty() else 30

@@ -34,7 +34,6 @@ class Sample:
         name: path below the folder, or as the table has it.
         labels: as written: a class name, or numbers.
         where: file and line, or the path, for messages.
-        subject: who is seen, if known.
         part: "train", "val" or "test", if given.
     """
 
@@ -51,7 +50,6 @@ class Source:
     """What was read, before labels become numbers.
 
     Attributes:
-        samples: in order.
         label_columns: what the labels are called, one name per number in regression.
         problems: lines that are not as they should be.
     """

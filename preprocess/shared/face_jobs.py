@@ -89,7 +89,6 @@ class Outcome:
         width: of the frames, pixels.
         fps: frames looked at per second, None if unknown.
         frames_without_face: frames that belong to no track that was found.
-        seconds: time it took.
         tracks: one dict per track written, see `_describe`.
     """
 

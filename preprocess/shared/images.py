@@ -11,7 +11,6 @@ def read_class_folders(folder: Path, labels: Mapping[str, int], found: Found) ->
     """Images of one part laid out as one folder per class.
 
     Args:
-        folder: holds the class folders.
         labels: label by name of the class folder.
         found: gets problems (folders that are no class), missing folders and extra images.
 

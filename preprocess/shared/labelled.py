@@ -41,12 +41,10 @@ class Clip:
     """One video file, frame folder or image with what the data set says about it.
 
     Attributes:
-        path: where it lies.
         label: as it stands in a CSV: a class number, or several numbers separated by spaces.
         subject: who is seen (or the session); None where the data set does not say.
         group: longer video that this is a part of, where scores are averaged over its parts.
         where: file and line that say so, for messages.
-        name: what that line calls it.
     """
 
     path: Path
@@ -121,7 +119,6 @@ def file_problem(path: Path, unused: Unused, *, is_folder: bool = False) -> str 
     """Why a file or frame folder cannot be what it should be, without decoding it.
 
     Args:
-        path: the clip.
         unused: gets what lies in a frame folder and is no frame.
         is_folder: it must be a frame folder.
     """
@@ -192,11 +189,8 @@ def write_parts(
     """Write train.csv, val.csv, test.csv and classes.json of one fold.
 
     Args:
-        folder: of the fold.
         train: training clips; the validation part is carved from them as the flags ask.
         test: test clips.
-        names: for classes.json.
-        flags: with val_fraction, val_seed, link_dir, output_dir.
         val: official validation clips, if there are any.
         rename: paths as they stand in the CSVs, where already known.
     """

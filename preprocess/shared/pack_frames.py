@@ -59,7 +59,6 @@ def pack_video(path: str, key: str, settings: FrameSettings) -> PackedVideo:
 
     Args:
         path: video file, frame folder or image.
-        key: its name in the store.
         settings: how to store frames.
 
     Returns:

@@ -29,9 +29,7 @@ class SourceList:
     """An annotation file that is packed.
 
     Attributes:
-        path: the file.
         target: where it goes below the store's folder.
-        rows: its rows.
         label_files: its labels are npz files, one per video.
     """
 
@@ -65,8 +63,6 @@ def write_list(source: SourceList, folder: Path, keys: dict[str, str], lost: set
     """Write an annotation file of a store and all that stands beside the original.
 
     Args:
-        source: the original.
-        folder: of the store.
         keys: name in the store by path.
         lost: names of unreadable videos, which are left out.
     """

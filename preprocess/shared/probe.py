@@ -73,7 +73,6 @@ def probe_all(paths: Sequence[str], *, journal: Path, num_workers: int) -> list[
     """Probe every video, those in the journal of an earlier run excepted.
 
     Args:
-        paths: videos, in the order wanted.
         journal: CSV that grows as videos are probed; its folder is made if absent.
         num_workers: processes; 0 probes in this one.
 

@@ -56,7 +56,6 @@ class _Maker:
     """What a pickle may call: something plain, from something plain; nothing else can be told it.
 
     Args:
-        make: from one argument or none.
         left: [items that may still be copied], shared by all makers of a pickle.
     """
 

@@ -22,7 +22,6 @@ def write_split(folder: Path, parts: dict[str, Sequence[Row]]) -> None:
 
     Args:
         folder: where to; made if absent.
-        parts: rows by part name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for part, rows in parts.items():
@@ -41,7 +40,6 @@ def add_split_flags(parser: argparse.ArgumentParser, *, validation: bool = True)
     """Flags that all commands for labelled data sets have.
 
     Args:
-        parser: gets them.
         validation: off for data sets with an official validation part.
     """
     parser.add_argument(
@@ -83,8 +81,6 @@ def split_parts(
     """Add the validation part, as the flags of `add_split_flags` ask.
 
     Args:
-        train: official training rows.
-        test: official test rows.
         flags: with `val_fraction` and `val_seed`.
         subjects: subject of each training row, if known.
         balance: labels are classes, whose shares the validation part keeps; off for regression.

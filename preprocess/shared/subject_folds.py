@@ -31,7 +31,6 @@ def add_fold_flags(
     """Flags that choose folds.
 
     Args:
-        parser: gets them.
         num_folds: default.
         published: the authors' folds are known, and the default.
     """
@@ -62,7 +61,6 @@ def assign_folds(clips: Sequence[Clip], num_folds: int, *, seed: int) -> dict[st
     Args:
         clips: with subjects; labels that are no whole numbers count as one class.
         num_folds: at least 2.
-        seed: of the order.
 
     Returns:
         0-based test fold of each subject.
@@ -188,8 +186,6 @@ def write_folds(
     Clips without subjects are distributed one by one.
 
     Args:
-        clips: all of them.
-        names: for classes.json.
         flags: of `add_fold_flags` and `add_split_flags`.
         spec: catalogue entry, for the authors' folds.
 

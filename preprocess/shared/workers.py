@@ -27,9 +27,7 @@ def parallel(
 
     Args:
         function: picklable; bad input is an outcome of it, not an error.
-        items: its arguments.
         num_workers: processes; 0 works in this one.
-        start: prepares a worker process.
         in_order: results come in the order of the items.
 
     Raises:

@@ -54,7 +54,6 @@ class FaceGeometry:
     """Contours of one person under given action units.
 
     Args:
-        identity: the person.
         motion: movement of T frames.
     """
 

@@ -66,7 +66,6 @@ class FeatureShapes:
     """Builds the shapes of a clip.
 
     Args:
-        geometry: face of the clip.
         place: function from projected face units (T, n, 2) to picture pixels.
         unit_px: pixels per face unit.
     """

@@ -21,13 +21,9 @@ class Ribbon:
     """Area between two curves, (n, 2) each, filled with strands from `root` to `tip`.
 
     Attributes:
-        root: where strands begin.
-        tip: where they end.
         lean: by how much of the curve's length strands lean sideways, -1..1.
         wave: amplitude of waves in face units.
         curls: fill with curls instead of strands.
-        shade: brightness factor.
-        plain: cloth instead of hair.
         along: strands run along the curves instead of across.
     """
 
@@ -222,9 +218,7 @@ def paint_hair(
     """Sheets of the hair behind and before the head; None where there is none.
 
     Args:
-        identity: the person.
         light: (3,) factor by which the scene's light colours the hair.
-        rng: generator for the strands.
 
     Returns:
         [behind, before], RGB premultiplied by alpha.

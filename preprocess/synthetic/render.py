@@ -73,10 +73,7 @@ class ClipRenderer:
     """Draws one person, scene and movement.
 
     Args:
-        identity: the person.
-        scene: clothes, background, light, camera.
         motion: movement of T frames.
-        framing: place of the face.
         size: side of the frames in pixels.
         rng: generator for textures and camera noise.
         supersample: canvas pixels per frame pixel along each axis.

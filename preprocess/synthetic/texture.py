@@ -18,7 +18,6 @@ class Sheet:
     Attributes:
         pixels: (h, w, 4) uint8; for hair RGB premultiplied by alpha.
         origin: face coordinates of the centre of pixel (0, 0).
-        pixels_per_unit: resolution.
     """
 
     pixels: np.ndarray
@@ -194,8 +193,6 @@ def paint_body(size: int, to_pixels, identity: Identity, scene: Scene, rng) -> n
     Args:
         size: side of the picture in pixels.
         to_pixels: function from face coordinates (n, 2) to pixels.
-        identity: the person.
-        scene: clothes and light.
         rng: generator for the slant of the shoulders.
 
     Returns:
