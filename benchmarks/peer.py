@@ -17,11 +17,7 @@ CPU_BATCH, CUDA_BATCH = 2, 128
 
 
 def peer_work(batch: int, device: torch.device, *, amp: str, compiled: bool, name: str = OURS):
-    """The step of transformers' model in the sizes of ours.
-
-    Raises:
-        ValueError: transformers is not installed.
-    """
+    """The step of transformers' model in the sizes of ours."""
     try:
         from transformers import VideoMAEConfig, VideoMAEForPreTraining
     except ImportError as error:

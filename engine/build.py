@@ -54,11 +54,7 @@ def model_overrides(flags: argparse.Namespace) -> dict:
 
 
 def _encoder_overrides(flags: argparse.Namespace) -> dict:
-    """What `--attn_type` asks for: the released MAE-DFER names stand for two encoders.
-
-    Raises:
-        ValueError: the named model has another encoder.
-    """
+    """What `--attn_type` asks for: the released MAE-DFER names stand for two encoders."""
     sizes = models.default_config(flags.model)
     name = sizes["name"]
     local_global = "maedfer" in name

@@ -227,11 +227,7 @@ def settle(
 
 
 def named_labels(flags: argparse.Namespace, folder: str | Path) -> LabelNames | None:
-    """What the annotation files of a folder mean: by what stands beside them, or `--data_set`.
-
-    Raises:
-        ValueError: the two contradict each other.
-    """
+    """What the annotation files of a folder mean: by what stands beside them, or `--data_set`."""
     beside = read_classes(folder)
     spec = get_spec(flags.data_set) if flags.data_set else None
     if not (spec and spec.class_names):
@@ -290,12 +286,7 @@ def _check_evaluation(flags: argparse.Namespace, task: Task) -> None:
 
 
 def _model_of(identity: Identity, task: Task, flags: argparse.Namespace) -> torch.nn.Module:
-    """The model of a checkpoint.
-
-    Raises:
-        ValueError: it is no classifier, has another number of outputs than there are labels, or is
-            of another size than flags say.
-    """
+    """The model of a checkpoint."""
     identity.require_head()
     config = identity.config
     if config.get("num_classes") != task.num_outputs:

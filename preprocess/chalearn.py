@@ -37,11 +37,7 @@ Scores = dict[str, tuple[float, ...]]
 
 
 def find_annotations(dataset_dir: Path, part: str) -> Path:
-    """The annotation pickle of a part, wherever it lies.
-
-    Raises:
-        PreparationError: there is none, or there are several.
-    """
+    """The annotation pickle of a part, wherever it lies."""
     paths = visible_files(dataset_dir, FILES[part])
     if len(paths) != 1:
         raise PreparationError(

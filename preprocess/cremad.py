@@ -30,11 +30,7 @@ FIRST_SUBJECT, CLIPS_OF_A_SUBJECT = 1001, 82
 
 
 def read_layout(dataset_dir: Path) -> Found:
-    """Find the clips and what is missing or extra.
-
-    Raises:
-        PreparationError: there are no videos at all.
-    """
+    """Find the clips and what is missing or extra."""
     found = Found()
     folder = dataset_dir / VIDEOS if (dataset_dir / VIDEOS).is_dir() else dataset_dir
     videos = named_videos(folder, found.problems)

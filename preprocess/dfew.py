@@ -72,11 +72,7 @@ def read_list(
 
 
 def find_folds(split_dir: Path) -> list[int]:
-    """Numbers of the folds that have a training list.
-
-    Raises:
-        PreparationError: there is none, or a training list has no test list.
-    """
+    """Numbers of the folds that have a training list."""
     train = {int(p.stem[4:]) for p in (split_dir / "train(single-labeled)").glob("set_[0-9]*.csv")}
     test = {int(p.stem[4:]) for p in (split_dir / "test(single-labeled)").glob("set_[0-9]*.csv")}
     if not train:
@@ -118,11 +114,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def fold_numbers(flags: argparse.Namespace) -> list[int]:
-    """Folds to prepare: those asked for, else all that are there and all that are published.
-
-    Raises:
-        PreparationError: lists are absent.
-    """
+    """Folds to prepare: those asked for, else all that are there and all that are published."""
     split_dir = flags.dataset_dir / LISTS
     present = find_folds(split_dir)
     numbers = flags.folds or sorted({*present, *TRAIN_CLIPS})

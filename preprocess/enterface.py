@@ -35,11 +35,7 @@ NUM_SUBJECTS, NUM_SENTENCES, UNCUT_SUBJECT = 44, 5, 6
 
 
 def read_layout(dataset_dir: Path) -> Found:
-    """Find the videos and what is missing or extra.
-
-    Raises:
-        PreparationError: there are no videos at all.
-    """
+    """Find the videos and what is missing or extra."""
     found = Found()
     seen: dict[tuple[int, str, int], Path] = {}
     paths = find_videos(dataset_dir)

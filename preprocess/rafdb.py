@@ -28,11 +28,7 @@ NAME = re.compile(r"(train|test)_\d+\.jpg")
 
 
 def read_official(list_path: Path, images_dir: Path) -> Found:
-    """Images of the official list.
-
-    Raises:
-        PreparationError: the folder of the images is absent.
-    """
+    """Images of the official list."""
     found = Found()
     parts: Parts = {"train": [], "test": []}
     images = {path.name: path for path in find_images(images_dir)}

@@ -38,11 +38,7 @@ def expected_trials() -> set[str]:
 
 
 def read_layout(dataset_dir: Path) -> Found:
-    """Find one video of every speech recording and what is missing or extra.
-
-    Raises:
-        PreparationError: there are no videos at all.
-    """
+    """Find one video of every speech recording and what is missing or extra."""
     found = Found()
     chosen: dict[str, tuple[str, Path]] = {}
     twice, songs = 0, 0

@@ -57,11 +57,7 @@ def find_table(dataset_dir: Path, given: Path | None) -> Path:
 
 
 def score_columns(header: Sequence[str], given: Sequence[str] | None, table: Path) -> list[str]:
-    """Columns of arousal, valence and dominance.
-
-    Raises:
-        PreparationError: a given column is absent, or a dimension has no or several columns.
-    """
+    """Columns of arousal, valence and dominance."""
     if given:
         absent = [name for name in given if name not in header]
         if absent:
@@ -80,11 +76,7 @@ def score_columns(header: Sequence[str], given: Sequence[str] | None, table: Pat
 
 
 def read_layout(dataset_dir: Path, table: Path, columns: Sequence[str] | None) -> Found:
-    """Join the table with the clips.
-
-    Raises:
-        PreparationError: no clips, or no usable table.
-    """
+    """Join the table with the clips."""
     found = Found()
     rows = read_table(table, (NAME,))
     header = [name for name in (rows[0][1] if rows else {}) if name is not None]

@@ -115,11 +115,7 @@ class ContrastiveClips(TrainingClips):
     def _points(
         self, index: int, indices: np.ndarray, num_frames: int | None = None
     ) -> np.ndarray | None:
-        """Landmarks of frames (...,) of a video in pixels of its window, (..., 68, 2); or None.
-
-        Raises:
-            LandmarkError: the landmarks are not of these `num_frames` frames.
-        """
+        """Landmarks of frames (...,) of a video in pixels of its window, (..., 68, 2); or None."""
         if not self.needs_landmarks:
             return None
         path = self.annotations.paths[index]

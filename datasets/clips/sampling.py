@@ -32,17 +32,12 @@ def train_clip_indices(
     A video no longer than the span is covered as a whole, then its last frame is repeated.
 
     Args:
-        num_frames: frames of the video.
         clip_frames: T, frames of the clip.
-        sampling_rate: distance of neighbouring frames.
         clip_end: end of the span (exclusive), span <= clip_end < num_frames; None only for
             videos no longer than the span.
 
     Returns:
         (T,) int64.
-
-    Raises:
-        ValueError: clip_end does not fit the video.
     """
     span = _check(num_frames, clip_frames, sampling_rate)
     if num_frames <= span:
@@ -89,16 +84,11 @@ def pretrain_clip_indices(
     repeated.
 
     Args:
-        num_frames: frames of the video.
         clip_frames: T, frames of the clip.
-        sampling_rate: distance of neighbouring frames.
         first_frame: 0-based start, 0 <= first_frame < num_frames.
 
     Returns:
         (T,) int64.
-
-    Raises:
-        ValueError: first_frame is not a frame of the video.
     """
     _check(num_frames, clip_frames, sampling_rate)
     if not 0 <= first_frame < num_frames:

@@ -214,11 +214,7 @@ class SlidingClips(IterableDataset):
     def _planned(
         self, video: FrameReader, number: int
     ) -> Generator[VideoMessage | ClipMessage, None, VideoFacts]:
-        """The facts, then the clips; returns the facts.
-
-        Raises:
-            FrameCountChangedError: fewer frames decode than the plan has.
-        """
+        """The facts, then the clips; returns the facts."""
         facts, sources = self._plan(video)
         yield VideoMessage(number, facts, False)
         for span, source in enumerate(sources):

@@ -59,9 +59,6 @@ def window_to_cut(
 
     Args:
         wanted: the run's face window; None: the whole frame, or what the store has of it.
-
-    Raises:
-        ValueError: the store has cut another window out.
     """
     if video.window is None or wanted is None:
         return wanted

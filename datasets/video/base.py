@@ -175,11 +175,7 @@ def _said(error: Exception) -> str:
 
 
 def check_size(path: str, shape: Sequence[int]) -> None:
-    """Refuse frames too small to show anything.
-
-    Raises:
-        UnreadableVideoError: a side of frames of (H, W, ...) is below `SMALLEST_SIDE_PX`.
-    """
+    """Refuse frames too small to show anything."""
     height, width = shape[:2]
     if min(height, width) < SMALLEST_SIDE_PX:
         raise UnreadableVideoError(

@@ -243,11 +243,7 @@ class PyAVReader(FrameReader):
         return keyframes[position]
 
     def _decode_segment(self, start: int, wanted: set[int]) -> dict[int, np.ndarray]:
-        """RGB pictures of wanted packets, decoded from a keyframe on.
-
-        Raises:
-            _IrregularError: frames do not come as the packets promise.
-        """
+        """RGB pictures of wanted packets, decoded from a keyframe on."""
         place = {number: place for place, number in enumerate(self._order)}
         found, last_place = {}, -1
         expected = set()
@@ -307,9 +303,6 @@ class PyAVReader(FrameReader):
         """Every frame that decodes, from the start; damaged packets are passed over.
 
         After the last one `num_frames`, `problem` and `times` are exact.
-
-        Args:
-            expected: number of frames that should come, if known.
         """
         self._saw_damage, shown = self._scan.damaged, []
         if self._used and self._scan.held is not None:

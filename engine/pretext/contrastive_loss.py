@@ -44,8 +44,6 @@ def relations(videos: Tensor, *, num_pairs: int, first: int, count: int) -> Rela
 
     Args:
         videos: (C,) int, which video each view is of.
-        num_pairs: pairs per sample.
-        first: column of this process's first view.
         count: R, views of this process.
     """
     columns = torch.arange(len(videos), device=videos.device)

@@ -147,11 +147,7 @@ class MaskedAutoencoding:
 
 
 def _masking(flags: argparse.Namespace, model):
-    """The masks of `--mask_type`; what was not given follows from the model's encoder.
-
-    Raises:
-        ValueError: masks that the encoder cannot use, each with the remedy.
-    """
+    """The masks of `--mask_type`; what was not given follows from the model's encoder."""
     region_size = getattr(model.encoder, "region_size", None)
     if flags.mask_type is None:
         flags.mask_type = "part_window" if region_size else "tube"

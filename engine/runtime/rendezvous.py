@@ -36,15 +36,6 @@ def agreed_name(store: dist.Store, rank: int, world_size: int) -> str:
     Rank 0 makes it up. The others ask for it by a token of their own, since whatever they would
     find under a known key may be old; rank 0 answers whatever token it finds, old or new, until
     all others have said that they know the name.
-
-    Args:
-        store: shared by all processes, and with processes of earlier starts that have ended.
-        rank: of this process.
-        world_size: processes in all; every one of them has to call this.
-
-    Raises:
-        TimeoutError: rank 0 waited longer than the store's timeout for the others.
-        torch.distributed.DistStoreError: the others waited longer than that for rank 0.
     """
     own = uuid.uuid4().hex
     if rank > 0:

@@ -207,12 +207,7 @@ def check_sizes(scans: Mapping[str, Scan]) -> list[Finding]:
 
 
 def check_faces(scans: Mapping[str, Scan], missing: str | None) -> list[Finding]:
-    """Full frames instead of face crops.
-
-    Args:
-        scans: with `faces`, unless they were not looked for.
-        missing: why faces were not looked for.
-    """
+    """Full frames instead of face crops."""
     if missing:
         return [Finding(NOTE, "faces", f"faces were not looked for: {missing}")]
     seen = [scan for scan in scans.values() if scan.faces is not None]

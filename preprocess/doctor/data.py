@@ -97,11 +97,7 @@ class Fold:
 
 
 def find_files(arguments: Sequence[Path]) -> list[Path]:
-    """Annotation files: those given, and those below given folders; a folder of videos is itself.
-
-    Raises:
-        PreparationError: a file does not exist, or a folder holds no videos either.
-    """
+    """Annotation files: those given, and those below given folders; a folder of videos is itself."""
     files = []
     for argument in arguments:
         if argument.is_file():
@@ -149,11 +145,7 @@ def load_folds(
 
 
 def _videos_below(folder: Path, data_set: str | None, sample: int | None) -> Fold:
-    """Videos without labels: those of LFW's pairs, or all that lie below a folder.
-
-    Raises:
-        PreparationError: there are none.
-    """
+    """Videos without labels: those of LFW's pairs, or all that lie below a folder."""
     paths: list[str] = []
     for table in (folder / name for name in PAIR_TABLES):
         if table.is_file():
@@ -257,9 +249,6 @@ def find_subjects(folds: Sequence[Fold], given: Path | None) -> str:
 
     Returns:
         Where the subjects come from, for the report; "" if unknown.
-
-    Raises:
-        PreparationError: the given file is absent or has no such columns.
     """
     sources = []
     for fold in folds:

@@ -22,7 +22,10 @@ SHOWN_PROBLEMS = 20
 
 
 class PreparationError(ValueError):
-    """Official files that are not what they should be; lists every problem found."""
+    """Official files that are not what they should be; lists every problem found.
+
+    Whatever reads or checks files in these rooms raises it; `run_command` tells it to the user.
+    """
 
 
 @dataclass
@@ -72,9 +75,6 @@ def check_counts(
         allow_other: warn instead of raising.
         name: data set name for the message.
         details: what is known about the difference, for example names of missing folders.
-
-    Raises:
-        PreparationError: a part differs and `allow_other` is off.
     """
     wrong = [
         f"{part}: found {found.get(part, 0):,}, published {number:,}"
@@ -127,9 +127,6 @@ def without_spaces(path: Path, link_dir: Path | None, folder: Path | None = None
 
     Returns:
         `path` made absolute, the way to it from `folder`, or the link.
-
-    Raises:
-        PreparationError: the path has white space and no (good) `link_dir` was given.
     """
     path = Path(os.path.abspath(path))
     if (fitting := fitting_path(path, folder)) is not None:
@@ -185,11 +182,7 @@ def add_workers_flag(parser: argparse.ArgumentParser, most: int = 16) -> None:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Rows of a CSV with a header, each with its line number.
-
-    Raises:
-        PreparationError: the file is absent or lacks one of `columns`.
-    """
+    """Rows of a CSV with a header, each with its line number."""
     if not path.is_file():
         raise PreparationError(f"no such file: {path}")
     try:

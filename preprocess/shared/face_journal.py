@@ -21,11 +21,7 @@ TRACK_COLUMNS += ("interpolated", "score", "eye_distance_px", "outside")
 
 
 def read_journal(output_dir: Path, settings: FaceSettings) -> dict[str, Outcome]:
-    """Outcomes of an earlier run in this folder, by source.
-
-    Raises:
-        PreparationError: the folder holds something else, or crops made with other settings.
-    """
+    """Outcomes of an earlier run in this folder, by source."""
     path = output_dir / JOURNAL
     if not path.is_file():
         if output_dir.is_dir() and any(output_dir.iterdir()):

@@ -116,12 +116,7 @@ def named_videos(folder: Path, problems: Problems) -> dict[str, Path]:
 
 
 def file_problem(path: Path, unused: Unused, *, is_folder: bool = False) -> str | None:
-    """Why a file or frame folder cannot be what it should be, without decoding it.
-
-    Args:
-        unused: gets what lies in a frame folder and is no frame.
-        is_folder: it must be a frame folder.
-    """
+    """Why a file or frame folder cannot be what it should be, without decoding it."""
     if is_folder or path.is_dir():
         return frame_folder_problem(path, unused)
     try:
@@ -232,11 +227,7 @@ def write_subjects(output_dir: Path, clips: Sequence[Clip], rename: Mapping[Path
 
 
 def table_by_name(path: Path, column: str) -> dict[str, str]:
-    """One column of a table of videos, by what names them.
-
-    Raises:
-        PreparationError: there is no such column, none that names videos, or no row.
-    """
+    """One column of a table of videos, by what names them."""
     rows = read_table(path, (column,))
     names = [name for name in PATH_COLUMNS if rows and name in rows[0][1]]
     if not names:

@@ -18,9 +18,6 @@ def read_lines(path: Path, expected: str, problems: Problems) -> Iterator[tuple[
     Args:
         expected: form of a line, for messages.
         problems: gets a line for every line of another form.
-
-    Raises:
-        PreparationError: the file is absent.
     """
     if not path.is_file():
         raise PreparationError(f"no such file: {path}")
@@ -43,11 +40,7 @@ def label_of(name: str, class_names: Sequence[str], where: str, problems: Proble
 def found_in_lists(
     splits: dict[str, Parts], problems: Problems, frames_dir: Path, *, complete: bool = False
 ) -> Found:
-    """What the lists say, and which folders beside the listed ones no list mentions.
-
-    Raises:
-        PreparationError: there is no folder of frame folders.
-    """
+    """What the lists say, and which folders beside the listed ones no list mentions."""
     if not problems.lines and not frames_dir.is_dir():
         raise PreparationError(f"no such frames folder: {frames_dir} (see --frames_dir)")
     found = Found(problems=problems, splits=splits, complete=complete, frame_folders=True)
@@ -76,9 +69,6 @@ def read_subjects(path: Path | None, default: Path) -> dict[str, str]:
 
     Returns:
         Subjects by video name; empty when there is no file.
-
-    Raises:
-        PreparationError: the file or a column is absent.
     """
     if path is None and not default.is_file():
         return {}

@@ -72,10 +72,6 @@ def _spread(num_frames: int) -> np.ndarray:
 def probe_all(paths: Sequence[str], *, journal: Path, num_workers: int) -> list[Probe]:
     """Probe every video, those in the journal of an earlier run excepted.
 
-    Args:
-        journal: CSV that grows as videos are probed; its folder is made if absent.
-        num_workers: processes; 0 probes in this one.
-
     Returns:
         One probe per path, in the order of `paths`.
     """
@@ -123,9 +119,6 @@ def write_results(
         output_dir: where to; made if absent.
         probes: of `probe_all`.
         names: as the lists have it, by path; by default the path.
-
-    Raises:
-        PreparationError: no video is usable; `broken.csv` is written all the same.
     """
     names = names or {probe.path: probe.path for probe in probes}
     usable = [probe for probe in probes if not probe.broken]

@@ -153,12 +153,7 @@ def load_plain_pickle(path: str | os.PathLike) -> object:
 
 
 def _check_instructions(data: bytes) -> None:
-    """Refuse programs that would take much more room than they have themselves.
-
-    Raises:
-        UnsafePickleError: too many instructions, or places in a table beyond these.
-        ValueError: not a pickle.
-    """
+    """Refuse programs that would take much more room than they have themselves."""
     tuples = 0
     for count, (instruction, argument, _) in enumerate(pickletools.genops(data), start=1):
         tuples += instruction.name.startswith(("TUPLE", "FROZENSET"))

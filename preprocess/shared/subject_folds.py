@@ -58,15 +58,8 @@ def assign_folds(clips: Sequence[Clip], num_folds: int, *, seed: int) -> dict[st
     Large subjects first, in random order among equals; each goes where the class counts of the
     folds stay closest to equal shares.
 
-    Args:
-        clips: with subjects; labels that are no whole numbers count as one class.
-        num_folds: at least 2.
-
     Returns:
         0-based test fold of each subject.
-
-    Raises:
-        PreparationError: fewer subjects than folds, or fewer than two folds.
     """
     counts = _class_counts(clips)
     if not 2 <= num_folds <= len(counts):
@@ -107,9 +100,6 @@ def read_folds(path: Path, subjects: set[str], problems: Problems) -> dict[str, 
         path: folds.json of an earlier run, or a CSV with columns subject and fold.
         subjects: of the clips; each must be in exactly one fold.
         problems: gets a line for subjects in two folds, in none, or without clips.
-
-    Raises:
-        PreparationError: the file is absent or not of that form.
     """
     if not path.is_file():
         raise PreparationError(f"no such file: {path}")
@@ -154,13 +144,7 @@ def _csv_folds(path: Path) -> list[tuple[str, str, str]]:
 def published_folds(
     spec: DatasetSpec, subjects: Iterable[str], problems: Problems
 ) -> dict[str, int]:
-    """The authors' folds: 0-based test fold of each subject.
-
-    Args:
-        spec: with `subject_folds`.
-        subjects: of the clips; each must be in a fold.
-        problems: gets a line for subjects in no fold, and for folds without clips.
-    """
+    """The authors' folds: 0-based test fold of each subject."""
     folds: dict[str, int] = {}
     for subject in sorted(set(subjects), key=natural_key):
         number = int(subject) if subject.isdecimal() else -1
@@ -188,9 +172,6 @@ def write_folds(
     Args:
         flags: of `add_fold_flags` and `add_split_flags`.
         spec: catalogue entry, for the authors' folds.
-
-    Raises:
-        PreparationError: the folds have problems, or there are too few subjects.
     """
     known = all(clip.subject is not None for clip in clips)
     units = {clip.path: clip.subject if known else str(clip.path) for clip in clips}

@@ -29,9 +29,6 @@ def parallel(
         function: picklable; bad input is an outcome of it, not an error.
         num_workers: processes; 0 works in this one.
         in_order: results come in the order of the items.
-
-    Raises:
-        PreparationError: a worker process died.
     """
     if num_workers == 0 or len(items) < 2:
         yield from map(function, items)
