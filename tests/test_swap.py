@@ -5,10 +5,7 @@ import numpy as np
 import pytest
 
 from svfap.datasets.faces.geometry import transform
-from svfap.datasets.faces.landmarks import write_landmarks
 from svfap.datasets.faces.swap import INNER, alignment, swap_face, swapped_points
-from svfap.preprocess import swap_grid
-from svfap.preprocess.shared.common import PreparationError
 from tests.face_drawings import drawn_landmarks
 
 SIZE = 112
@@ -133,24 +130,3 @@ def test_inputs_are_left_alone_and_sizes_may_differ():
     assert result.shape == large.shape
     np.testing.assert_array_equal(image, before[0])
     np.testing.assert_array_equal(large, before[1])
-
-
-def test_grid_of_swapped_pairs(tmp_path, caplog):
-    for number in range(3):
-        image, points = drawn(54 + number, 45, 22 + number)
-        folder = tmp_path / f"clip{number}"
-        folder.mkdir()
-        cv2.imwrite(str(folder / "1.png"), image[..., ::-1])
-        if number < 2:
-            write_landmarks(folder / "landmarks.npz", points[None])
-    csv = tmp_path / "clips.csv"
-    csv.write_text("".join(f"{tmp_path}/clip{number} 0\n" for number in range(3)))
-    output = tmp_path / "pictures" / "grid.png"
-    with caplog.at_level("INFO"):
-        swap_grid.main([str(csv), "--output", str(output), "--size", "64"])
-    assert "2 pairs, 0 could not be swapped, 1 clips without landmarks" in caplog.text
-    picture = cv2.imread(str(output))
-    assert picture.shape == (swap_grid.TITLE_PX + 70, 2 * (3 * 64 + 24), 3)
-    csv.write_text(f"{tmp_path}/clip0 0\n{tmp_path}/clip2 0\n")
-    with pytest.raises(PreparationError, match="1 of 2 clips have landmarks, two are needed"):
-        swap_grid.main([str(csv), "--output", str(output)])

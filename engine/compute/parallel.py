@@ -3,7 +3,6 @@
 import argparse
 import inspect
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,55 +24,18 @@ _SYNC_BUFFERS = (
 SHARDED_OPTIMIZERS = ("adamw", "sgd")
 
 
-class Parallel(Protocol):
-    """What training asks of the way its model is held; made before the optimizer.
+class Parallel:
+    """How training holds its model; made before the optimizer. All processes call everything.
 
-    What it gives and takes as a state is the same for all ways, so that checkpoints are. All
-    processes call everything.
-
-    Attributes:
-        wrapped: what training calls in place of the step.
-    """
-
-    wrapped: nn.Module
-
-    def compile(self, levers: Levers) -> None:
-        """Let training steps be compiled as the levers say."""
-
-    def create_average(self, decay: float) -> WeightAverage:
-        """Exponential moving average of the weights, held like the model."""
-
-    def exchange_gradients(self, enable: bool) -> None:
-        """Whether the next backward pass ends with the mean gradient of all processes."""
-
-    def clip_gradients(self, limit: float | None) -> Tensor:
-        """Scale the gradient of all parameters to at most this norm; returns the norm before.
-
-        Without a limit no gradient is touched.
-        """
-
-    def update_average(self, average: WeightAverage) -> None:
-        """Move the average towards the weights."""
-
-    def whole_state(self, state: Mapping) -> Mapping:
-        """A `state_dict()` with whole tensors; used on the main process only."""
-
-    def load_model(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
-        """Put a whole state into the model or its average."""
-
-    def load_optimizer(self, optimizer: torch.optim.Optimizer, state: Mapping) -> None:
-        """Put a whole state into the optimizer."""
-
-    def whole(self, model: nn.Module) -> nn.Module:
-        """The model or its average in one piece, on every process, for evaluation."""
-
-
-class Replicated:
-    """Every process holds all of the model; DistributedDataParallel if there are several.
+    This way every process holds all of it, in DistributedDataParallel if there are several. What is
+    given and taken as a state is the same for all ways, so that checkpoints are.
 
     Args:
         step: with the model, on the device of this process.
         flags: `update_freq`.
+
+    Attributes:
+        wrapped: what training calls in place of the step.
     """
 
     def __init__(self, step: Step, flags: argparse.Namespace, workers: Workers):
@@ -91,40 +53,43 @@ class Replicated:
             )
 
     def compile(self, levers: Levers) -> None:
-        """See `Parallel`."""
+        """Let training steps be compiled as the levers say."""
         self.step.compile_as(levers)
 
     def create_average(self, decay: float) -> WeightAverage:
-        """See `Parallel`."""
+        """Exponential moving average of the weights, held like the model."""
         return WeightAverage(self.model, decay)
 
     def exchange_gradients(self, enable: bool) -> None:
-        """See `Parallel`."""
+        """Whether the next backward pass ends with the mean gradient of all processes."""
         if self.is_distributed:
             self.wrapped.require_backward_grad_sync = enable
 
     def clip_gradients(self, limit: float | None) -> Tensor:
-        """See `Parallel`."""
+        """Scale the gradient of all parameters to at most this norm; returns the norm before.
+
+        Without a limit no gradient is touched.
+        """
         return clip_gradients(self.model, limit)
 
     def update_average(self, average: WeightAverage) -> None:
-        """See `Parallel`."""
+        """Move the average towards the weights."""
         average.update_parameters(self.model)
 
     def whole_state(self, state: Mapping) -> Mapping:
-        """See `Parallel`."""
+        """A `state_dict()` with whole tensors; used on the main process only."""
         return state
 
     def load_model(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
-        """See `Parallel`."""
+        """Put a whole state into the model or its average."""
         model.load_state_dict(state)
 
     def load_optimizer(self, optimizer: torch.optim.Optimizer, state: Mapping) -> None:
-        """See `Parallel`."""
+        """Put a whole state into the optimizer."""
         optimizer.load_state_dict(state)
 
     def whole(self, model: nn.Module) -> nn.Module:
-        """See `Parallel`; the model itself."""
+        """The model or its average in one piece, on every process, for evaluation."""
         return model
 
 
@@ -174,4 +139,4 @@ def distribute(step: Step, flags: argparse.Namespace, workers: Workers) -> Paral
         from svfap.engine.compute.sharding import Sharded
 
         return Sharded(step, workers)
-    return Replicated(step, flags, workers)
+    return Parallel(step, flags, workers)

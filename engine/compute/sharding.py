@@ -18,12 +18,13 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from svfap.engine.compute.levers import Levers
 from svfap.engine.compute.optim import WeightAverage, clip_gradients, tensors_of
+from svfap.engine.compute.parallel import Parallel
 from svfap.engine.compute.step import Step, compile_module
 from svfap.engine.runtime.distributed import Workers
 
 
-class Sharded:
-    """See `engine.compute.parallel.Parallel`.
+class Sharded(Parallel):
+    """Every process holds a part.
 
     Args:
         step: its model is whole, on the device of this process; sharded in place, after all

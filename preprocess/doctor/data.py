@@ -97,7 +97,7 @@ class Fold:
 
 
 def find_files(arguments: Sequence[Path]) -> list[Path]:
-    """Annotation files: those given, and those below given folders; a folder of videos is itself."""
+    """Annotation files: given ones, and those below given folders; a folder of videos is itself."""
     files = []
     for argument in arguments:
         if argument.is_file():
