@@ -22,15 +22,10 @@ CLOCKS = ("auto", "wall", "cpu")
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of several repetitions.
+    """Seconds of several repetitions."""
 
-    Attributes:
-        wall: elapsed seconds of each.
-        cpu: CPU seconds of this process and its ended children, each.
-    """
-
-    wall: list[float]
-    cpu: list[float]
+    wall: list[float]  # elapsed seconds of each
+    cpu: list[float]  # CPU seconds of this process and its ended children, each
 
     def seconds(self, clock: str) -> list[float]:
         """The repetitions by one clock."""

@@ -38,19 +38,14 @@ COMMANDS_SHARE = 0.45
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What a number must reach.
-
-    Attributes:
-        row: what the row says of itself.
-        least: what it must be; times the number of `beside` where that is given.
-        beside: (table, row) of a number that it is compared with, in the same column.
-    """
+    """What a number must reach."""
 
     name: str
     table: str
-    row: Mapping[str, object]
+    row: Mapping[str, object]  # what the row says of itself
     column: str = "clips_per_second"
-    least: float = 0.0
+    least: float = 0.0  # what it must be; times the number of `beside` where that is given
+    # (table, row) of a number that it is compared with, in the same column
     beside: tuple[str, Mapping[str, object]] | None = None
 
     def verdict(self, tables: Mapping[str, list[dict]]) -> dict[str, object]:

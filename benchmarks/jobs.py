@@ -17,13 +17,9 @@ POLL_SECONDS = 0.05
 
 @dataclass
 class Budget:
-    """Seconds that are left of a whole.
+    """Seconds that are left of a whole."""
 
-    Attributes:
-        seconds: the whole, from the moment this is made.
-    """
-
-    seconds: float
+    seconds: float  # the whole, from the moment this is made
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -38,33 +34,23 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A program to run.
+    """A program to run."""
 
-    Attributes:
-        name: of the job; its output goes to `<name>.log`.
-        after: jobs that must have succeeded before.
-        kill_at: kill the program (SIGKILL) as soon as this file is there; that is its success.
-    """
-
-    name: str
+    name: str  # of the job; its output goes to `<name>.log`
     command: Sequence[str]
-    after: Sequence[str] = ()
+    after: Sequence[str] = ()  # jobs that must have succeeded before
+    # kill the program (SIGKILL) as soon as this file is there; that is its success
     kill_at: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """What became of a job."""
 
-    Attributes:
-        status: "ok", or what went wrong, in words.
-        last_lines: of its output, where it went wrong.
-    """
-
-    status: str
+    status: str  # "ok", or what went wrong, in words
     seconds: float = 0.0
-    last_lines: str = ""
+    last_lines: str = ""  # of its output, where it went wrong
 
     @property
     def is_ok(self) -> bool:

@@ -38,21 +38,14 @@ TRAINING_PASSES = 3
 
 @dataclass
 class Work:
-    """A model with the function that does one step on a batch.
+    """A model with the function that does one step on a batch."""
 
-    Attributes:
-        model: ours or the baseline's.
-        of: batch -> loss (training) or scores (evaluation).
-        clips: clips of that batch (videos in evaluation).
-        flop: floating point operations of a step on it, 2 per multiply-add.
-    """
-
-    model: nn.Module
-    of: Callable[[dict], torch.Tensor]
+    model: nn.Module  # ours or the baseline's
+    of: Callable[[dict], torch.Tensor]  # batch -> loss (training) or scores (evaluation)
     precision: str
     batch: dict
-    clips: int
-    flop: float
+    clips: int  # clips of that batch (videos in evaluation)
+    flop: float  # floating point operations of a step on it, 2 per multiply-add
 
     def place_batch(self, device: torch.device) -> None:
         """Put the batch where a run has it when a step begins; draws stay on the host."""

@@ -10,13 +10,10 @@ class DatasetSpec:
     """One data set.
 
     Attributes:
-        name: as in the papers and in `--data_set`.
-        task: "pretrain", "classification" or "regression".
         class_names: in label order; names of the dimensions in regression; empty if the user says.
         num_folds: number of official (or the papers') cross-validation folds; 1 is a fixed split.
         face_windows: side of the clips in pixels -> (top, left, height, width) in pixels of the
             part of a frame that is used for them, see `face_window`.
-        sampling_rate: distance in frames between neighbouring frames of a clip.
         counts: published numbers of clips, for example {"train": 31088, "test": 7847}; tuples
             are per fold. "subjects" counts people (sessions in Werewolf-XL).
         class_counts: published numbers of clips per class, in label order, by part ("all",
@@ -29,12 +26,12 @@ class DatasetSpec:
         note: what a user must know.
     """
 
-    name: str
-    task: str
+    name: str  # as in the papers and in `--data_set`
+    task: str  # "pretrain", "classification" or "regression"
     class_names: tuple[str, ...] = ()
     num_folds: int = 1
     face_windows: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
-    sampling_rate: int = 4
+    sampling_rate: int = 4  # distance in frames between neighbouring frames of a clip
     counts: dict[str, int | tuple[int, ...]] = field(default_factory=dict)
     class_counts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     subject_folds: tuple[tuple[int, int], ...] = ()

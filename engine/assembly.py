@@ -43,31 +43,21 @@ def begin(flags: argparse.Namespace, *needed: str) -> Workers:
 
 @dataclass(kw_only=True)
 class Assembly:
-    """What is known of a run before it begins.
+    """What is known of a run before it begins."""
 
-    Attributes:
-        flags: the run's flags.
-        window: part of each frame that is used.
-        sampling_rate: distance of the frames of a clip.
-        samples_per_video: how many of the samples that make up a batch come from one video.
-        views: clips per sample.
-        whole_step: whether a step from pixels to loss may be compiled as one function.
-        compiling: likewise, in words.
-    """
-
-    flags: argparse.Namespace
+    flags: argparse.Namespace  # the run's flags
     workers: Workers
     model: nn.Module
     precision: Precision
     annotations: Annotations
     cost: plan.Cost
-    window: tuple[int, int, int, int] | None
-    sampling_rate: int
-    samples_per_video: int = 1
-    views: int = 1
-    whole_step: bool = True
+    window: tuple[int, int, int, int] | None  # part of each frame that is used
+    sampling_rate: int  # distance of the frames of a clip
+    samples_per_video: int = 1  # how many of the samples that make up a batch come from one video
+    views: int = 1  # clips per sample
+    whole_step: bool = True  # whether a step from pixels to loss may be compiled as one function
     levers: Levers = field(init=False)
-    compiling: str = field(init=False)
+    compiling: str = field(init=False)  # likewise, in words
 
     def __post_init__(self) -> None:
         """Choose how steps are computed."""

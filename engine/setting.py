@@ -34,26 +34,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Setting:
-    """What fine-tuning and evaluation share once flags are resolved.
+    """What fine-tuning and evaluation share once flags are resolved."""
 
-    Attributes:
-        flags: the run's flags.
-        window: part of each frame that is used.
-        sampling_rate: distance of the frames of a clip.
-        mapping: of `--map_classes`.
-        notes: what a reader of the metrics must know.
-    """
-
-    flags: argparse.Namespace
+    flags: argparse.Namespace  # the run's flags
     workers: Workers
     precision: Precision
     model: torch.nn.Module
     task: Task
     labels: LabelNames
-    window: tuple[int, int, int, int] | None
-    sampling_rate: int
-    mapping: Mapping[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    window: tuple[int, int, int, int] | None  # part of each frame that is used
+    sampling_rate: int  # distance of the frames of a clip
+    mapping: Mapping[str, str] = field(default_factory=dict)  # of `--map_classes`
+    notes: list[str] = field(default_factory=list)  # what a reader of the metrics must know
     levers: Levers = field(init=False)
 
     def __post_init__(self) -> None:

@@ -9,19 +9,15 @@ from svfap.models.patches import Triple, TubeletEmbedding, sinusoid_table, token
 
 
 class EncoderOutput(NamedTuple):
-    """What an encoder hands on.
+    """What an encoder hands on."""
 
-    Attributes:
-        stages: one (B, V_i, D) tensor per stage; the first has all V visible tokens in the order
-            they came in (but see LGIFormer's `restore_order`), later ones may have fewer time steps
-            of the same number of tokens each.
-        steps: time steps of each stage (those of the grid where a stage keeps them all).
-        summary: (B, R, D), the tokens whose mean represents the clip in fine-tuning; time-major,
-            with all tokens visible R / `Encoder.summary_steps` of each time step.
-    """
-
+    # one (B, V_i, D) tensor per stage; the first has all V visible tokens in the order they came in
+    # (but see LGIFormer's `restore_order`), later ones may have fewer time steps of the same number
+    # of tokens each
     stages: list[Tensor]
-    steps: list[int]
+    steps: list[int]  # time steps of each stage (those of the grid where a stage keeps them all)
+    # (B, R, D), the tokens whose mean represents the clip in fine-tuning; time-major, with all
+    # tokens visible R / `Encoder.summary_steps` of each time step
     summary: Tensor
 
 

@@ -19,17 +19,14 @@ class Masking:
     """A kind of mask with its counts fixed; calling it draws one mask.
 
     Attributes:
-        kind: name, as given to `--mask_type`.
-        grid: (t, h, w) tokens.
-        num_masked: hidden tokens of a clip.
         num_visible: visible tokens of a clip.
         window: (h, w) tokens; the blocks of this size that a time step is cut into always show
             equally many tokens, in every step.
     """
 
-    kind: str
-    grid: tuple[int, int, int]
-    num_masked: int
+    kind: str  # name, as given to `--mask_type`
+    grid: tuple[int, int, int]  # (t, h, w) tokens
+    num_masked: int  # hidden tokens of a clip
     window: tuple[int, int]
     draw: Callable[[np.random.Generator], np.ndarray]
 

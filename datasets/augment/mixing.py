@@ -16,27 +16,18 @@ MODES = ("batch", "elem", "pair")
 
 
 class Mix(NamedTuple):
-    """How a clip is mixed with its partner.
+    """How a clip is mixed with its partner."""
 
-    Attributes:
-        lam: share of the clip itself, 0..1; 1 = not mixed.
-        box: (top, bottom, left, right) in pixels that comes from the partner; None = mixup.
-    """
-
-    lam: float
+    lam: float  # share of the clip itself, 0..1; 1 = not mixed
+    # (top, bottom, left, right) in pixels that comes from the partner; None = mixup
     box: tuple[int, int, int, int] | None
 
 
 class Mixes(NamedTuple):
-    """How the clips of a batch are mixed, as tensors, so that one function serves all draws.
+    """How the clips of a batch are mixed, as tensors, so that one function serves all draws."""
 
-    Attributes:
-        share: (B,) float32, `Mix.lam`.
-        box: (B, 4) int64, `Mix.box`; zeros: mixup.
-    """
-
-    share: torch.Tensor
-    box: torch.Tensor
+    share: torch.Tensor  # (B,) float32, `Mix.lam`
+    box: torch.Tensor  # (B, 4) int64, `Mix.box`; zeros: mixup
 
 
 class Mixer:

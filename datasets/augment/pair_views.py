@@ -29,22 +29,15 @@ class ViewAugmentation:
 
     In this order: resizing to a square, covering a part of the face, a random crop of 112/128 of
     the square's side, mirroring, colour jitter, grey, blur.
-
-    Attributes:
-        size: side of the view in pixels.
-        part_mask: probability that mouth or one eye is covered, by an ellipse of the mean colour.
-        flip: probability of mirroring.
-        jitter: probability of colour jitter; of each pair one view is always jittered.
-        grey: probability of losing all colour.
-        blur: probability of blurring.
     """
 
-    size: int
+    size: int  # side of the view in pixels
+    # probability that mouth or one eye is covered, by an ellipse of the mean colour
     part_mask: float = 0.0
-    flip: float = 0.5
-    jitter: float = 0.8
-    grey: float = 0.2
-    blur: float = 0.5
+    flip: float = 0.5  # probability of mirroring
+    jitter: float = 0.8  # probability of colour jitter; of each pair one view is always jittered
+    grey: float = 0.2  # probability of losing all colour
+    blur: float = 0.5  # probability of blurring
 
     def __call__(
         self,

@@ -24,17 +24,12 @@ THREADS = 16  # waiting for files dominates
 
 @dataclass(frozen=True, kw_only=True)
 class Lengths:
-    """What is known of the videos' time.
+    """What is known of the videos' time."""
 
-    Attributes:
-        num_frames: (n,) int64; `UNREADABLE` where the video cannot be opened.
-        rates: (n,) float64, frames per second; NaN where unreadable.
-        even: (n,) objects: where frames are not evenly spaced, those to show to play the video
-            at its rate, (m,) int64, else None.
-    """
-
-    num_frames: np.ndarray
-    rates: np.ndarray
+    num_frames: np.ndarray  # (n,) int64; `UNREADABLE` where the video cannot be opened
+    rates: np.ndarray  # (n,) float64, frames per second; NaN where unreadable
+    # (n,) objects: where frames are not evenly spaced, those to show to play the video at its rate,
+    # (m,) int64, else None
     even: np.ndarray
 
     def take(self, rows: np.ndarray) -> "Lengths":

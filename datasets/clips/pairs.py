@@ -27,20 +27,13 @@ class PairRule:
     Deviation: every frame of the second pair is at least the gap away from every frame of the
     first; in the paper this holds for the two anchors only, so that a positive may come closer to
     the other anchor than positives are to each other.
-
-    Attributes:
-        time_aug: of `TIME_AUG`; "none": both clips of a pair are the same frames.
-        interval_seconds: shortest and longest interval of a pair.
-        hard_negatives: two pairs per video instead of one.
-        gap_seconds: between two pairs of a video; rounded up to frames.
-        span_frames: frames from the first to the last of a clip, 1 for single frames.
     """
 
-    time_aug: str = "none"
-    interval_seconds: tuple[float, float] = (0.5, 1.4)
-    hard_negatives: bool = False
-    gap_seconds: float = 3.0
-    span_frames: int = 1
+    time_aug: str = "none"  # of `TIME_AUG`; "none": both clips of a pair are the same frames
+    interval_seconds: tuple[float, float] = (0.5, 1.4)  # shortest and longest interval of a pair
+    hard_negatives: bool = False  # two pairs per video instead of one
+    gap_seconds: float = 3.0  # between two pairs of a video; rounded up to frames
+    span_frames: int = 1  # frames from the first to the last of a clip, 1 for single frames
 
     def __post_init__(self) -> None:
         """Check the values.

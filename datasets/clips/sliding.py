@@ -40,35 +40,26 @@ class SlidingOptions:
     """How clips are made.
 
     Attributes:
-        clip_frames: T, frames of a clip.
-        sampling_rate: distance of neighbouring frames of a clip, at `fps`.
-        size: side of the clips in pixels.
         window_stride: frames at `fps` between the starts of neighbouring windows; 0: only the two
             windows of the test protocol, at the start and the end.
         fps: frame rate of the training data; None takes the frames as they come.
-        crop: find faces and cut them out; False uses whole frames.
-        faces: "all" or "largest".
-        align: "none" or "similarity".
-        smooth_seconds: smoothing of the crops in time.
-        min_face: smallest face, as a share of the frame's shorter side.
         face_window: (top, left, height, width) of the part of 224 px crops, or of whole frames
             without `crop`, that the model was trained on; None: all.
-        backend: video reader, see `open_video`.
     """
 
-    clip_frames: int
-    sampling_rate: int
-    size: int
+    clip_frames: int  # T, frames of a clip
+    sampling_rate: int  # distance of neighbouring frames of a clip, at `fps`
+    size: int  # side of the clips in pixels
     window_stride: int
     fps: float | None = DEFAULT_FPS
-    crop: bool = True
-    faces: str = "all"
+    crop: bool = True  # find faces and cut them out; False uses whole frames
+    faces: str = "all"  # "all" or "largest"
     style: CropStyle = field(default_factory=lambda: CropStyle(side=3.2, eye_height=0.37))
-    align: str = "none"
-    smooth_seconds: float = 0.2
-    min_face: float = 1 / 6
+    align: str = "none"  # "none" or "similarity"
+    smooth_seconds: float = 0.2  # smoothing of the crops in time
+    min_face: float = 1 / 6  # smallest face, as a share of the frame's shorter side
     face_window: tuple[int, int, int, int] | None = None
-    backend: str = "auto"
+    backend: str = "auto"  # video reader, see `open_video`
 
     def __post_init__(self):
         for name, low in (("clip_frames", 1), ("sampling_rate", 1), ("size", 8)):
@@ -84,21 +75,14 @@ class SlidingOptions:
 
 @dataclass(frozen=True)
 class Span:
-    """A face (or, without cropping, the whole picture) over consecutive frames of a video.
+    """A face (or, without cropping, the whole picture) over consecutive frames of a video."""
 
-    Attributes:
-        first_frame: number of its first frame.
-        num_frames: number of frames.
-        interpolated: frames in which the face was not seen and its place was interpolated.
-        frames: (n, T) frame numbers of each clip.
-        corners: (num_frames, 4, 2) corners of the crop in pixels of the frame, clockwise from the
-            upper left; None for whole frames.
-    """
-
-    first_frame: int
-    num_frames: int
-    interpolated: int
-    frames: np.ndarray
+    first_frame: int  # number of its first frame
+    num_frames: int  # number of frames
+    interpolated: int  # frames in which the face was not seen and its place was interpolated
+    frames: np.ndarray  # (n, T) frame numbers of each clip
+    # (num_frames, 4, 2) corners of the crop in pixels of the frame, clockwise from the upper left;
+    # None for whole frames
     corners: np.ndarray | None
 
     @property
@@ -109,45 +93,29 @@ class Span:
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What is known of a video before its clips come.
-
-    Attributes:
-        status: "ok", "no_face", "unreadable" or "failed" (an error of the program).
-        note: why, or what is wrong with a usable video (truncated).
-        num_frames: frames that decode.
-        fps: average frames per second, None where there is no time.
-        height: of the frames, pixels.
-        width: of the frames, pixels.
-        frames_without_face: frames that belong to no face; 0 without cropping.
-        times: (num_frames,) seconds from the first frame.
-    """
+    """What is known of a video before its clips come."""
 
     path: str
-    status: str
-    note: str = ""
-    num_frames: int = 0
-    fps: float | None = None
-    height: int = 0
-    width: int = 0
-    frames_without_face: int = 0
+    status: str  # "ok", "no_face", "unreadable" or "failed" (an error of the program)
+    note: str = ""  # why, or what is wrong with a usable video (truncated)
+    num_frames: int = 0  # frames that decode
+    fps: float | None = None  # average frames per second, None where there is no time
+    height: int = 0  # of the frames, pixels
+    width: int = 0  # of the frames, pixels
+    frames_without_face: int = 0  # frames that belong to no face; 0 without cropping
+    # (num_frames,) seconds from the first frame
     times: np.ndarray = field(default_factory=lambda: np.zeros(0))
     spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)
 class ClipMessage:
-    """Some clips of one span, in the order of its windows.
+    """Some clips of one span, in the order of its windows."""
 
-    Attributes:
-        video: number of the video in the list.
-        clips: (n, T, size, size, 3) uint8 RGB.
-        windows: (n,) numbers of the windows.
-    """
-
-    video: int
+    video: int  # number of the video in the list
     span: int
-    clips: np.ndarray
-    windows: np.ndarray
+    clips: np.ndarray  # (n, T, size, size, 3) uint8 RGB
+    windows: np.ndarray  # (n,) numbers of the windows
 
 
 @dataclass(frozen=True)

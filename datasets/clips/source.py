@@ -13,15 +13,12 @@ from svfap.datasets.video.open_video import FrameReader, open_video
 
 
 class VideoNote(NamedTuple):
-    """Something to report about a video.
-
-    Attributes:
-        status: "skipped" (training: the next readable row took its place), "unreadable"
-            (evaluation: its view is a black clip that must not count), or "truncated" (used as
-            far as it goes; also for other damage).
-    """
+    """Something to report about a video."""
 
     path: str
+    # "skipped" (training: the next readable row took its place), "unreadable" (evaluation: its view
+    # is a black clip that must not count), or "truncated" (used as far as it goes; also for other
+    # damage)
     status: str
     reason: str
 

@@ -31,15 +31,10 @@ BORDERS = ("inside", "black", "repeat")
 
 @dataclass(frozen=True)
 class CropStyle:
-    """How much a crop shows.
+    """How much a crop shows."""
 
-    Attributes:
-        side: of the crop, in distances between the eyes.
-        eye_height: of the eyes below the upper border of the crop, as a share of its side.
-    """
-
-    side: float
-    eye_height: float
+    side: float  # of the crop, in distances between the eyes
+    eye_height: float  # of the eyes below the upper border of the crop, as a share of its side
 
     def __post_init__(self):
         if self.side <= 0 or not 0 < self.eye_height < 1:
@@ -79,17 +74,11 @@ def parse_style(text: str) -> CropStyle:
 
 @dataclass(frozen=True)
 class CropPlan:
-    """Where each crop of a track lies.
+    """Where each crop of a track lies."""
 
-    Attributes:
-        size: side of the crops in pixels.
-        matrices: (T, 2, 3) maps from frame pixels to crop pixels.
-        border: what shows where the crop leaves the frame: "black" or "repeat".
-    """
-
-    size: int
-    matrices: np.ndarray
-    border: str = "black"
+    size: int  # side of the crops in pixels
+    matrices: np.ndarray  # (T, 2, 3) maps from frame pixels to crop pixels
+    border: str = "black"  # what shows where the crop leaves the frame: "black" or "repeat"
 
     def landmarks(self, track: Track) -> np.ndarray:
         """(T, 68, 2) landmarks in crop pixels, NaN where the face was not seen."""

@@ -34,17 +34,11 @@ class LandmarkError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
-    """The landmarks of all frames of one video.
+    """The landmarks of all frames of one video."""
 
-    Attributes:
-        points: (T, 68, 2) float32, pixels (x, y) of the frames; NaN rows: no face.
-        fps: frames per second, None if unknown.
-        path: the file they come from, for messages.
-    """
-
-    points: np.ndarray
-    fps: float | None = None
-    path: str = ""
+    points: np.ndarray  # (T, 68, 2) float32, pixels (x, y) of the frames; NaN rows: no face
+    fps: float | None = None  # frames per second, None if unknown
+    path: str = ""  # the file they come from, for messages
 
     def __post_init__(self) -> None:
         points = np.asarray(self.points, np.float32)

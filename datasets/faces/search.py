@@ -15,28 +15,18 @@ WORK_SIDE = 480
 
 @dataclass(frozen=True)
 class FaceVideo:
-    """What was found in a video.
-
-    Attributes:
-        num_frames: frames that were looked at, every `every`-th of the video.
-        height: of a frame in pixels.
-        width: of a frame in pixels.
-        fps: frames looked at per second, None where there is no time.
-        problem: None, or what is wrong or odd about the video, such as that it is truncated.
-        tracks: by first frame; frame numbers count the frames that were looked at.
-        every: step between these frames.
-        times: (num_frames,) seconds of these frames from the first one, None where there is no
-            time.
-    """
+    """What was found in a video."""
 
     path: str
-    num_frames: int
-    height: int
-    width: int
-    fps: float | None
+    num_frames: int  # frames that were looked at, every `every`-th of the video
+    height: int  # of a frame in pixels
+    width: int  # of a frame in pixels
+    fps: float | None  # frames looked at per second, None where there is no time
+    # None, or what is wrong or odd about the video, such as that it is truncated
     problem: str | None
-    tracks: list[Track]
-    every: int = 1
+    tracks: list[Track]  # by first frame; frame numbers count the frames that were looked at
+    every: int = 1  # step between these frames
+    # (num_frames,) seconds of these frames from the first one, None where there is no time
     times: np.ndarray | None = None
 
     def largest(self) -> Track | None:

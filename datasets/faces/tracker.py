@@ -28,29 +28,20 @@ TILTS = np.radians((-35.0, 35.0))
 
 @dataclass(frozen=True)
 class TrackingOptions:
-    """How faces are searched for.
+    """How faces are searched for."""
 
-    Attributes:
-        search_every: frames between searches of whole frames.
-        confirm_every: frames between looks at a followed face.
-        max_gap: frames for which a face may be out of sight and still be the same track; None:
-            those of one second.
-        min_face: smallest face searched for, as a share of the frame's shorter side; first value
-            first, the next only if nothing was found (or if all faces are wanted).
-        all_faces: search for small faces although a large one was found.
-        threshold: score that a detection needs.
-        track_score: best score that a track needs to be believed.
-        min_frames: shorter tracks are left out, unless the video itself is shorter.
-    """
-
-    search_every: int = 16
-    confirm_every: int = 8
+    search_every: int = 16  # frames between searches of whole frames
+    confirm_every: int = 8  # frames between looks at a followed face
+    # frames for which a face may be out of sight and still be the same track; None: those of one
+    # second
     max_gap: int | None = None
+    # smallest face searched for, as a share of the frame's shorter side; first value first, the
+    # next only if nothing was found (or if all faces are wanted)
     min_face: tuple[float, ...] = (0.25, 1 / 6)
-    all_faces: bool = False
-    threshold: float = 0.0
-    track_score: float = 0.4
-    min_frames: int = 5
+    all_faces: bool = False  # search for small faces although a large one was found
+    threshold: float = 0.0  # score that a detection needs
+    track_score: float = 0.4  # best score that a track needs to be believed
+    min_frames: int = 5  # shorter tracks are left out, unless the video itself is shorter
 
     def __post_init__(self):
         for name in ("search_every", "confirm_every", "min_frames"):
@@ -64,19 +55,12 @@ class TrackingOptions:
 
 @dataclass
 class Track:
-    """One face over consecutive frames.
+    """One face over consecutive frames."""
 
-    Attributes:
-        first: number of its first frame.
-        landmarks: (T, 68, 2) pixels; NaN in frames where the face was not seen.
-        how: (T,) DETECTED, FOLLOWED or INTERPOLATED.
-        score: best detection score.
-    """
-
-    first: int
-    landmarks: np.ndarray
-    how: np.ndarray
-    score: float
+    first: int  # number of its first frame
+    landmarks: np.ndarray  # (T, 68, 2) pixels; NaN in frames where the face was not seen
+    how: np.ndarray  # (T,) DETECTED, FOLLOWED or INTERPOLATED
+    score: float  # best detection score
 
     def __len__(self) -> int:
         return len(self.how)

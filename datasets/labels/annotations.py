@@ -94,17 +94,13 @@ class PathColumn(Sequence):
 
 @dataclass(frozen=True)
 class Annotations:
-    """The checked rows of an annotation file.
-
-    Attributes:
-        task: "pretrain", or one of `datasets.labels.kinds.KINDS`.
-        labels: as the label kind of the task makes them; zeros for pre-training.
-    """
+    """The checked rows of an annotation file."""
 
     path: str
-    task: str
+    task: str  # "pretrain", or one of `datasets.labels.kinds.KINDS`
     ids: Sequence[str]
     paths: Sequence[str]
+    # as the label kind of the task makes them; zeros for pre-training
     labels: np.ndarray | FrameLabels
 
     def __len__(self) -> int:

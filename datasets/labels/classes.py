@@ -18,21 +18,16 @@ FILE_NAME = "classes.json"
 
 @dataclass(frozen=True, kw_only=True)
 class LabelNames:
-    """What the labels of an annotation file mean.
+    """What the labels of an annotation file mean."""
 
-    Attributes:
-        task: one of `datasets.labels.kinds.KINDS`.
-        class_names: in label order; names of the dimensions in regression, where each frame has
-            its labels also those of the arrays; of the heads in multihead; of the head and then
-            of the dimensions in class_and_values.
-        heads: class names of each of the `class_names` that stand for a class of their own.
-        data_set: name of the data set, "custom" for one's own.
-    """
-
-    task: str
+    task: str  # one of `datasets.labels.kinds.KINDS`
+    # in label order; names of the dimensions in regression, where each frame has its labels also
+    # those of the arrays; of the heads in multihead; of the head and then of the dimensions in
+    # class_and_values
     class_names: tuple[str, ...]
+    # class names of each of the `class_names` that stand for a class of their own
     heads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    data_set: str = "custom"
+    data_set: str = "custom"  # name of the data set, "custom" for one's own
 
     @property
     def kind(self) -> LabelKind:

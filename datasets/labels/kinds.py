@@ -19,13 +19,10 @@ Heads = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Column:
-    """What one field behind the path is: a class, or a number.
-
-    Attributes:
-        classes: names of the classes, empty where they are unknown; None: a number.
-    """
+    """What one field behind the path is: a class, or a number."""
 
     name: str
+    # names of the classes, empty where they are unknown; None: a number
     classes: Sequence[str] | None = None
 
     def value(self, text: str) -> float:

@@ -47,13 +47,10 @@ class NamedVideo(NamedTuple):
 
 @dataclass
 class Unused:
-    """What was found below a folder and is not used.
-
-    Attributes:
-        by_kind: paths by what they are, in the plural.
-    """
+    """What was found below a folder and is not used."""
 
     root: Path
+    # paths by what they are, in the plural
     by_kind: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, kind: str, path: str | os.PathLike) -> None:

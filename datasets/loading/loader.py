@@ -35,20 +35,13 @@ SPARE_BYTES = 2**16
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Reading:
-    """A part of what a run reads: batches of one dataset, in order.
+    """A part of what a run reads: batches of one dataset, in order."""
 
-    Attributes:
-        dataset: its items are joined by `collate`.
-        batches: gives their keys, batch after batch.
-        batch_size: keys in a batch, at most.
-        names: what of a batch goes to the device; None: all tensors.
-    """
-
-    dataset: Dataset
-    batches: Callable[[], Iterator[Sequence]]
+    dataset: Dataset  # its items are joined by `collate`
+    batches: Callable[[], Iterator[Sequence]]  # gives their keys, batch after batch
     num_batches: int
-    batch_size: int
-    names: frozenset[str] | None = None
+    batch_size: int  # keys in a batch, at most
+    names: frozenset[str] | None = None  # what of a batch goes to the device; None: all tensors
 
     @classmethod
     def of_epoch(

@@ -30,17 +30,11 @@ CHECKSUM_BYTES = 4
 
 
 class KnownFrames(NamedTuple):
-    """What counting the frames of a video file gave.
+    """What counting the frames of a video file gave."""
 
-    Attributes:
-        size_bytes: of the file; another size means another file.
-        num_frames: frames that decode.
-        problem: None, or what is wrong with the file.
-    """
-
-    size_bytes: int
-    num_frames: int
-    problem: str | None = None
+    size_bytes: int  # of the file; another size means another file
+    num_frames: int  # frames that decode
+    problem: str | None = None  # None, or what is wrong with the file
 
 
 class FrameIndex:

@@ -28,25 +28,20 @@ class PacketScan:
 
     Attributes:
         pts: presentation time stamps, None where the container gives none.
-        dts: decoding time stamps, likewise.
         keyframes: numbers of the packets decoding can start at.
         hidden: numbers of packets that are decoded but not shown (edit lists, VP8's references).
-        empty: number of packets without contents (AVI repeats a frame so).
-        damaged: a packet is incomplete, or demuxing stopped with an error.
         end: largest time stamp plus duration over the demuxed streams, seconds; None if unknown.
-        held: the packets themselves, None for large files.
-        display_times: the container stores when frames are shown, not only when decoded.
     """
 
     pts: list[int | None] = field(default_factory=list)
-    dts: list[int | None] = field(default_factory=list)
+    dts: list[int | None] = field(default_factory=list)  # decoding time stamps, or None
     keyframes: list[int] = field(default_factory=list)
     hidden: set[int] = field(default_factory=set)
-    empty: int = 0
-    damaged: bool = False
+    empty: int = 0  # number of packets without contents (AVI repeats a frame so)
+    damaged: bool = False  # a packet is incomplete, or demuxing stopped with an error
     end: float | None = None
-    held: list | None = field(default_factory=list)
-    display_times: bool = True
+    held: list | None = field(default_factory=list)  # the packets themselves, None for large files
+    display_times: bool = True  # the container stores when frames are shown, not only when decoded
 
     def __len__(self) -> int:
         return len(self.pts)

@@ -48,27 +48,17 @@ GROWING = ("videos.bin", "frames.bin", "keys.bin")
 
 @dataclass(frozen=True)
 class PackedVideo:
-    """Encoded frames of one video.
-
-    Attributes:
-        data: the frames one after the other; empty for an unreadable video.
-        ends: (num_frames,) where each frame ends in `data`.
-        height: of the frames, pixels.
-        width: of the frames, pixels.
-        fps: 0 if unknown.
-        copied: frames are the source's image files, byte for byte.
-        note: why it is unreadable, or what is wrong with it; else None.
-        seconds: (num_frames,) time of each frame; None where they are evenly spaced.
-    """
+    """Encoded frames of one video."""
 
     key: str
-    data: bytes
-    ends: np.ndarray
-    height: int = 0
-    width: int = 0
-    fps: float = 0.0
-    copied: bool = False
-    note: str | None = None
+    data: bytes  # the frames one after the other; empty for an unreadable video
+    ends: np.ndarray  # (num_frames,) where each frame ends in `data`
+    height: int = 0  # of the frames, pixels
+    width: int = 0  # of the frames, pixels
+    fps: float = 0.0  # 0 if unknown
+    copied: bool = False  # frames are the source's image files, byte for byte
+    note: str | None = None  # why it is unreadable, or what is wrong with it; else None
+    # (num_frames,) time of each frame; None where they are evenly spaced
     seconds: np.ndarray | None = None
 
 

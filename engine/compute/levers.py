@@ -22,23 +22,17 @@ class Levers:
     """Which ways of computing a step are taken; `levers_of` knows what suits a device.
 
     `dataclasses.replace` changes one of them, for a measurement or to rule it out.
-
-    Attributes:
-        compile_mode: of torch.compile; None: nothing is compiled.
-        whole_step: compile pixels, targets, model and loss as one function; False: the model only.
-        cudnn_attention: cuDNN's attention in training (see `models.layers.attention`).
-        half_norms: layer normalisation answers in bf16 or fp16 under autocast on CUDA, as it does
-            on a CPU (see `models.layers.LayerNorm`).
-        batched_augmentation: crop and mirror the clips of a fine-tuning batch together.
-        joint_optimizer: AdamW does nothing between its groups (`engine.compute.adamw`).
     """
 
-    compile_mode: str | None = None
+    compile_mode: str | None = None  # of torch.compile; None: nothing is compiled
+    # compile pixels, targets, model and loss as one function; False: the model only
     whole_step: bool = True
-    cudnn_attention: bool = False
+    cudnn_attention: bool = False  # cuDNN's attention in training (see `models.layers.attention`)
+    # layer normalisation answers in bf16 or fp16 under autocast on CUDA, as it does on a CPU (see
+    # `models.layers.LayerNorm`)
     half_norms: bool = False
-    batched_augmentation: bool = False
-    joint_optimizer: bool = True
+    batched_augmentation: bool = False  # crop and mirror the clips of a fine-tuning batch together
+    joint_optimizer: bool = True  # AdamW does nothing between its groups (`engine.compute.adamw`)
 
 
 def levers_of(device: torch.device, *, compile_mode: str | None = None) -> Levers:

@@ -45,21 +45,15 @@ COMPILED = ("nothing", "model", "step")
 
 @dataclass(frozen=True, kw_only=True)
 class StepMemory:
-    """What is alive in a training step of a batch, bytes.
+    """What is alive in a training step of a batch, bytes."""
 
-    Attributes:
-        compiled: one of `COMPILED`.
-        kept: what the model keeps from its forward for its backward pass.
-        peak: most of all at a time, weights included, the optimizer's values not.
-    """
-
-    compiled: str
+    compiled: str  # one of `COMPILED`
     weights: int
     trained: int
     inputs: int
-    kept: int
+    kept: int  # what the model keeps from its forward for its backward pass
     output: int
-    peak: int
+    peak: int  # most of all at a time, weights included, the optimizer's values not
     workspace: int
 
     def total(self, *, averaged: bool = False, shards: int = 1) -> int:

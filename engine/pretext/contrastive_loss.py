@@ -25,17 +25,13 @@ FALSE_NEGATIVES = ("none", "remove", "promote")
 
 @dataclass(frozen=True, kw_only=True)
 class Relations:
-    """What every candidate is to every anchor; all (R, C) bool.
+    """What every candidate is to every anchor; all (R, C) bool."""
 
-    Attributes:
-        partner: the other view of the same pair.
-        hard: a view of the sample's other pair, a hard negative (SSL-FER Sec. 3.2).
-        negative: views of other videos, and hard negatives. A batch that was filled up may hold a
-            video twice; its two samples are nothing to each other.
-    """
-
-    partner: Tensor
+    partner: Tensor  # the other view of the same pair
+    # a view of the sample's other pair, a hard negative (SSL-FER Sec. 3.2)
     hard: Tensor
+    # views of other videos, and hard negatives. A batch that was filled up may hold a video twice;
+    # its two samples are nothing to each other
     negative: Tensor
 
 
@@ -95,24 +91,16 @@ class ContrastiveLoss:
     by its share of the area the latter's positive counts too (as in i-Mix, arXiv 2010.08887).
 
     Accumulated batches are not negatives of each other; the batches of all processes are.
-
-    Attributes:
-        num_pairs: pairs per sample.
-        temperature: above 0.
-        false_negatives: of `FALSE_NEGATIVES`.
-        weight: of the loss of promoted negatives.
-        threshold: cosine similarity above which negatives are removed.
-        descriptor: (eyes, mouth) -> (R, D), each (R, 3, 64, 64) in [0, 1]; needed unless "none".
-        cutmix: alpha of the Beta distribution of what is left; 0: no CutMix.
     """
 
-    num_pairs: int = 1
-    temperature: float = 0.07
-    false_negatives: str = "none"
-    weight: float = 0.8
-    threshold: float = 0.5
+    num_pairs: int = 1  # pairs per sample
+    temperature: float = 0.07  # above 0
+    false_negatives: str = "none"  # of `FALSE_NEGATIVES`
+    weight: float = 0.8  # of the loss of promoted negatives
+    threshold: float = 0.5  # cosine similarity above which negatives are removed
+    # (eyes, mouth) -> (R, D), each (R, 3, 64, 64) in [0, 1]; needed unless "none"
     descriptor: Callable[[Tensor, Tensor], Tensor] | None = None
-    cutmix: float = 0.0
+    cutmix: float = 0.0  # alpha of the Beta distribution of what is left; 0: no CutMix
     device: torch.device = CPU
 
     def __post_init__(self) -> None:

@@ -90,21 +90,15 @@ class MaskedReconstruction:
     """Mean squared error on the masked tubelets (SVFAP Sec. 3.1.4, MAE-DFER Sec. 3.3).
 
     As `engine.compute.step.StepFunction`.
-
-    Attributes:
-        tubelet: (frames, height_px, width_px).
-        num_visible: visible tokens per clip.
-        normalise: normalise each target tubelet per colour.
-        group_frames: None for pixels; otherwise appearance and motion in groups of that many
-            frames, counted from the clip's first; the clip is a multiple of it.
-        motion_weight: share of motion in the loss, 0..1, for groups within a tubelet; None weighs
-            every value alike.
     """
 
-    tubelet: tuple[int, int, int]
-    num_visible: int
-    normalise: bool = True
+    tubelet: tuple[int, int, int]  # (frames, height_px, width_px)
+    num_visible: int  # visible tokens per clip
+    normalise: bool = True  # normalise each target tubelet per colour
+    # None for pixels; otherwise appearance and motion in groups of that many frames, counted from
+    # the clip's first; the clip is a multiple of it
     group_frames: int | None = None
+    # share of motion in the loss, 0..1, for groups within a tubelet; None weighs every value alike
     motion_weight: float | None = None
     device: torch.device = CPU
 

@@ -37,19 +37,12 @@ LINE_INCHES = 0.19
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Rows of the picture and the errors under it.
+    """Rows of the picture and the errors under it."""
 
-    Attributes:
-        rows: label -> (T, H, W, 3) in [0, 1], from top to bottom.
-        masked_mse: mean squared error over the masked tubelets, in units of the target.
-        mean_mse: the same error when predicting the mean of each tubelet and colour.
-        caption: what was done to show the prediction, in sentences.
-    """
-
-    rows: dict[str, np.ndarray]
-    masked_mse: float
-    mean_mse: float
-    caption: tuple[str, ...]
+    rows: dict[str, np.ndarray]  # label -> (T, H, W, 3) in [0, 1], from top to bottom
+    masked_mse: float  # mean squared error over the masked tubelets, in units of the target
+    mean_mse: float  # the same error when predicting the mean of each tubelet and colour
+    caption: tuple[str, ...]  # what was done to show the prediction, in sentences
 
 
 def reconstruct(

@@ -23,23 +23,15 @@ SUBJECT_KEYS = ("video_name", "clip", "id", "path")
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One evaluation: usually one fold.
-
-    Attributes:
-        metrics: as in metrics.json.
-        predictions: per video, or None where only the metrics are known.
-        weights: which weights gave it, or "not stated".
-        split: which annotation file it was computed on, or "not stated".
-        notes: cautions that metrics.json carries.
-    """
+    """One evaluation: usually one fold."""
 
     name: str
     path: Path
-    metrics: dict
-    predictions: Predictions | None
-    weights: str = UNKNOWN
-    split: str = UNKNOWN
-    notes: tuple[str, ...] = ()
+    metrics: dict  # as in metrics.json
+    predictions: Predictions | None  # per video, or None where only the metrics are known
+    weights: str = UNKNOWN  # which weights gave it, or "not stated"
+    split: str = UNKNOWN  # which annotation file it was computed on, or "not stated"
+    notes: tuple[str, ...] = ()  # cautions that metrics.json carries
 
 
 def find_results(sources: Sequence[str | Path]) -> list[Result]:

@@ -24,10 +24,6 @@ class PairedTest:
     """Difference of two systems on the same videos.
 
     Attributes:
-        first: metric -> value of the first system.
-        second: metric -> value of the second.
-        intervals: metric -> (low, high) of first minus second.
-        p_values: metric -> two-sided bootstrap p of no difference.
         only_first_right: videos that only the first system classifies right; None in regression
             and with several heads.
         only_second_right: videos that only the second classifies right; None likewise.
@@ -35,10 +31,10 @@ class PairedTest:
             independent. None likewise.
     """
 
-    first: dict[str, float]
-    second: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
-    p_values: dict[str, float]
+    first: dict[str, float]  # metric -> value of the first system
+    second: dict[str, float]  # metric -> value of the second
+    intervals: dict[str, tuple[float, float]]  # metric -> (low, high) of first minus second
+    p_values: dict[str, float]  # metric -> two-sided bootstrap p of no difference
     only_first_right: int | None = None
     only_second_right: int | None = None
     mcnemar_p: float | None = None

@@ -12,17 +12,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Metric:
-    """How a number of metrics.json is shown.
-
-    Attributes:
-        in_percent: times 100, with two decimals; else as it is, with three.
-        headline: shown where there is room for one or two.
-    """
+    """How a number of metrics.json is shown."""
 
     title: str
-    in_percent: bool = False
+    in_percent: bool = False  # times 100, with two decimals; else as it is, with three
     lower_is_better: bool = False
-    headline: bool = False
+    headline: bool = False  # shown where there is room for one or two
 
     def text(self, value: float, percent_digits: int = 2) -> str:
         """A value for people."""

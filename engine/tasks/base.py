@@ -56,17 +56,13 @@ class FinetuningLoss:
     """Device part of augmentation, then the task's loss (SVFAP Sec. 4.2).
 
     As `engine.compute.step.StepFunction`.
-
-    Attributes:
-        size: side of the frames in pixels.
-        erase_mode: as `transforms.erase_` takes it.
-        augment_together: `transforms.augment_together`, compiled or not; None: clip by clip.
     """
 
     task: Task
-    size: int
+    size: int  # side of the frames in pixels
     device: torch.device
-    erase_mode: str = "pixel"
+    erase_mode: str = "pixel"  # as `transforms.erase_` takes it
+    # `transforms.augment_together`, compiled or not; None: clip by clip
     augment_together: Callable | None = None
 
     def prepare(self, batch: dict, draws) -> dict[str, object]:

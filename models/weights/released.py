@@ -66,24 +66,16 @@ _FINETUNED = {
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasedFile:
-    """One file of released weights.
-
-    Attributes:
-        url: share link of the authors.
-        path: where recipes look for it, below saved/model.
-        data_set: name of the catalogue of data sets that it was trained on.
-        uar: published unweighted average recall on the fold's test part, percent, or None.
-        war: published accuracy there, percent, or None.
-        sha256: hexadecimal, or None where it is not known.
-    """
+    """One file of released weights."""
 
     name: str
-    url: str
-    path: str
-    data_set: str
+    url: str  # share link of the authors
+    path: str  # where recipes look for it, below saved/model
+    data_set: str  # name of the catalogue of data sets that it was trained on
+    # published unweighted average recall on the fold's test part, percent, or None
     uar: float | None = None
-    war: float | None = None
-    sha256: str | None = None
+    war: float | None = None  # published accuracy there, percent, or None
+    sha256: str | None = None  # hexadecimal, or None where it is not known
 
 
 def _files(family: str) -> list[ReleasedFile]:

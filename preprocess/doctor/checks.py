@@ -27,17 +27,12 @@ SHIFT_WARNING = 0.15
 
 @dataclass
 class Finding:
-    """One thing found.
+    """One thing found."""
 
-    Attributes:
-        level: "problem" (exit status 1), "warning" or "note".
-        items: what it is about, one line each.
-    """
-
-    level: str
+    level: str  # "problem" (exit status 1), "warning" or "note"
     check: str
     text: str
-    items: list[str] = field(default_factory=list)
+    items: list[str] = field(default_factory=list)  # what it is about, one line each
 
 
 def number_of(items: Sequence, word: str) -> str:

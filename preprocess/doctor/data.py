@@ -32,20 +32,13 @@ SUBJECT_PATTERNS = {
 
 @dataclass
 class Split:
-    """One annotation file.
+    """One annotation file."""
 
-    Attributes:
-        name: "train", "val", "test", or the file's name.
-        annotations: its rows; None when it could not be read.
-        errors: problems found on reading.
-        subjects: subject of each row, or None where unknown.
-    """
-
-    name: str
+    name: str  # "train", "val", "test", or the file's name
     path: Path
-    annotations: Annotations | None = None
-    errors: list[str] = field(default_factory=list)
-    subjects: list[str] | None = None
+    annotations: Annotations | None = None  # its rows; None when it could not be read
+    errors: list[str] = field(default_factory=list)  # problems found on reading
+    subjects: list[str] | None = None  # subject of each row, or None where unknown
     sampled: list[int] = field(default_factory=list)
 
     @property
@@ -62,18 +55,13 @@ class Split:
 
 @dataclass
 class Fold:
-    """Annotation files that belong together: those of one folder.
-
-    Attributes:
-        splits: train before val before test before others.
-        names: what the labels mean; None in pre-training and where nothing says it.
-        spec: catalogue entry, if the data set is known.
-    """
+    """Annotation files that belong together: those of one folder."""
 
     folder: Path
-    splits: list[Split]
+    splits: list[Split]  # train before val before test before others
+    # what the labels mean; None in pre-training and where nothing says it
     names: LabelNames | None = None
-    spec: DatasetSpec | None = None
+    spec: DatasetSpec | None = None  # catalogue entry, if the data set is known
 
     @property
     def task(self) -> str:

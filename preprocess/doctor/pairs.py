@@ -23,19 +23,13 @@ MAX_PAIRED = 60_000
 
 @dataclass(frozen=True)
 class Pair:
-    """Two videos that look the same.
-
-    Attributes:
-        distance: differing bits, 0 to MAX_DISTANCE.
-        correlation: of the small grey pictures, up to 1.
-        difference: largest difference anywhere in these, see `largest_difference`.
-    """
+    """Two videos that look the same."""
 
     first: str
     second: str
-    distance: int
-    correlation: float
-    difference: float = 0.0
+    distance: int  # differing bits, 0 to MAX_DISTANCE
+    correlation: float  # of the small grey pictures, up to 1
+    difference: float = 0.0  # largest difference anywhere in these, see `largest_difference`
 
     @property
     def copies(self) -> bool:

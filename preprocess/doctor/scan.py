@@ -23,28 +23,19 @@ FACE_PICTURE_PX, BORDER_SHARE = 320, 0.25
 
 @dataclass(frozen=True)
 class Scan:
-    """One video.
-
-    Attributes:
-        num_frames: frames that decode; 0 when it cannot be read.
-        height: of a frame in pixels.
-        width: of a frame in pixels.
-        error: why it cannot be read, else empty.
-        note: what is wrong with a readable one (truncated), else empty.
-        hashes: (HASHED_FRAMES,) uint64 perceptual hashes of frames spread over the video.
-        tiny: (HASHED_FRAMES, 16, 16) uint8, the same frames in grey.
-        faces: share of the frame's shorter side that the largest face takes, 0 where there is no
-            face, for each looked-at frame; None if faces were not looked for.
-    """
+    """One video."""
 
     path: str
-    num_frames: int = 0
-    height: int = 0
-    width: int = 0
-    error: str = ""
-    note: str = ""
+    num_frames: int = 0  # frames that decode; 0 when it cannot be read
+    height: int = 0  # of a frame in pixels
+    width: int = 0  # of a frame in pixels
+    error: str = ""  # why it cannot be read, else empty
+    note: str = ""  # what is wrong with a readable one (truncated), else empty
+    # (HASHED_FRAMES,) uint64 perceptual hashes of frames spread over the video
     hashes: np.ndarray | None = None
-    tiny: np.ndarray | None = None
+    tiny: np.ndarray | None = None  # (HASHED_FRAMES, 16, 16) uint8, the same frames in grey
+    # share of the frame's shorter side that the largest face takes, 0 where there is no face, for
+    # each looked-at frame; None if faces were not looked for
     faces: tuple[float, ...] | None = None
 
     @property

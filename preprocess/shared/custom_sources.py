@@ -42,21 +42,17 @@ class Sample:
     labels: tuple[str, ...]
     where: str
     subject: str | None = None
-    part: str | None = None
+    part: str | None = None  # "train", "val" or "test", if given
 
 
 @dataclass
 class Source:
-    """What was read, before labels become numbers.
-
-    Attributes:
-        label_columns: what the labels are called, one name per number in regression.
-        problems: lines that are not as they should be.
-    """
+    """What was read, before labels become numbers."""
 
     samples: list[Sample] = field(default_factory=list)
+    # what the labels are called, one name per number in regression
     label_columns: tuple[str, ...] = ("label",)
-    problems: Problems = field(default_factory=Problems)
+    problems: Problems = field(default_factory=Problems)  # lines that are not as they should be
 
 
 def read_folder(folder: Path) -> Source:

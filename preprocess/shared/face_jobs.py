@@ -42,67 +42,39 @@ MP4_OPTIONS = {"crf": "18", "preset": "veryfast", "threads": "1"}
 
 @dataclass(frozen=True)
 class FaceSettings:
-    """What decides how crops look; a folder of crops is made with one of these.
+    """What decides how crops look; a folder of crops is made with one of these."""
 
-    Attributes:
-        size: side of the crops in pixels.
-        margin: name of a style, or a number (see `datasets.faces.parse_style`).
-        align: "none" or "similarity".
-        box: "smooth" or "constant".
-        border: "inside", "black" or "repeat".
-        smooth_seconds: standard deviation of the smoothing in time.
-        faces: "largest" or "all".
-        landmarks: store landmarks and crop geometry beside the crops.
-        format: "jpg", "png" or "mp4".
-        quality: of jpg, 1 to 100.
-        every: take every n-th frame.
-        max_gap_seconds: time for which a face may be out of sight within a track.
-        min_face: smallest face, as a share of the frame's shorter side.
-    """
-
-    size: int = 224
-    margin: str = "voxceleb"
-    align: str = "none"
-    box: str = "smooth"
-    border: str = "inside"
-    smooth_seconds: float = 0.2
-    faces: str = "largest"
-    landmarks: bool = False
-    format: str = "jpg"
-    quality: int = 95
-    every: int = 1
-    max_gap_seconds: float = 1.0
-    min_face: float = 1 / 6
+    size: int = 224  # side of the crops in pixels
+    margin: str = "voxceleb"  # name of a style, or a number (see `datasets.faces.parse_style`)
+    align: str = "none"  # "none" or "similarity"
+    box: str = "smooth"  # "smooth" or "constant"
+    border: str = "inside"  # "inside", "black" or "repeat"
+    smooth_seconds: float = 0.2  # standard deviation of the smoothing in time
+    faces: str = "largest"  # "largest" or "all"
+    landmarks: bool = False  # store landmarks and crop geometry beside the crops
+    format: str = "jpg"  # "jpg", "png" or "mp4"
+    quality: int = 95  # of jpg, 1 to 100
+    every: int = 1  # take every n-th frame
+    max_gap_seconds: float = 1.0  # time for which a face may be out of sight within a track
+    min_face: float = 1 / 6  # smallest face, as a share of the frame's shorter side
 
 
 @dataclass
 class Outcome:
-    """What became of a video.
+    """What became of a video."""
 
-    Attributes:
-        source: the file or frame folder.
-        status: "ok", "no_face", "unreadable" or "failed" (an error of the program).
-        note: why, or what is wrong with a usable video (truncated).
-        stamp: size and time of change of the source, so that a replaced file is done again.
-        num_frames: frames looked at.
-        height: of the frames, pixels.
-        width: of the frames, pixels.
-        fps: frames looked at per second, None if unknown.
-        frames_without_face: frames that belong to no track that was found.
-        tracks: one dict per track written, see `_describe`.
-    """
-
-    source: str
-    status: str
-    note: str = ""
+    source: str  # the file or frame folder
+    status: str  # "ok", "no_face", "unreadable" or "failed" (an error of the program)
+    note: str = ""  # why, or what is wrong with a usable video (truncated)
+    # size and time of change of the source, so that a replaced file is done again
     stamp: list = field(default_factory=list)
-    num_frames: int = 0
-    height: int = 0
-    width: int = 0
-    fps: float | None = None
-    frames_without_face: int = 0
+    num_frames: int = 0  # frames looked at
+    height: int = 0  # of the frames, pixels
+    width: int = 0  # of the frames, pixels
+    fps: float | None = None  # frames looked at per second, None if unknown
+    frames_without_face: int = 0  # frames that belong to no track that was found
     seconds: float = 0.0
-    tracks: list[dict] = field(default_factory=list)
+    tracks: list[dict] = field(default_factory=list)  # one dict per track written, see `_describe`
 
 
 def process(

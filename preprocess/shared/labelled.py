@@ -38,20 +38,14 @@ PATH_COLUMNS = ("path", "video_name", "clip", "name", "video")
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """One video file, frame folder or image with what the data set says about it.
-
-    Attributes:
-        label: as it stands in a CSV: a class number, or several numbers separated by spaces.
-        subject: who is seen (or the session); None where the data set does not say.
-        group: longer video that this is a part of, where scores are averaged over its parts.
-        where: file and line that say so, for messages.
-    """
+    """One video file, frame folder or image with what the data set says about it."""
 
     path: Path
-    label: str
-    subject: str | None = None
+    label: str  # as it stands in a CSV: a class number, or several numbers separated by spaces
+    subject: str | None = None  # who is seen (or the session); None where the data set does not say
+    # longer video that this is a part of, where scores are averaged over its parts
     group: str | None = None
-    where: str = ""
+    where: str = ""  # file and line that say so, for messages
     name: str = ""
 
 
@@ -64,25 +58,21 @@ class Found:
     """What reading an official layout gave.
 
     Attributes:
-        clips: the good ones, in natural order.
         problems: what stops the preparation: wrong labels, repeated clips, ...
         missing: what the layout leads one to expect and is not there.
         extra: videos or images that do not belong to the layout; they are not used.
         splits: official parts by folder of their CSVs ("": that of all); none where folds are made
             from the subjects. `clips` then follow from them.
-        complete: `splits` are all folds of the data set, each clip tested in one.
-        subjects_apart: nobody may be on both sides of an official split.
-        frame_folders: clips are folders of frames, never files.
     """
 
-    clips: list[Clip] = field(default_factory=list)
+    clips: list[Clip] = field(default_factory=list)  # the good ones, in natural order
     problems: Problems = field(default_factory=Problems)
     missing: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
     splits: dict[str, Parts] = field(default_factory=dict)
-    complete: bool = False
-    subjects_apart: bool = False
-    frame_folders: bool = False
+    complete: bool = False  # `splits` are all folds of the data set, each clip tested in one
+    subjects_apart: bool = False  # nobody may be on both sides of an official split
+    frame_folders: bool = False  # clips are folders of frames, never files
 
     def __post_init__(self) -> None:
         every = (c for parts in self.splits.values() for some in parts.values() for c in some)

@@ -26,18 +26,13 @@ PNG_LEVEL = 6
 
 @dataclass(frozen=True)
 class FrameSettings:
-    """What decides how frames are stored.
+    """What decides how frames are stored."""
 
-    Attributes:
-        encoding: "jpeg", "png" or "raw" (both lossless).
-        quality: of jpeg, 1 to 100; None for the others.
-        face_window: (top, left, height, width) in pixels that is kept; None: everything.
-        resize: side in pixels to which frames are made square, after cutting; None: not.
-    """
-
-    encoding: str = "jpeg"
-    quality: int | None = 90
+    encoding: str = "jpeg"  # "jpeg", "png" or "raw" (both lossless)
+    quality: int | None = 90  # of jpeg, 1 to 100; None for the others
+    # (top, left, height, width) in pixels that is kept; None: everything
     face_window: tuple[int, int, int, int] | None = None
+    # side in pixels to which frames are made square, after cutting; None: not
     resize: int | None = None
 
     @property

@@ -26,17 +26,12 @@ LABELS = "labels"  # folder of these files in a store
 
 @dataclass(frozen=True)
 class SourceList:
-    """An annotation file that is packed.
-
-    Attributes:
-        target: where it goes below the store's folder.
-        label_files: its labels are npz files, one per video.
-    """
+    """An annotation file that is packed."""
 
     path: Path
-    target: Path
+    target: Path  # where it goes below the store's folder
     rows: Annotations
-    label_files: bool
+    label_files: bool  # its labels are npz files, one per video
 
     @property
     def root(self) -> str:

@@ -34,19 +34,12 @@ PROBED_FRAMES = 5
 
 @dataclass(frozen=True)
 class Probe:
-    """What opening a video showed.
+    """What opening a video showed."""
 
-    Attributes:
-        path: the file or frame folder.
-        size_bytes: of the file, so that a replaced file is probed again; 0 for folders.
-        num_frames: frames that decode; 0 when the video is broken.
-        note: why it is broken, or what is wrong with a usable one (truncated); else empty.
-    """
-
-    path: str
-    size_bytes: int
-    num_frames: int
-    note: str
+    path: str  # the file or frame folder
+    size_bytes: int  # of the file, so that a replaced file is probed again; 0 for folders
+    num_frames: int  # frames that decode; 0 when the video is broken
+    note: str  # why it is broken, or what is wrong with a usable one (truncated); else empty
 
     @property
     def broken(self) -> bool:

@@ -20,19 +20,12 @@ from svfap.preprocess.synthetic.texture import fixed_point
 
 @dataclass(frozen=True)
 class Shape:
-    """One polygon or line through a clip.
+    """One polygon or line through a clip."""
 
-    Attributes:
-        points: (T, k, n, 2) int32, k pieces, pixels with 4 fractional bits.
-        colour: RGB and 255.
-        alpha: (T,) opacity 0..1.
-        line_px: line width; 0 fills the polygon.
-    """
-
-    points: np.ndarray
-    colour: tuple
-    alpha: np.ndarray
-    line_px: int = 0
+    points: np.ndarray  # (T, k, n, 2) int32, k pieces, pixels with 4 fractional bits
+    colour: tuple  # RGB and 255
+    alpha: np.ndarray  # (T,) opacity 0..1
+    line_px: int = 0  # line width; 0 fills the polygon
 
     def __post_init__(self):
         margin = 2 + self.line_px

@@ -18,23 +18,16 @@ HAIR_LOW, HAIR_HIGH, PIXELS_PER_UNIT = (-1.9, -2.1), (1.9, 2.4), 72.0
 
 @dataclass(frozen=True)
 class Ribbon:
-    """Area between two curves, (n, 2) each, filled with strands from `root` to `tip`.
-
-    Attributes:
-        lean: by how much of the curve's length strands lean sideways, -1..1.
-        wave: amplitude of waves in face units.
-        curls: fill with curls instead of strands.
-        along: strands run along the curves instead of across.
-    """
+    """Area between two curves, (n, 2) each, filled with strands from `root` to `tip`."""
 
     root: np.ndarray
     tip: np.ndarray
-    lean: float = 0.0
-    wave: float = 0.0
-    curls: bool = False
+    lean: float = 0.0  # by how much of the curve's length strands lean sideways, -1..1
+    wave: float = 0.0  # amplitude of waves in face units
+    curls: bool = False  # fill with curls instead of strands
     shade: float = 1.0
     plain: bool = False
-    along: bool = False
+    along: bool = False  # strands run along the curves instead of across
 
 
 def _curve(points: list) -> np.ndarray:

@@ -47,13 +47,9 @@ def noise_bank(size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Framing:
-    """Where the face stands in the frame, as fractions of the frame's side.
+    """Where the face stands in the frame, as fractions of the frame's side."""
 
-    Attributes:
-        window: top, left, side of the square that the face fills.
-    """
-
-    window: tuple[float, float, float]
+    window: tuple[float, float, float]  # top, left, side of the square that the face fills
 
     def unit(self) -> float:
         """Length of a face unit."""

@@ -13,15 +13,10 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Sheet:
-    """A picture laid over the face's coordinates.
+    """A picture laid over the face's coordinates."""
 
-    Attributes:
-        pixels: (h, w, 4) uint8; for hair RGB premultiplied by alpha.
-        origin: face coordinates of the centre of pixel (0, 0).
-    """
-
-    pixels: np.ndarray
-    origin: np.ndarray
+    pixels: np.ndarray  # (h, w, 4) uint8; for hair RGB premultiplied by alpha
+    origin: np.ndarray  # face coordinates of the centre of pixel (0, 0)
     pixels_per_unit: float
 
     def to_pixels(self, points: np.ndarray) -> np.ndarray:

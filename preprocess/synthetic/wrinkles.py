@@ -9,19 +9,12 @@ from svfap.preprocess.synthetic.face import SIDES, FaceGeometry
 
 @dataclass(frozen=True)
 class Stroke:
-    """A line or area that darkens (positive) or lightens (negative) the skin.
+    """A line or area that darkens (positive) or lightens (negative) the skin."""
 
-    Attributes:
-        points: (T, n, 2) in face units on the face.
-        strength: (T,) -1..1.
-        width: line width in face units; 0 fills the polygon.
-        soft: drawn on the strongly blurred layer.
-    """
-
-    points: np.ndarray
-    strength: np.ndarray
-    width: float
-    soft: bool = False
+    points: np.ndarray  # (T, n, 2) in face units on the face
+    strength: np.ndarray  # (T,) -1..1
+    width: float  # line width in face units; 0 fills the polygon
+    soft: bool = False  # drawn on the strongly blurred layer
 
 
 def _still(face: FaceGeometry, points: list) -> np.ndarray:

@@ -14,17 +14,13 @@ Metrics = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Summands:
-    """What the metrics of resampled videos are computed from: sums over the videos.
+    """What the metrics of resampled videos are computed from: sums over the videos."""
 
-    Attributes:
-        rows: (n, K) summands of each system.
-        metrics: (R, K) sums of resamples to metric -> (R,), NaN where there is no such value.
-        codes: (n,) of each system and column of labels; videos that agree in all of them have the
-            same summands.
-    """
-
-    rows: Sequence[np.ndarray]
+    rows: Sequence[np.ndarray]  # (n, K) summands of each system
+    # (R, K) sums of resamples to metric -> (R,), NaN where there is no such value
     metrics: Callable[[np.ndarray], Metrics]
+    # (n,) of each system and column of labels; videos that agree in all of them have the same
+    # summands
     codes: Sequence[np.ndarray] | None = None
 
 
