@@ -75,7 +75,7 @@ def test_the_hostile_pickle_would_have_run(tmp_path):
 
 def test_plain_pickles_come_back_equal(tmp_path):
     path = tmp_path / "plain.pkl"
-    content = {"a": [1, 2.5, "é", None, True], "b": {"c": (1, b"raw")}, "d": {1, 2}}
+    content = {"a": [1, 2.5, "é", None, True], "b": {"c": (1, b"raw")}}
     for protocol in range(6):
         path.write_bytes(pickle.dumps(content, protocol=protocol))
         assert load_plain_pickle(path) == content
