@@ -51,7 +51,8 @@ def _missing(dataset_dir: Path, clips: Sequence[Clip]) -> list[str]:
     """Clips of the official list that are not there; without the list, incomplete subjects."""
     present = {clip_name(clip.path) for clip in clips}
     if (dataset_dir / LIST).is_file():
-        listed = {(row["Filename"] or "").strip() for _, row in _list_rows(dataset_dir)}
+        rows = read_table(dataset_dir / LIST, ("Filename",))
+        listed = {(row["Filename"] or "").strip() for _, row in rows}
         return sorted(listed - present - {""}, key=natural_key)
     numbers = Counter(clip.subject for clip in clips)
     expected = range(FIRST_SUBJECT, FIRST_SUBJECT + SPEC.counts["subjects"])
@@ -60,10 +61,6 @@ def _missing(dataset_dir: Path, clips: Sequence[Clip]) -> list[str]:
         for subject in expected
         if numbers[str(subject)] < CLIPS_OF_A_SUBJECT
     ]
-
-
-def _list_rows(dataset_dir: Path) -> list[tuple[int, dict[str, str]]]:
-    return read_table(dataset_dir / LIST, ("Filename",))
 
 
 COMMAND = Command(

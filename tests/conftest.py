@@ -39,6 +39,16 @@ def real_videos() -> Path:
     return REAL_VIDEOS
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Tiny videos with a list for pre-training and a fold, for the tests of a file."""
+    from tests.tiny_data import make_tiny_data
+
+    folder = tmp_path_factory.mktemp("tiny")
+    make_tiny_data(folder)
+    return folder
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport():
     """What a test printed may name files that are not UTF-8, which test processes cannot send."""

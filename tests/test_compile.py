@@ -19,16 +19,8 @@ from svfap.engine.flags.shared import LEVERS
 from svfap.engine.results import predictions
 from svfap.engine.tasks.base import Classification
 from tests.test_runs import finetune_argv, pretrain_argv, run_finetuning, run_pretraining, weights
-from tests.tiny_data import make_tiny_data
 
 SHALLOW = ["--stage_depths", "1", "1", "1"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    make_tiny_data(folder)
-    return folder
 
 
 @pytest.fixture

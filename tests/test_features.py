@@ -29,14 +29,6 @@ from tests.test_runs import (
     run_pretraining,
     weights,
 )
-from tests.tiny_data import make_tiny_data
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    make_tiny_data(folder)
-    return folder
 
 
 @pytest.mark.parametrize("name", FINETUNE_NAMES)

@@ -23,14 +23,7 @@ from svfap.engine.runtime.errors import explain, is_for_user
 from svfap.engine.runtime.stopping import StoppedBySignalError
 from tests.conftest import ROOT
 from tests.test_runs import log_lines, run_finetuning, run_pretraining, weights
-from tests.tiny_data import FINETUNE_FLAGS, PRETRAIN_FLAGS, make_tiny_data
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    make_tiny_data(folder)
-    return folder
+from tests.tiny_data import FINETUNE_FLAGS, PRETRAIN_FLAGS
 
 
 def pretrain_argv(data, out, *more):

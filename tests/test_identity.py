@@ -111,13 +111,6 @@ def test_mappings_that_cannot_be_meant():
 # ---------------------------------------------------------------- evaluations
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    make_tiny_data(folder)
-    return folder
-
-
 def save_model(path, names, *, seed=0, **more):
     torch.manual_seed(seed)
     model = models.create_model("svfap_tiny_patch8_64", img_size=32, num_classes=len(names),

@@ -13,7 +13,6 @@ from svfap.engine.flags.parsing import parse_flags
 from svfap.engine.pretext.objectives import MaskedReconstruction, motion_targets, undo_motion
 from tests.model_cases import small_model
 from tests.test_runs import run_finetuning, run_pretraining
-from tests.tiny_data import make_tiny_data
 
 TINY = ["--input_size", "32", "--depth", "2", "--lg_region_size", "2", "2", "4"]
 RUN = [
@@ -24,13 +23,6 @@ PRETRAIN = ["--model", "pretrain_maedfer_tiny_patch8_64", *TINY, *RUN, "--decode
             "--mask_ratio", "0.75", "--visualize", "0"]  # fmt: skip
 FINETUNE = ["--model", "maedfer_tiny_patch8_64", *TINY, *RUN, "--nb_classes", "2"]
 RELEASED = "pretrain_videomae_base_dim512_no_depth_patch16_160"
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    make_tiny_data(folder)
-    return folder
 
 
 def pretraining_flags(*argv):

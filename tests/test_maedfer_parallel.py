@@ -16,15 +16,6 @@ from tests.conftest import ROOT
 from tests.model_cases import random_clip, small_model, tube_mask
 from tests.test_maedfer import FINETUNE, PRETRAIN, RELEASED, RUN, pretraining_flags
 from tests.test_runs import finish, log_lines, run_finetuning, run_pretraining, start
-from tests.tiny_data import make_tiny_data
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    make_tiny_data(folder)
-    return folder
-
 
 # ---------------------------------------------------------------- released checkpoints
 

@@ -26,14 +26,7 @@ from svfap.engine.runtime import checkpoint, distributed
 from svfap.engine.runtime.errors import TooManyUnreadableError, UnreadableInEvaluationError
 from tests.conftest import ROOT
 from tests.processes import free_port
-from tests.tiny_data import FINETUNE_FLAGS, PRETRAIN_FLAGS, make_tiny_data
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    make_tiny_data(folder)
-    return folder
+from tests.tiny_data import FINETUNE_FLAGS, PRETRAIN_FLAGS
 
 
 def pretrain_argv(data, out, *more):

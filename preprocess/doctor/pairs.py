@@ -37,14 +37,14 @@ class Pair:
         return self.difference <= COPY_DIFFERENCE
 
 
-def find_pairs(scans: Sequence[Scan], *, max_distance: int = MAX_DISTANCE) -> list[Pair]:
+def find_pairs(scans: Sequence[Scan]) -> list[Pair]:
     """All pairs of readable videos that look the same, most alike first."""
     readable = [scan for scan in scans if scan.readable]
     if len(readable) < 2:
         return []
     hashes = np.stack([scan.hashes for scan in readable])
     paired = len(readable) <= MAX_PAIRED
-    close = _close_rows(hashes, max_distance) if paired else _equal_rows(hashes)
+    close = _close_rows(hashes) if paired else _equal_rows(hashes)
     pairs = []
     for one, other in close:
         correlation = similarity(readable[one].tiny, readable[other].tiny)
@@ -56,7 +56,7 @@ def find_pairs(scans: Sequence[Scan], *, max_distance: int = MAX_DISTANCE) -> li
     return sorted(pairs, key=lambda pair: (pair.distance, -pair.correlation, pair.first))
 
 
-def _close_rows(hashes: np.ndarray, max_distance: int) -> Iterator[tuple[int, int]]:
+def _close_rows(hashes: np.ndarray) -> Iterator[tuple[int, int]]:
     """Indices of rows of (n, HASHED_FRAMES) whose hashes differ in few bits, first < second."""
     for start in range(0, len(hashes), BLOCK):
         block = hashes[start : start + BLOCK]
@@ -64,7 +64,7 @@ def _close_rows(hashes: np.ndarray, max_distance: int) -> Iterator[tuple[int, in
         distance = np.zeros((len(block), len(rest)), np.uint16)
         for frame in range(HASHED_FRAMES):
             distance += count_bits(block[:, frame, None] ^ rest[None, :, frame])
-        for row, column in np.argwhere(distance <= max_distance):
+        for row, column in np.argwhere(distance <= MAX_DISTANCE):
             if row < column:
                 yield start + int(row), start + int(column)
 

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -80,11 +81,8 @@ def numbers(scans: Mapping[str, Scan]) -> dict:
     if not readable:
         return result
     frames = np.array([scan.num_frames for scan in readable])
-    result["frames"] = {
-        "min": int(frames.min()),
-        "median": float(np.median(frames)),
-        "max": int(frames.max()),
-    }
+    median = float(np.median(frames))
+    result["frames"] = {"min": int(frames.min()), "median": median, "max": int(frames.max())}
     sizes = Counter(f"{scan.width}x{scan.height}" for scan in readable)
     result["sizes"] = dict(sizes.most_common())
     shares = np.array([s for scan in readable if scan.faces is not None for s in scan.faces])
@@ -120,14 +118,14 @@ def summary_lines(summary: Mapping) -> list[str]:
     return lines
 
 
-def finding_lines(findings: Sequence[Finding], shown: int = SHOWN_ITEMS) -> list[str]:
+def finding_lines(findings: Sequence[Finding]) -> list[str]:
     """Findings as lines, the first items of each below it."""
     lines = []
     for finding in findings:
         lines.append(f"{SIGNS[finding.level]}: {finding.text}")
-        lines += [f"    {item}" for item in finding.items[:shown]]
-        if len(finding.items) > shown:
-            lines.append(f"    ... and {len(finding.items) - shown} more")
+        lines += [f"    {item}" for item in finding.items[:SHOWN_ITEMS]]
+        if len(finding.items) > SHOWN_ITEMS:
+            lines.append(f"    ... and {len(finding.items) - SHOWN_ITEMS} more")
     return lines
 
 
@@ -167,9 +165,7 @@ def write_json(
         "folds": [_fold_json(fold) for fold in folds],
         "videos": numbers(scans),
         "subjects_from": subjects_from,
-        "findings": [
-            {"level": f.level, "check": f.check, "text": f.text, "items": f.items} for f in findings
-        ],
+        "findings": [asdict(finding) for finding in findings],
     }
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
@@ -177,17 +173,12 @@ def write_json(
 def _fold_json(fold: Fold) -> dict:
     splits = []
     for split in fold.splits:
-        entry: dict = {"name": split.name, "path": str(split.path)}
+        splits.append({"name": split.name, "path": str(split.path)})
         if split.annotations is not None:
-            entry["videos"] = len(split.annotations)
-            entry["subjects"] = None if split.subjects is None else len(set(split.subjects))
+            people = None if split.subjects is None else len(set(split.subjects))
+            splits[-1] |= {"videos": len(split.annotations), "subjects": people}
             if fold.one_class:
                 counts = _counts(split, 0, fold.columns[0])
-                entry["classes"] = dict(zip(fold.names.class_names, counts.tolist()))
-        splits.append(entry)
-    return {
-        "folder": str(fold.folder),
-        "task": fold.task,
-        "data_set": fold.spec.name if fold.spec else None,
-        "splits": splits,
-    }
+                splits[-1]["classes"] = dict(zip(fold.names.class_names, counts.tolist()))
+    known = fold.spec.name if fold.spec else None
+    return {"folder": str(fold.folder), "task": fold.task, "data_set": known, "splits": splits}

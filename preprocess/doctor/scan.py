@@ -68,7 +68,7 @@ def scan_video(path: str, *, with_faces: bool = False) -> Scan:
         note=note,
         hashes=np.array([perceptual_hash(picture) for picture in grey], np.uint64),
         tiny=np.stack(tiny),
-        faces=_face_shares(grey) if with_faces else None,
+        faces=tuple(map(face_share, grey[:-1])) if with_faces else None,
     )
 
 
@@ -99,11 +99,6 @@ def faces_available() -> str | None:
     except ImportError as error:
         return str(error)
     return None
-
-
-def _face_shares(pictures: Sequence[np.ndarray]) -> tuple[float, ...]:
-    """Largest face as a share of the shorter side, in all but the last of the looked-at frames."""
-    return tuple(face_share(picture) for picture in pictures[:-1])
 
 
 def face_share(grey: np.ndarray) -> float:

@@ -18,7 +18,7 @@ from svfap.preprocess.doctor.pairs import Pair
 from svfap.preprocess.doctor.scan import Scan
 
 COLUMNS, MIN_COLUMNS = 10, 5
-TILE_INCHES = 0.95
+TILE_INCHES, TILE_PX = 0.95, 112
 MAX_ROWS, MAX_PAIRS = 24, 8
 NO_FACE, BROKEN = "#d55e00", "#999999"
 
@@ -31,7 +31,7 @@ class Row:
     paths: list[str]
 
 
-def choose_rows(fold: Fold, scans: Mapping[str, Scan], *, columns: int = COLUMNS) -> list[Row]:
+def choose_rows(fold: Fold, scans: Mapping[str, Scan]) -> list[Row]:
     """Examples of every class, drawn from the first part of the fold, the same on every run."""
     split = next((s for s in fold.splits if s.annotations is not None), None)
     if split is None:
@@ -54,7 +54,7 @@ def choose_rows(fold: Fold, scans: Mapping[str, Scan], *, columns: int = COLUMNS
     rows = []
     for title, members in list(groups.items())[:MAX_ROWS]:
         rng = generator(0, 0, 0, 0, f"contact sheet {title}")
-        chosen = sorted(rng.permutation(members)[:columns].tolist())
+        chosen = sorted(rng.permutation(members)[:COLUMNS].tolist())
         paths = [split.annotations.paths[row] for row in chosen]
         rows.append(Row(f"{title}\n{len(members):,}", paths))
     return rows
@@ -68,29 +68,24 @@ def pair_rows(pairs: Sequence[Pair]) -> list[Row]:
     ]
 
 
-def middle_frame(path: str, side: int = 112) -> np.ndarray | None:
-    """(side, side, 3) uint8 of the middle frame, bars around it if it is not square."""
+def middle_frame(path: str) -> np.ndarray | None:
+    """Square, (H, W, 3) uint8 of the middle frame, bars around it if it is not square."""
     try:
         with open_video(path) as reader:
             frame = reader.read_chosen(lambda count: np.array([count // 2]))[1][0]
     except UnreadableVideoError:
         return None
     height, width = frame.shape[:2]
-    scale = side / max(height, width)
+    scale = TILE_PX / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(np.ascontiguousarray(frame), size, interpolation=cv2.INTER_AREA)
-    canvas = np.full((side, side, 3), 255, np.uint8)
-    top, left = (side - small.shape[0]) // 2, (side - small.shape[1]) // 2
+    canvas = np.full((TILE_PX, TILE_PX, 3), 255, np.uint8)
+    top, left = (TILE_PX - small.shape[0]) // 2, (TILE_PX - small.shape[1]) // 2
     canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
     return canvas
 
 
-def draw_sheet(
-    path: Path,
-    title: str,
-    rows: Sequence[Row],
-    scans: Mapping[str, Scan],
-) -> None:
+def draw_sheet(path: Path, title: str, rows: Sequence[Row], scans: Mapping[str, Scan]) -> None:
     """Draw the sheet as PNG.
 
     Args:

@@ -150,10 +150,9 @@ def usable_clips(found: Found, root: Path, *, leave_out: bool) -> list[Clip]:
     return usable
 
 
-def label_names(spec: DatasetSpec, class_names: Sequence[str] | None = None) -> LabelNames:
+def label_names(spec: DatasetSpec) -> LabelNames:
     """`classes.json` of a catalogued data set."""
-    names = tuple(class_names or spec.class_names)
-    return LabelNames(task=spec.task, class_names=names, data_set=spec.name)
+    return LabelNames(task=spec.task, class_names=spec.class_names, data_set=spec.name)
 
 
 def link_folder(flags: argparse.Namespace) -> Path:
