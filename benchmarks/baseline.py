@@ -106,11 +106,7 @@ class BottleneckScores(nn.Module):
 
 
 class Encoder(nn.Module):
-    """TPSBT, and with a single stage the plain ViT.
-
-    Args:
-        ours: model whose sizes are taken over.
-    """
+    """TPSBT, and with a single stage the plain ViT."""
 
     def __init__(self, ours: nn.Module):
         super().__init__()
@@ -161,11 +157,7 @@ class Encoder(nn.Module):
 
 
 class PlainClassifier(Encoder):
-    """Fine-tuning model with the outputs of ours.
-
-    Args:
-        ours: TPSBT or ViT model whose sizes and weights are taken over.
-    """
+    """Fine-tuning model with the outputs of ours."""
 
     def __init__(self, ours: nn.Module):
         super().__init__(ours)
@@ -197,11 +189,7 @@ class Decoder(nn.Module):
 
 
 class PlainAutoencoder(nn.Module):
-    """Pre-training model with the outputs of ours.
-
-    Args:
-        ours: masked autoencoder with a TPSBT or ViT encoder.
-    """
+    """Pre-training model with the outputs of ours."""
 
     def __init__(self, ours: nn.Module):
         super().__init__()

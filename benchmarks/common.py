@@ -67,11 +67,7 @@ def measure(
     warmup: int = 1,
     device: torch.device | None = None,
 ) -> Timing:
-    """Time a function.
-
-    Args:
-        device: waited for before each look at the clock.
-    """
+    """Time a function."""
     device = device or torch.device("cpu")
     for _ in range(warmup):
         function()
@@ -224,11 +220,7 @@ def benchmark_parser(
 
 
 def begin(flags: argparse.Namespace) -> None:
-    """Apply the flags of `benchmark_parser`.
-
-    Raises:
-        ValueError: fewer than one repetition.
-    """
+    """Apply the flags of `benchmark_parser`."""
     if "repeats" in flags and flags.repeats < 1:
         raise ValueError(f"--repeats {flags.repeats}: it must be 1 or more")
     if flags.threads:
@@ -244,11 +236,6 @@ def report(
 
     Args:
         rows: results; the keys of the first one are the columns.
-        flags: of `benchmark_parser`.
-        facts: what else belongs to the numbers.
-
-    Returns:
-        What is written to `--output`.
     """
     machine = machine_facts(device)
     content = {

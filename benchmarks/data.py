@@ -111,7 +111,6 @@ def sources(folder: Path, *, num_videos: int, **sizes: int) -> dict[str, list]:
 
     Args:
         folder: where sample videos and stores are made, or are from an earlier call.
-        sizes: of `sample_data.make`.
     """
     mp4, folders = sample_data.make(folder, num_videos=num_videos, num_folders=num_videos, **sizes)
     videos, labelled = (read_annotations(csv, task="pretrain") for csv in (mp4, folders))

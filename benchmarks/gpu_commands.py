@@ -16,11 +16,7 @@ QUICK = {"NUM_PRETRAIN_VIDEOS": "16", "NUM_VIDEOS": "42", "NUM_IDENTITIES": "10"
 
 
 class Commands:
-    """Jobs on drawn faces, which the first three make.
-
-    Args:
-        device: `--device` of the commands that have it.
-    """
+    """Jobs on drawn faces, which the first three make."""
 
     def __init__(self, folder: Path, device: str):
         self.folder, self.device = folder, device

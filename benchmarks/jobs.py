@@ -65,9 +65,6 @@ def run_jobs(
 
     Args:
         jobs: in the order in which they should begin; those in `after` stand before.
-
-    Returns:
-        The outcome of every job.
     """
     folder.mkdir(parents=True, exist_ok=True)
     outcomes: dict[str, Outcome] = {}

@@ -58,12 +58,6 @@ def make(
 ) -> tuple[Path, Path]:
     """Write videos and frame folders, unless they are there, and their annotation files.
 
-    Args:
-        num_videos: mp4 files, as for pre-training.
-        num_folders: folders of jpg frames, as for fine-tuning.
-        video_frames: frames of a video.
-        size: side of the frames in pixels.
-
     Returns:
         `voxceleb2/info_clean.csv` (its name chooses VoxCeleb2's window) and `dfew/train.csv`.
     """

@@ -177,12 +177,8 @@ def our_work(
 
     Args:
         name: size, for example "svfap_base_patch16_160".
-        stage: one of `STAGES`.
         batch: clips; videos in evaluation.
-        amp: `--amp`.
         levers: how it is computed; default: what suits the device, not compiled.
-        mask_ratio: hidden share in pre-training.
-        overrides: of `models.create_model`.
     """
     levers = levers or levers_of(device)
     model = make_model(name, stage, **overrides)

@@ -254,11 +254,7 @@ SPECS = {
 
 
 def get_spec(name: str) -> DatasetSpec:
-    """Look a data set up by name; case, hyphens and underscores do not matter.
-
-    Raises:
-        ValueError: the name is not in the catalogue.
-    """
+    """Look a data set up by name; case, hyphens and underscores do not matter."""
     plain = _plain(name)
     for spec in SPECS.values():
         if _plain(spec.name) == plain:

@@ -138,7 +138,6 @@ def read_json(path: str | os.PathLike) -> dict:
     """Read a JSON object.
 
     Raises:
-        OSError: the file cannot be read.
         ValueError: it holds none; names the file.
     """
     try:
@@ -282,7 +281,6 @@ def read_array(path: str | os.PathLike) -> np.ndarray:
     """Read the array of an npy file; nothing in it is executed.
 
     Raises:
-        FileNotFoundError: there is no such file.
         ValueError: it is not an npy file of plain values.
     """
     try:
@@ -300,13 +298,8 @@ def read_arrays(
 
     Args:
         names: arrays that must be there; None: all that are.
-        optional: arrays that are read where they are there.
-
-    Returns:
-        The arrays by name.
 
     Raises:
-        FileNotFoundError: there is no such file.
         ValueError: it is not an npz file of plain arrays.
         MissingArraysError: arrays are missing; the message lists those it has.
     """

@@ -53,12 +53,7 @@ def open_text(path: str | os.PathLike) -> TextIO:
 
 
 def read_text(path: str | os.PathLike) -> str:
-    r"""Read a text of any encoding that `encoding_of` knows; lines end in "\n".
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        TableError: it cannot be read.
-    """
+    r"""Read a text of any encoding that `encoding_of` knows; lines end in "\n"."""
     try:
         with open_text(path) as file:
             text = file.read()
@@ -105,10 +100,6 @@ def table_rows(path: str | os.PathLike) -> Iterator[tuple[int, list[str]]]:
 
     Separated by commas, semicolons, tabs or bars; a line `sep=;` in front says which. Rows of
     empty cells are left out.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        TableError: it cannot be read.
     """
     line = 0
     try:
@@ -148,7 +139,6 @@ def read_header(path: str | os.PathLike, columns: Sequence[str] = ()) -> list[st
     """Names of a table's columns.
 
     Raises:
-        FileNotFoundError: there is no such file.
         TableError: it is empty, lacks one of `columns`, or a name stands there twice.
     """
     _, names = next(table_rows(path), (0, []))
@@ -174,9 +164,6 @@ def iterate_table(
     Cells are stripped and composed (NFC), those of `NAME_COLUMNS` are as the file system would
     have them. A row with too few cells lacks the last columns; what is too much is listed under
     None.
-
-    Args:
-        path: the table, see `table_rows`.
 
     Raises:
         FileNotFoundError, TableError: see `read_header`.

@@ -94,7 +94,6 @@ class Assembly:
         """Log the plan.
 
         Args:
-            rows: lines of the stage's own.
             shapes: what that takes of a batch of so many clips (`step_memory`).
         """
         flags, workers = self.flags, self.workers
@@ -156,10 +155,7 @@ class Assembly:
         """The run.
 
         Args:
-            dataset: training items, indexed by `SampleKey`.
-            output_dir: of `open`.
             video_weights: how often videos are drawn; None: each once per epoch.
-            facts: what checkpoints say of the stage.
         """
         flags, workers = self.flags, self.workers
         step = Step(self.model, function, self.precision)

@@ -26,7 +26,6 @@ def run_command(stage: str, argv: Sequence[str] | None = None) -> None:
 
     Args:
         stage: "pretraining" or "finetuning".
-        argv: arguments; default: those of the program.
     """
     parser = getattr(config, f"{stage}_parser")()
     try:

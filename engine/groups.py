@@ -19,11 +19,7 @@ def read_groups(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
         csv_path: file with a header and columns `path` (as in the annotation files) and `group`.
         ids: the clips, as the annotation file writes them.
 
-    Returns:
-        A group per clip.
-
     Raises:
-        FileNotFoundError: no such file.
         ValueError: missing columns, a clip with two groups, or clips that are not listed.
     """
     path = Path(csv_path)
@@ -44,9 +40,6 @@ def read_groups(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
 
 def average_by_group(evaluated: Evaluated, groups: Sequence[str]) -> Evaluated:
     """One row per group: the mean of its clips' scores and features, each clip counting alike.
-
-    Args:
-        evaluated: scores of clips.
 
     Returns:
         The groups in the order of their first clips; their names stand for the ids.

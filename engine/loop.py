@@ -45,25 +45,17 @@ class Training:
     """Everything a run changes or needs while it trains.
 
     Attributes:
-        flags: the run's flags.
-        workers: processes and device.
-        model: the bare model.
-        parallel: how the processes hold it.
         optimizer: its groups carry `lr_scale`.
         dataset: training items, indexed by `SampleKey`.
         sampler: which of them make up this process's batches.
         loss_of: (model, batch, random generator) -> scalar loss, or a pair of it and a dict of
             scalar tensors to log as train_<name>, the same names in every step.
         num_videos: in the training part.
-        steps_per_epoch: optimizer steps.
-        precision: number format.
         output_dir: None writes nothing.
-        average: moving average of the weights, if any.
         position: where the run stands.
         facts: what checkpoints say beside the state, see `engine.identity`; plain values.
         rates: learning rate of every step.
         weight_decays: weight decay of every step.
-        budget: keeps account of unreadable videos.
     """
 
     flags: argparse.Namespace
@@ -138,11 +130,7 @@ class Training:
         self.save_seconds = self.saved_at - begun
 
     def begin(self, path: Path | None) -> None:
-        """Go on from a checkpoint, or begin at `--start_epoch` where there is none.
-
-        Raises:
-            ValueError: see `resume_from`.
-        """
+        """Go on from a checkpoint, or begin at `--start_epoch` where there is none."""
         if path:
             self.resume_from(path)
         else:
@@ -186,7 +174,6 @@ def train(
 
     Args:
         run: a new run, or one that `resume_from` put in the middle.
-        log: takes a line per epoch.
         after_epoch: (epochs done, loader) -> metrics of that epoch; called on all processes.
         read_after: (epochs done) -> what that will read.
 

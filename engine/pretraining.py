@@ -64,11 +64,7 @@ class Pretext(StepFunction, Protocol):
 
 
 def create_pretext(flags: argparse.Namespace, workers: Workers) -> Pretext:
-    """The pretext of `--objective`.
-
-    Raises:
-        ValueError: flags that cannot work, each with the remedy.
-    """
+    """The pretext of `--objective`."""
     if flags.objective == "contrastive":
         from svfap.engine.pretext.contrastive import ContrastiveLearning  # slow, not always needed
 
@@ -82,7 +78,6 @@ def pretrain(flags: argparse.Namespace) -> None:
     """Pre-train as the flags say; resumes what it finds in `--output_dir`.
 
     Raises:
-        ValueError: flags or files that cannot work, each with the remedy.
         StoppedBySignalError: interrupted and saved.
     """
     workers = begin(flags, "data_path", *(["probe_path"] if flags.probe_every else []))

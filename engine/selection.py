@@ -30,9 +30,7 @@ class Parts:
     """The videos of a run.
 
     Attributes:
-        train: for training.
         val: for choosing weights, or None.
-        test: for the final numbers.
         chosen_on: what "best" is chosen on, in words; "nothing" without a validation part.
         carved: rows of train.csv (0-based, without blank lines) that `val` consists of, if carved.
         share: how `train` was chosen by `--label_fraction`, in words; "" if it was not.
@@ -80,7 +78,6 @@ def read_parts(setting: Setting) -> Parts:
     """Read the annotation files of a run; carve a validation part where asked and needed.
 
     Raises:
-        AnnotationError: a file has problems.
         ValueError: `--val_fraction`, `--label_fraction` or `--subjects` do not suit the data.
     """
     parts = _with_validation(setting)
@@ -163,7 +160,6 @@ def balanced_class_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
     Args:
         labels: (n,) class of each training video.
-        num_classes: how many classes there are.
 
     Returns:
         (num_classes,) n / (classes present * videos of the class); its mean over the videos is 1.
@@ -185,9 +181,6 @@ def balance_classes(setting: Setting, train: Annotations) -> np.ndarray | None:
 
     Returns:
         With "sampler" the (n,) weights of the videos for `EpochSampler`, else None.
-
-    Raises:
-        ValueError: the task has no classes.
     """
     how = setting.flags.class_balanced
     if how == "none":

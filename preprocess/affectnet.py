@@ -92,9 +92,6 @@ def read_set(folder: Path, found: Found) -> list[Annotation]:
     Args:
         folder: `train_set` or `val_set`.
         found: gets problems, missing annotations and annotations without an image.
-
-    Raises:
-        PreparationError: the part is absent.
     """
     annotations_dir = folder / "annotations"
     if not annotations_dir.is_dir():
@@ -169,11 +166,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the CSVs of AffectNet.
-
-    Raises:
-        PreparationError: the official files are not as published.
-    """
+    """Write the CSVs of AffectNet."""
     flags = build_parser().parse_args(argv)
     found = Found()
     annotations = {part: read_set(flags.dataset_dir / name, found) for part, name in SETS.items()}

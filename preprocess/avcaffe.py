@@ -50,11 +50,7 @@ def read_reports(path: Path, classes: Sequence[str], problems: Problems) -> dict
 
     Args:
         path: `arousal.txt` or `valence.txt`.
-        classes: names in label order.
         problems: gets a line for unknown names and contradictions.
-
-    Raises:
-        PreparationError: the file is absent.
     """
     if not path.is_file():
         raise PreparationError(f"no such file: {path}")
@@ -80,12 +76,8 @@ def read_participants(
     """Part ("train" or "test") of each participant.
 
     Args:
-        dataset_dir: holds the official lists.
         given: files that replace them, by part.
         problems: gets a line for participants in both lists and malformed identifiers.
-
-    Raises:
-        PreparationError: a list is absent.
     """
     parts: dict[str, str] = {}
     for part, official in LISTS.items():
@@ -214,11 +206,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the CSVs of AVCAffe.
-
-    Raises:
-        PreparationError: the official files are not as published.
-    """
+    """Write the CSVs of AVCAffe."""
     flags = build_parser().parse_args(argv)
     clips_dir = clips_folder(flags.dataset_dir, flags.clips_dir)
     given = {"train": flags.train_subjects, "test": flags.test_subjects}

@@ -52,10 +52,6 @@ def read_annotation(path: Path, problems: Problems) -> Scores:
 
     Args:
         problems: gets a line for every video that lacks a trait or has no score in [0, 1].
-
-    Raises:
-        PreparationError: a trait is absent or an unknown one is there.
-        UnsafePickleError: the pickle holds more than plain data.
     """
     content = load_plain_pickle(path)
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):

@@ -112,11 +112,7 @@ def _pattern(text: str) -> re.Pattern | str:
 
 
 def read_source(flags: argparse.Namespace) -> Source:
-    """Read the folder or table.
-
-    Raises:
-        PreparationError: it does not exist or holds nothing usable.
-    """
+    """Read the folder or table."""
     if flags.source.is_dir():
         folder = flags.source.absolute()
         return read_layout(folder, flags.layout) if flags.layout else read_folder(folder)
@@ -187,11 +183,7 @@ def settle_labels(source: Source, flags: argparse.Namespace) -> LabelNames:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the CSVs.
-
-    Raises:
-        PreparationError: files or labels have problems.
-    """
+    """Write the CSVs."""
     flags = build_parser().parse_args(argv)
     flags.dataset_dir = flags.source
     source = read_source(flags)
@@ -214,11 +206,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def given_split(
     clips: Sequence[Clip], parts: dict[Clip, str | None], flags: argparse.Namespace
 ) -> Parts:
-    """The parts that the table or the folders give.
-
-    Raises:
-        PreparationError: there is no training or test part, or they share subjects.
-    """
+    """The parts that the table or the folders give."""
     split = {p: [clip for clip in clips if parts[clip] == p] for p in ("train", "val", "test")}
     for part in ("train", "test"):
         if not split[part]:

@@ -46,9 +46,7 @@ def read_list(
 
     Args:
         path: `set_N.csv` with columns video_name (a number) and label (1-based).
-        frames_dir: holds the frame folders.
         subjects: by name of the frame folder, or none.
-        problems: gets a line for every line that is not as it should be.
 
     Returns:
         The good lines; names are five-digit frame folders, labels 0-based.

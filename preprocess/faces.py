@@ -100,11 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def read_settings(flags: argparse.Namespace) -> FaceSettings:
-    """Settings of the flags, checked.
-
-    Raises:
-        PreparationError: a value that is not allowed.
-    """
+    """Settings of the flags, checked."""
     if flags.border is None:
         flags.border = "inside" if flags.align == "none" else "black"
     rules = (
@@ -128,11 +124,7 @@ def read_settings(flags: argparse.Namespace) -> FaceSettings:
 
 
 def report(outcomes: Sequence[Outcome], output_dir: Path) -> None:
-    """Say what was found.
-
-    Raises:
-        PreparationError: videos could not be read, or none shows a face.
-    """
+    """Say what was found."""
     for status in ("no_face", *FAILED):
         some = [outcome for outcome in outcomes if outcome.status == status]
         say(status, [f"{o.source}: {o.note or f'no face in {o.num_frames} frames'}" for o in some])
@@ -160,11 +152,7 @@ def report(outcomes: Sequence[Outcome], output_dir: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write crops, `faces.csv` and the journal.
-
-    Raises:
-        PreparationError: wrong flags or folders, or videos that could not be done.
-    """
+    """Write crops, `faces.csv` and the journal."""
     flags = build_parser().parse_args(argv)
     settings = read_settings(flags)
     jobs = list_videos(flags.inputs)

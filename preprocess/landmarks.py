@@ -66,7 +66,6 @@ def find_points(
 
     Args:
         frame: (H, W, 3) uint8.
-        detector: finds faces.
         min_face: smallest face, as a share of the frame's shorter side.
 
     Returns:
@@ -88,7 +87,6 @@ def place_of(path: str, output_dir: Path | None, above: str) -> Path:
     """Where the landmarks of a video go.
 
     Args:
-        path: the video.
         output_dir: a folder of their own; None: beside the frames.
         above: folder above all videos, of which `output_dir` is an image.
     """
@@ -140,11 +138,7 @@ def _detector() -> FaceDetector:
 
 
 def report(done: Sequence[Done]) -> None:
-    """Say what was found.
-
-    Raises:
-        PreparationError: videos could not be done, or no frame shows exactly one face.
-    """
+    """Say what was found."""
     frames, faces = sum(d.num_frames for d in done), sum(d.num_faces for d in done)
     logger.info(
         "%d videos (%d were done), %d frames: %d with one face, %d with several, %d with none",
@@ -176,11 +170,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the landmark files.
-
-    Raises:
-        PreparationError: wrong flags, or videos that could not be done.
-    """
+    """Write the landmark files."""
     flags = build_parser().parse_args(argv)
     if not 0.01 <= flags.min_face <= 1:
         raise PreparationError(f"--min_face {flags.min_face:g}: allowed are 0.01 to 1")

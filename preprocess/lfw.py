@@ -25,11 +25,7 @@ Pair = tuple[str, str, str, int]
 
 
 def find_images_dir(dataset_dir: Path) -> Path:
-    """The folder with a folder of images per person.
-
-    Raises:
-        PreparationError: there is none.
-    """
+    """The folder with a folder of images per person."""
     for name in IMAGE_FOLDERS:
         folder = dataset_dir / name
         if next(folder.glob("*/*_0001.jpg"), None):
@@ -52,8 +48,6 @@ def read_pairs(
     "name 1 2" is a pair of one person, "name 1 other 2" of two.
 
     Args:
-        path: pairs.txt or alike.
-        images_dir: the images.
         problems: gets malformed lines, images that are not there, and wrong counts.
         fold: name of the only fold; None: folds are numbered from 1.
         missing: gets pairs whose images are not there, instead of `problems`.
@@ -121,11 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write pairs.csv, and dev_pairs.csv where there are such lists.
-
-    Raises:
-        PreparationError: no images or lists, or lists that do not fit the images.
-    """
+    """Write pairs.csv, and dev_pairs.csv where there are such lists."""
     flags = build_parser().parse_args(argv)
     images_dir, problems = find_images_dir(flags.dataset_dir), Problems()
     missing = Problems() if flags.leave_out_missing else problems

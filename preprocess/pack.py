@@ -42,11 +42,7 @@ GIB = 2**30
 
 
 def find_csvs(inputs: Sequence[Path]) -> dict[Path, Path]:
-    """Annotation files -> where they go below the output folder.
-
-    Raises:
-        PreparationError: an input is absent or holds none, or two would get the same name.
-    """
+    """Annotation files -> where they go below the output folder."""
     found: dict[Path, Path] = {}
     for root in inputs:
         if root.is_file():
@@ -111,13 +107,9 @@ def pack(
 
     Args:
         videos: path -> key, in the order of the store.
-        output_dir: folder of the store.
-        settings: how frames are stored.
-        shard_bytes: size of a shard.
         num_workers: processes that decode and encode; 0 does it in this one.
 
     Raises:
-        PreparationError: the disk is too small, or a process died.
         StoreError: the folder holds something else.
     """
     keys = "\n".join(videos.values())
@@ -172,13 +164,8 @@ def write_lists(
     """Write the annotation files of a store: the same labels, paths into the store.
 
     Args:
-        sources: the originals.
         keys: name in the store by path.
-        store: the store.
         leave_out: leave unreadable videos out instead of raising.
-
-    Raises:
-        PreparationError: videos are unreadable, all named in `problems.txt`.
     """
     folder = Path(store.folder)
     unreadable = {
@@ -201,11 +188,7 @@ def write_lists(
 
 
 def verify(folder: Path, num_workers: int) -> None:
-    """Compare all checksums of a store.
-
-    Raises:
-        PreparationError: names the damaged videos.
-    """
+    """Compare all checksums of a store."""
     problems = Problems(check_tables(folder))
     if not problems.lines:
         videos = ClipStore(folder / MANIFEST).videos
@@ -261,11 +244,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Pack, or verify.
-
-    Raises:
-        PreparationError: flags, annotation files or videos that cannot be used.
-    """
+    """Pack, or verify."""
     flags = build_parser().parse_args(argv)
     if flags.verify:
         verify(flags.verify, flags.num_workers)

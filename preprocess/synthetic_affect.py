@@ -31,11 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the CSVs.
-
-    Raises:
-        PreparationError: the data set is not complete, or not one of preprocess.synthetic.
-    """
+    """Write the CSVs."""
     flags = build_parser().parse_args(argv)
     flags.output_dir = flags.output_dir or flags.dataset_dir / "affect"
     folds = read_folds(flags.dataset_dir)

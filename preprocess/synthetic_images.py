@@ -39,7 +39,6 @@ def strong_frames(values: np.ndarray, count: int) -> np.ndarray:
 
     Args:
         values: (T, 2) valence and arousal.
-        count: how many.
 
     Returns:
         At most `count` distinct frames, ascending.
@@ -78,11 +77,7 @@ def write_folds(clips: Mapping[str, DrawnClip], flags: argparse.Namespace) -> No
 
 
 def write_identity(clips: Mapping[str, DrawnClip], flags: argparse.Namespace) -> None:
-    """Write who is who: of each person, every other clip is for training.
-
-    Raises:
-        PreparationError: somebody has one clip only.
-    """
+    """Write who is who: of each person, every other clip is for training."""
     own: dict[str, list[DrawnClip]] = defaultdict(list)
     for name in sorted(clips):
         own[clips[name].subject].append(clips[name])
@@ -115,11 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the CSVs.
-
-    Raises:
-        PreparationError: the data set is not complete, or not one of preprocess.synthetic.
-    """
+    """Write the CSVs."""
     flags = build_parser().parse_args(argv)
     if flags.frames_per_clip < 1:
         raise PreparationError(f"--frames_per_clip {flags.frames_per_clip}: give 1 or more")

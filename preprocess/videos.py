@@ -27,12 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the list of the videos found.
-
-    Raises:
-        PreparationError: there are no videos, or none can be read.
-        FileNotFoundError: a folder does not exist.
-    """
+    """Write the list of the videos found."""
     flags = build_parser().parse_args(argv)
     found = [path for folder in flags.folders for path in find_videos(folder)]
     if not found:

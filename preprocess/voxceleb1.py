@@ -47,9 +47,6 @@ class FrameFolder:
     """One video as frames.
 
     Attributes:
-        path: the folder.
-        person: whose face it is.
-        num_frames: images in it.
         irregular: the numbers in the frames' names do not rise by the same step.
     """
 
@@ -60,11 +57,7 @@ class FrameFolder:
 
 
 def find_root(dataset_dir: Path) -> Path:
-    """The folder that holds one folder per person.
-
-    Raises:
-        PreparationError: there is none.
-    """
+    """The folder that holds one folder per person."""
     for root in (*(dataset_dir / name for name in ROOTS), dataset_dir):
         if root.is_dir() and any(root.glob(f"*/{SCALE}")):
             return root
@@ -78,7 +71,6 @@ def find_folders(root: Path, problems: Problems) -> list[FrameFolder]:
     """All folders of frames, people and videos in natural order.
 
     Args:
-        root: of `find_root`.
         problems: gets folders that hold frames and folders, or neither.
     """
     people = sorted((p.parent for p in root.glob(f"*/{SCALE}")), key=lambda p: natural_key(p.name))
@@ -162,11 +154,7 @@ def report(folders: Sequence[FrameFolder]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the list of VoxCeleb1.
-
-    Raises:
-        PreparationError: no frames, odd folders, or a wrong frame rate.
-    """
+    """Write the list of VoxCeleb1."""
     flags = build_parser().parse_args(argv)
     if not 0 < flags.frame_rate <= 1000:
         raise PreparationError(f"--frame_rate {flags.frame_rate:g}: give frames per second")

@@ -27,11 +27,7 @@ NUM_CLIPS, NUM_BROKEN = SPEC.counts["train"], SPEC.counts["undecodable"]
 
 
 def find_clips(dataset_dir: Path) -> list[str]:
-    """Clips of the development part, in natural order.
-
-    Raises:
-        PreparationError: there are none.
-    """
+    """Clips of the development part, in natural order."""
     root, clips = dataset_dir / "dev" / "mp4", []
     unused = Unused(root)
     for folder in walk_folders(root, unused) if root.is_dir() else ():
@@ -68,11 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the list of VoxCeleb2.
-
-    Raises:
-        PreparationError: no clips, or not the published number of them.
-    """
+    """Write the list of VoxCeleb2."""
     flags = build_parser().parse_args(argv)
     clips = find_clips(flags.dataset_dir)
     check_counts(

@@ -19,7 +19,6 @@ class Masking:
     """A kind of mask with its counts fixed; calling it draws one mask.
 
     Attributes:
-        num_visible: visible tokens of a clip.
         window: (h, w) tokens; the blocks of this size that a time step is cut into always show
             equally many tokens, in every step.
     """

@@ -171,8 +171,6 @@ def cutmix_box(
     Args:
         lam: share of the frame to leave.
         centre: (row, column) in pixels.
-        height: of the frame, in pixels.
-        width: of the frame, in pixels.
 
     Returns:
         (top, bottom, left, right) in pixels, bottom and right not included.

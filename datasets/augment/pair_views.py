@@ -52,7 +52,6 @@ class ViewAugmentation:
         Args:
             frames: (T, H, W, 3) uint8.
             points: (T, 68, 2) landmarks in pixels of the frames, NaN without a face; None: none.
-            rng: of this view.
             always_jitter: as for the first view of a pair.
 
         Returns:

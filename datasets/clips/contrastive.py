@@ -31,11 +31,8 @@ class ContrastiveClips(TrainingClips):
     `NOT_SWAPPED`, `SWAPPED`, `SWAP_FAILED`.
 
     Args:
-        rule: which frames make pairs.
         lengths: of the videos; None where the rule does not need time.
-        augmentation: makes views.
         face_swap: probability that a positive gets another head.
-        swap: does it; needed with `face_swap`.
         persons: (n,) who is in which video; needed with `face_swap`.
         landmarks_root: see `landmarks_for`.
         options: those of `TrainingClips` and `ClipSource`, except `size` and `clips_per_video`; no

@@ -22,10 +22,6 @@ class FrameViews(ClipSource):
     Args:
         window_stride: frames between the starts of neighbouring windows.
         rank: this process; it has the rows rank, rank + world_size, ...
-        source: those of `ClipSource`, with labels of every frame.
-
-    Raises:
-        ValueError: frames have no labels, or window_stride is below 1.
     """
 
     def __init__(

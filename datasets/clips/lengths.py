@@ -53,8 +53,6 @@ def read_lengths(
     `frame_rate`, else what `preprocess.voxceleb1` has recorded beside the annotation file.
 
     Args:
-        backend: video reader, see `open_video`.
-        landmarks_root: see `landmarks_for`.
         frame_rate: frames per second of folders that do not say.
         rows: which rows; None: all.
 
@@ -113,9 +111,6 @@ def typical_rate(annotations: Annotations, *, backend: str = "auto") -> float | 
     """Frames per second of the videos of a list, which clips made of them are played at.
 
     The median over some of them, evenly spread; None where no video says.
-
-    Args:
-        backend: video reader, see `open_video`.
     """
     beside, rates = read_frame_rate(annotations.path), []
     for row in range(0, len(annotations), max(len(annotations) // RATE_VIDEOS, 1)):

@@ -36,11 +36,7 @@ class PairRule:
     span_frames: int = 1  # frames from the first to the last of a clip, 1 for single frames
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ValueError: names the flag, its value and what is allowed.
-        """
+        """Check the values."""
         if self.time_aug not in TIME_AUG:
             raise ValueError(f"--time_aug {self.time_aug!r}: choose among {', '.join(TIME_AUG)}")
         low, high = self.interval_seconds
@@ -66,11 +62,7 @@ class PairRule:
         return self.time_aug != "none" or self.hard_negatives
 
     def intervals(self, rate: float) -> tuple[np.ndarray, np.ndarray]:
-        """Possible intervals in frames, ascending, and their probabilities.
-
-        Args:
-            rate: frames per second.
-        """
+        """Possible intervals in frames, ascending, and their probabilities."""
         if self.time_aug == "none":
             return np.zeros(1, np.int64), np.ones(1)
         low, high = (max(1, round(seconds * rate)) for seconds in self.interval_seconds)
@@ -99,7 +91,6 @@ class PairRule:
         Intervals that do not fit into the video are left out of their distribution.
 
         Args:
-            rng: of this sample.
             rate: its frames per second; any number where `needs_time` is False.
 
         Returns:

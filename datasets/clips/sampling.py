@@ -9,11 +9,7 @@ import numpy as np
 
 
 def _check(num_frames: int, clip_frames: int, sampling_rate: int) -> int:
-    """Return the clip's span in frames.
-
-    Raises:
-        ValueError: one of the three is not positive.
-    """
+    """Return the clip's span in frames."""
     for name, value in (
         ("num_frames", num_frames),
         ("clip_frames", clip_frames),
@@ -113,7 +109,6 @@ def eval_view_indices(
     """Frames of the test clips: the video is thinned out first, then cut into uniform segments.
 
     Args:
-        num_frames: frames of the video.
         clip_frames: T, frames of a clip.
         sampling_rate: every how many-th frame is kept.
         num_segments: clips per video; they overlap or coincide in short videos. One segment is
@@ -121,9 +116,6 @@ def eval_view_indices(
 
     Returns:
         (num_segments, T) int64.
-
-    Raises:
-        ValueError: num_segments is below 1.
     """
     _check(num_frames, clip_frames, sampling_rate)
     if num_segments < 1:
@@ -146,14 +138,10 @@ def distinct_views(indices: np.ndarray, num_crops: int) -> tuple[np.ndarray, np.
 
     Args:
         indices: (S, T) frames of the segments.
-        num_crops: crops per segment, 1 or more.
 
     Returns:
         (v, T) distinct rows in order of first appearance, and (v,) int64 how many of the
         S * num_crops views each stands for.
-
-    Raises:
-        ValueError: num_crops is below 1.
     """
     if num_crops < 1:
         raise ValueError(f"num_crops is {num_crops}: it must be 1 or more")

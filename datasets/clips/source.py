@@ -76,7 +76,6 @@ class ClipSource(Dataset):
         stride: distance in frames of neighbouring frames of a clip.
         size: side of the square clips in pixels.
         face_window: (top, left, height, width) in pixels of the used part of a frame; None: all.
-        backend: video reader, see `open_video`.
     """
 
     def __init__(

@@ -51,7 +51,6 @@ def window_indices(
     """Frames of the sliding windows; the last window ends where the video does.
 
     Args:
-        num_frames: frames of the video or track.
         clip_frames: T.
         sampling_rate: distance of neighbouring frames of a clip.
         window_stride: frames between the starts of windows; 0: the two of the test protocol.

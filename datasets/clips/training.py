@@ -45,12 +45,8 @@ class TrainingClips(ClipSource):
     """Training: random clips of a video; the next row where it is unreadable.
 
     Args:
-        seed: the run's `--seed`.
         clips_per_video: S, clips from each decoded video (1 in the published recipes).
         source: those of `ClipSource`.
-
-    Raises:
-        ValueError: `clips_per_video` is below 1.
     """
 
     # (generator, frames of the video, T, stride) -> (T,) frames of a clip
@@ -184,8 +180,6 @@ class FinetuneClips(TrainingClips):
         randaugment: operations on the frames; None for none.
         scale: area of the random resized crop as a share of the frame.
         ratio: its height / width.
-        flip: probability of mirroring.
-        erase_prob: probability of random erasing.
         options: those of `TrainingClips` and `ClipSource`.
     """
 

@@ -19,7 +19,6 @@ class EvalViews(ClipSource):
     (v,) float32 adding up to num_segments * num_crops, `index` (v,) the row, `notes`.
 
     Args:
-        num_segments: uniform clips per video.
         num_crops: crops per clip of the protocol that is reproduced.
         middle: the one middle clip instead (validation).
         rank: this process; it has the rows rank, rank + world_size, ...

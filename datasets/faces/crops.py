@@ -53,11 +53,7 @@ STYLES = {
 
 
 def parse_style(text: str) -> CropStyle:
-    """A style's name, or a margin: what is added to each side of the face, as a share of it.
-
-    Raises:
-        ValueError: neither.
-    """
+    """A style's name, or a margin: what is added to each side of the face, as a share of it."""
     if text in STYLES:
         return STYLES[text]
     try:

@@ -66,11 +66,7 @@ class Landmarks:
         return ~np.isnan(self.points[:, 0, 0])
 
     def check_length(self, num_frames: int, video: str) -> "Landmarks":
-        """These landmarks, if there are as many as frames.
-
-        Raises:
-            LandmarkError: the counts differ.
-        """
+        """These landmarks, if there are as many as frames."""
         if len(self) != num_frames:
             raise LandmarkError(
                 f"{self.path or 'landmarks'}: {len(self)} rows for the {num_frames} frames of "

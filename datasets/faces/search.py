@@ -61,14 +61,7 @@ def find_faces(
     """Find and follow the faces of a video.
 
     Args:
-        options: how; default: `TrackingOptions()`.
         every: look at every n-th frame only.
-
-    Returns:
-        The tracks; none where no face was seen.
-
-    Raises:
-        UnreadableVideoError: a frame cannot be decoded.
     """
     fps = video.fps / every if video.fps else None
     tracker = FaceTracker(detector, options or TrackingOptions(), fps)

@@ -44,9 +44,6 @@ def smooth(series: np.ndarray, sigma: float, ticks: np.ndarray | None = None) ->
 
     Returns:
         (T, n).
-
-    Raises:
-        ValueError: sigma is negative.
     """
     if sigma < 0:
         raise ValueError(f"smoothing over {sigma} frames: it must be 0 or more")

@@ -126,16 +126,10 @@ def read_annotations(
             `datasets.labels.kinds.KINDS`, which say what stands behind the path.
         names: as in `datasets.labels.classes.LabelNames`. Without those of classes, any class is
             allowed; without those of dimensions, the first line says how many there are.
-        heads: likewise.
         check_paths: True looks for every path, "sample" for a thousand of them, False for none.
 
-    Returns:
-        The rows in file order.
-
     Raises:
-        FileNotFoundError: there is no such file.
         AnnotationError: everything that is wrong with its contents, by line.
-        ValueError: an argument is not one of the allowed values.
     """
     kind = kind_of(task)
     if check_paths not in PATH_CHECKS:
@@ -238,11 +232,7 @@ def write_annotations(csv_path: str | os.PathLike, rows: Iterable[Sequence]) -> 
     """Write an annotation file completely or not at all.
 
     Args:
-        csv_path: the file; its folder is made if necessary.
         rows: (path, label, ...) each.
-
-    Returns:
-        The number of rows written.
 
     Raises:
         ValueError: a path contains white space, or there are no rows.

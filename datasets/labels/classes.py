@@ -102,11 +102,7 @@ def write_classes(folder: str | os.PathLike, names: LabelNames) -> Path:
 
 
 def read_classes(folder: str | os.PathLike) -> LabelNames | None:
-    """Read `classes.json` of a fold's folder; None where there is none.
-
-    Raises:
-        ValueError: the file is not what `write_classes` writes.
-    """
+    """Read `classes.json` of a fold's folder; None where there is none."""
     path = Path(folder) / FILE_NAME
     if not path.is_file():
         return None

@@ -16,9 +16,6 @@ class FrameLabels(Sequence):
     Args:
         values: (sum of lengths, L) float32, video after video.
         lengths: (n,) labelled frames of each video.
-
-    Raises:
-        ValueError: the lengths do not add up.
     """
 
     def __init__(self, values: np.ndarray, lengths: np.ndarray):

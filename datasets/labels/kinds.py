@@ -154,11 +154,7 @@ KINDS: dict[str, LabelKind] = {
 
 
 def kind_of(task: str) -> LabelKind:
-    """The labels of a task; of "pretrain" none.
-
-    Raises:
-        ValueError: no such task.
-    """
+    """The labels of a task; of "pretrain" none."""
     known = {PRETRAIN: Unlabelled(), **KINDS}
     if task not in known:
         raise ValueError(f"unknown task {task!r}: choose {', '.join(known)}")

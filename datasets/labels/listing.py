@@ -90,9 +90,6 @@ def walk_folders(root: Path, unused: Unused) -> Iterator[Folder]:
 
     Args:
         unused: gets everything that is neither a folder nor a video or picture.
-
-    Raises:
-        PermissionError: `root` itself cannot be read.
     """
     inside = os.path.realpath(root)
     os.scandir(root).close()
@@ -166,9 +163,6 @@ def find_videos(folder: Path) -> list[Path]:
 
     Args:
         folder: a folder, or a single video or picture.
-
-    Raises:
-        FileNotFoundError: `folder` does not exist.
     """
     if folder.is_file():
         return [folder]
@@ -185,11 +179,7 @@ def find_videos(folder: Path) -> list[Path]:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """Image files at any depth, in natural order; everything else is said.
-
-    Raises:
-        FileNotFoundError: `folder` does not exist.
-    """
+    """Image files at any depth, in natural order; everything else is said."""
     unused, found = Unused(folder), []
     for inside in walk_folders(_existing(folder), unused):
         found += inside.files(inside.pictures)
@@ -227,9 +217,6 @@ def list_videos(inputs: Sequence[Path]) -> list[NamedVideo]:
 
     The name is the path below the input, without suffix unless two videos would share it; white
     space becomes "_", because annotation files cannot hold it.
-
-    Raises:
-        FileNotFoundError: an input does not exist or holds no video.
     """
     found: dict[str, Path] = {}
     for root in (as_on_disk(Path(path)) for path in inputs):
@@ -291,9 +278,6 @@ def apart_from(
     """Refuse an output folder that lies in an input folder, or that holds a video.
 
     Results would overwrite videos, or be taken for videos the next time.
-
-    Raises:
-        ValueError: naming both.
     """
     output = Path(os.path.abspath(output_dir))
     roots = [Path(os.path.abspath(path)) for path in inputs if path.is_dir()]

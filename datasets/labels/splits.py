@@ -43,10 +43,6 @@ def choose_share(
         seed: the same seed, stream and rows give the same choice.
         stream: what the choice is for; another one chooses independently.
         subjects: subject of each row, if known.
-        flag: where `fraction` comes from, for messages.
-
-    Returns:
-        For each row: is it chosen?
 
     Raises:
         ValueError: `fraction` out of range, or nothing or everything would be chosen.

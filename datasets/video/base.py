@@ -106,7 +106,6 @@ class FrameReader(ABC):
         As many come as decode; after the last block `num_frames` and `problem` are exact.
 
         Args:
-            first: number of the first frame.
             every: step between frames.
 
         Yields:
@@ -186,11 +185,7 @@ def check_size(path: str, shape: Sequence[int]) -> None:
 
 
 def stack_frames(path: str, frames: list[np.ndarray]) -> np.ndarray:
-    """Stack (H, W, 3) frames of equal size to (n, H, W, 3).
-
-    Raises:
-        UnreadableVideoError: the sizes differ.
-    """
+    """Stack (H, W, 3) frames of equal size to (n, H, W, 3)."""
     if len({frame.shape for frame in frames}) > 1:
         raise _differ(path, frames)
     return np.stack(frames)

@@ -89,12 +89,7 @@ class FrameIndex:
 
 
 def write_index(file: str | os.PathLike, videos: Iterable[tuple[str, KnownFrames]]) -> None:
-    """Write an index completely or not at all.
-
-    Args:
-        file: the index, normally `INDEX_FILE` beside an annotation file.
-        videos: (name, what is known).
-    """
+    """Write an index completely or not at all."""
     records = np.array(
         [
             (hash_key(name), known.size_bytes, known.num_frames, (known.problem or "").encode())

@@ -22,7 +22,6 @@ def write_frame_rate(
     """Record the rate of all frame folders in the annotation files of a folder, or of its frames.
 
     Args:
-        folder: of annotation files, or of frames.
         fps: frames per second, on average.
         seconds: (n,) time of each frame, where they are not evenly spaced.
     """
@@ -35,11 +34,7 @@ def write_frame_rate(
 
 
 def read_frame_rate(annotation_file: str | os.PathLike) -> float | None:
-    """The rate recorded beside an annotation file; None where none is.
-
-    Raises:
-        ValueError: the file does not hold a positive number.
-    """
+    """The rate recorded beside an annotation file; None where none is."""
     return read_folder_rate(Path(annotation_file).parent)[0]
 
 

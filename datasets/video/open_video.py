@@ -64,7 +64,6 @@ def open_video(
 
     Raises:
         UnreadableVideoError: nothing can be decoded; the reason is part of the message.
-        ValueError: unknown backend.
         ImportError: the backend's package is not installed.
     """
     if backend != "auto" and backend not in BACKENDS:
@@ -94,9 +93,6 @@ class FrameFolderReader(FrameReader):
     Args:
         names: the images in order; None takes all of the folder in natural order.
         name: what errors call the video, by default the folder.
-
-    Raises:
-        UnreadableVideoError: the folder holds no image.
     """
 
     def __init__(self, folder: str, names: list[str] | None = None, name: str | None = None):

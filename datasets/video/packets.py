@@ -65,12 +65,7 @@ class PacketScan:
         return [number for number in range(len(self)) if number not in self.hidden]
 
     def shown_order(self, codec: str, *, reordered: bool) -> list[int] | None:
-        """Packet numbers in display order, or None where they cannot be relied upon.
-
-        Args:
-            codec: FFmpeg's name.
-            reordered: what the codec says about its frames.
-        """
+        """Packet numbers in display order, or None where they cannot be relied upon."""
         shown = self.shown()
         if not shown or self.damaged or self.keyframes[:1] != [0]:
             return None
@@ -118,7 +113,6 @@ def frame_rate(
     Args:
         declared: what the header says, in one way or another.
         stamps: (n,) time stamps of the frames, ascending; None if there are none.
-        tick_seconds: of one step of the stamps.
 
     Returns:
         The rate, None where there is no credible one, and what is odd about it.

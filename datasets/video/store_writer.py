@@ -66,7 +66,6 @@ class StoreWriter:
     """Appends videos to a store; a context manager.
 
     Args:
-        folder: where the store is made; made if absent.
         settings: what decides how frames are made; goes into the manifest. With `keys_sha256` or
             the like in it, resuming refuses another list of videos.
         shard_bytes: a shard is closed before a video that would make it longer than this.
@@ -234,9 +233,6 @@ class StoreWriter:
 
         Args:
             facts: what goes into the manifest beside the settings.
-
-        Returns:
-            The manifest.
 
         Raises:
             StoreError: two videos have the same name.

@@ -76,7 +76,6 @@ def choose_levers(
     would have without a stop.
 
     Args:
-        flags: `compile`, `compile_mode`, `shard`, `without`.
         passes: of the run, through the model or there and back.
         flop: gives the operations of a pass, where it matters; 0: few, or unknown.
     """

@@ -22,7 +22,6 @@ def parameter_settings(
     published runs, TPSBT's down-samplers carry the head's rate (see `layer_groups`).
 
     Args:
-        model: a model that follows the contract of `models`.
         weight_decay: the highest of the run, for parameters with two or more dimensions.
         layer_decay: factor per layer group, 0..1; None or 1 trains all alike.
 
@@ -57,14 +56,9 @@ def create_optimizer(
     Args:
         model: the bare model (not wrapped).
         flags: `opt`, `opt_eps`, `opt_betas`, `momentum`, `lr`.
-        settings: result of `parameter_settings`.
-        joint: `JointAdamW` rather than torch's own.
 
     Returns:
         An optimizer whose groups carry `lr_scale` and `base_weight_decay`.
-
-    Raises:
-        ValueError: no optimizer of that name.
     """
     groups: dict[tuple[float, float], dict] = {}
     for name, parameter in model.named_parameters():
@@ -118,7 +112,6 @@ def take_step(optimizer: torch.optim.Optimizer, norm: Tensor) -> bool:
     before anything is saved.
 
     Args:
-        optimizer: of `create_optimizer`.
         norm: of the gradient of all parameters, a scalar.
 
     Returns:

@@ -94,11 +94,7 @@ class Parallel:
 
 
 def check_sharding(flags: argparse.Namespace, workers: Workers, precision: Precision) -> None:
-    """Refuse `--shard` where it cannot work, before a run leaves anything behind.
-
-    Raises:
-        ValueError: with the remedy.
-    """
+    """Refuse `--shard` where it cannot work, before a run leaves anything behind."""
     if not flags.shard:
         return
     if not workers.is_distributed:

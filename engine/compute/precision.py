@@ -62,9 +62,6 @@ def set_up_device(device: torch.device, levers: Levers | None = None) -> None:
 
     CUDA: TF32 for what stays in float32. CPU: freed memory stays for the next step, which otherwise
     gets every page anew.
-
-    Args:
-        levers: default: what suits the device.
     """
     set_up_levers(levers or levers_of(device), device)
     if device.type == "cuda":

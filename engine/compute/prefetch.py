@@ -45,7 +45,6 @@ def open_loader(
     """A loader that brings batches to a device.
 
     Args:
-        readings: everything that is read, in this order.
         flags: `num_workers`, `pin_mem`.
     """
     on_gpu = device.type == "cuda"

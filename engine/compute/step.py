@@ -35,11 +35,7 @@ class StepFunction(Protocol):
 
 
 class Step(nn.Module):
-    """A model with what training computes from a batch; what several processes wrap.
-
-    Args:
-        precision: number format of the model's forward pass.
-    """
+    """A model with what training computes from a batch; what several processes wrap."""
 
     def __init__(self, model: nn.Module, function: StepFunction, precision: Precision):
         super().__init__()

@@ -21,11 +21,7 @@ CLOCK = 1000  # ticks per second of annotated videos, which keeps uneven frame t
 
 
 def plot_timeline(prediction: VideoPrediction, out_png: str | Path) -> None:
-    """Draw the scores of every face over time, a panel each.
-
-    Raises:
-        ValueError: the video has no track.
-    """
+    """Draw the scores of every face over time, a panel each."""
     if not prediction.tracks:
         raise ValueError(f"{prediction.path} has no face to draw a timeline of")
     save_figure(timeline_figure(prediction), out_png)

@@ -90,7 +90,6 @@ def write_video(folder: Path, content: dict, names: Iterable[str]) -> None:
 
     Args:
         folder: of this video; made if absent.
-        content: of `as_dict`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = list(names)

@@ -104,11 +104,7 @@ class ContrastiveLoss:
     device: torch.device = CPU
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ValueError: names the flag, its value and what is allowed.
-        """
+        """Check the values."""
         if not self.temperature > 0:
             raise ValueError(f"--temperature {self.temperature:g}: must be above 0, e.g. 0.07")
         if self.false_negatives not in FALSE_NEGATIVES:
@@ -126,11 +122,7 @@ class ContrastiveLoss:
             raise ValueError(f"--cutmix {self.cutmix:g}: must be at least 0")
 
     def prepare(self, batch: dict, draws: np.random.Generator) -> dict[str, Tensor]:
-        """What `compute` takes of a batch of `datasets.clips.contrastive`.
-
-        Args:
-            draws: of this step, for CutMix.
-        """
+        """What `compute` takes of a batch of `datasets.clips.contrastive`."""
         names = ["clip", "index", "swap", *(["eyes", "mouth", "described"] * bool(self.descriptor))]
         inputs = {
             name: batch[name].to(self.device, non_blocking=True) for name in names if name in batch
@@ -148,7 +140,6 @@ class ContrastiveLoss:
         """Loss of a batch.
 
         Args:
-            model: contrastive model, wrapped or not.
             autocast: context of the forward pass; similarities and losses are float32.
             clip: (R, 3, T, H, W) views, normalised.
             index: (R,) which video each view is of.
@@ -218,7 +209,6 @@ class ContrastiveLoss:
 
         Args:
             clip: (R, 3, T, H, W).
-            draws: of this step.
 
         Returns:
             The clips, and the share of each first view that is its own; None without CutMix.
@@ -239,8 +229,6 @@ class ContrastiveLoss:
         """Weights of the positives (R, C): the partner, and with CutMix what was mixed in.
 
         Args:
-            known: the relations of rows and columns.
-            share: as `mixed` returns it.
             first: column of this process's first view.
         """
         partner = known.partner.float()

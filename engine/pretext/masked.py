@@ -27,11 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class MaskedAutoencoding:
-    """Model, clips and loss of masked autoencoding; see `engine.pretraining.Pretext`.
-
-    Raises:
-        ValueError: flags that cannot work, each with the remedy.
-    """
+    """Model, clips and loss of masked autoencoding; see `engine.pretraining.Pretext`."""
 
     samples_per_video = views = 1
 

@@ -103,11 +103,7 @@ class MaskedReconstruction:
     device: torch.device = CPU
 
     def __post_init__(self) -> None:
-        """Check the frame groups.
-
-        Raises:
-            ValueError: groups of one frame, or a weight for groups longer than a tubelet.
-        """
+        """Check the frame groups."""
         if self.group_frames is not None and self.group_frames < 2:
             raise ValueError(
                 f"--frame_diff_group_size {self.group_frames}: the first frame of a group is kept "
@@ -182,7 +178,6 @@ class MaskedReconstruction:
         """Loss of a batch.
 
         Args:
-            model: pre-training model, wrapped or not.
             clip: (B, T, H, W, 3) uint8.
             mask: (B, N) bool, True = hidden.
             crop_box: (B, 4) the part of each clip that is enlarged; None: all of it, as it is.

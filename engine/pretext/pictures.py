@@ -123,19 +123,10 @@ def reconstruction_figure(
 
     Args:
         clip: see `reconstruct`, as are the next five.
-        mask: see there.
-        prediction: see there.
-        tubelet: see there.
-        normalised: see there.
-        group_frames: see there.
         num_steps: frames to show, spread evenly over the clip.
-        title: such as the video's path.
 
     Returns:
         The figure; `engine.report.plots.save_figure` writes it.
-
-    Raises:
-        ValueError: as `reconstruct`.
     """
     result = reconstruct(
         clip,

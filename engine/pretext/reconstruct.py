@@ -38,9 +38,6 @@ def draw_reconstructions(
         annotations: videos to choose from; unreadable ones are passed over and named.
         flags: `visualize`, `seed`, sampling and reader.
         window: part of each frame that is used.
-
-    Returns:
-        The files written.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     model.eval()

@@ -59,8 +59,6 @@ def page(title: str, subtitle: str, sections: Sequence[str]) -> str:
     """A whole page that loads nothing from anywhere.
 
     Args:
-        title: plain text.
-        subtitle: plain text.
         sections: HTML; empty ones are left out.
     """
     body = "\n".join(section for section in sections if section)
@@ -74,12 +72,7 @@ def page(title: str, subtitle: str, sections: Sequence[str]) -> str:
 
 
 def section(title: str, *parts: str) -> str:
-    """A titled box; nothing at all if all parts are empty.
-
-    Args:
-        title: plain text.
-        parts: HTML.
-    """
+    """A titled box; nothing at all if all parts are empty."""
     inside = "\n".join(part for part in parts if part)
     return f"<section>\n<h2>{escape(title)}</h2>\n{inside}\n</section>" if inside else ""
 
@@ -165,8 +158,6 @@ def photo(frame: np.ndarray | Path, max_side_px: int, alt: str, caption: str = "
     Args:
         frame: uint8 (H, W, 3) RGB, or a file.
         max_side_px: made smaller to that, never larger.
-        alt: see `picture`, as is caption.
-        caption: see there.
     """
     image = Image.fromarray(frame) if isinstance(frame, np.ndarray) else Image.open(frame)
     image = image.convert("RGB")

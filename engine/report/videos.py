@@ -116,9 +116,7 @@ def confused_section(
     """The pairs of classes that take the largest share of a true class, with examples.
 
     Args:
-        metrics: theirs.
         data: from `read_data`; says where the videos lie.
-        title: in front of the section's.
     """
     counts = np.array(metrics["confusion_matrix"])
     names = metrics["class_names"]

@@ -45,7 +45,6 @@ def find_results(sources: Sequence[str | Path]) -> list[Result]:
         One result per evaluation, with names that differ.
 
     Raises:
-        FileNotFoundError: nothing there.
         ValueError: a broken file, the same file twice, or a metrics.json that does not belong to
             the pred.csv beside it.
     """
@@ -112,7 +111,6 @@ def subjects_of(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
         A subject per video.
 
     Raises:
-        FileNotFoundError: no such file.
         ValueError: missing columns, a name with two subjects, or videos that are not listed.
     """
     path = Path(csv_path)
@@ -137,9 +135,6 @@ def read_table(path: Path, keys: Sequence[str], value: str) -> dict[str, str]:
     Args:
         keys: names that the first column may have, in the order in which they are looked for.
         value: name of the second.
-
-    Returns:
-        key -> value.
 
     Raises:
         ValueError: missing columns, or a key without a value or with two.

@@ -68,7 +68,6 @@ def read_predictions(csv_path: str | Path, class_names: Sequence[str] | None = N
         The predictions, in the order of the file.
 
     Raises:
-        FileNotFoundError: no such file.
         PredictionFileError: all problems of the file, with line numbers.
     """
     table = PredictionTable(csv_path)
@@ -97,7 +96,6 @@ def read_metrics(json_path: str | Path) -> dict:
     """Read a `metrics.json`.
 
     Raises:
-        FileNotFoundError: no such file.
         ValueError: not a JSON object.
     """
     json_path = Path(json_path)

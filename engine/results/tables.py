@@ -31,12 +31,6 @@ def render(
         table_format: one of `FORMATS`. LaTeX needs the package booktabs.
         notes: sentences below the table; CSV has no place for them and leaves them out.
         num_text_columns: how many columns on the left hold text, the others are aligned right.
-
-    Returns:
-        The table, ending in a line break.
-
-    Raises:
-        ValueError: an unknown format.
     """
     if table_format == "md":
         return _markdown(header, rows, notes, num_text_columns)

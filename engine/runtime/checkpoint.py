@@ -100,7 +100,6 @@ def read(path: Path) -> dict:
     """Read a checkpoint of ours.
 
     Raises:
-        FileNotFoundError: no such file.
         ValueError: the file is damaged, has weights that are not finite (an older one that is whole
             is named then) or is not a checkpoint of this program.
     """

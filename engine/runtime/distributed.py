@@ -91,11 +91,7 @@ def one_process() -> Workers:
 
 
 def _places() -> tuple[int, int, int]:
-    """RANK, LOCAL_RANK and WORLD_SIZE as torchrun sets them; one process where none is set.
-
-    Raises:
-        ValueError: some are missing, or are no such numbers.
-    """
+    """RANK, LOCAL_RANK and WORLD_SIZE as torchrun sets them; one process where none is set."""
     names = ["RANK", "WORLD_SIZE"]
     remedy = "start with torchrun, which sets them all, or unset RANK, WORLD_SIZE and LOCAL_RANK"
     if not any(os.environ.get(name) for name in names):

@@ -28,7 +28,6 @@ def clip_cost(model: nn.Module, *, num_visible: int | None = None) -> Cost:
     Nothing is computed: shapes alone run through the model, as on a CPU wherever its weights are.
 
     Args:
-        model: a model that follows the contract of `models`.
         num_visible: visible tokens of a pre-training model; None for a fine-tuning model.
     """
     # PyTorch 2.11 and older do not count attention on a CPU

@@ -18,7 +18,6 @@ def store_of_this_start(rank: int, world_size: int) -> dist.Store | None:
     """The part of torchrun's store that belongs to this start.
 
     Args:
-        rank: of this process.
         world_size: processes in all; every one of them has to call this.
 
     Returns:

@@ -33,7 +33,6 @@ def create_task(
     """Build a task by name.
 
     Args:
-        kind: one of `TASKS`.
         names: class, dimension or head names, in label order.
         heads: class names of each of the names that stand for a class of their own.
 

@@ -68,9 +68,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0 no problems, 1 problems.
-
-    Raises:
-        ValueError: a file does not exist, or a flag is wrong.
     """
     flags = build_parser().parse_args(argv)
     if flags.sample is not None and flags.sample < 1:

@@ -114,12 +114,8 @@ def load_folds(
     """Read the annotation files, grouped by folder.
 
     Args:
-        files: of `find_files`.
         data_set: catalogue name; None: what classes.json says, if it is there.
         sample: open this many videos per file, evenly spread; None: all.
-
-    Raises:
-        ValueError: unknown data set, or a malformed classes.json.
     """
     folders: dict[Path, list[Path]] = {}
     for path in files:
@@ -231,7 +227,6 @@ def find_subjects(folds: Sequence[Fold], given: Path | None) -> str:
     """Fill in who is seen in each row, as far as it is known.
 
     Args:
-        folds: their splits get `subjects`.
         given: CSV with columns path (or video_name) and subject; None: subjects.csv beside the
             annotation files or one folder up, else known patterns of file names.
 

@@ -89,7 +89,6 @@ def draw_sheet(path: Path, title: str, rows: Sequence[Row], scans: Mapping[str, 
     """Draw the sheet as PNG.
 
     Args:
-        rows: of `choose_rows` and `pair_rows`.
         scans: say where no face was found (framed) and what cannot be read (crossed out).
     """
     columns = max(MIN_COLUMNS, *(len(row.paths) for row in rows))

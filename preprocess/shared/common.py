@@ -72,8 +72,6 @@ def check_counts(
     Args:
         found: what was counted, by part ("fold 1 train", ...).
         published: what the data set's authors state, by the same parts.
-        allow_other: warn instead of raising.
-        name: data set name for the message.
         details: what is known about the difference, for example names of missing folders.
     """
     wrong = [
@@ -99,7 +97,6 @@ def frame_folder_problem(folder: Path, unused: Unused) -> str | None:
     """Why `folder` cannot be read as a video, or None when it holds frames.
 
     Args:
-        folder: of the frames.
         unused: gets what lies in it and is no frame.
     """
     if not folder.exists():

@@ -13,9 +13,6 @@ def read_class_folders(folder: Path, labels: Mapping[str, int], found: Found) ->
     Args:
         labels: label by name of the class folder.
         found: gets problems (folders that are no class), missing folders and extra images.
-
-    Returns:
-        The images.
     """
     if not folder.is_dir():
         found.missing.append(f"folder {folder}")

@@ -174,7 +174,6 @@ def write_parts(
 
     Args:
         train: training clips; the validation part is carved from them as the flags ask.
-        test: test clips.
         val: official validation clips, if there are any.
         rename: paths as they stand in the CSVs, where already known.
     """

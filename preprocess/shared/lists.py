@@ -16,7 +16,6 @@ def read_lines(path: Path, expected: str, problems: Problems) -> Iterator[tuple[
     """`name label` lines of a list without a header: where, name and label.
 
     Args:
-        expected: form of a line, for messages.
         problems: gets a line for every line of another form.
     """
     if not path.is_file():

@@ -54,13 +54,9 @@ def pack_video(path: str, key: str, settings: FrameSettings) -> PackedVideo:
 
     Args:
         path: video file, frame folder or image.
-        settings: how to store frames.
 
     Returns:
         Its frames; none, and the reason, if it is unreadable.
-
-    Raises:
-        ValueError: the face window does not fit its frames.
     """
     try:
         with open_video(path) as reader:

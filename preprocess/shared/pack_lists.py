@@ -40,11 +40,7 @@ class SourceList:
 
 
 def read_source(path: Path, target: Path, data_root: str | None) -> SourceList:
-    """Read an annotation file of any task; labels are taken over as they are.
-
-    Raises:
-        AnnotationError: the file has problems.
-    """
+    """Read an annotation file of any task; labels are taken over as they are."""
     names = None
     with suppress(ValueError):  # whoever reads the labels says what is wrong with their names
         names = read_classes(path.parent)

@@ -109,8 +109,6 @@ def write_results(
     """Write `info_clean.csv`, `broken.csv`, `truncated.csv` and, of files, `frame_index.npy`.
 
     Args:
-        output_dir: where to; made if absent.
-        probes: of `probe_all`.
         names: as the lists have it, by path; by default the path.
     """
     names = names or {probe.path: probe.path for probe in probes}

@@ -58,8 +58,6 @@ class Command:
     """The command `python -m svfap.preprocess.NAME` of a labelled data set.
 
     Attributes:
-        spec: catalogue entry.
-        name: of the module.
         description: documentation of the module, of which the first line is shown.
         read: reads the layout as the flags say.
         output_dir: default of that flag; else a folder of the module's name.
@@ -84,11 +82,7 @@ class Command:
         )  # fmt: skip
 
     def main(self, argv: Sequence[str] | None = None) -> None:
-        """Write the CSVs.
-
-        Raises:
-            PreparationError: the official files are not as published.
-        """
+        """Write the CSVs."""
         flags = self.build_parser().parse_args(argv)
         if flags.dataset_dir.is_file():
             raise PreparationError(f"--dataset_dir {flags.dataset_dir} is a file, not a folder")
@@ -108,14 +102,9 @@ def prepare(
     """Check what was found, then write the CSVs of every split and all that belongs to them.
 
     Args:
-        spec: catalogue entry.
         found: of reading the layout; without `splits` folds are made, by subject.
-        flags: of a `Command`.
         published: counts, by default those of the catalogue.
         names: for classes.json, by default those of the catalogue.
-
-    Raises:
-        PreparationError: counts differ, or labels, files, splits or folds have problems.
     """
     published = published_counts(spec) if published is None else published
     counts = count_clips(found, spec.class_names)
@@ -190,14 +179,9 @@ def check_found(
         found: of reading the layout.
         counts: numbers in `found`, besides those of all clips and subjects.
         published: what the authors state, by the same keys.
-        name: data set name for messages.
-        flags: of a `Command`.
 
     Returns:
         The clips to use.
-
-    Raises:
-        PreparationError: any of that.
     """
     say("not part of the layout, not used", found.extra)
     report = flags.output_dir / "problems.txt"

@@ -77,7 +77,6 @@ def load_plain_pickle(path: str | os.PathLike) -> object:
         Containers, text and numbers; numpy's numbers become Python's.
 
     Raises:
-        FileNotFoundError: there is no such file.
         UnsafePickleError: the file asks for anything else, is damaged or too large.
     """
     size = Path(path).stat().st_size

@@ -18,11 +18,7 @@ Row = tuple[str, str]
 
 
 def write_split(folder: Path, parts: dict[str, Sequence[Row]]) -> None:
-    """Write `train.csv`, `val.csv` and `test.csv` of one fold and log their class counts.
-
-    Args:
-        folder: where to; made if absent.
-    """
+    """Write `train.csv`, `val.csv` and `test.csv` of one fold and log their class counts."""
     folder.mkdir(parents=True, exist_ok=True)
     for part, rows in parts.items():
         write_annotations(folder / f"{part}.csv", rows)

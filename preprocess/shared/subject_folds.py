@@ -31,7 +31,6 @@ def add_fold_flags(
     """Flags that choose folds.
 
     Args:
-        num_folds: default.
         published: the authors' folds are known, and the default.
     """
     parser.add_argument("--num_folds", type=int, default=num_folds, metavar="N")
@@ -168,10 +167,6 @@ def write_folds(
     """Make or read the folds and write `split01`, `split02`, ... with all that belongs to them.
 
     Clips without subjects are distributed one by one.
-
-    Args:
-        flags: of `add_fold_flags` and `add_split_flags`.
-        spec: catalogue entry, for the authors' folds.
     """
     known = all(clip.subject is not None for clip in clips)
     units = {clip.path: clip.subject if known else str(clip.path) for clip in clips}

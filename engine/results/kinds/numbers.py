@@ -30,11 +30,7 @@ class Numbers(Predictions):
     def from_scores(
         cls, ids, labels, scores, names: Sequence[str] | None = None, *, frames=None
     ) -> "Numbers":
-        """The outputs (n, L) themselves.
-
-        Raises:
-            ValueError: one of them is not finite.
-        """
+        """The outputs (n, L) themselves."""
         return cls(
             ids=ids,
             labels=np.asarray(labels, dtype=np.float64),

@@ -21,15 +21,11 @@ class PredictionFileError(ValueError):
 class PredictionTable:
     """A prediction file.
 
-    Args:
-        path: file with a header.
-
     Attributes:
         header: all columns.
         problems: what is wrong so far; `check` raises it.
 
     Raises:
-        FileNotFoundError: no such file.
         PredictionFileError: a header that is of no use, or nothing below it.
     """
 
