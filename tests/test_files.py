@@ -1,8 +1,9 @@
-"""Files that are whole or not there, journals, arrays of npz files."""
+"""Files that are whole or not there, journals, arrays of npz files; which errors are told."""
 
 import errno
 import os
 import pickle
+import subprocess
 
 import numpy as np
 import pytest
@@ -21,6 +22,10 @@ from svfap.datasets.files import (
     write_text,
 )
 from svfap.datasets.labels.classes import read_classes
+from svfap.engine.flags.config import pretraining_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.runtime.errors import explain, is_for_user
+from tests.conftest import ROOT
 
 
 def test_a_file_is_replaced_when_it_is_complete(tmp_path):
@@ -190,3 +195,61 @@ def test_a_refusal_of_the_disk_goes_through_processes():
     error = CannotWriteError("/a/b", OSError(errno.ENOSPC, "No space left on device"))
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.errno) == (str(error), errno.ENOSPC)
+
+
+def test_only_errors_raised_on_purpose_are_sentences():
+    def explanation(function):
+        try:
+            function()
+        except Exception as error:
+            return explain(error)
+        raise AssertionError
+
+    assert "must be at least 1" in explanation(
+        lambda: parse_flags(pretraining_parser(), ["--epochs", "0"])
+    )
+    # called in a line of ours, inside a library, and in a file that is not ours
+    assert explanation(lambda: np.ones(2).reshape(3)) is None
+    assert explanation(lambda: (ROOT / "docs" / "figures").joinpath("x").write_text(3)) is None
+    path = ROOT / "tests" / "golden"
+    assert str(path) in explanation(lambda: path.read_text())
+    dead = RuntimeError("DataLoader worker (pid 71) is killed by signal: Killed. ")
+    assert "a process that loads videos has died" in explain(dead)
+    assert explain(RuntimeError("shapes differ")) is None
+
+
+def test_an_error_of_decoding_in_a_line_of_ours_is_no_sentence(tmp_path, monkeypatch):
+    """It names no file; its place in the code is what is wanted."""
+    from svfap.datasets.labels import classes
+
+    monkeypatch.chdir(ROOT)
+    path = tmp_path / "frames.json"
+    path.write_bytes(b"\xff\xfe\x00")
+    try:
+        path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        assert not is_for_user(error)
+    path = tmp_path / classes.FILE_NAME
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=classes.FILE_NAME) as found:
+        classes.read_classes(tmp_path)
+    assert is_for_user(found.value)
+
+
+def test_naming_the_commit_takes_no_lock_of_the_checkout(tmp_path, monkeypatch):
+    """A run that is killed meanwhile would leave it behind."""
+    from svfap.engine.runtime import log
+
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    (tmp_path / "file").write_text("a")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "m"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setattr(log, "__file__", str(tmp_path / "log.py"))
+    os.utime(tmp_path / "file", (1, 1))  # what makes git refresh its index
+    index = tmp_path / ".git" / "index"
+    before = index.stat().st_mtime_ns
+    clean = log.commit_name()
+    assert len(clean) >= 7 and "dirty" not in clean
+    assert index.stat().st_mtime_ns == before
+    (tmp_path / "file").write_text("other")
+    assert log.commit_name() == f"{clean}-dirty"

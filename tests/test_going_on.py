@@ -1,6 +1,5 @@
 """Runs that go on: with what they were begun with and nothing else, to their very end."""
 
-import errno
 import json
 import os
 import shutil
@@ -10,25 +9,17 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from svfap.datasets.files import CannotWriteError
 from svfap.engine import assembly, loop
 from svfap.engine.flags.config import pretraining_parser
 from svfap.engine.flags.parsing import parse_flags
-from svfap.engine.runtime import checkpoint, distributed, lock, rundir
-from svfap.engine.runtime.errors import explain, is_for_user
+from svfap.engine.runtime import checkpoint, lock, rundir
 from svfap.engine.runtime.stopping import StoppedBySignalError
 from tests.conftest import ROOT
-from tests.test_runs import log_lines, run_finetuning, run_pretraining, weights
-from tests.tiny_data import FINETUNE_FLAGS, PRETRAIN_FLAGS
-
-
-def pretrain_argv(data, out, *more):
-    return [*PRETRAIN_FLAGS, "--data_path", str(data / "pretrain.csv"), "--output_dir", str(out),
-            *more]  # fmt: skip
+from tests.test_runs import log_lines, pretrain_argv, run_finetuning, run_pretraining, weights
+from tests.tiny_data import FINETUNE_FLAGS
 
 
 def finetune_argv(data, out, *more):
@@ -57,6 +48,12 @@ def finetuned(data, pretrained, tmp_path_factory):
 
 
 @pytest.fixture
+def argv(data, pretrained, run):
+    """The command that made the run."""
+    return finetune_argv(data, run, "--finetune", str(pretrained / checkpoint.LAST))
+
+
+@pytest.fixture
 def fold(data, tmp_path):
     """The fold in a folder of its own."""
     return Path(shutil.copytree(data / "fold", tmp_path / "other"))
@@ -71,30 +68,24 @@ def run(finetuned, tmp_path):
 # ---------------------------------------------------------------- with something else
 
 
-def relabel(fold, part):
+CHANGES = {
+    "labels": lambda rows: [f"{row[:-1]}{1 - int(row[-1])}" for row in rows],
+    "order": lambda rows: rows[::-1],
+    "number": lambda rows: rows[1:],
+}
+
+
+def change(fold, part, what):
     path = fold / f"{part}.csv"
-    path.write_text(
-        "".join(f"{row[:-1]}{1 - int(row[-1])}\n" for row in path.open().read().split("\n") if row)
-    )
-
-
-def reorder(fold, part):
-    path = fold / f"{part}.csv"
-    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
-
-
-def shorten(fold, part):
-    path = fold / f"{part}.csv"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    path.write_text("".join(f"{row}\n" for row in CHANGES[what](path.read_text().splitlines())))
 
 
 @pytest.mark.parametrize("part", ["train", "val", "test"])
-@pytest.mark.parametrize("change", [relabel, reorder, shorten])
-def test_other_videos_or_labels_are_refused_and_named(pretrained, run, fold, change, part):
+@pytest.mark.parametrize("what", list(CHANGES))
+def test_other_videos_or_labels_are_refused_and_named(run, fold, argv, what, part):
     """Another fold, a replaced file: whatever the list of videos of a part has become."""
     before = contents(run)
-    change(fold, part)
-    argv = finetune_argv(fold.parent, run, "--finetune", str(pretrained / checkpoint.LAST))
+    change(fold, part, what)
     argv[argv.index("--data_path") + 1] = str(fold)
     with pytest.raises(ValueError, match=f"{part} was .* videos of .*, is .*{fold}/{part}.csv"):
         run_finetuning(argv)
@@ -154,11 +145,9 @@ def test_weights_that_are_gone_since_are_those_the_run_was_begun_with(data, tmp_
     [("--test_num_segment", "3"), ("--test_weights", "best"), ("--val_metric", "war"),
      ("--reader", "decord"), ("--disable_eval_during_finetuning", None), ("--smoothing", "0.2")],
 )  # fmt: skip
-def test_flags_that_decide_a_result_have_to_stay(data, pretrained, run, flag, value):
-    more = [flag] if value is None else [flag, value]
-    argv = finetune_argv(data, run, "--finetune", str(pretrained / checkpoint.LAST), *more)
+def test_flags_that_decide_a_result_have_to_stay(argv, flag, value):
     with pytest.raises(ValueError, match=f"{flag} was .*, is {value or True}"):
-        run_finetuning(argv)
+        run_finetuning([*argv, *filter(None, (flag, value))])
 
 
 def test_flags_that_are_gone_do_not_matter_unless_they_were_used(data, pretrained, tmp_path):
@@ -186,11 +175,8 @@ def test_flags_that_decide_nothing_may_change(data, pretrained, run):
     assert run_finetuning(finetune_argv(data, run, *more))["num_videos"] == 5
 
 
-def test_a_finished_run_is_left_alone_and_a_killed_end_is_made_up_for(
-    data, pretrained, run, monkeypatch, caplog
-):
+def test_a_finished_run_is_left_alone_and_a_killed_end_is_made_up_for(run, argv, monkeypatch):
     """Between metrics.json and the last picture."""
-    argv = finetune_argv(data, run, "--finetune", str(pretrained / checkpoint.LAST))
     before = {path: path.stat().st_mtime_ns for path in run.iterdir()}
     metrics = run_finetuning(argv)
     assert metrics["num_videos"] == 5
@@ -208,7 +194,7 @@ def test_a_finished_run_is_left_alone_and_a_killed_end_is_made_up_for(
         assert made == [run]
 
 
-def test_a_run_of_an_earlier_version_goes_on_by_its_names(data, pretrained, run, fold):
+def test_a_run_of_an_earlier_version_goes_on_by_its_names(run, fold, argv):
     """It kept neither digests nor a mark of its end."""
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({"flags": config["flags"]}))
@@ -217,10 +203,9 @@ def test_a_run_of_an_earlier_version_goes_on_by_its_names(data, pretrained, run,
         del content["origin"], content["position"]["closed"]
         torch.save(content, path)
     (run / "finished.json").unlink()
-    more = ["--finetune", str(pretrained / checkpoint.LAST)]
     with pytest.raises(ValueError, match="--data_path was .*, is .*no digest"):
-        run_finetuning([*finetune_argv(data, run, *more), "--data_path", str(fold)])
-    run_finetuning(finetune_argv(data, run, *more))
+        run_finetuning([*argv, "--data_path", str(fold)])
+    run_finetuning(argv)
     assert "origin" not in json.loads((run / "config.json").read_text())
     assert (run / "finished.json").is_file()
 
@@ -238,7 +223,7 @@ def test_other_pretraining_data_are_refused(data, pretrained, tmp_path):
 
 
 def test_results_of_other_videos_stay_out_of_a_runs_directory(data, run, fold, tmp_path):
-    shorten(fold, "test")
+    change(fold, "test", "number")
     argv = [*finetune_argv(data, run, "--eval"), "--data_path", str(fold)]
     before = contents(run)
     with pytest.raises(ValueError, match="whose test part is 5 videos .* these are 4 of .*another"):
@@ -279,13 +264,11 @@ def test_a_later_checkpoint_of_the_same_run_wins_over_resume(data, pretrained, t
     assert rundir.find_checkpoint(flags) == Path(first)
 
 
-def test_resume_with_other_data_is_refused_in_fine_tuning(data, pretrained, run, fold, tmp_path):
-    shorten(fold, "train")
+def test_resume_with_other_data_is_refused_in_fine_tuning(run, fold, argv, tmp_path):
+    change(fold, "train", "number")
     more = ["--resume", str(run / checkpoint.LAST), "--output_dir", str(tmp_path / "new")]
-    argv = [*finetune_argv(data, run, "--finetune", str(pretrained / checkpoint.LAST)),
-            "--data_path", str(fold), *more]  # fmt: skip
     with pytest.raises(ValueError, match="--resume .*train was 6 videos .*--finetune"):
-        run_finetuning(argv)
+        run_finetuning([*argv, "--data_path", str(fold), *more])
     assert not (tmp_path / "new").exists()
 
 
@@ -308,44 +291,34 @@ def undisturbed_log(pretrained):
     return [(line["epoch"], line["train_loss"]) for line in log_lines(pretrained)]
 
 
-@pytest.mark.parametrize(("steps", "how"), [(3, "crash"), (6, "crash"), (6, "signal")])
+def same_end(pretrained, out, *names):
+    """Whether a run ended like the undisturbed one, and its other checkpoints too."""
+    assert undisturbed_log(out) == undisturbed_log(pretrained)
+    for name in (checkpoint.LAST, *names):
+        assert all(torch.equal(weights(pretrained)[k], v) for k, v in weights(out, name).items())
+
+
+@pytest.mark.parametrize("steps", [3, 6])
 def test_an_epoch_stopped_at_its_last_step_is_closed(
-    data, pretrained, tmp_path, monkeypatch, steps, how
+    data, pretrained, tmp_path, monkeypatch, steps
 ):
     """The last epoch too: 6 steps are the whole run."""
     out, argv = tmp_path / "run", pretrain_argv(data, tmp_path / "run", "--save_every_minutes", "0")
-    real, closed = loop._close_epoch, []
+    step, closed = loop.optimizer_step, []
 
-    def stop_first(training, *rest):
-        done = training.position.epoch * 3 + training.position.step
-        if done == steps and not closed:
-            closed.append(done)
-            raise KilledError
-        return real(training, *rest)
+    def signalled(training, batches):
+        result = step(training, batches)
+        if training.position.epoch * 3 + training.position.step + 1 == steps and not closed:
+            closed.append(steps)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return result
 
-    if how == "crash":
-        monkeypatch.setattr(loop, "_close_epoch", stop_first)
-        with pytest.raises(KilledError):
-            run_pretraining(argv)
-    else:
-        step = loop.optimizer_step
-
-        def signalled(training, batches):
-            result = step(training, batches)
-            if training.position.epoch * 3 + training.position.step + 1 == steps and not closed:
-                closed.append(steps)
-                os.kill(os.getpid(), signal.SIGTERM)
-            return result
-
-        monkeypatch.setattr(loop, "optimizer_step", signalled)
-        with pytest.raises(StoppedBySignalError):
-            run_pretraining(argv)
+    monkeypatch.setattr(loop, "optimizer_step", signalled)
+    with pytest.raises(StoppedBySignalError):
+        run_pretraining(argv)
     assert checkpoint.read(out / checkpoint.LAST)["position"]["closed"] is False
     run_pretraining(argv)
-    found = [(line["epoch"], line["train_loss"]) for line in log_lines(out)]
-    assert found == undisturbed_log(pretrained)
-    assert (out / "checkpoint-1.pth").is_file()
-    assert all(torch.equal(weights(pretrained)[k], v) for k, v in weights(out).items())
+    same_end(pretrained, out, "checkpoint-1.pth")
 
 
 def test_a_run_that_max_steps_cut_off_goes_on_with_whole_means(data, pretrained, tmp_path):
@@ -355,9 +328,15 @@ def test_a_run_that_max_steps_cut_off_goes_on_with_whole_means(data, pretrained,
     whole = undisturbed_log(pretrained)
     assert line["epoch"] == 0 and line["train_loss"] != whole[0][1]
     half = weights(out, "checkpoint-0.pth")
+    with open(out / "log.jsonl", "a") as file:  # what a kill may leave
+        file.write('{"epoch": 1, "tra')
+    for name in (".config.json.71.tmp", ".checkpoint-last.pth.71.tmp"):
+        (out / name).write_text("half")
+    (out / "config.json").write_text("{")
     run_pretraining(pretrain_argv(data, out))
-    assert [(line["epoch"], line["train_loss"]) for line in log_lines(out)] == whole
-    assert all(torch.equal(weights(pretrained)[k], v) for k, v in weights(out).items())
+    same_end(pretrained, out)
+    assert not list(out.glob(".*"))
+    assert json.loads((out / "config.json").read_text())["origin"]
     after = weights(out, "checkpoint-0.pth")
     assert not all(torch.equal(half[k], v) for k, v in after.items())
 
@@ -379,8 +358,7 @@ def test_numbered_checkpoints_survive_a_kill_between_two_files(
         with pytest.raises(KilledError):
             run_pretraining(argv)
     run_pretraining(argv)
-    for name in ("checkpoint-1.pth", checkpoint.LAST):
-        assert all(torch.equal(weights(pretrained)[k], v) for k, v in weights(out, name).items())
+    same_end(pretrained, out, "checkpoint-1.pth")
 
 
 @pytest.mark.parametrize(
@@ -409,110 +387,6 @@ def test_best_weights_need_a_validation_part(data, fold, tmp_path):
             str(fold)]  # fmt: skip
     with pytest.raises(ValueError, match="best needs a validation part: a val.csv"):
         run_finetuning(argv)
-
-
-# ---------------------------------------------------------------- small files
-
-
-def test_a_torn_log_and_leftovers_do_not_end_a_run(data, pretrained, tmp_path):
-    out = tmp_path / "run"
-    run_pretraining(pretrain_argv(data, out, "--max_steps", "3"))
-    with open(out / "log.jsonl", "a") as file:
-        file.write('{"epoch": 1, "tra')
-    for name in (".config.json.71.tmp", ".checkpoint-last.pth.71.tmp"):
-        (out / name).write_text("half")
-    (out / "config.json").write_text("{")
-    run_pretraining(pretrain_argv(data, out))
-    assert [(line["epoch"], line["train_loss"]) for line in log_lines(out)] == undisturbed_log(
-        pretrained
-    )
-    assert not list(out.glob(".*"))
-    assert json.loads((out / "config.json").read_text())["origin"]
-
-
-def test_a_full_disk_is_a_sentence_and_the_run_goes_on(data, pretrained, tmp_path, monkeypatch):
-    out = tmp_path / "run"
-    argv = pretrain_argv(data, out)
-    save, calls = torch.save, []
-
-    def full(content, file):
-        calls.append(file)
-        if len(calls) == 2:
-            file.write(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save(content, file)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(torch, "save", full)
-        with pytest.raises(CannotWriteError) as found:
-            run_pretraining(argv)
-    text = explain(found.value)
-    assert "cannot write" in text and "No space left on device" in text and "goes on" in text
-    run_pretraining(argv)
-    assert all(torch.equal(weights(pretrained)[k], v) for k, v in weights(out).items())
-
-
-# ---------------------------------------------------------------- words
-
-
-def test_only_errors_raised_on_purpose_are_sentences():
-    def explanation(function):
-        try:
-            function()
-        except Exception as error:
-            return explain(error)
-        raise AssertionError
-
-    assert "must be at least 1" in explanation(
-        lambda: parse_flags(pretraining_parser(), ["--epochs", "0"])
-    )
-    # called in a line of ours, inside a library, and in a file that is not ours
-    assert explanation(lambda: np.ones(2).reshape(3)) is None
-    assert explanation(lambda: (ROOT / "docs" / "figures").joinpath("x").write_text(3)) is None
-    path = ROOT / "tests" / "golden"
-    assert str(path) in explanation(lambda: path.read_text())
-    dead = RuntimeError("DataLoader worker (pid 71) is killed by signal: Killed. ")
-    assert "a process that loads videos has died" in explain(dead)
-    assert explain(RuntimeError("shapes differ")) is None
-
-
-def test_an_error_of_decoding_in_a_line_of_ours_is_no_sentence(tmp_path, monkeypatch):
-    """It names no file; its place in the code is what is wanted."""
-    from svfap.datasets.labels import classes
-
-    monkeypatch.chdir(ROOT)
-    path = tmp_path / "frames.json"
-    path.write_bytes(b"\xff\xfe\x00")
-    try:
-        path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        assert not is_for_user(error)
-    path = tmp_path / classes.FILE_NAME
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=classes.FILE_NAME) as found:
-        classes.read_classes(tmp_path)
-    assert is_for_user(found.value)
-
-
-@pytest.mark.parametrize(
-    ("variables", "message"),
-    [
-        ({"RANK": "0"}, "RANK=0 without WORLD_SIZE and MASTER_ADDR and MASTER_PORT: start with"),
-        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 without RANK and MASTER_ADDR"),
-        ({"WORLD_SIZE": "1"}, "WORLD_SIZE=1 without RANK"),
-        ({"RANK": "1", "WORLD_SIZE": "2"}, "without MASTER_ADDR and MASTER_PORT"),
-        ({"RANK": "1", "WORLD_SIZE": "1"}, "RANK must be below WORLD_SIZE"),
-        ({"RANK": "x", "WORLD_SIZE": "1"}, "whole numbers"),
-        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "-1"}, "whole numbers"),
-    ],
-)
-def test_half_a_launcher_is_explained(monkeypatch, variables, message):
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match=message):
-        distributed.start("cpu")
 
 
 def test_two_runs_in_one_directory_are_refused(data, tmp_path):
@@ -573,22 +447,3 @@ def test_a_signal_ends_a_run_with_75_from_the_first_import_to_the_report(
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 75, output
     assert "the same command goes on" in output and "Traceback" not in output
-
-
-def test_naming_the_commit_takes_no_lock_of_the_checkout(tmp_path, monkeypatch):
-    """A run that is killed meanwhile would leave it behind."""
-    from svfap.engine.runtime import log
-
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
-    (tmp_path / "file").write_text("a")
-    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "m"]):
-        subprocess.run([*git, *command], check=True)
-    monkeypatch.setattr(log, "__file__", str(tmp_path / "log.py"))
-    os.utime(tmp_path / "file", (1, 1))  # what makes git refresh its index
-    index = tmp_path / ".git" / "index"
-    before = index.stat().st_mtime_ns
-    clean = log.commit_name()
-    assert len(clean) >= 7 and "dirty" not in clean
-    assert index.stat().st_mtime_ns == before
-    (tmp_path / "file").write_text("other")
-    assert log.commit_name() == f"{clean}-dirty"

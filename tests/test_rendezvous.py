@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch.distributed as dist
 
-from svfap.engine.runtime import rendezvous
+from svfap.engine.runtime import distributed, rendezvous
 
 
 def clients(world_size, timeout_seconds=20):
@@ -61,3 +61,24 @@ def test_without_torchruns_store_processes_find_each_other_as_before(monkeypatch
     assert rendezvous.store_of_this_start(0, 2) is None
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")
     assert rendezvous.store_of_this_start(1, 2) is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"RANK": "0"}, "RANK=0 without WORLD_SIZE and MASTER_ADDR and MASTER_PORT: start with"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 without RANK and MASTER_ADDR"),
+        ({"WORLD_SIZE": "1"}, "WORLD_SIZE=1 without RANK"),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, "without MASTER_ADDR and MASTER_PORT"),
+        ({"RANK": "1", "WORLD_SIZE": "1"}, "RANK must be below WORLD_SIZE"),
+        ({"RANK": "x", "WORLD_SIZE": "1"}, "whole numbers"),
+        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "-1"}, "whole numbers"),
+    ],
+)
+def test_half_a_launcher_is_explained(monkeypatch, variables, message):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=message):
+        distributed.start("cpu")
