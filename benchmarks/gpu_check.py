@@ -120,8 +120,6 @@ def table_jobs(folder: Path, device: torch.device) -> list[Job]:
         steps_of("pretrain_64", "--model", model, "--stage", "pretrain"),
         steps_of("families", "--model", *families, "--stage", "pretrain", "--no_baseline"),
     ]
-    of_families = ["--models", *families, "--stages", "pretrain"]
-    jobs.append(job("families", *of_families, module="families"))
     if importlib.util.find_spec("transformers"):
         jobs.append(job("peer", "--model", families[1], module="peer"))
     loop = ["--model", model, "--no_baseline", *loading]
