@@ -1,1 +1,1 @@
-"""Measurements anyone can rerun; `python -m benchmarks.all` makes the whole table."""
+"""Measurements anyone can rerun."""
