@@ -31,6 +31,7 @@ from svfap.engine.results.predictions import Predictions, read_metrics
 from svfap.engine.runtime import checkpoint, origin, plan, rundir
 from svfap.engine.setting import Setting, settle
 from svfap.engine.tasks.base import FinetuningLoss
+from svfap.models.weights.hub import locate
 from svfap.models.weights.weight_file import CHOSEN
 
 logger = logging.getLogger(__name__)
@@ -183,7 +184,7 @@ def _initialise(setting: Setting) -> None:
         model.head.weight.data.mul_(flags.init_scale / models.HEAD_SCALE)
     if flags.finetune:
         report = models.load_weights(model, flags.finetune, **_where_weights_are(flags))
-        logger.info("weights of %s\n%s", flags.finetune, report)
+        logger.info("weights of %s\n%s", report.source, report)
 
 
 def _where_weights_are(flags: argparse.Namespace) -> dict:
@@ -322,11 +323,13 @@ def _weights_to_evaluate(flags: argparse.Namespace) -> str:
     if not path:
         name = checkpoint.BEST if flags.test_weights == "best" else checkpoint.LAST
         path = str(Path(flags.output_dir) / name)
-    if not Path(path).is_file():
+    try:
+        locate(path)
+    except FileNotFoundError as error:
         raise FileNotFoundError(
             f"--eval: {path} does not exist; name a checkpoint with --resume, or an --output_dir "
             "that holds a finished run"
-        )
+        ) from error
     return path
 
 

@@ -15,6 +15,7 @@ from svfap.datasets.labels.classes import LabelNames, read_classes
 from svfap.engine.flags.config import finetuning_parser
 from svfap.engine.tasks.base import create_task
 from svfap.engine.tasks.task import Task
+from svfap.models.weights.hub import locate
 from svfap.models.weights.loading import below, named_tensors, training_flags
 from svfap.models.weights.weight_file import CHOSEN
 
@@ -27,7 +28,7 @@ class Identity:
     """What a file of weights is.
 
     Attributes:
-        source: the file.
+        source: the file, or hf:// with commit and file.
         config: keywords of `models.create_model`.
         stated: whether the file states its model; otherwise it was found out, or told.
         weights: the chosen ones, by name.
@@ -109,7 +110,7 @@ def identify(
     """Find out what a file of weights is.
 
     Args:
-        path: ours, released, or converted.
+        path: ours, released, or converted; or what else `models.weights.hub.locate` takes.
         averaged: True takes the averaged weights, False the last ones (but of a best checkpoint
             the best); None those that the file names as chosen, which its scores are of.
         told: for files that do not state their model, options of `models.create_model` with its
@@ -123,10 +124,11 @@ def identify(
         FileNotFoundError: no such file.
         ValueError: no weights, weights of an unknown model, or a contradiction to the arguments.
     """
-    source, content = str(path), models.read_checkpoint(path)
+    located = locate(path)
+    source, content = located.source, models.read_checkpoint(located.path)
     averaged = None if averaged is False and content.get("is_best") else averaged
     weights = _weights(content, source, averaged, keys, prefix)
-    config = _config(content, weights, source, dict(told or {}))
+    config = _config(content, weights, source, {**located.told, **(told or {})})
     flags = training_flags(content)
     spec = get_spec(data_set) if data_set else _known_spec(flags.get("data_set"))
     clips = content.get("clips") or {}

@@ -24,6 +24,7 @@ from svfap.engine.flags.config import finetuning_parser
 from svfap.engine.flags.parsing import parse_flags
 from svfap.engine.identity import Identity, identify
 from svfap.engine.runtime.programs import split_arguments, tells_user
+from svfap.models.weights.hub import locate
 from svfap.models.weights.released import ReleasedFile, released_at
 from svfap.models.weights.weight_file import file_sha256
 
@@ -186,7 +187,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Check a file of weights: contents, forward pass, scores.",
         epilog="everything after -- goes to run_finetune.py --eval (--data_root DIR, ...)",
     )
-    parser.add_argument("file", metavar="FILE", help=".pth or .safetensors, ours or released")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        help=".pth or .safetensors, ours or "
+        "released; hf://owner/repo; a name of models.download --list",
+    )
     parser.add_argument("--model", metavar="NAME", help="otherwise as stated, or guessed")
     parser.add_argument("--stage_depths", type=int, nargs="+", metavar="M", help="of TPSBT")
     parser.add_argument("--names", action="store_true", help="list every name with its shape")
@@ -222,10 +228,13 @@ def _evaluation_arguments(flags: argparse.Namespace, known: ReleasedFile | None)
 
 def _run(flags: argparse.Namespace, passed_on: Sequence[str]) -> bool:
     """Do what the flags ask; False where the scores are not as expected."""
-    known = released_at(str(Path(flags.file).resolve()))
+    located = locate(flags.file)
+    known = released_at(str(located.path.absolute()))
     checked = check_file(flags.file, flags.model, flags.stage_depths)
-    print(f"file     {flags.file}, {Path(flags.file).stat().st_size:,} bytes")
-    print(f"sha256   {file_sha256(Path(flags.file))}")
+    print(f"file     {located.source}, {located.path.stat().st_size:,} bytes")
+    print(f"sha256   {file_sha256(located.path)}")
+    if located.licence:
+        print(f"licence  {located.licence}")
     print(describe(checked, all_names=flags.names))
     if not flags.data_path:
         return True

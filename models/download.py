@@ -1,6 +1,7 @@
-"""`python -m svfap.models.download NAME...`: fetch weights to where the recipes look for them.
+"""`python -m svfap.models.download NAME...`: fetch weights of the catalogues.
 
-Files that are there are checked and left alone.
+Released ones go to where the recipes look for them; public ones into the Hub's cache, where any
+command that is given their name looks. Files that are there are checked and left alone.
 """
 
 import argparse
@@ -20,6 +21,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from tqdm import tqdm
 
+from svfap.models.weights.hub import is_remote, locate
+from svfap.models.weights.public import PUBLIC
 from svfap.models.weights.released import RELEASED, ReleasedFile, find_released
 from svfap.models.weights.weight_file import check_whole, file_sha256
 
@@ -182,17 +185,24 @@ def _listing(folder: Path) -> str:
         here = "there" if (folder / file.path).exists() else "-"
         scores = f"UAR {file.uar:5.2f}  WAR {file.war:5.2f}" if file.uar else "pre-trained"
         lines.append(f"{file.name:<28}{file.data_set:<11}{scores:<24}{here:<7}{file.path}")
+    lines += [f"{one.name:<28}{one.about}; {one.licence}; {one.source}" for one in PUBLIC.values()]
     return "\n".join(lines)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m svfap.models.download",
-        description="Fetch the weights that the authors of SVFAP and MAE-DFER released.",
-        epilog="The links are the authors'. Where one has expired, fetch the file some other way "
-        "and hand it over with --from.",
+        description="Fetch the weights that the authors of SVFAP and MAE-DFER released, or public "
+        "ones of the Hugging Face Hub, which stay in its cache.",
+        epilog="The links of the former are the authors'. Where one has expired, fetch the file "
+        "some other way and hand it over with --from.",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="or a pattern: 'svfap-base-dfew*'")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="or hf://owner/repo, or a pattern of released ones: 'svfap-base-dfew*'",
+    )
     parser.add_argument("--list", action="store_true", help="show the catalogue and stop")
     parser.add_argument(
         "--mirror",
@@ -235,13 +245,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if flags.list:
         print(_listing(folder))
         return 0
-    for file in _chosen(parser, flags):
+    public = [name for name in flags.names if is_remote(name) and name not in RELEASED]
+    flags.names = [name for name in flags.names if name not in public]
+    for file in [*public, *(_chosen(parser, flags) if flags.names or not public else ())]:
         try:
-            if flags.source:
+            if file in public:
+                target = locate(file).path
+            elif flags.source:
                 target = take_over(Path(flags.source), file, folder)
             else:
                 target = download(file, folder, mirrors=flags.mirror)
-            print(f"{file.name} is in {target}")
+            print(f"{getattr(file, 'name', file)} is in {target}")
         except (ValueError, OSError) as error:
             failed += 1
             print(f"error: {error}", file=sys.stderr)

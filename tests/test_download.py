@@ -17,6 +17,7 @@ from svfap.models.download import (
     fetch,
     take_over,
 )
+from svfap.models.weights.public import PUBLIC
 from svfap.models.weights.released import RELEASED, ReleasedFile, find_released, released_at
 from svfap.models.weights.weight_file import check_whole
 
@@ -239,6 +240,6 @@ def test_wrong_commands_are_explained(capsys):
         assert caught.value.code == 2 and text in capsys.readouterr().err
     assert command.main(["--list"]) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert len(shown) == 24 and "UAR 63.63  WAR 75.31" in shown[1]
+    assert len(shown) == 24 + len(PUBLIC) and "UAR 63.63  WAR 75.31" in shown[1]
     assert command.main(["svfap-base-voxceleb2", "--from", "absent.pth"]) == 1
     assert "no such file" in capsys.readouterr().err

@@ -30,7 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("inputs", type=Path, nargs="+", metavar="INPUT", help="videos, frame folders, or folders")
-    add("--checkpoint", required=True, metavar="FILE", help="fine-tuned weights")
+    add(
+        "--checkpoint", required=True, metavar="FILE", help="fine-tuned weights, or hf://owner/repo"
+    )
     add("--output_dir", type=Path, metavar="DIR", help="JSON and CSV; needed for the next two")
     add("--annotate", action="store_true", help="also write the videos with boxes and answers")
     add("--timeline", action="store_true", help="also draw the answers over time")
@@ -186,8 +188,8 @@ def _stream(flags: argparse.Namespace, predictor, todo: list[NamedVideo]):
 def _settings(flags: argparse.Namespace, predictor) -> dict:
     """What decides the answers, to be the same whenever a folder is added to."""
     return {
-        "checkpoint": str(Path(flags.checkpoint).resolve()),
-        "checkpoint_stamp": stamp_of(flags.checkpoint),
+        "checkpoint": predictor.source,
+        "checkpoint_stamp": stamp_of(predictor.source),
         "averaged": flags.averaged,
         "names": list(predictor.names),
         "annotate": flags.annotate,

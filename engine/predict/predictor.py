@@ -84,7 +84,8 @@ class Predictor:
     """A fine-tuned model with everything that turns a video into its answers.
 
     Args:
-        checkpoint: file of fine-tuned weights; ours know their model, labels and clips.
+        checkpoint: file of fine-tuned weights, hf://owner/repo or a name of a catalogue; ours know
+            their model, labels and clips.
         options: see `PredictionOptions`.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         amp: see `--amp` of run_finetune.py.
@@ -127,6 +128,8 @@ class Predictor:
             class_names=class_names,
         )
         identity.require_head()
+        local = Path(identity.source)
+        self.source = str(local.resolve()) if local.exists() else identity.source
         self.model, _ = identity.build()
         self.names, self.kind = identity.labels.output_names, identity.labels.task
         self.task = identity.task()

@@ -81,7 +81,7 @@ def run_probe(
         for method, own in scores.items():
             _write_answers(output_dir / method, setting, chosen, own, f"{method} of {checkpoint}")
     return {
-        "checkpoint": str(checkpoint),
+        "checkpoint": identity.source,
         "model": identity.config["name"],
         "data_path": flags.data_path,
         "task": setting.kind,

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from svfap.datasets.labels.frame_labels import FrameLabels
 from svfap.engine.flags.config import table_of
 from svfap.engine.flags.flag import SAME
 from svfap.engine.flags.pretraining import CONTRASTIVE
+from svfap.models.weights.hub import SourceError, locate
 from svfap.models.weights.loading import named_tensors
 
 # Flags of runs begun before there were digests, which had only names to go by.
@@ -58,9 +58,10 @@ def describe_weights(path: str, before: Mapping | None, *, keys: Sequence[str] =
     """What a file of weights holds.
 
     Args:
-        path: "" for none.
+        path: of a file, or what else `models.weights.hub.locate` takes; "" for none.
         keys: see `models.load_weights`.
-        before: what the run that goes on had, if any. A file that is gone since is taken for that.
+        before: what the run that goes on had, if any. A file that is gone since is taken for that,
+            as is what can no longer be fetched.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -68,13 +69,19 @@ def describe_weights(path: str, before: Mapping | None, *, keys: Sequence[str] =
     """
     if not path:
         return None
-    if before and before["file"] == path and not Path(path).is_file():
-        return dict(before)
+    try:
+        located = locate(path)
+    except (FileNotFoundError, SourceError):
+        if before and path in (before["file"], before.get("named")):
+            return dict(before)
+        raise
+    content = models.read_checkpoint(located.path)
     digest = hashlib.sha256()
-    for name, value in sorted(named_tensors(models.read_checkpoint(path), path, keys=keys).items()):
+    for name, value in sorted(named_tensors(content, located.source, keys=keys).items()):
         digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
         digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
-    return {"file": path, "digest": digest.hexdigest()}
+    others = {"named": path, "licence": located.licence} if located.licence else {}
+    return {"file": located.source, "digest": digest.hexdigest(), **others}
 
 
 def clips_together(flags: argparse.Namespace, model: nn.Module, world_size: int) -> int | None:

@@ -17,6 +17,7 @@ from svfap.engine.runtime import checkpoint, origin
 from svfap.engine.runtime.distributed import Workers
 from svfap.engine.runtime.lock import sole_use
 from svfap.engine.runtime.log import run_facts
+from svfap.models.weights.hub import locate
 
 logger = logging.getLogger(__name__)
 
@@ -109,9 +110,10 @@ def find_checkpoint(flags: argparse.Namespace) -> Path | None:
                 "--output_dir or remove that one"
             )
         return last
-    path = Path(flags.resume)
-    if not path.is_file():
-        raise FileNotFoundError(f"--resume {path} does not exist")
+    try:
+        path = locate(flags.resume).path
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"--resume {flags.resume} does not exist") from error
     if last and flags.auto_resume and not last.samefile(path) and _is_later(last, path):
         logger.info(
             "%s is later than --resume %s: the run goes on from there; --no_auto_resume takes "

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from svfap.models.weights.hub import Located, locate
 from svfap.models.weights.weight_file import CHOSEN, read_checkpoint
 
 _CONTAINERS = ("model", "module", "state_dict")
@@ -30,7 +31,8 @@ class LoadReport:
     """What `load_weights` did.
 
     Attributes:
-        source: path of the file, or "dict".
+        source: path of the file, hf:// with commit and file, or "dict".
+        licence: of weights of others, in words; None of the user's own.
         loaded: parameters of the model that were set.
         missing: parameters that the source should have had but has not.
         unexpected: names in the source that the model does not have.
@@ -43,6 +45,7 @@ class LoadReport:
     """
 
     source: str
+    licence: str | None = None
     loaded: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -67,7 +70,7 @@ class LoadReport:
                 for name, theirs, ours in self.mismatched
             ]
             lines.append(f"  mis-shaped ({len(shapes)}): {_listed(shapes)}")
-        return "\n".join(lines)
+        return "\n".join(lines + [f"  licence: {self.licence}"] * bool(self.licence))
 
 
 def load_weights(
@@ -91,8 +94,9 @@ def load_weights(
 
     Args:
         model: a model of `create_model`; changed in place, unless an error is raised.
-        source: path of a .pth or .safetensors file, or a dict: the names and tensors themselves or
-            a checkpoint that has them under "model", "module" or "state_dict".
+        source: path of a .pth or .safetensors file, hf://owner/repo or a name of a catalogue (see
+            `models.weights.hub.locate`), or a dict: the names and tensors themselves or a
+            checkpoint that has them under "model", "module" or "state_dict".
         strict: raise if anything but a new head is missing, unexpected or mis-shaped, or if the
             file says that its model computes something else; otherwise only report it.
         keys: where in the checkpoint the weights are: the first of these that it has.
@@ -108,8 +112,9 @@ def load_weights(
             some that are not finite, or (strict) they do not fit.
     """
     named = isinstance(source, (str, Path))
-    content = read_checkpoint(source) if named else source
-    report = LoadReport(source=called or (str(source) if named else "dict"))
+    located = locate(source) if named else Located(path=Path(), source="dict")
+    content = read_checkpoint(located.path) if named else source
+    report = LoadReport(source=called or located.source, licence=located.licence)
     entries = named_tensors(content, report.source, keys=keys)
     if prefix:
         entries, report.unused = below(prefix, entries, report.source)

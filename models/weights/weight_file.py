@@ -21,8 +21,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-SAFETENSORS = ".safetensors"
-WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", SAFETENSORS)
+from svfap.models.weights.hub import SAFETENSORS, WEIGHT_SUFFIXES, first_line, locate
+
 # What `models.convert` writes into the header of a safetensors file, each as JSON.
 HEADER_FACTS = (
     *("model_config", "class_names", "task", "heads", "flags"),
@@ -36,11 +36,12 @@ _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _NUMPY_TYPES = [np.dtype(code) for code in "?bhilqBHILQefdgFDGSUmM"]
 
 
-def read_checkpoint(path: str | Path) -> dict:
+def read_checkpoint(source: str | Path) -> dict:
     """Read a checkpoint file without executing anything in it.
 
     Args:
-        path: .safetensors, or a file of `torch.save` (any ending).
+        source: see `models.weights.hub.locate`: the path of a .safetensors or of a file of
+            `torch.save` (any ending), hf://owner/repo, or a name of a catalogue.
 
     Returns:
         What the file holds; tensors are on the CPU. Of a safetensors file: its tensors, and if
@@ -48,15 +49,11 @@ def read_checkpoint(path: str | Path) -> dict:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not a checkpoint: HTML page, Git LFS pointer, empty, cut off, changed since it
-            was written, or a pickle with anything but tensors, plain containers, numbers (numpy's,
-            too) and argparse.Namespace.
+        ValueError: not to be had from the Hub, or not a checkpoint: HTML page, Git LFS pointer,
+            empty, cut off, changed since it was written, or a pickle with anything but tensors,
+            plain containers, numbers (numpy's, too) and argparse.Namespace.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no weights at {path}: give the path of a .pth or .safetensors file."
-        )
+    path = locate(source).path
     check_whole(path)
     try:
         if path.suffix == SAFETENSORS:
@@ -69,7 +66,7 @@ def read_checkpoint(path: str | Path) -> dict:
             f"{path} was refused, nothing in it was executed: it is damaged, or holds Python "
             "objects other than tensors, plain containers, numbers and argparse.Namespace"
             f"{f', namely {asked[1]}' if asked else ''}. Take another copy, or get a file whose "
-            f"weights are plain tensors. ({_first_line(error)})"
+            f"weights are plain tensors. ({first_line(error)})"
         ) from error
     except Exception as error:  # on damaged bytes the readers fail in many ways
         raise _damaged(path, error) from error
@@ -205,10 +202,5 @@ def _with_choice(content: object, path: Path) -> object:
 def _damaged(path: Path, why: object) -> ValueError:
     return ValueError(
         f"{path} ({path.stat().st_size:,} bytes) is cut off or damaged: it is not as it was "
-        f"written. Take another copy and compare its size or checksum. ({_first_line(why)})"
+        f"written. Take another copy and compare its size or checksum. ({first_line(why)})"
     )
-
-
-def _first_line(error: object) -> str:
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip() or type(error).__name__
-    return text.splitlines()[0][:200]
