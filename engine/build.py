@@ -40,7 +40,6 @@ FINETUNING_FLAGS = {
     "lg_classify_token_type": "pooled_tokens",
     "head_activation_func": "head_activation",
 }
-_PAPERS = ("svfap", "maedfer", "videomae")  # with their released sizes, but for the tiny ones
 
 
 def model_overrides(flags: argparse.Namespace) -> dict:
@@ -71,12 +70,13 @@ def _encoder_overrides(flags: argparse.Namespace) -> dict:
 
 
 def head_norm(
-    flags: argparse.Namespace, world_size: int, before: Callable[[], Mapping | None]
+    flags: argparse.Namespace, name: str, world_size: int, before: Callable[[], Mapping | None]
 ) -> str:
     """What `--head_norm` comes to.
 
     Args:
         flags: of run_finetune.py.
+        name: of the model.
         world_size: processes, whose batches a batch norm sees together.
         before: gives `config` of the model that training goes on with, None if it begins; models of
             earlier versions have a layer norm and do not say so.
@@ -84,8 +84,8 @@ def head_norm(
     Raises:
         ValueError: that model has another one, or a batch norm would see one clip at a time.
     """
-    name = models.encoder_name(flags.model)
-    released = name.split("_")[0] in _PAPERS and "_tiny_" not in name
+    name = models.encoder_name(name)
+    released = "_tiny_" not in name and not models.is_image_model(name)
     alone = flags.batch_size * clips_per_video(flags) * world_size == 1
     asked = chosen = flags.head_norm
     if asked == "auto":

@@ -21,7 +21,12 @@ from svfap.engine.compute.levers import choose_levers
 from svfap.engine.compute.parallel import check_sharding
 from svfap.engine.compute.step import augment_together
 from svfap.engine.evaluate import write_results
-from svfap.engine.identity import Identity, identify
+from svfap.engine.identity import (
+    Identity,
+    identify,
+    model_to_begin_with,
+    where_weights_are,
+)
 from svfap.engine.loop import Training
 from svfap.engine.results.chance import chance
 from svfap.engine.results.features import check_formats
@@ -54,13 +59,15 @@ def finetune(flags: argparse.Namespace) -> dict | None:
     if flags.save_feature:
         check_formats(flags.feature_format)
     if not flags.eval:
-        norm = build.head_norm(flags, workers.world_size, partial(rundir.model_to_go_on, flags))
-        return _train_and_test(settle(flags, workers, head_norm=norm))
+        known = model_to_begin_with(flags, flags.finetune, **where_weights_are(flags))
+        name, before = known.get("name", flags.model), partial(rundir.model_to_go_on, flags)
+        known["head_norm"] = build.head_norm(flags, name, workers.world_size, before)
+        return _train_and_test(settle(flags, workers, fresh=known))
     identity = identify(
         _weights_to_evaluate(flags),
         averaged=_averaged(flags),
         told=_told(flags),
-        **_where_weights_are(flags),
+        **where_weights_are(flags),
     )
     return _evaluate_only(settle(flags, workers, identity), identity)
 
@@ -138,7 +145,7 @@ def _origin(setting: Setting, parts: selection.Parts) -> dict:
         "weights": origin.describe_weights(
             flags.finetune,
             (before or {}).get("weights"),
-            keys=_where_weights_are(flags)["keys"],
+            keys=where_weights_are(flags)["keys"],
         ),
         "model": setting.model.config,
         "labels": {"task": labels.task, "names": labels.class_names, "heads": labels.heads},
@@ -183,14 +190,8 @@ def _initialise(setting: Setting) -> None:
     if flags.init_scale != models.HEAD_SCALE:
         model.head.weight.data.mul_(flags.init_scale / models.HEAD_SCALE)
     if flags.finetune:
-        report = models.load_weights(model, flags.finetune, **_where_weights_are(flags))
+        report = models.load_weights(model, flags.finetune, **where_weights_are(flags))
         logger.info("weights of %s\n%s", report.source, report)
-
-
-def _where_weights_are(flags: argparse.Namespace) -> dict:
-    """What `--model_key` and `--model_prefix` say about a file of weights."""
-    keys = flags.model_key.split("|") if "model_key" in flags.explicit else ()
-    return {"keys": keys, "prefix": flags.model_prefix}
 
 
 def _training(

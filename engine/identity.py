@@ -3,6 +3,7 @@
 Evaluation, prediction, probes, export and verification all ask here.
 """
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,15 +13,19 @@ from torch import Tensor, nn
 from svfap import models
 from svfap.datasets.catalog import DatasetSpec, get_spec
 from svfap.datasets.labels.classes import LabelNames, read_classes
+from svfap.engine import build
 from svfap.engine.flags.config import finetuning_parser
+from svfap.engine.runtime import rundir
 from svfap.engine.tasks.base import create_task
 from svfap.engine.tasks.task import Task
-from svfap.models.weights.hub import locate
+from svfap.models.weights.hub import SourceError, locate
 from svfap.models.weights.loading import below, named_tensors, training_flags
 from svfap.models.weights.weight_file import CHOSEN
 
 DEFAULT_FPS = 25.0  # of the papers' videos
 SIZE_PX = 160  # of the papers' clips
+# Of a model, what its weights do not decide for a run that begins with them.
+_OF_THE_RUN = {"num_classes", "drop_path_rate", "head_activation", "keep_temporal_dim", "head_norm"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +157,41 @@ def identify(
         is_best=bool(content.get("is_best")),
         chosen_on=content.get("chosen_on"),
     )
+
+
+def where_weights_are(flags: argparse.Namespace) -> dict:
+    """What `--model_key` and `--model_prefix` say about a file of weights."""
+    keys = flags.model_key.split("|") if "model_key" in flags.explicit else ()
+    return {"keys": keys, "prefix": flags.model_prefix}
+
+
+def model_to_begin_with(
+    flags: argparse.Namespace, source: str, *, pretraining: bool = False, **where: object
+) -> dict:
+    """Keywords of `create_model` for a run that begins with weights; none where `--model` says it.
+
+    Args:
+        flags: of the run; sizes that they give win.
+        source: of the weights; "" for none.
+        pretraining: the masked autoencoder, else the classifier, that has their encoder.
+        where: keywords of `identify`.
+
+    Raises:
+        FileNotFoundError: no such weights, nor a run in `--output_dir` that began with them.
+        ValueError: they cannot be used, or their encoder is not for this.
+    """
+    if not source or "model" in flags.explicit:
+        return {}
+    try:
+        config = identify(source, **where).config
+    except (FileNotFoundError, SourceError):
+        config = rundir.model_to_go_on(flags)
+        if not config:
+            raise
+    name = "pretrain_" * pretraining + models.encoder_name(config["name"])
+    told = {key for flag, key in build.MODEL_FLAGS.items() if flag in flags.explicit}
+    kept = models.default_config(name).keys() - told - _OF_THE_RUN
+    return {key: value for key, value in config.items() if key in kept} | {"name": name}
 
 
 def _weights(

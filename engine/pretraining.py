@@ -115,6 +115,8 @@ def pretrain(flags: argparse.Namespace) -> None:
     )  # fmt: skip
     known = _origin(flags, workers, pretext, annotations, probing)
     rundir.refuse_other_run(flags, known, resume)
+    if flags.start_from and not resume:
+        pretext.take_weights(flags.start_from)
     rows = {**pretext.plan_rows(), "videos": f"{len(annotations)} in {flags.data_path}"}
     assembly.tell(rows, pretext, pretext.shapes)
     if flags.dry_run:
@@ -167,6 +169,7 @@ def _origin(flags, workers: Workers, pretext: Pretext, annotations, probing) -> 
         "flags": origin.deciding_flags(flags),
         "data": data,
         "descriptor": origin.describe_weights(descriptor, (before or {}).get("descriptor")),
+        "weights": origin.describe_weights(flags.start_from, (before or {}).get("weights")),
         "model": pretext.model.config,
         "together": origin.clips_together(flags, pretext.model, workers.world_size),
     })  # fmt: skip

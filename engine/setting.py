@@ -174,7 +174,7 @@ def settle(
     workers: Workers,
     identity: Identity | None = None,
     model: torch.nn.Module | None = None,
-    head_norm: str = "layer",
+    fresh: Mapping | None = None,
 ) -> Setting:
     """Resolve data set, task, model and precision.
 
@@ -182,7 +182,8 @@ def settle(
         identity: a fine-tuned checkpoint, whose model, weights, labels and clips are taken over, so
             that evaluation needs no flags for them; flags that were given win for clips.
         model: take this one instead of building one.
-        head_norm: of a model that is built for training.
+        fresh: keywords of `models.create_model` for a model that is built for training, beside
+            what flags say.
 
     Raises:
         ValueError: labels, data set, flags and checkpoint contradict each other.
@@ -194,12 +195,8 @@ def settle(
     if model is None and identity:
         model = _model_of(identity, task, flags)
     elif model is None:
-        model = build.create_model(
-            flags,
-            num_classes=task.num_outputs,
-            keep_temporal_dim=task.frame_level or None,
-            head_norm=head_norm,
-        )
+        outputs = {"num_classes": task.num_outputs, "keep_temporal_dim": task.frame_level or None}
+        model = build.create_model(flags, **(fresh or {}), **outputs)
     window = flags.face_window or (identity and identity.face_window)
     if identity is None and spec and not window:
         window = spec.face_window(model.img_size)

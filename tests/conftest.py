@@ -49,6 +49,25 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A fake hub (`tests.fake_hub`) that huggingface_hub asks, with an empty cache."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    from svfap.models.weights import hub as door
+    from tests import fake_hub
+
+    with fake_hub.serving() as served:
+        monkeypatch.setattr(constants, "ENDPOINT", served.url)
+        template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        door._fetched.cache_clear()
+        yield served
+        door._fetched.cache_clear()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport():
     """What a test printed may name files that are not UTF-8, which test processes cannot send."""

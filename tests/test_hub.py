@@ -9,7 +9,6 @@ import torch
 
 from svfap import models
 from svfap.models.weights import hub as door
-from tests import fake_hub
 
 constants = pytest.importorskip("huggingface_hub.constants")
 SMALL = {"img_size": 16, "patch_size": 8, "num_frames": 4, "embed_dim": 16, "num_heads": 2}
@@ -26,20 +25,6 @@ def weights(tmp_path_factory):
     torch.save({"model": model.state_dict(), "model_config": model.config}, folder / "ours.pth")
     convert(folder / "ours.pth", folder / "w.safetensors")
     return {path.suffix: path.read_bytes() for path in folder.glob("w.*")}, model.state_dict()
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A fake hub that the library asks, with an empty cache."""
-    with fake_hub.serving() as served:
-        monkeypatch.setattr(constants, "ENDPOINT", served.url)
-        template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        door._fetched.cache_clear()
-        yield served
-        door._fetched.cache_clear()
 
 
 CARD = b"---\nlicense: cc-by-nc-4.0\n---\n# Weights\n"

@@ -24,7 +24,7 @@ HEAD = Group(
     (
         Flag(name="finetune", default="", metavar="FILE", goes_on=CONTENT,
              text="pre-trained weights: a file, hf://owner/repo[@revision][/file], or a name of "
-             "`python -m models.download --list`"),
+             "`python -m svfap.models.download --list`"),
         Flag(name="nb_classes", kind=int, low=1, text="classes (default: the data set's)"),
         _number(name="layer_decay", default=0.75, low=0, text="rate factor per layer"),
         Flag(name="head_norm", choices=("auto", "layer", "batch"), default="auto",

@@ -17,11 +17,13 @@ from svfap.datasets.clips import training as clips
 from svfap.datasets.labels.annotations import Annotations
 from svfap.engine import build
 from svfap.engine.flags.config import CONTRASTIVE_FLAGS
+from svfap.engine.identity import identify, model_to_begin_with
 from svfap.engine.loop import Training
 from svfap.engine.pretext.monitor import Monitor
 from svfap.engine.pretext.objectives import MaskedReconstruction
 from svfap.engine.runtime import plan
 from svfap.engine.runtime.distributed import Workers
+from svfap.models.weights.loading import check_same_model
 
 logger = logging.getLogger(__name__)
 
@@ -34,15 +36,40 @@ class MaskedAutoencoding:
     def __init__(self, flags: argparse.Namespace, workers: Workers):
         self.flags, self.workers = flags, workers
         build.refuse_flags(flags, CONTRASTIVE_FLAGS, "--objective contrastive")
-        self.model = build.create_model(flags)
+        known = model_to_begin_with(flags, flags.start_from, pretraining=True)
+        self.model = build.create_model(flags, **known)
         if not hasattr(self.model, "mask_token"):
             raise ValueError(
-                f"--model {flags.model} is no masked autoencoder; take one of "
+                f"{self.model.config['name']} is no masked autoencoder; take one of "
                 f"{', '.join(models.list_models('pretrain_*'))}, or --objective contrastive"
             )
         self.masking = _masking(flags, self.model)
         self.objective = _objective(flags, self.model, self.masking, workers.device)
         self.monitor = Monitor(self.objective)
+
+    def take_weights(self, source: str) -> None:
+        """Begin with these weights: a masked autoencoder's, or an encoder's with a new decoder.
+
+        Raises:
+            ValueError: they do not fit.
+        """
+        identity = identify(source)
+        if any(name.startswith("encoder.") for name in identity.weights):
+            report = identity.load(self.model)
+            logger.info("weights of %s\n%s", identity.source, report)
+            return
+        encoder, config = self.model.encoder, self.model.config
+        parts = dict(encoder.named_children()).keys()
+        kept = {n: v for n, v in identity.weights.items() if n.partition(".")[0] in parts}
+        report = models.load_weights(encoder, kept, strict=False, called=identity.source)
+        report.new = [name for name in report.missing if name.startswith("norm.")]
+        report.missing = [name for name in report.missing if name not in report.new]
+        if not report.ok:
+            raise ValueError(f"these weights do not fit {config['name']}:\n{report}")
+        if identity.stated:
+            check_same_model(identity.config, config, identity.source)
+        logger.info("weights of %s, of the encoder alone; the decoder is new\n%s",
+                    identity.source, report)  # fmt: skip
 
     def choose_rows(self, annotations: Annotations) -> Annotations:
         """All videos are used."""
@@ -56,7 +83,7 @@ class MaskedAutoencoding:
         flags = self.flags
         return clips.PretrainClips(
             annotations=annotations,
-            clip_frames=flags.num_frames,
+            clip_frames=self.model.num_frames,
             stride=flags.sampling_rate,
             size=self.model.img_size,
             masking=self.masking,
@@ -187,10 +214,10 @@ def _objective(
     for name, default in (("target_diff_weight", None), ("frame_diff_group_size", 2)):
         if getattr(flags, name) != default and not motion:
             raise ValueError(f"--{name} belongs to --use_frame_diff_as_target; give both or none")
-    if motion and flags.num_frames % flags.frame_diff_group_size:
+    if motion and model.num_frames % flags.frame_diff_group_size:
         raise ValueError(
             f"--frame_diff_group_size {flags.frame_diff_group_size}: must divide --num_frames "
-            f"({flags.num_frames})"
+            f"({model.num_frames})"
         )
     return MaskedReconstruction(
         tubelet=model.tubelet,

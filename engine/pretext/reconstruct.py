@@ -43,7 +43,7 @@ def draw_reconstructions(
     model.eval()
     views = clips.EvalViews(
         annotations=annotations,
-        clip_frames=flags.num_frames,
+        clip_frames=model.num_frames,
         stride=flags.sampling_rate,
         size=model.img_size,
         num_segments=1,

@@ -119,7 +119,7 @@ def differences(before: Mapping, now: Mapping, flags: argparse.Namespace) -> lis
     found += [f"--{name} was {values[name]}, and is gone" for name in _GONE if values.get(name)]
     if "data" not in before:
         return found + _other_names(values, flags)
-    return found + data_differences(before, now) + _other_facts(before, now)
+    return found + data_differences(before, now) + _other_facts(before, now, flags)
 
 
 def data_differences(before: Mapping, now: Mapping) -> list[str]:
@@ -145,9 +145,10 @@ def _list(part: Mapping | None) -> str:
     return f"{part['videos']} videos of {part['file']}" if part else "none"
 
 
-def _other_facts(before: Mapping, now: Mapping) -> list[str]:
+def _other_facts(before: Mapping, now: Mapping, flags: argparse.Namespace) -> list[str]:
     found = []
-    for what, flag in (("weights", "--finetune"), ("descriptor", "--descriptor_weights")):
+    begins = "--finetune" if "finetune" in table_of(flags).by_name else "--start_from"
+    for what, flag in (("weights", begins), ("descriptor", "--descriptor_weights")):
         old, new = before.get(what), now.get(what)
         if what in before and (old and old["digest"]) != (new and new["digest"]):
             names = [part["file"] if part else "none" for part in (old, new)]

@@ -96,7 +96,7 @@ def model_rows(
     elif per_video > 1:
         whole = f"{batch} videos of {per_video} clips"
     rows = {
-        "model": f"{flags.model}, {cost.parameters / 1e6:.2f} M parameters",
+        "model": f"{model.config['name']}, {cost.parameters / 1e6:.2f} M parameters",
         "clip": f"{model.num_frames} frames of {model.img_size} x {model.img_size} px, every "
         f"{flags.sampling_rate}. frame; {model.num_tokens} tokens",
         "forward pass": f"{cost.multiply_adds / 1e9:.2f} G multiply-adds per clip",

@@ -77,7 +77,7 @@ def locate(source: str | Path) -> Located:
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise FileNotFoundError(
             f"no weights at {path}: give the path of a .pth or .safetensors file, "
-            f"hf://owner/repo, or a name of `python -m models.download --list`.{hint}"
+            f"hf://owner/repo, or a name of `python -m svfap.models.download --list`.{hint}"
         )
     return Located(path=path, source=str(source))
 
@@ -108,7 +108,7 @@ def _downloaded(name: str) -> Located:
     path = RELEASED_DIR / RELEASED[name].path
     if not path.is_file():
         raise SourceError(
-            f"{name} is not in {path} yet: `python -m models.download {name}` fetches it "
+            f"{name} is not in {path} yet: `python -m svfap.models.download {name}` fetches it "
             "(--from FILE takes one that was fetched by hand)."
         )
     return Located(path=path, source=str(path), licence=NOT_STATED)

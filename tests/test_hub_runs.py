@@ -1,0 +1,124 @@
+"""Whole runs that begin with, evaluate or go on from weights of a hub."""
+
+import json
+import shutil
+
+import pytest
+
+from svfap import models
+from svfap.engine import verify_checkpoint
+from svfap.engine.identity import identify
+from svfap.engine.probe import command as probe
+from svfap.models.convert import convert
+from svfap.models.weights import hub as door
+from tests.test_runs import finetune_argv, pretrain_argv, run_finetuning, run_pretraining
+from tests.tiny_data import make_tiny_data
+
+ONE_EPOCH = ("--epochs", "1", "--warmup_epochs", "0")
+
+
+def without(argv, *flags):
+    """Arguments without these flags and their values."""
+    kept, skip = [], False
+    for word in argv:
+        skip = word in flags or (skip and not word.startswith("--"))
+        kept += [] if skip else [word]
+    return kept
+
+
+SIZES = ("--model", "--input_size", "--stage_depths", "--num_bottleneck_tokens", "--decoder_depth")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    make_tiny_data(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(data, tmp_path_factory):
+    """Weights of a pre-training, as safetensors."""
+    out = tmp_path_factory.mktemp("published")
+    run_pretraining(pretrain_argv(data, out, *ONE_EPOCH))
+    convert(out / "checkpoint-last.pth", out / "model.safetensors")
+    return (out / "model.safetensors").read_bytes()
+
+
+def forget():
+    door._fetched.cache_clear()
+
+
+def test_a_run_begins_with_weights_of_the_hub_and_keeps_to_them(
+    hub, data, published, tmp_path, capsys
+):
+    card = b"---\nlicense: cc-by-nc-4.0\n---\n"
+    commit = hub.commit("o/pre", {"model.safetensors": published, "README.md": card})
+    out = tmp_path / "run"
+    argv = without(finetune_argv(data, out, *ONE_EPOCH, "--finetune", "hf://o/pre"), *SIZES)
+    metrics = run_finetuning(argv)
+    config = json.loads((out / "config.json").read_text())["origin"]
+    assert config["weights"]["file"] == f"hf://o/pre@{commit}/model.safetensors"
+    assert config["weights"]["licence"] == "cc-by-nc-4.0: for non-commercial use only"
+    assert config["model"]["name"] == "svfap_tiny_patch8_64" and config["model"]["img_size"] == 32
+    # the same weights from another commit go on; without a network or a cache, too
+    hub.commit("o/pre", {"README.md": b"other words"})
+    forget()
+    assert run_finetuning(argv)["confusion_matrix"] == metrics["confusion_matrix"]
+    hub.refusals["o/pre"] = (404, "RepoNotFound")
+    shutil.rmtree(tmp_path / "cache")
+    forget()
+    assert run_finetuning(argv)["confusion_matrix"] == metrics["confusion_matrix"]
+    # other weights under the same name are refused
+    del hub.refusals["o/pre"]
+    other = models.create_model(**identify(out / "checkpoint-last.pth").config)
+    import torch
+
+    torch.save({"model": other.state_dict(), "model_config": other.config}, tmp_path / "w.pth")
+    convert(tmp_path / "w.pth", tmp_path / "w.safetensors")
+    later = hub.commit("o/pre", {"model.safetensors": (tmp_path / "w.safetensors").read_bytes()})
+    forget()
+    with pytest.raises(ValueError, match=f"--finetune was hf://o/pre@{commit}/.*, is .*@{later}/"):
+        run_finetuning(argv)
+    # what was trained is evaluated, probed and verified from there, too
+    convert(out / "checkpoint-last.pth", tmp_path / "fine.safetensors")
+    hub.commit("o/fine", {"fine.safetensors": (tmp_path / "fine.safetensors").read_bytes()})
+    shared = ["--data_path", str(data / "fold"), "--num_workers", "0", "--device", "cpu"]
+    again = run_finetuning(["--eval", "--resume", "hf://o/fine", "--no_report", *shared])
+    assert again["confusion_matrix"] == metrics["confusion_matrix"]
+    assert verify_checkpoint.main(["hf://o/fine"]) == 0
+    assert "licence  not stated" in capsys.readouterr().out
+    file = tmp_path / "probe.json"
+    assert probe.main(["hf://o/fine", *shared[:2], "--output", str(file), "--", *shared[2:]]) == 0
+    assert json.loads(file.read_text())["checkpoint"].endswith("/fine.safetensors")
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_pre_training_goes_on_from_weights(hub, data, published, tmp_path, alone):
+    """Of a masked autoencoder with its decoder, of an encoder with a new one."""
+    (tmp_path / "w.safetensors").write_bytes(published)
+    source = identify(tmp_path / "w.safetensors")
+    if alone:
+        model = models.create_model("svfap_tiny_patch8_64", num_classes=2, **{
+            name: source.config[name]
+            for name in ("img_size", "stage_depths", "num_bottleneck_tokens")
+        })  # fmt: skip
+        models.load_weights(model, source.weights)
+        import torch
+
+        torch.save({"model": model.state_dict(), "model_config": model.config}, tmp_path / "w.pth")
+        (tmp_path / "w.safetensors").unlink()
+        convert(tmp_path / "w.pth", tmp_path / "w.safetensors")
+    hub.commit("o/pre", {"w.safetensors": (tmp_path / "w.safetensors").read_bytes()})
+    out = tmp_path / "run"
+    argv = pretrain_argv(data, out, *ONE_EPOCH, "--lr", "0", "--min_lr", "0", "--warmup_lr", "0",
+                         "--weight_decay", "0", "--start_from", "hf://o/pre")  # fmt: skip
+    run_pretraining(without(argv, *SIZES))
+    trained = identify(out / "checkpoint-last.pth").weights
+    same = [name for name in trained if trained[name].equal(source.weights[name])]
+    encoder = [n for n in trained if n.startswith("encoder.") and not n.startswith("encoder.norm")]
+    assert set(encoder) <= set(same)
+    assert ("decoder.head.weight" in same) != alone
+    run_pretraining(without(argv, *SIZES))  # finished: nothing to do
+    with pytest.raises(ValueError, match="--start_from was hf://o/pre@.*, is none"):
+        run_pretraining([*without(argv, "--start_from"), "--start_from", ""])
