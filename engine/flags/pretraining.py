@@ -30,8 +30,8 @@ MASKING = Group(
     (
         _masked(name="start_from", default="", metavar="FILE", goes_on=CONTENT,
                 text="weights to begin with: a file, hf://owner/repo[@revision][/file], or a name "
-                "of `python -m svfap.models.download --list`; the model is theirs where --model says "
-                "nothing; an encoder's get a new decoder"),
+                "of svfap.models.download --list; without --model their model; an encoder alone "
+                "gets a new decoder"),
         _masked(name="decoder_depth", kind=int, low=1, text="blocks in the decoder"),
         _masked(name="mask_type", choices=("tube", "random", "part_window"),
                 text="default: tube; for LGI-Former part_window"),

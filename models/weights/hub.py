@@ -26,7 +26,7 @@ RELEASED_DIR = Path("saved/model")  # where `models.download` puts them
 SECONDS = 10  # that the Hub may take to answer
 # Fetched, too, where they stand beside the weights; the model card, which states the licence.
 _BESIDE, _CARD = ("config.json", "preprocessor_config.json"), "README.md"
-_USUAL = ("model.safetensors", "pytorch_model.bin")
+_USUAL = ("model.safetensors", "pytorch_model.bin", "mp_rank_00_model_states.pt")
 _NO_MODEL = ("training_args", "optimizer", "scheduler", "scaler", "rng_state")
 _SOURCE = re.compile(
     r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/@]+))?(?:/(?P<inside>[^/].*?))?/?"
@@ -59,10 +59,10 @@ def locate(source: str | Path) -> Located:
     """Find the file that a source names; fetch it if need be, and log its licence once.
 
     Args:
-        source: path, which is tried first; name of `models.weights.public` or `.released`; or
-            hf://owner/repo[@revision][/file or folder]: without a file model.safetensors, else the
-            only file of weights there, safetensors before pickles. A revision is a branch, tag or
-            commit, a slash in it written as %2F.
+        source: path of a file or of a folder with one, which is tried first; name of
+            `models.weights.public` or `.released`; or hf://owner/repo[@revision][/file or folder].
+            Of a folder model.safetensors is taken, else the only file of weights there, safetensors
+            before pickles. A revision is a branch, tag or commit, a slash in it written as %2F.
 
     Raises:
         FileNotFoundError: neither a file nor a name.
@@ -72,6 +72,10 @@ def locate(source: str | Path) -> Located:
     if is_remote(source):
         return _fetched(str(source))
     path = Path(source)
+    if path.is_dir():
+        inside = sorted(file.name for file in path.iterdir() if file.is_file())
+        path = path / _choose(inside, "", str(source))
+        return Located(path=path, source=str(path))
     if not path.is_file():
         near = difflib.get_close_matches(str(source), [*PUBLIC, *RELEASED], n=2)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
