@@ -1,8 +1,9 @@
-"""`python -m svfap.models.convert IN OUT`: weights from .pth to .safetensors and back.
+"""`python -m svfap.models.convert IN [OUT]`: weights from .pth to .safetensors and back.
 
 A .safetensors file holds the model's tensors and, as text in its header, its configuration, class
 names and the flags it was trained with. Optimizer state and averages stay behind; `--ema` takes the
-averaged weights instead of the last ones.
+averaged weights instead of the last ones. `--to transformers` writes a folder that transformers'
+VideoMAE opens (plain ViTs only).
 """
 
 import argparse
@@ -14,7 +15,9 @@ from pathlib import Path
 import torch
 
 from svfap.models.weights.guess import guess_config
+from svfap.models.weights.hub import locate
 from svfap.models.weights.loading import named_tensors
+from svfap.models.weights.to_transformers import write_for_transformers
 from svfap.models.weights.weight_file import (
     HEADER_FACTS,
     SAFETENSORS,
@@ -23,13 +26,20 @@ from svfap.models.weights.weight_file import (
 )
 
 
-def convert(source: str | Path, target: str | Path, *, averaged: bool = False) -> list[str]:
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    averaged: bool = False,
+    to_transformers: bool = False,
+) -> list[str]:
     """Write the weights of one file to another, in the format of the target's ending.
 
     Args:
-        source: file that `read_checkpoint` takes: ours, released, or safetensors.
-        target: .safetensors, .pth or .pt; must not exist.
+        source: what `read_checkpoint` takes: a file, ours, released, or safetensors; hf://...
+        target: .safetensors, .pth or .pt; with `to_transformers` a folder; must not exist.
         averaged: take the moving average ("model_ema").
+        to_transformers: write what transformers' VideoMAE opens.
 
     Returns:
         Names of the tensors written.
@@ -39,8 +49,8 @@ def convert(source: str | Path, target: str | Path, *, averaged: bool = False) -
         FileExistsError: the target is there.
         ValueError: unknown ending, no weights in the source, or weights of an unknown model.
     """
-    source, target = Path(source), Path(target)
-    if target.suffix not in (SAFETENSORS, ".pth", ".pt"):
+    target = Path(target)
+    if not to_transformers and target.suffix not in (SAFETENSORS, ".pth", ".pt"):
         raise ValueError(f"{target}: the ending decides the format; use .safetensors or .pth")
     if target.exists():
         raise FileExistsError(f"{target} is there already; remove it or choose another name.")
@@ -49,6 +59,10 @@ def convert(source: str | Path, target: str | Path, *, averaged: bool = False) -
     facts = {name: content[name] for name in HEADER_FACTS if content.get(name)}
     facts["model_config"] = guess_config(content, str(source))
     target.parent.mkdir(parents=True, exist_ok=True)
+    if to_transformers:
+        names = content.get("class_names") or ()
+        write_for_transformers(target, facts["model_config"], tensors, names)
+        return list(tensors)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         if target.suffix == SAFETENSORS:
@@ -61,7 +75,7 @@ def convert(source: str | Path, target: str | Path, *, averaged: bool = False) -
     return list(tensors)
 
 
-def _tensors(content: Mapping, source: Path, averaged: bool) -> dict[str, torch.Tensor]:
+def _tensors(content: Mapping, source: str | Path, averaged: bool) -> dict[str, torch.Tensor]:
     if averaged and not content.get("model_ema"):
         raise ValueError(f"{source} holds no averaged weights (model_ema); leave --ema out.")
     chosen = content["model_ema"] if averaged else content
@@ -76,11 +90,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m svfap.models.convert", description="Weights to .safetensors and back."
     )
     parser.add_argument("source", metavar="IN", help=".pth or .safetensors")
-    parser.add_argument("target", metavar="OUT", help="the ending decides the format")
+    parser.add_argument("target", metavar="OUT", nargs="?", help="the ending decides the format")
+    parser.add_argument(
+        "--to",
+        choices=["transformers"],
+        help="a folder that transformers opens (default: IN's name and -transformers)",
+    )
     parser.add_argument("--ema", action="store_true", help="the averaged weights")
     flags = parser.parse_args(arguments)
+    to_transformers = flags.to is not None
+    if flags.target is None and not to_transformers:
+        parser.error("OUT is missing: a name ending in .safetensors or .pth")
     try:
-        names = convert(flags.source, flags.target, averaged=flags.ema)
+        if flags.target is None:
+            path = locate(flags.source).path
+            flags.target = path.with_name(f"{path.stem}-transformers")
+        names = convert(
+            flags.source, flags.target, averaged=flags.ema, to_transformers=to_transformers
+        )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
