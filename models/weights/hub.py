@@ -123,7 +123,7 @@ def _from_hub(source: str, known: PublicWeights | None) -> Located:
     if not parts:
         raise SourceError(f"{source!r} is not hf://owner/repo[@revision][/file or folder].")
     repo, revision = parts["repo"], unquote(parts["revision"] or "main")
-    with _in_words(source, repo, revision) as library:
+    with in_words(source, repo, revision) as library:
         names, online = _listing(library, repo, revision)
         name = _choose(names, parts["inside"] or "", source)
         fetch = functools.partial(
@@ -216,7 +216,7 @@ def _licence(card: str | None) -> str:
 
 
 @contextmanager
-def _in_words(source: str, repo: str, revision: str) -> Iterator:
+def in_words(source: str, repo: str, revision: str) -> Iterator:
     """The library; what it raises becomes a `SourceError` that says what to do."""
     try:
         import huggingface_hub as library
