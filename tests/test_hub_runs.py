@@ -12,7 +12,6 @@ from svfap.engine.probe import command as probe
 from svfap.models.convert import convert
 from svfap.models.weights import hub as door
 from tests.test_runs import finetune_argv, pretrain_argv, run_finetuning, run_pretraining
-from tests.tiny_data import make_tiny_data
 
 ONE_EPOCH = ("--epochs", "1", "--warmup_epochs", "0")
 
@@ -27,13 +26,6 @@ def without(argv, *flags):
 
 
 SIZES = ("--model", "--input_size", "--stage_depths", "--num_bottleneck_tokens", "--decoder_depth")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    make_tiny_data(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
