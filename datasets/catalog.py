@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from svfap.suggest import did_you_mean
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
@@ -260,7 +262,8 @@ def get_spec(name: str) -> DatasetSpec:
         if _plain(spec.name) == plain:
             return spec
     raise ValueError(
-        f"unknown data set {name!r}: known are {', '.join(SPECS)} (custom is for your own)"
+        f"unknown data set {name!r}{did_you_mean(name, SPECS) or ':'} known are {', '.join(SPECS)} "
+        "(custom is for your own)"
     )
 
 

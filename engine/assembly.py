@@ -18,7 +18,7 @@ from svfap.datasets.labels.annotations import Annotations
 from svfap.datasets.video.store import stores_of
 from svfap.engine import build
 from svfap.engine.compute.levers import Levers, choose_levers, set_up_levers
-from svfap.engine.compute.memory import expected_bytes
+from svfap.engine.compute.memory import expected_bytes, room_bytes
 from svfap.engine.compute.optim import create_optimizer, parameter_settings
 from svfap.engine.compute.parallel import distribute
 from svfap.engine.compute.precision import Precision, set_up_device
@@ -121,6 +121,12 @@ class Assembly:
             "compiled": self.compiling,
         }
         logger.info("plan\n%s", plan.describe(shown))
+        if memory and memory > room_bytes(workers.device):
+            logger.warning(
+                "that is more memory than a process has here (%.1f GiB): take a smaller "
+                "--batch_size with as much larger --update_freq, or --use_checkpoint",
+                room_bytes(workers.device) / 2**30,
+            )  # fmt: skip
 
     def is_finished(self, files: tuple[str, ...], resume: Path | None) -> bool:
         """Whether this run has been carried out before; see `rundir.is_finished`."""

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from svfap.engine.flags import config, parsing
+from svfap.engine.flags.inputs import check_inputs
 from svfap.engine.runtime.programs import tells_user
 from svfap.engine.runtime.stopping import (
     GOES_ON,
@@ -30,6 +31,7 @@ def run_command(stage: str, argv: Sequence[str] | None = None) -> None:
     parser = getattr(config, f"{stage}_parser")()
     try:
         flags = parsing.parse_flags(parser, argv)
+        check_inputs(flags, stage)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
     status = _run(stage, flags)

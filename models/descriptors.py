@@ -5,7 +5,6 @@ and needs no weights; everything else is an image backbone of timm with weights 
 paper: ResNet-18 trained on ImageNet).
 """
 
-import difflib
 import math
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from svfap.models.image import feature_dim, images_for, without_classifier
 from svfap.models.weights.loading import named_tensors
 from svfap.models.weights.weight_file import read_checkpoint
+from svfap.suggest import did_you_mean
 
 HOG = "hog"
 ORIENTATIONS = 9
@@ -136,10 +136,9 @@ def create_descriptor(name: str, weights: str | Path | None = None) -> Descripto
         return Descriptor(GradientOrientations(), _hog_length(64))
     known = timm.list_models()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3)
         raise ValueError(
             f"descriptor {name!r}: choose {HOG!r} or an image backbone of timm"
-            + (f"; similar names: {', '.join(near)}" if near else " (timm.list_models())")
+            + (did_you_mean(name, known) or " (timm.list_models())")
         )
     if not weights:
         raise ValueError(

@@ -17,6 +17,7 @@ from svfap.models.lgi_former import LGIFormer, LGIFormerClassifier, following_re
 from svfap.models.masked_autoencoder import MaskedAutoencoder
 from svfap.models.tpsbt import TPSBT, TPSBTClassifier
 from svfap.models.vit import ViT, ViTClassifier
+from svfap.suggest import did_you_mean
 
 _PRETRAIN_PREFIX = "pretrain_"
 _CONTRASTIVE_PREFIX = "contrastive_"
@@ -172,7 +173,8 @@ def default_config(name: str) -> dict:
         size, sizes = IMAGE_PREFIX + backbone, default_image_config(backbone)
     else:
         raise ValueError(
-            f"unknown model {name!r}; known: {', '.join(list_models())}; "
+            f"unknown model {name!r}{did_you_mean(name, list_models()) or ';'} "
+            f"known: {', '.join(list_models())}; "
             f"aliases: {', '.join(sorted(ALIASES))}; image backbones of timm as {IMAGE_PREFIX}NAME "
             f"or NAME; {_CONTRASTIVE_PREFIX} before any of those without {_PRETRAIN_PREFIX}."
         )

@@ -10,6 +10,12 @@ short names work too (`import models`, `python -m engine.report`) and are the sa
 """
 
 import sys
+
+if sys.version_info < (3, 10):  # noqa: UP036 - a checkout can be started by any Python
+    raise SystemExit(
+        f"Python 3.10 or newer is needed, this is {sys.version.split()[0]} ({sys.executable})"
+    )
+
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec

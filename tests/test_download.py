@@ -159,7 +159,7 @@ def test_files_are_found_by_name_and_pattern():
         "maedfer-base-ferv39k"
     ]
     assert len(find_released(["svfap-base-dfew*"])) == 5
-    with pytest.raises(ValueError, match="did you mean svfap-base-dfew-fold1 .*known are"):
+    with pytest.raises(ValueError, match="did you mean svfap-base-dfew-fold1.*known are"):
         find_released(["svfap-base-dfew-fold-1"])
 
 

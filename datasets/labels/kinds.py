@@ -42,6 +42,22 @@ class Column:
             raise ValueError(f"label {text} is out of range; allowed are {allowed}")
         return int(text)
 
+    def counts_from_one(self, texts: Sequence[str]) -> bool:
+        """Whether all fields are classes, but numbered from 1."""
+        if not (self.classes and all(text.isdecimal() for text in texts)):
+            return False
+        values = {int(text) for text in texts}
+        return min(values) == 1 and max(values) == len(self.classes)
+
+    @property
+    def from_one(self) -> str:
+        """What to say of such classes."""
+        count = len(self.classes)
+        return (
+            f"the labels count from 1 (1 to {count}), classes count from 0 (0 to {count - 1}: "
+            f"{', '.join(self.classes)}); take 1 off every label"
+        )
+
 
 class LabelKind:
     """What the kinds have in common: a column for each name, int64 if all of them hold classes.
@@ -80,6 +96,10 @@ class LabelKind:
                     labels[place, index] = column.value(text)
                 except ValueError as error:
                     problems.append((number, str(error)))
+        for index, column in enumerate(columns):
+            texts = [fields[1 + index] for _, fields in rows]
+            if problems and column.counts_from_one(texts):
+                return labels, [(0, column.from_one)]
         return (labels[:, 0] if self.one_class else labels), problems
 
 

@@ -59,14 +59,17 @@ class Unused:
 
     def tell(self) -> None:
         """Name it all in one line of the log."""
-        if not self.by_kind:
-            return
+        if self.by_kind:
+            logger.warning("%s: found and not used: %s", self.root, self.in_words())
+
+    def in_words(self) -> str:
+        """How much of which kind there is, with examples."""
         kinds = []
         for kind, paths in sorted(self.by_kind.items()):
             shown = [os.path.relpath(path, self.root) for path in paths[:SHOWN_UNUSED]]
             more = ", ..." if len(paths) > SHOWN_UNUSED else ""
             kinds.append(f"{len(paths):,} {kind} ({', '.join(shown)}{more})")
-        logger.warning("%s: found and not used: %s", self.root, "; ".join(kinds))
+        return "; ".join(kinds)
 
 
 class Folder(NamedTuple):

@@ -9,6 +9,8 @@ compiled model keeps is a share, measured, of what it keeps otherwise.
 import argparse
 import contextlib
 import copy
+import math
+import os
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -325,3 +327,13 @@ def _fitted(gradient: Tensor, metadata) -> Tensor:
     """In the type and shape of what it is the gradient of, as the engine makes it."""
     gradient = gradient.to(metadata.dtype)
     return gradient if gradient.shape == metadata.shape else gradient.sum_to_size(metadata.shape)
+
+
+def room_bytes(device: torch.device) -> float:
+    """Memory that a process has: of its GPU, or its share of the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    if "SC_PHYS_PAGES" not in os.sysconf_names:
+        return math.inf
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return whole / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -1,8 +1,9 @@
 """An argument parser whose errors fit on a screen, and the kinds of values it reads."""
 
 import argparse
-import difflib
 from typing import NoReturn
+
+from svfap.suggest import did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,10 +36,7 @@ class Parser(argparse.ArgumentParser):
         if not names:
             return f"unknown arguments: {' '.join(unknown)}"
         known = [name for name in self._option_string_actions if name.startswith("--")]
-        parts = []
-        for name in names:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-            parts.append(f"{name}, did you mean {near[0]}?" if near else name)
+        parts = [f"{name}{did_you_mean(name, known)}" for name in names]
         return f"unknown {'flag' if len(names) == 1 else 'flags'}: {'; '.join(parts)}"
 
 

@@ -12,6 +12,7 @@ from svfap.engine.flags.flag import Table
 from svfap.engine.flags.flag_parser import Parser, boolean
 from svfap.engine.flags.pretraining import CONTRASTIVE, CONTRASTIVE_DEFAULTS, MASKED
 from svfap.engine.flags.shared import WITHOUT_GRAPHS
+from svfap.suggest import did_you_mean
 
 _PLAIN = "tag:yaml.org,2002:str"  # what a scalar without a tag is
 _NOTHING = ("", "~", "null")
@@ -82,7 +83,8 @@ def _read_yaml(parser: Parser, path: Path) -> dict:
     names = [_text(name, where) for name, _ in root.value]
     unknown = sorted(set(names) - set(actions))
     if unknown:
-        raise ValueError(f"{where}: unknown flags {unknown}; known: {sorted(actions)}")
+        shown = "; ".join(f"{name}{did_you_mean(name, actions)}" for name in unknown)
+        raise ValueError(f"{where}: unknown flags: {shown} (--help lists all)")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"{where}: given more than once: {', '.join(twice)}")

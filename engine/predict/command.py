@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from svfap.datasets.catalog import get_spec
 from svfap.datasets.faces import STYLES, parse_style
 from svfap.datasets.faces.crops import ALIGNMENTS
 from svfap.datasets.labels.listing import NamedVideo, apart_from, list_videos, stamp_of
 from svfap.datasets.video.open_video import BACKENDS
-from svfap.engine import build
+from svfap.engine.flags.inputs import check_weights
 from svfap.engine.runtime.log import set_up_logging
 from svfap.engine.runtime.programs import tells_user
 
@@ -110,24 +111,28 @@ def predict(flags: argparse.Namespace) -> int:
         ValueError: flags that cannot work together, or a checkpoint that is no fine-tuned model.
         FileNotFoundError: an input or the checkpoint does not exist.
     """
-    from svfap.engine.predict.predictor import (  # late: --help answers at once
-        PredictionOptions,
-        Predictor,
-    )
-
     if (flags.annotate or flags.timeline) and not flags.output_dir:
         raise ValueError("--annotate and --timeline write files: give an --output_dir")
     if flags.num_workers is not None and flags.num_workers < 0:
         raise ValueError(f"--num_workers {flags.num_workers}: must be at least 0")
+    if flags.data_set:
+        get_spec(flags.data_set)
+    style = parse_style(flags.margin) if flags.margin else None
+    check_weights("--checkpoint", flags.checkpoint)
     videos = list_videos(flags.inputs)
     if flags.output_dir:
         apart_from(videos, flags.inputs, flags.output_dir)
+    from svfap.engine.predict.predictor import (  # late: --help and wrong flags answer at once
+        PredictionOptions,
+        Predictor,
+    )
+
     predictor = Predictor(
         flags.checkpoint,
         PredictionOptions(
             crop=not flags.no_crop,
             faces=flags.faces,
-            style=parse_style(flags.margin) if flags.margin else None,
+            style=style,
             align=flags.align,
             window_stride=flags.window_stride,
             sampling_rate=flags.sampling_rate,
@@ -180,6 +185,8 @@ def _answer_all(flags: argparse.Namespace, predictor, videos: list[NamedVideo]) 
 
 
 def _stream(flags: argparse.Namespace, predictor, todo: list[NamedVideo]):
+    from svfap.engine import build
+
     workers = build.num_workers(flags) if len(todo) > 1 else 0
     workers = 0 if workers == 1 and flags.num_workers is None else min(workers, len(todo))
     return predictor.predict_many([video.source for video in todo], num_workers=workers)

@@ -8,21 +8,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import cv2
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from svfap.datasets.files import write_text, writing
 from svfap.engine.results.find import read_log
 from svfap.engine.runtime.errors import ROOT
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:  # wrong flags are answered without PyTorch, which takes seconds
+    import torch
 
-# What decides numbers; PyAV brings FFmpeg, which decodes and converts colours.
-VERSIONED = (torch, av, cv2, np)
+logger = logging.getLogger(__name__)
 
 
 def set_up_logging(is_main: bool) -> None:
@@ -57,19 +57,25 @@ def commit_name() -> str | None:
 
 def run_facts() -> dict:
     """Versions, git commit and machine, for config.json."""
+    import torch
+
+    # What decides numbers; PyAV brings FFmpeg, which decodes and converts colours.
+    versioned = (torch, av, cv2, np)
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "commit": commit_name(),
         "versions": {"python": platform.python_version()}
-        | {module.__name__: module.__version__ for module in VERSIONED},
+        | {module.__name__: module.__version__ for module in versioned},
         "machine": {"cpu": platform.machine(), "threads": torch.get_num_threads(), "gpu": cuda},
         "command": sys.argv,
     }
 
 
-def memory_gib(device: torch.device) -> float:
+def memory_gib(device: "torch.device") -> float:
     """Peak memory: of the device for CUDA, of this process otherwise."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device) / 2**30
     unit = 2**30 if sys.platform == "darwin" else 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
@@ -195,7 +201,7 @@ class Progress:
             "seconds_left": (self.total - self.done) * seconds / max(steps, 1),
         }
 
-    def report(self, device: torch.device, **values: float) -> None:
+    def report(self, device: "torch.device", **values: float) -> None:
         """Show numbers beside the bar, or print a line."""
         if not self.enabled:
             return

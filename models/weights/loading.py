@@ -132,7 +132,7 @@ def load_weights(
         raise ValueError(
             f"these weights do not fit {name}:\n{report}\nBuild the model with the sizes they "
             "were trained with (model name, stage_depths, embed_dim, num_bottleneck_tokens, ...), "
-            "or pass strict=False to load what fits."
+            "or leave the file out; in Python load_weights(..., strict=False) loads what fits."
         )
     if strict:
         check_same_model(_stated_config(content), getattr(model, "config", {}), report.source)
@@ -192,7 +192,7 @@ def check_same_model(theirs: Mapping, ours: Mapping, source: str) -> None:
         raise ValueError(
             f"{source}: these weights were trained with {said}. All shapes fit, but it would "
             "compute something else: build it with the same (add, drop or change --model, "
-            "--stage_depths, --standardise_clip, ...), or pass strict=False."
+            "--stage_depths, --standardise_clip, ...); in Python, strict=False loads it anyway."
         )
 
 

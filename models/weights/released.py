@@ -4,10 +4,11 @@ Links, folders and scores are those of the two READMEs. The links are share link
 expired before; `models.download` says so when they do, and takes mirrors and files fetched by hand.
 """
 
-import difflib
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from svfap.suggest import did_you_mean
 
 _LINKS = {
     "svfap": "https://unioulu-my.sharepoint.com/:u:/g/personal/lsun24_univ_yo_oulu_fi/{}",
@@ -119,10 +120,8 @@ def find_released(patterns: Sequence[str]) -> list[ReleasedFile]:
     for pattern in patterns:
         found = fnmatch.filter(RELEASED, pattern)
         if not found:
-            near = difflib.get_close_matches(pattern, RELEASED, n=3)
-            hint = f"did you mean {' or '.join(near)}? " if near else ""
-            known = ", ".join(RELEASED)
-            raise ValueError(f"no released file {pattern!r}: {hint}known are {known}.")
+            hint = did_you_mean(pattern, RELEASED) or ":"
+            raise ValueError(f"no released file {pattern!r}{hint} known are {', '.join(RELEASED)}.")
         chosen.update(found)
     return [file for name, file in RELEASED.items() if name in chosen]
 

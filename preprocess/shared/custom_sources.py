@@ -88,9 +88,11 @@ def read_folder(folder: Path) -> Source:
                 unused.add("class folders without videos or pictures", empty)
     unused.tell()
     if len(classes) < 2:
+        found = unused.in_words()
         raise PreparationError(
-            f"{folder}: {len(classes)} class folder(s) {sorted(classes)}; expected one folder per "
-            "class (FOLDER/happy/*.mp4, FOLDER/sad/*.mp4), or give a CSV with path and label"
+            f"{folder}: {len(classes)} class folder(s) with videos or pictures {sorted(classes)}; "
+            "expected one folder per class (FOLDER/happy/*.mp4, FOLDER/sad/*.mp4), or give a CSV "
+            "with path and label" + (f". There are {found}" if found else "")
         )
     _name_contradictions(source)
     return source

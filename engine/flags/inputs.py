@@ -1,0 +1,92 @@
+"""What `--data_path` and other files named by flags are, looked at before PyTorch is imported."""
+
+import argparse
+from pathlib import Path
+
+from svfap.datasets.catalog import get_spec
+from svfap.engine.flags.flag import FINETUNING
+from svfap.suggest import did_you_mean
+
+WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+
+
+def check_inputs(flags: argparse.Namespace, stage: str) -> None:
+    """Refuse names of files and data sets that cannot be meant.
+
+    Raises:
+        ValueError: an unknown data set, or a path that is something else.
+        FileNotFoundError: a path that is not there.
+    """
+    if not flags.data_path:
+        raise ValueError("missing --data_path; see --help")
+    if flags.data_set:
+        get_spec(flags.data_set)
+    if stage == FINETUNING:
+        for part in (flags.eval_split,) if flags.eval else ("train", "test"):
+            other = part != "train" and flags.eval_data_path
+            flag = "--eval_data_path" if other else "--data_path"
+            _check_folder(other or flags.data_path, part, flag)
+    else:
+        _check_list(flags.data_path)
+    for name in ("finetune", "resume"):
+        check_weights(f"--{name}", getattr(flags, name, ""))
+
+
+def check_weights(flag: str, name: str) -> None:
+    """Refuse a file of weights that is not there; names of other kinds are looked at later.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+    """
+    path = Path(name)
+    if path.suffix in WEIGHT_SUFFIXES and "://" not in name and not path.exists():
+        raise FileNotFoundError(f"{flag} {path} does not exist{_near(path)}")
+
+
+def _near(path: Path) -> str:
+    """What lies beside a path that is not there and is called almost like it."""
+    beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    return did_you_mean(path.name, beside)
+
+
+def _check_folder(name: str, part: str, flag: str) -> None:
+    """Of fine-tuning: a folder with annotation files."""
+    folder = Path(name)
+    if not folder.exists():
+        raise FileNotFoundError(f"{flag} {folder} does not exist{_near(folder)}")
+    if not folder.is_dir():
+        raise ValueError(
+            f"{flag} {folder} is a file; give the folder that holds train.csv and test.csv"
+        )
+    if (folder / f"{part}.csv").is_file():
+        return
+    inside = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    folds = [name for name in inside if (folder / name / f"{part}.csv").is_file()]
+    if folds:
+        remedy = f"give one fold, such as {folder / folds[0]}, or all to python -m engine.crossval"
+    elif inside and part == "train":
+        remedy = (
+            "it has folders; if these are classes with videos or pictures in them, "
+            f"python -m preprocess.custom {folder} --output_dir DIR writes what is needed into DIR"
+        )
+    else:
+        remedy = "python -m preprocess.custom and its like write it (docs/data.md)"
+    raise FileNotFoundError(f"{flag} {folder} holds no {part}.csv; {remedy}")
+
+
+def _check_list(name: str) -> None:
+    """Of pre-training: a list of videos."""
+    path = Path(name)
+    if not path.exists():
+        raise FileNotFoundError(f"--data_path {path} does not exist{_near(path)}")
+    if path.is_dir():
+        lists = [path / file for file in ("info_clean.csv", "train.csv") if (path / file).is_file()]
+        remedy = (
+            f"give the list in it, {lists[0]}"
+            if lists
+            else f"python -m preprocess.videos {path} --output_dir DIR lists its videos in "
+            "DIR/info_clean.csv (pictures: --images)"
+        )
+        raise ValueError(
+            f"--data_path {path} is a folder, and a list of videos is needed; {remedy}"
+        )

@@ -1,0 +1,116 @@
+"""What people do wrong, and what they are told: one table of commands and messages."""
+
+import subprocess
+import sys
+
+import pytest
+
+from svfap.datasets.labels.annotations import AnnotationError, read_annotations
+from svfap.engine import command
+from svfap.engine.flags.config import TABLES
+from svfap.suggest import did_you_mean
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Folders and files that are taken for others."""
+    folder = tmp_path_factory.mktemp("misuse")
+    for name in ("classes/happy/a.mp4", "classes/sad/b.mp4", "folds/split01/train.csv",
+                 "fold/train.csv", "fold/test.csv", "listed/info_clean.csv", "videos/a.mp4",
+                 "weights.pth", "empty/notes.txt"):  # fmt: skip
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    (folder / "run.yaml").write_text("batchsize: 3\nlr: 1\n")
+    return folder
+
+
+FINE, PRE = "finetuning", "pretraining"
+MISUSE = [
+    (FINE, "", "missing --data_path"),
+    (FINE, "--data_path {p}/fold --data_set dfwe", "unknown data set 'dfwe', did you mean DFEW?"),
+    (FINE, "--data_path {p}/fodl", "fodl does not exist, did you mean fold?"),
+    (FINE, "--data_path {p}/nowhere/at/all", "at/all does not exist"),
+    (FINE, "--data_path {p}/fold/train.csv", "is a file; give the folder that holds train.csv"),
+    (FINE, "--data_path {p}/classes", "python -m preprocess.custom {p}/classes --output_dir DIR"),
+    (FINE, "--data_path {p}/folds", "give one fold, such as {p}/folds/split01, or all to"),
+    (FINE, "--data_path {p}/empty", "holds no train.csv; python -m preprocess.custom"),
+    (FINE, "--data_path {p}/fold --eval --eval_split val", "holds no val.csv"),
+    (FINE, "--data_path {p}/fold --finetune {p}/weight.pth", "did you mean weights.pth?"),
+    (FINE, "--data_path {p}/fold --resume {p}/x.pth", "--resume {p}/x.pth does not exist"),
+    (FINE, "--data_path {p}/fold --config {p}/run.yaml", "batchsize, did you mean batch_size?"),
+    (FINE, "--data_path {p}/fold --layer_decy 1", "--layer_decy, did you mean --layer_decay?"),
+    (FINE, "--data_path {p}/fold --lr fast", "argument --lr: invalid float value: 'fast'"),
+    (PRE, "", "missing --data_path"),
+    (PRE, "--data_path {p}/videos", "python -m preprocess.videos {p}/videos --output_dir DIR"),
+    (PRE, "--data_path {p}/listed", "give the list in it, {p}/listed/info_clean.csv"),
+    (PRE, "--data_path {p}/list", "list does not exist, did you mean listed?"),
+    (PRE, "--data_path {p}/listed/info_clean.csv --data_set voxceleb", "did you mean voxceleb2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stage", "argv", "message"), MISUSE)
+def test_misuse_is_told_with_what_to_do(place, capsys, stage, argv, message):
+    with pytest.raises(SystemExit) as stop:
+        command.run_command(stage, argv.format(p=place).split())
+    assert stop.value.code == 2
+    assert message.format(p=place) in capsys.readouterr().err
+
+
+START = """import atexit, runpy, sys
+sys.argv = {argv!r}
+atexit.register(lambda: print("torch" if "torch" in sys.modules else "light"))
+runpy.run_path(sys.argv[0], run_name="__main__")"""
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["run_finetune.py", "--data_path", "nowhere"], "nowhere does not exist"),
+        (["run_pretrain.py", "--mask_rato", "1"], "did you mean --mask_ratio?"),
+        (["run_predict.py", "nothing.mp4", "--checkpoint", "README.md"], "no such file or folder"),
+        (["run_predict.py", "README.md", "--checkpoint", "no.pth"], "--checkpoint no.pth does not"),
+    ],
+)
+def test_wrong_flags_are_answered_without_pytorch(argv, message):
+    result = subprocess.run(
+        [sys.executable, "-c", START.format(argv=argv)], cwd=ROOT, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert result.returncode in (1, 2) and message in result.stderr + result.stdout
+    assert result.stdout.splitlines()[-1] == "light", result.stdout
+
+
+def test_labels_that_count_from_one_are_told_from_wrong_ones(tmp_path):
+    path, names = tmp_path / "train.csv", ("happy", "sad", "calm")
+    options = {"task": "classification", "names": names, "check_paths": False}
+    path.write_text("a 1\nb 2\nc 3\n")
+    with pytest.raises(AnnotationError, match="labels count from 1") as found:
+        read_annotations(path, **options)
+    assert len(found.value.problems) == 1 and "take 1 off every label" in str(found.value)
+    path.write_text("a 0\nb 2\nc 3\n")
+    with pytest.raises(AnnotationError, match="line 3: label 3 is out of range"):
+        read_annotations(path, **options)
+
+
+def test_old_pythons_are_told_which_one_is_needed():
+    code = "import sys; sys.version_info = (3, 9, 18); import svfap"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "Python 3.10 or newer is needed" in result.stderr
+
+
+def test_suggestions_know_capitals_and_stay_silent_about_what_is_far():
+    assert did_you_mean("ferv39K", ["DFEW", "FERV39k"]) == ", did you mean FERV39k?"
+    assert did_you_mean("zzz", ["DFEW"]) == ""
+
+
+def test_messages_name_flags_that_there_are():
+    """No message of the checks before PyTorch speaks of a flag that its program does not have."""
+    for stage, argv, message in MISUSE:
+        words = [word.strip(",?:") for word in f"{argv} {message}".split()]
+        named = {word[2:] for word in words if word.startswith("--")} - {"output_dir"}
+        unknown = named - set(TABLES[stage].by_name)
+        assert unknown <= {"layer_decy"}, (argv, unknown)
