@@ -170,7 +170,11 @@ class Assembly:
             self.model, weight_decay=highest_weight_decay(flags),
             layer_decay=getattr(flags, "layer_decay", None),
         )  # fmt: skip
-        fps = typical_rate(self.annotations, backend=flags.reader) if workers.is_main else None
+        fps = None
+        if workers.is_main:
+            fps = typical_rate(
+                self.annotations, sampling_rate=self.sampling_rate, backend=flags.reader
+            )
         clips = {"sampling_rate": self.sampling_rate, "face_window": self.window, "fps": fps}
         averaged = getattr(flags, "model_ema", False)
         return Training(

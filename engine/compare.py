@@ -9,6 +9,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from svfap.engine.results.find import Result, align, find_results, pool, subjects_of
 from svfap.engine.results.intervals import CONFIDENCE, NUM_RESAMPLES, PairedTest, paired_test
 from svfap.engine.results.metrics import METRICS
@@ -22,6 +24,7 @@ def compare(
     second: Sequence[Result],
     subjects_csv: str | Path | None = None,
     *,
+    common: bool = False,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> PairedTest:
@@ -31,6 +34,7 @@ def compare(
         first: results of one system, from `engine.results.find_results`.
         second: results of the other.
         subjects_csv: subject of each video; the bootstrap then resamples subjects.
+        common: leave out what only one of them has.
         num_resamples: bootstrap resamples.
         seed: of the bootstrap.
 
@@ -40,9 +44,25 @@ def compare(
     Raises:
         ValueError: the videos, labels or classes are not the same; the message lists some.
     """
-    one, two = align(pool(first), pool(second))
+    one, two = pool(first), pool(second)
+    if common:
+        one, two = _those_of(one, two), _those_of(two, one)
+    one, two = align(one, two)
     subjects = None if subjects_csv is None else subjects_of(subjects_csv, one.ids)
     return paired_test(one, two, subjects, num_resamples=num_resamples, seed=seed)
+
+
+def _those_of(one: Predictions, other: Predictions) -> Predictions:
+    """The rows that the other has as well.
+
+    Raises:
+        ValueError: there are none.
+    """
+    known = set(other.keys)
+    rows = [row for row, key in enumerate(one.keys) if key in known]
+    if not rows:
+        raise ValueError(f"the two have no videos in common: {one.ids[0]} ... {other.ids[0]} ...")
+    return one.taken(np.array(rows))
 
 
 def format_comparison(test: PairedTest, table_format: str = "md", notes: Sequence[str] = ()) -> str:
@@ -84,6 +104,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="CSV",
         help="columns video_name and subject; the bootstrap then resamples subjects",
     )
+    parser.add_argument(
+        "--common",
+        action="store_true",
+        help="on the videos that both have, as while a cross-validation is unfinished",
+    )
     parser.add_argument("--format", choices=FORMATS, default="md", help="default: md")
     parser.add_argument("--output", metavar="FILE", help="write there instead of the terminal")
     parser.add_argument(
@@ -93,7 +118,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     try:
         sides = [find_results([flags.first]), find_results([flags.second])]
-        test = compare(*sides, flags.subjects, num_resamples=flags.num_resamples, seed=flags.seed)
+        test = compare(
+            *sides,
+            flags.subjects,
+            common=flags.common,
+            num_resamples=flags.num_resamples,
+            seed=flags.seed,
+        )
     except (ValueError, OSError) as error:
         parser.error(str(error))
     notes = [
@@ -101,6 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _origin("B", flags.second, sides[1]),
         f"Bootstrap over {'subjects' if flags.subjects else 'videos'}, "
         f"{flags.num_resamples} resamples.",
+        *([_common(*sides)] if flags.common else []),
     ]
     emit(format_comparison(test, flags.format, notes), flags.output)
 
@@ -113,6 +145,14 @@ def _origin(letter: str, source: str, results: Sequence[Result]) -> str:
     frames = sum(len(own) for own in predictions if own.frames is not None)
     of_frames = f", {frames} frames" if frames else ""
     return f"{letter}: {source}; weights {weights}; split {split}; {num_videos} videos{of_frames}."
+
+
+def _common(first: Sequence[Result], second: Sequence[Result]) -> str:
+    one, two = ({video for r in side for video in r.predictions.ids} for side in (first, second))
+    return (
+        f"Compared on the {len(one & two)} videos that both have; left out are {len(one - two)} "
+        f"that only A has, {len(two - one)} that only B has."
+    )
 
 
 def _explain(test: PairedTest) -> list[str]:

@@ -18,6 +18,7 @@ from svfap.datasets.faces.crops import ALIGNMENTS, BORDERS, BOXES
 from svfap.datasets.labels.listing import apart_from, list_videos
 from svfap.preprocess.shared.common import (
     PreparationError,
+    add_pictures_flag,
     add_workers_flag,
     run_command,
     say,
@@ -95,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="smallest face, as a share of the frame's shorter side; smaller is slower",
     )
+    add_pictures_flag(parser)
     add_workers_flag(parser)
     return parser
 
@@ -125,7 +127,7 @@ def read_settings(flags: argparse.Namespace) -> FaceSettings:
 
 def report(outcomes: Sequence[Outcome], output_dir: Path) -> None:
     """Say what was found."""
-    for status in ("no_face", *FAILED):
+    for status in ("no_face", "not_followed", *FAILED):
         some = [outcome for outcome in outcomes if outcome.status == status]
         say(status, [f"{o.source}: {o.note or f'no face in {o.num_frames} frames'}" for o in some])
     for outcome in outcomes:
@@ -136,10 +138,11 @@ def report(outcomes: Sequence[Outcome], output_dir: Path) -> None:
     partly = sum(track["num_frames"] < o.num_frames for o in cropped for track in o.tracks)
     logger.info(
         "%d tracks of %d videos, %d frames (%d of them interpolated); %d tracks do not cover their "
-        "video; %d videos without a face: %s",
+        "video; %d videos without a face, %d with faces that could not be followed: %s",
         len(tracks), len(cropped), sum(track["num_frames"] for track in tracks),
         sum(track["interpolated"] for track in tracks), partly,
-        sum(o.status == "no_face" for o in outcomes), output_dir / TABLE,
+        *(sum(o.status == status for o in outcomes) for status in ("no_face", "not_followed")),
+        output_dir / TABLE,
     )  # fmt: skip
     bad = sum(outcome.status in FAILED for outcome in outcomes)
     if bad:
@@ -148,14 +151,16 @@ def report(outcomes: Sequence[Outcome], output_dir: Path) -> None:
             f"{output_dir / TABLE}, and the same command tries them again"
         )
     if not tracks:
-        raise PreparationError(f"no face was found in any of the {len(outcomes)} videos")
+        raise PreparationError(
+            f"in none of the {len(outcomes)} videos a face was found and followed; see above"
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write crops, `faces.csv` and the journal."""
     flags = build_parser().parse_args(argv)
     settings = read_settings(flags)
-    jobs = list_videos(flags.inputs)
+    jobs = list_videos(flags.inputs, flags.pictures)
     apart_from(jobs, flags.inputs, flags.output_dir)
     known = read_journal(flags.output_dir, settings)
     todo = [job for job in jobs if not is_done(known.get(job.source), flags.output_dir)]

@@ -1,7 +1,8 @@
 """Any folders of videos or frame folders -> `info_clean.csv`, a list for pre-training.
 
-A folder that holds pictures and no videos is one video, its frames in natural order. Pictures
-beside videos are taken for thumbnails and left out, which is said.
+A folder that holds pictures and no videos is one video, its frames in natural order. Where they do
+not look like frames of one video, each picture is an item of its own; `--pictures` decides.
+Pictures beside videos are taken for thumbnails and left out, which is said.
 """
 
 import argparse
@@ -10,7 +11,12 @@ from pathlib import Path
 
 from svfap.datasets.labels.listing import VIDEO_SUFFIXES, find_videos
 from svfap.datasets.video.open_video import IMAGE_SUFFIXES
-from svfap.preprocess.shared.common import PreparationError, add_link_flag, run_command
+from svfap.preprocess.shared.common import (
+    PreparationError,
+    add_link_flag,
+    add_pictures_flag,
+    run_command,
+)
 from svfap.preprocess.shared.probe import add_probe_flags, probe_or_list
 
 
@@ -23,13 +29,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_probe_flags(parser)
     add_link_flag(parser)
+    add_pictures_flag(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the list of the videos found."""
     flags = build_parser().parse_args(argv)
-    found = [path for folder in flags.folders for path in find_videos(folder)]
+    found = [path for folder in flags.folders for path in find_videos(folder, flags.pictures)]
     if not found:
         raise PreparationError(
             f"no videos in {', '.join(map(str, flags.folders))}; looked for "

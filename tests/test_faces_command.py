@@ -159,3 +159,34 @@ def test_errors_of_the_program_end_one_video_only(tmp_path, monkeypatch):
     assert (outcome.status, outcome.note) == ("failed", "RuntimeError: boom")
     assert not face_journal.is_done(outcome, tmp_path)
     assert face_journal.is_done(Outcome("x", "no_face", stamp=stamp_of("x")), tmp_path)
+
+
+def test_pictures_of_classes_are_cropped_one_by_one(tmp_path, no_dlib):
+    for name, shift in (("happy", 0), ("sad", 7)):
+        for n in range(4):
+            face = {0: (60 + 40 * n + shift, 60 + 20 * n, 16 + 2 * n)}
+            write_frames(tmp_path / "in" / "x", Scene([face], 1))
+            target = tmp_path / "in" / name / f"{n}.png"
+            target.parent.mkdir(exist_ok=True)
+            (tmp_path / "in" / "x" / "000.png").rename(target)
+            (tmp_path / "in" / "x").rmdir()
+    out = tmp_path / "out"
+    argv = [str(tmp_path / "in"), "--output_dir", str(out), "--num_workers", "0", "--size", "64",
+            "--min_face", "0.15", "--pictures", "single"]  # fmt: skip
+    command.main(argv)
+    crops = sorted(str(path.relative_to(out)) for path in out.rglob("*.jpg"))
+    assert crops == [f"{name}/{n}.jpg" for name in ("happy", "sad") for n in range(4)]
+    assert {row["output"] for row in read_table(out / "faces.csv")} == set(crops)
+
+
+def test_faces_that_cannot_be_followed_are_not_called_absent(tmp_path, no_dlib, caplog):
+    places = {0: (60, 60, 16), 1: (230, 120, 20), 2: (70, 120, 18), 3: (200, 60, 16)}
+    write_frames(tmp_path / "in" / "sparse", Scene([places], 4))
+    argv = [str(tmp_path / "in"), "--output_dir", str(tmp_path / "out"), "--num_workers", "0",
+            "--min_face", "0.15", "--pictures"]  # fmt: skip
+    with pytest.raises(PreparationError, match="a face was found and followed"):
+        command.main([*argv, "frames"])
+    assert "but could not be followed from frame to frame" in caplog.text
+    assert "no face in" not in caplog.text
+    command.main([*argv[:2], str(tmp_path / "single"), *argv[3:], "single"])
+    assert len(list((tmp_path / "single" / "sparse").glob("*.jpg"))) == 4

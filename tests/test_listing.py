@@ -5,6 +5,8 @@ import os
 import unicodedata
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from svfap.datasets.labels import listing
@@ -184,3 +186,45 @@ def test_tables_are_not_looked_for_in_folders_of_systems(tmp_path):
         touch(tmp_path / "__MACOSX" / path.name)
     found = chalearn.read_layout(tmp_path)
     assert len(found.clips) == 10
+
+
+def write_pictures(folder: Path, seeds, side=32) -> Path:
+    """One picture per seed: noise in large spots, another for each seed."""
+    folder.mkdir(parents=True)
+    for number, seed in enumerate(seeds):
+        spots = np.random.default_rng(seed).integers(0, 255, (4, 4, 3), np.uint8)
+        picture = cv2.resize(spots, (side, side), interpolation=cv2.INTER_NEAREST)
+        cv2.imwrite(str(folder / f"{number:03d}.png"), picture)
+    return folder
+
+
+def test_pictures_of_a_class_are_told_from_frames_of_a_video(tmp_path, caplog):
+    root = tmp_path / "d"
+    write_pictures(root / "happy", range(20))
+    write_pictures(root / "sequences", np.repeat(range(10), 3))  # three of each, as in CK+
+    write_pictures(root / "film", [0] * 15 + [1] * 15)  # one cut
+    found = names(find_videos(root, "auto"), root)
+    assert found[0] == "film" and len(found) == 1 + 20 + 30
+    assert "2 folders (happy, sequences) are items of their own" in caplog.text
+    assert names(find_videos(root), root) == ["film", "happy", "sequences"]
+    assert len(find_videos(root, "single")) == 30 + 20 + 30
+    sizes = write_pictures(tmp_path / "e" / "all", [0] * 4)
+    cv2.imwrite(str(sizes / "001.png"), np.zeros((9, 9, 3), np.uint8))
+    assert len(find_videos(tmp_path / "e", "auto")) == 4
+
+
+def test_pretraining_lists_pictures_knowingly(tmp_path, caplog):
+    write_pictures(tmp_path / "d" / "happy", range(8))
+    videos.main([str(tmp_path / "d"), "--output_dir", str(tmp_path / "o"), "--num_workers", "0"])
+    assert len(rows(tmp_path / "o" / "info_clean.csv")) == 8
+    assert "--pictures frames takes them for one" in caplog.text
+    more = ["--pictures", "frames", "--output_dir", str(tmp_path / "f"), "--num_workers", "0"]
+    videos.main([str(tmp_path / "d"), *more])
+    assert len(rows(tmp_path / "f" / "info_clean.csv")) == 1
+
+
+def test_class_folders_with_documents_only_say_what_is_in_them(tmp_path):
+    for name in ("happy", "sad"):
+        touch(tmp_path / "d" / name / "notes.docx")
+    with pytest.raises(PreparationError, match=r"There are .*2 \.docx files \(happy/notes.docx"):
+        custom.main([str(tmp_path / "d"), "--output_dir", str(tmp_path / "o")])

@@ -45,6 +45,13 @@ def test_views_are_the_released_ones(golden):
         assert indices.tolist() == row["indices"], row
 
 
+def test_videos_shorter_than_a_step_show_all_their_frames():
+    assert [sampling.bearable_rate(n, 4) for n in (1, 3, 4, 20)] == [1, 1, 4, 4]
+    views = sampling.eval_view_indices(3, 16, sampling.bearable_rate(3, 4), 2)
+    drawn = sampling.draw_train_clip(None, 3, 16, sampling.bearable_rate(3, 4))
+    assert set(views.ravel()) == set(drawn) == {0, 1, 2}
+
+
 def test_drawn_fine_tuning_clips_cover_the_released_range():
     # 100 frames, 16 x 4: the end is drawn from 64 .. 99
     drawn = [

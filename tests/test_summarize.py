@@ -325,7 +325,10 @@ def test_comparison_lists_what_does_not_match(tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         compare_main([str(a), str(b)])
     assert caught.value.code == 2
-    assert "clip/00002" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "clip/00002" in said and "--common" in said
+    compare_main([str(a), str(b), "--common", "--num_resamples", "50"])
+    assert "Compared on the 2 videos that both have; left out are 1" in capsys.readouterr().out
 
 
 def test_commands(folds, tmp_path, capsys):

@@ -107,18 +107,29 @@ def _even_frames(video: FrameReader) -> np.ndarray | None:
     return None if np.array_equal(even, np.arange(video.num_frames)) else even
 
 
-def typical_rate(annotations: Annotations, *, backend: str = "auto") -> float | None:
+def typical_rate(
+    annotations: Annotations, *, sampling_rate: int = 1, backend: str = "auto"
+) -> float | None:
     """Frames per second of the videos of a list, which clips made of them are played at.
 
-    The median over some of them, evenly spread; None where no video says.
+    The median over some of them, evenly spread; None where no video says. Says so if some are
+    shorter than a step from frame to frame, `sampling_rate`.
     """
-    beside, rates = read_frame_rate(annotations.path), []
+    beside, rates, short = read_frame_rate(annotations.path), [], []
     for row in range(0, len(annotations), max(len(annotations) // RATE_VIDEOS, 1)):
         with (
             suppress(UnreadableVideoError),
             open_video(annotations.paths[row], backend=backend) as video,
         ):
             rates.append(rate_of(video, frame_rate=beside))
+            if 1 < video.num_frames < sampling_rate:
+                short.append(video)
+    if short:
+        logger.warning(
+            "%s: %d of %d videos looked at are shorter than --sampling_rate %d, such as %s (%d "
+            "frames): clips take every frame of those", annotations.path, len(short), len(rates),
+            sampling_rate, short[0].path, short[0].num_frames,
+        )  # fmt: skip
     known = [rate for rate in rates if rate]
     if not known:
         return None

@@ -20,6 +20,15 @@ def _check(num_frames: int, clip_frames: int, sampling_rate: int) -> int:
     return clip_frames * sampling_rate
 
 
+def bearable_rate(num_frames: int, sampling_rate: int) -> int:
+    """The rate at which a video is sampled: 1 where it is shorter than one step.
+
+    Deviation: the released rules take a single frame of such a video, another one in training than
+    in the test.
+    """
+    return sampling_rate if num_frames >= sampling_rate else 1
+
+
 def train_clip_indices(
     num_frames: int, clip_frames: int, sampling_rate: int, clip_end: int | None = None
 ) -> np.ndarray:

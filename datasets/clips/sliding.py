@@ -187,15 +187,18 @@ class SlidingClips(IterableDataset):
         yield VideoMessage(number, facts, False)
         for span, source in enumerate(sources):
             yield from source.messages(video, number, span)
-        return replace(facts, note=_note(video))  # decoding may have met damage
+        note = "; ".join(filter(None, (self._unfollowed, _note(video))))
+        return replace(facts, note=note)  # decoding may have met damage
 
     def _plan(self, video: FrameReader) -> tuple[VideoFacts, list["_SpanSource"]]:
+        self._unfollowed = ""
         if not self.options.crop:
             frame = video.read([0])[0]
             times = frame_times(video, self.options.fps)
             whole = _SpanSource(self.options, times, None, None)
             return _facts(video, frame.shape, times, [whole], 0), [whole]
         found = find_faces(video, self._detector, self._tracking())
+        self._unfollowed = found.unfollowed
         times = frame_times(video, self.options.fps)
         tracks = found.by_size()[: 1 if self.options.faces == "largest" else None]
         sources = [

@@ -7,7 +7,7 @@ training data, are first brought to that rate by taking the frame nearest in tim
 
 import numpy as np
 
-from svfap.datasets.clips.sampling import distinct_views, eval_view_indices
+from svfap.datasets.clips.sampling import bearable_rate, distinct_views, eval_view_indices
 from svfap.datasets.video.open_video import FrameReader
 
 DEFAULT_FPS = 25.0  # of frames that have no time
@@ -58,6 +58,7 @@ def window_indices(
     Returns:
         (n, T) int64, distinct rows in order; short videos repeat their last frame.
     """
+    sampling_rate = bearable_rate(num_frames, sampling_rate)
     if window_stride == 0:
         views = eval_view_indices(num_frames, clip_frames, sampling_rate, 2)
         return distinct_views(views, 1)[0]

@@ -16,7 +16,7 @@ import torch
 from svfap.datasets.augment.masking import Masking
 from svfap.datasets.augment.randaugment import RandAugment
 from svfap.datasets.augment.transforms import MultiScaleCrop, draw_finetune, resize_square
-from svfap.datasets.clips.sampling import draw_pretrain_clip, draw_train_clip
+from svfap.datasets.clips.sampling import bearable_rate, draw_pretrain_clip, draw_train_clip
 from svfap.datasets.clips.source import ClipSource, VideoNote, cut_window
 from svfap.datasets.clips.views import EvalViews
 from svfap.datasets.loading.loader import Loader, Reading
@@ -98,7 +98,7 @@ class TrainingClips(ClipSource):
                         self._generator(key, clip, "frames"),
                         num_frames,
                         self.clip_frames,
-                        self.stride,
+                        bearable_rate(num_frames, self.stride),
                     )
                     for clip in range(self.clips_per_video)
                 ]

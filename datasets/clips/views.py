@@ -3,7 +3,12 @@
 import numpy as np
 
 from svfap.datasets.augment.transforms import resize_square
-from svfap.datasets.clips.sampling import distinct_views, eval_view_indices, middle_clip_indices
+from svfap.datasets.clips.sampling import (
+    bearable_rate,
+    distinct_views,
+    eval_view_indices,
+    middle_clip_indices,
+)
 from svfap.datasets.clips.source import ClipSource, VideoNote
 from svfap.datasets.video.open_video import UnreadableVideoError
 
@@ -84,6 +89,7 @@ class EvalViews(ClipSource):
 
     def _view_indices(self, num_frames: int) -> np.ndarray:
         """(num_segments, T) frames of the segments."""
+        stride = bearable_rate(num_frames, self.stride)
         if self.middle:
-            return middle_clip_indices(num_frames, self.clip_frames, self.stride)[None]
-        return eval_view_indices(num_frames, self.clip_frames, self.stride, self.num_segments)
+            return middle_clip_indices(num_frames, self.clip_frames, stride)[None]
+        return eval_view_indices(num_frames, self.clip_frames, stride, self.num_segments)

@@ -11,6 +11,8 @@ from svfap.datasets.video.base import FrameReader
 
 # Faces are followed in frames of at most this shorter side.
 WORK_SIDE = 480
+# Of the frames of a video: faces seen in fewer are taken for mistakes of the detector.
+SEEN_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class FaceVideo:
     every: int = 1  # step between these frames
     # (num_frames,) seconds of these frames from the first one, None where there is no time
     times: np.ndarray | None = None
+    num_seen: int = 0  # frames in which a face was seen, even if it could not be followed
 
     def largest(self) -> Track | None:
         """The most prominent track: large and long; None without faces."""
@@ -42,6 +45,17 @@ class FaceVideo:
         if self.times is None or self.fps is None:
             return None
         return self.times[track.first : track.last + 1] * self.fps
+
+    @property
+    def unfollowed(self) -> str:
+        """What to say of faces that were seen, but nowhere long enough to follow them; else ""."""
+        if self.tracks or self.num_seen < max(1, self.num_frames * SEEN_SHARE):
+            return ""
+        return (
+            f"a face was seen in {self.num_seen} of {self.num_frames} frames, but could not be "
+            "followed from frame to frame, as if these were far apart in time: --pictures single "
+            "takes each picture of a folder by itself"
+        )
 
     def frames_without_face(self) -> int:
         """Frames that belong to no track."""
@@ -77,7 +91,7 @@ def find_faces(
     times = video.times()
     times = None if times is None else times[::every]
     note = "; ".join(filter(None, (video.problem, video.remark))) or None
-    return FaceVideo(video.path, count, *shape, fps, note, tracks, every, times)
+    return FaceVideo(video.path, count, *shape, fps, note, tracks, every, times, tracker.num_seen())
 
 
 def work_size(shape: tuple[int, int], scale: float) -> tuple[int, int]:

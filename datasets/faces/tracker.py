@@ -149,6 +149,11 @@ class FaceTracker:
                 self._confirm(live, grey)
         self._close([x for x in self._live if self._index - x.sure > self._max_gap])
 
+    def num_seen(self) -> int:
+        """Frames in which a face was seen, whether it could be followed or not; after `finish`."""
+        sure = (live for live in self._done if live.score >= self.options.track_score)
+        return len({index for live in sure for index in live.seen})
+
     def finish(self) -> list[Track]:
         """All tracks worth believing, by first frame."""
         self._end_shot()

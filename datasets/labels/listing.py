@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from svfap.datasets.tables import as_on_disk
 from svfap.datasets.video import frame_rate
+from svfap.datasets.video.images import are_frames
 from svfap.datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,10 @@ SYSTEM_NAMES = SYSTEM_FILES | SYSTEM_FOLDERS
 # What commands of this program put beside frames.
 OUR_FILES = (frame_rate.FILE_NAME, "landmarks.npz")
 SHOWN_UNUSED = 3
+# What a folder of pictures is: a video; each picture for itself; what it looks like.
+PICTURES = ("auto", "frames", "single")
+# With more folders than classes can be, folders of pictures are videos.
+MOST_CLASSES = 200
 
 
 class NamedVideo(NamedTuple):
@@ -158,26 +163,42 @@ def _overlap(one: str, other: str) -> bool:
     return os.path.commonpath((one, other)) in (one, other)
 
 
-def find_videos(folder: Path) -> list[Path]:
+def find_videos(folder: Path, pictures: str = "frames") -> list[Path]:
     """Video files and frame folders below `folder`, itself included, in natural order.
 
-    A folder that holds pictures and no videos is one video. Pictures beside videos are taken for
-    thumbnails. Everything that is left out is said (`walk_folders`).
+    A folder that holds pictures and no videos is one video, unless `pictures` says otherwise.
+    Pictures beside videos are taken for thumbnails. Everything that is left out is said
+    (`walk_folders`), as is what is taken for single pictures.
 
     Args:
         folder: a folder, or a single video or picture.
+        pictures: of `PICTURES`.
     """
     if folder.is_file():
         return [folder]
-    unused, found = Unused(folder), []
-    for inside in walk_folders(_existing(folder), unused):
+    unused, found, single = Unused(folder), [], Unused(folder)
+    folders = list(walk_folders(_existing(folder), unused))
+    if pictures == "auto" and len(folders) > MOST_CLASSES:
+        pictures = "frames"
+    for inside in folders:
         if inside.videos:
             found += inside.files(inside.videos)
             for name in inside.pictures:
                 unused.add("pictures beside videos", inside.path / name)
+        elif pictures == "single" or (
+            pictures == "auto" and not are_frames(inside.files(inside.pictures))
+        ):
+            single.add("folders", inside.path)
+            found += inside.files(inside.pictures)
         else:
             found.append(inside.path)
     unused.tell()
+    if single.by_kind:
+        logger.warning(
+            "%s: the pictures of %s are items of their own%s", folder, single.in_words(),
+            ": they do not look like frames of one video (--pictures frames takes them for one)"
+            * (pictures == "auto"),
+        )  # fmt: skip
     return found
 
 
@@ -215,15 +236,15 @@ def _existing(folder: Path) -> Path:
     return folder
 
 
-def list_videos(inputs: Sequence[Path]) -> list[NamedVideo]:
+def list_videos(inputs: Sequence[Path], pictures: str = "frames") -> list[NamedVideo]:
     """Videos of all inputs, each with a name of its own.
 
     The name is the path below the input, without suffix unless two videos would share it; white
-    space becomes "_", because annotation files cannot hold it.
+    space becomes "_", because annotation files cannot hold it. `pictures` is of `find_videos`.
     """
     found: dict[str, Path] = {}
     for root in (as_on_disk(Path(path)) for path in inputs):
-        here = find_videos(root)
+        here = find_videos(root, pictures)
         if not here:
             raise FileNotFoundError(
                 f"{root} holds no videos; looked for {' '.join(sorted(VIDEO_SUFFIXES))} and "

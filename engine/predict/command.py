@@ -12,7 +12,13 @@ from pathlib import Path
 from svfap.datasets.catalog import get_spec
 from svfap.datasets.faces import STYLES, parse_style
 from svfap.datasets.faces.crops import ALIGNMENTS
-from svfap.datasets.labels.listing import NamedVideo, apart_from, list_videos, stamp_of
+from svfap.datasets.labels.listing import (
+    PICTURES,
+    NamedVideo,
+    apart_from,
+    list_videos,
+    stamp_of,
+)
 from svfap.datasets.video.open_video import BACKENDS
 from svfap.engine.flags.inputs import check_weights
 from svfap.engine.runtime.log import set_up_logging
@@ -56,6 +62,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--amp", choices=("auto", "bf16", "fp16", "off"), default="auto", help="number format")
     add("--reader", choices=("auto", *BACKENDS), default="auto", help="video decoder")
+    add(
+        "--pictures",
+        choices=PICTURES,
+        default="auto",
+        help="a folder of pictures is one video (frames), or each gets an answer (single); auto: "
+        "what they look like",
+    )
     faces = parser.add_argument_group("faces")
     faces.add_argument("--no_crop", action="store_true", help="the videos are face crops already")
     faces.add_argument("--faces", choices=("all", "largest"), default="all", help="which to answer")
@@ -119,7 +132,7 @@ def predict(flags: argparse.Namespace) -> int:
         get_spec(flags.data_set)
     style = parse_style(flags.margin) if flags.margin else None
     check_weights("--checkpoint", flags.checkpoint)
-    videos = list_videos(flags.inputs)
+    videos = list_videos(flags.inputs, flags.pictures)
     if flags.output_dir:
         apart_from(videos, flags.inputs, flags.output_dir)
     from svfap.engine.predict.predictor import (  # late: --help and wrong flags answer at once

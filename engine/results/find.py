@@ -172,7 +172,8 @@ def align(first: Predictions, second: Predictions) -> tuple[Predictions, Predict
         raise ValueError(
             "a paired comparison needs the same videos in both: "
             f"{len(only_first)} only in the first ({_some(only_first)}), "
-            f"{len(only_second)} only in the second ({_some(only_second)})."
+            f"{len(only_second)} only in the second ({_some(only_second)}). engine.compare "
+            "--common takes those that both have."
         )
     aligned = second.taken(np.array([row_of[key] for key in first.keys]))
     first.require_same(aligned)

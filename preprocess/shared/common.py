@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from svfap.datasets import tables
 from svfap.datasets.files import print_any_name, write_text
-from svfap.datasets.labels.listing import Unused
+from svfap.datasets.labels.listing import PICTURES, Unused
 from svfap.datasets.video.open_video import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -91,6 +91,17 @@ def check_counts(
             + "\nget the complete official files, or pass --allow_other_counts to go on with these"
         )
     logger.warning("%s (--allow_other_counts): %s", message, "; ".join(wrong[:3]))
+
+
+def add_pictures_flag(parser: argparse.ArgumentParser) -> None:
+    """`--pictures`."""
+    parser.add_argument(
+        "--pictures",
+        choices=PICTURES,
+        default="auto",
+        help="a folder of pictures is one video (frames), or each is an item of its own (single); "
+        "auto: what they look like",
+    )
 
 
 def frame_folder_problem(folder: Path, unused: Unused) -> str | None:

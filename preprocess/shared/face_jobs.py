@@ -31,7 +31,12 @@ from svfap.datasets.faces import (
 from svfap.datasets.files import FULL, CannotWriteError, utf8_path
 from svfap.datasets.labels.listing import NamedVideo, stamp_of
 from svfap.datasets.video.frame_rate import write_frame_rate
-from svfap.datasets.video.open_video import FrameReader, UnreadableVideoError, open_video
+from svfap.datasets.video.open_video import (
+    IMAGE_SUFFIXES,
+    FrameReader,
+    UnreadableVideoError,
+    open_video,
+)
 
 FORMATS = ("jpg", "png", "mp4")
 DEFAULT_FPS = 25.0  # of videos written from frames that have no time
@@ -64,7 +69,9 @@ class Outcome:
     """What became of a video."""
 
     source: str  # the file or frame folder
-    status: str  # "ok", "no_face", "unreadable" or "failed" (an error of the program)
+    # "ok", "no_face", "not_followed" (faces were seen, but not over time), "unreadable" or "failed"
+    # (an error of the program)
+    status: str
     note: str = ""  # why, or what is wrong with a usable video (truncated)
     # size and time of change of the source, so that a replaced file is done again
     stamp: list = field(default_factory=list)
@@ -94,7 +101,8 @@ def process(
             if chosen:
                 outcome.tracks = _write_all(job, video, found, chosen, settings, output_dir)
             else:
-                outcome.status = "no_face"
+                outcome.status = "not_followed" if found.unfollowed else "no_face"
+                outcome.note = "; ".join(filter(None, (found.unfollowed, outcome.note)))
     except UnreadableVideoError as error:
         outcome.status, outcome.note = "unreadable", " ".join(error.reason.split())
     outcome.seconds = time.monotonic() - begun
@@ -148,10 +156,24 @@ def _write_all(
             | _describe(track, plan, found)
         )
     final = output_dir / job.name
+    if _is_picture(job, settings):  # one crop, which is a picture again
+        (picture,) = temporary.iterdir()
+        final = final.with_name(final.name + picture.suffix)
+        rows[0]["output"] = str(final.relative_to(output_dir))
+        final.parent.mkdir(parents=True, exist_ok=True)
+        picture.replace(final)
+        temporary.rmdir()
+        return rows
     shutil.rmtree(final, ignore_errors=True)
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary.rename(final)
     return rows
+
+
+def _is_picture(job: NamedVideo, settings: FaceSettings) -> bool:
+    """Whether a single picture becomes a single picture, beside those of its folder."""
+    single = settings.faces == "largest" and settings.format != "mp4" and not settings.landmarks
+    return single and job.source.lower().endswith(IMAGE_SUFFIXES) and Path(job.source).is_file()
 
 
 def _write_track(

@@ -78,7 +78,7 @@ def _is_like(value: object, example: object) -> bool:
 
 def is_done(outcome: Outcome | None, output_dir: Path) -> bool:
     """Whether a video need not be done again: settled, unchanged, its crops still there."""
-    if outcome is None or outcome.status not in ("ok", "no_face"):
+    if outcome is None or outcome.status not in ("ok", "no_face", "not_followed"):
         return False
     if outcome.stamp != stamp_of(outcome.source):
         return False
