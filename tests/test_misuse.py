@@ -32,9 +32,9 @@ MISUSE = [
     (FINE, "--data_path {p}/fodl", "fodl does not exist, did you mean fold?"),
     (FINE, "--data_path {p}/nowhere/at/all", "at/all does not exist"),
     (FINE, "--data_path {p}/fold/train.csv", "is a file; give the folder that holds train.csv"),
-    (FINE, "--data_path {p}/classes", "python -m preprocess.custom {p}/classes --output_dir DIR"),
+    (FINE, "--data_path {p}/classes", "python -m svfap.preprocess.custom {p}/classes --out"),
     (FINE, "--data_path {p}/folds", "give one fold, such as {p}/folds/split01, or all to"),
-    (FINE, "--data_path {p}/empty", "holds no train.csv; python -m preprocess.custom"),
+    (FINE, "--data_path {p}/empty", "holds no train.csv; python -m svfap.preprocess.custom"),
     (FINE, "--data_path {p}/fold --eval --eval_split val", "holds no val.csv"),
     (FINE, "--data_path {p}/fold --finetune {p}/weight.pth", "did you mean weights.pth?"),
     (FINE, "--data_path {p}/fold --resume {p}/x.pth", "--resume {p}/x.pth does not exist"),
@@ -42,7 +42,7 @@ MISUSE = [
     (FINE, "--data_path {p}/fold --layer_decy 1", "--layer_decy, did you mean --layer_decay?"),
     (FINE, "--data_path {p}/fold --lr fast", "argument --lr: invalid float value: 'fast'"),
     (PRE, "", "missing --data_path"),
-    (PRE, "--data_path {p}/videos", "python -m preprocess.videos {p}/videos --output_dir DIR"),
+    (PRE, "--data_path {p}/videos", "python -m svfap.preprocess.videos {p}/videos --out"),
     (PRE, "--data_path {p}/listed", "give the list in it, {p}/listed/info_clean.csv"),
     (PRE, "--data_path {p}/list", "list does not exist, did you mean listed?"),
     (PRE, "--data_path {p}/listed/info_clean.csv --data_set voxceleb", "did you mean voxceleb2"),
@@ -111,6 +111,6 @@ def test_messages_name_flags_that_there_are():
     """No message of the checks before PyTorch speaks of a flag that its program does not have."""
     for stage, argv, message in MISUSE:
         words = [word.strip(",?:") for word in f"{argv} {message}".split()]
-        named = {word[2:] for word in words if word.startswith("--")} - {"output_dir"}
+        named = {word[2:] for word in words if word.startswith("--")} - {"output_dir", "out"}
         unknown = named - set(TABLES[stage].by_name)
         assert unknown <= {"layer_decy"}, (argv, unknown)

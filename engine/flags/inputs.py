@@ -63,14 +63,16 @@ def _check_folder(name: str, part: str, flag: str) -> None:
     inside = sorted(path.name for path in folder.iterdir() if path.is_dir())
     folds = [name for name in inside if (folder / name / f"{part}.csv").is_file()]
     if folds:
-        remedy = f"give one fold, such as {folder / folds[0]}, or all to python -m engine.crossval"
+        remedy = (
+            f"give one fold, such as {folder / folds[0]}, or all to python -m svfap.engine.crossval"
+        )
     elif inside and part == "train":
         remedy = (
             "it has folders; if these are classes with videos or pictures in them, "
-            f"python -m preprocess.custom {folder} --output_dir DIR writes what is needed into DIR"
+            f"python -m svfap.preprocess.custom {folder} --output_dir DIR writes the lists into DIR"
         )
     else:
-        remedy = "python -m preprocess.custom and its like write it (docs/data.md)"
+        remedy = "python -m svfap.preprocess.custom and its like write it (docs/data.md)"
     raise FileNotFoundError(f"{flag} {folder} holds no {part}.csv; {remedy}")
 
 
@@ -84,7 +86,7 @@ def _check_list(name: str) -> None:
         remedy = (
             f"give the list in it, {lists[0]}"
             if lists
-            else f"python -m preprocess.videos {path} --output_dir DIR lists its videos in "
+            else f"python -m svfap.preprocess.videos {path} --output_dir DIR lists its videos in "
             "DIR/info_clean.csv (pictures: --images)"
         )
         raise ValueError(
