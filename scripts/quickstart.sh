@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
 # From nothing to an evaluated emotion model, on any machine: makes an environment, draws faces,
-# pre-trains the tiny SVFAP on them, fine-tunes it, evaluates it on unseen people, draws pictures.
+# pre-trains an SVFAP on them, fine-tunes it, does so from scratch for comparison, evaluates both on
+# unseen people, and draws one picture of it all. On a GPU with a larger model and larger clips.
 #
 #   bash scripts/quickstart.sh                  drawn faces; less than ten minutes on two cores
 #   bash scripts/quickstart.sh --videos DIR     pre-trains on your videos and reconstructs them
 #   bash scripts/quickstart.sh --output_dir D   keeps everything below D
 #
 # The same command again goes on where it stopped. GPUS sets the number of processes (0: the CPU).
-# How long it takes, as variables; more of them, such as NUM_VIDEOS, in scripts/synthetic/tiny.sh:
+# How long it takes, as variables; more of them below and in scripts/synthetic/tiny.sh:
 set -euo pipefail
 PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-30}
-FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-30}
-COMPARE=${COMPARE:-0}                  # 1: also fine-tune without pre-training, for comparison
-VIDEO_CLIPS=${VIDEO_CLIPS:-4000}       # with --videos: videos read, at least 10 times each
-VIDEO_BATCH=${VIDEO_BATCH:-8}
+FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-3}
+COMPARE=${COMPARE:-1}                  # 0: no fine-tuning from scratch
+VIDEO_CLIPS=${VIDEO_CLIPS:-16000}      # with --videos: clips read, at least 10 of each video
+VIDEO_BATCH=${VIDEO_BATCH:-32}
 NUM_PICTURES=${NUM_PICTURES:-6}
 SEED=${SEED:-0}
 
@@ -41,7 +42,6 @@ if [[ -n $videos && ! -d $videos ]]; then echo "error: no folder $videos" >&2; e
 bash scripts/setup_env.sh
 if [[ ${VENV:-.venv} != none ]]; then PYTHON=${VENV:-.venv}/bin/python; fi
 source scripts/common.sh
-source scripts/synthetic/tiny.sh
 # One process if there is a GPU; otherwise one per core, up to four, that load their own data. GPUS,
 # if set, decides; 0 is one process on the CPU.
 GPUS=${GPUS:-$("$PYTHON" -c 'import os, torch
@@ -54,6 +54,30 @@ if ((GPUS > 1)); then
   export OMP_NUM_THREADS=1
 fi
 
+# Settings by device; docs/learning.md says how they were found. Few frames of small faces, but many
+# of them: what the minutes are spent on is steps.
+if ((GPUS > 0)) && "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+  MODEL=${MODEL:-svfap_small_patch16_160} # not measured
+  NUM_PRETRAIN_VIDEOS=${NUM_PRETRAIN_VIDEOS:-3200}
+  DATA_FLAGS=${DATA_FLAGS:---level easy --scenes subject --min_frames 32 --max_frames 32 --size 224}
+  FACE_WINDOW=${FACE_WINDOW:-0 32 160 160}
+  CLIP_FLAGS=${CLIP_FLAGS:---num_frames 16 --sampling_rate 2 --standardise_clip}
+else
+  MODEL=${MODEL:-svfap_tiny_patch8_64}
+  NUM_PRETRAIN_VIDEOS=${NUM_PRETRAIN_VIDEOS:-1600}
+  DATA_FLAGS=${DATA_FLAGS:---level easy --scenes subject --min_frames 16 --max_frames 16 --size 68}
+  FACE_WINDOW=${FACE_WINDOW:-0 10 48 48}
+  CLIP_FLAGS=${CLIP_FLAGS:---input_size 48 --num_frames 4 --sampling_rate 4 --stage_depths 4 2 --standardise_clip}
+fi
+NUM_VIDEOS=${NUM_VIDEOS:-1260}         # every person shows every expression once
+NUM_IDENTITIES=${NUM_IDENTITIES:-180}
+MASK_RATIO=${MASK_RATIO:-0.5}
+NUM_SAMPLES=${NUM_SAMPLES:-1}
+PRETRAIN_BATCH=${PRETRAIN_BATCH:-32}
+PRETRAIN_LR=${PRETRAIN_LR:-2.4e-2}
+TINY_PRETRAINING=${TINY_PRETRAINING:---opt muon --momentum 0.95 --lr $PRETRAIN_LR --opt_betas 0.9 0.95 --warmup_epochs $((PRETRAIN_EPOCHS / 10))}
+source scripts/synthetic/tiny.sh
+
 data=${output_dir:+$output_dir/data} runs=${output_dir:+$output_dir/runs}
 data=${data:-saved/data/quickstart} runs=${runs:-saved/model/quickstart}
 started=$SECONDS
@@ -61,7 +85,7 @@ started=$SECONDS
 # pretrain CSV RUN_DIR EPOCHS BATCH FLAGS...
 pretrain() {
   # shellcheck disable=SC2086
-  launch run_pretrain.py --model pretrain_svfap_tiny_patch8_64 --data_path "$1" \
+  launch run_pretrain.py --model "pretrain_$MODEL" --data_path "$1" \
     $CLIP_FLAGS --mask_type tube --mask_ratio "$MASK_RATIO" --num_samples "$NUM_SAMPLES" \
     --batch_size $(($4 / processes)) ${loading[@]+"${loading[@]}"} --epochs "$3" $TINY_PRETRAINING \
     --save_ckpt_freq 1000 --seed "$SEED" --visualize "$NUM_PICTURES" --log_dir "$2" \
@@ -71,14 +95,15 @@ pretrain() {
 # finetune RUN_DIR FLAGS...: fold 1 of the drawn faces
 finetune() {
   # shellcheck disable=SC2086
-  launch run_finetune.py --model svfap_tiny_patch8_64 --data_set synthetic --nb_classes 7 \
+  launch run_finetune.py --model "$MODEL" --head_norm batch --data_set synthetic --nb_classes 7 \
     --data_path "$data/dfew/org/split01" $CLIP_FLAGS --batch_size $((FINETUNE_BATCH / processes)) \
-    ${loading[@]+"${loading[@]}"} --epochs "$FINETUNE_EPOCHS" --warmup_epochs 4 $TINY_FINETUNING \
-    --test_num_segment 2 --test_num_crop 2 --save_ckpt_freq 1000 --seed "$SEED" \
+    ${loading[@]+"${loading[@]}"} --epochs "$FINETUNE_EPOCHS" --warmup_epochs 0 --warmup_steps 8 $TINY_FINETUNING \
+    --disable_eval_during_finetuning --print_freq 10 --test_num_segment 2 --test_num_crop 2 --save_ckpt_freq 1000 --seed "$SEED" \
     --log_dir "$1" --output_dir "$1" "${@:2}"
 }
 
 tell_where() {
+  if [[ -f $runs/overview.png ]]; then echo "all of it in one picture: $runs/overview.png"; fi
   echo "open in a browser (curves, confusion matrix, pictures):"
   find "$runs" -name report.html | sort | sed 's/^/  /'
   echo "reconstructions:"
@@ -110,7 +135,7 @@ step "make the lists of videos"
 list_unlabelled "$data"
 list_labelled "$data"
 
-step "pre-train: reconstruct faces of which most is hidden"
+step "pre-train: reconstruct faces of which half is hidden"
 # shellcheck disable=SC2086
 pretrain "$data/voxceleb2/info_clean.csv" "$runs/pretrain" "$PRETRAIN_EPOCHS" "$PRETRAIN_BATCH" \
   --face_window $FACE_WINDOW
@@ -122,13 +147,18 @@ if ((COMPARE)); then
 fi
 
 step "done"
+fine_tuned=("$runs/pretrained") names=("pre-trained")
+people=$data/synthetic/dfew/annotation/subjects.csv
 if ((COMPARE)); then
+  fine_tuned+=("$runs/scratch") names+=("from scratch")
   echo "test videos of unseen people; A is pre-trained, B from scratch:"
-  "$PYTHON" -m engine.compare "$runs/pretrained" "$runs/scratch"
+  "$PYTHON" -m engine.compare "${fine_tuned[@]}" --subjects "$people"
 else
   echo "test videos of unseen people:"
-  "$PYTHON" -m engine.summarize "$runs/pretrained"
+  "$PYTHON" -m engine.summarize "${fine_tuned[@]}" --subjects "$people"
 fi
+"$PYTHON" -m engine.report.overview "${fine_tuned[@]}" --names "${names[@]}" \
+  --pretraining "$runs/pretrain" --output "$runs/overview.png"
 echo "chance is a UAR of 14.29 % (7 classes)"
 echo "per class: $runs/*/metrics.json    per video: $runs/*/pred.csv"
 tell_where

@@ -92,7 +92,7 @@ def test_yaml_values_are_the_texts_that_they_are(tmp_path):
         ("epoch: 7", "unknown flags: epoch, did you mean epochs"),
         ("epochs: many", "epochs"),
         ("mask_type: cube", "mask_type 'cube' is not one of .*tube"),
-        ("stage_depths: [1, 2]", "stage_depths takes 3 values"),
+        ("face_window: [1, 2]", "face_window takes 4 values"),
         ("pin_mem: 3", "pin_mem is true or false"),
         ("lr: [1e-3, 5e-4]", r"line 1: lr takes one value, not the list \[1e-3, 5e-4\]"),
         ("lr: {a: 1}", "line 1: expected one value"),

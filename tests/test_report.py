@@ -8,8 +8,10 @@ from html import escape
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
+from svfap.engine.report import overview
 from svfap.engine.report.page import main, write_report
 from svfap.engine.report.plots import new_figure, save_figure
 from svfap.engine.results.kinds.classes import Classes
@@ -255,3 +257,21 @@ def test_page_fits_the_screen(tmp_path, request, which, width_px):
     )  # fmt: skip
     needed, given = re.search(r"<title>widths (\d+) (\d+)", done.stdout).groups()
     assert int(needed) <= int(given)
+
+
+def test_overview_of_two_runs(cross_validation, tmp_path, capsys):
+    runs = [str(cross_validation / name) for name in ("fold1", "fold2")]
+    reconstructions = tmp_path / "pretrain/reconstructions"
+    reconstructions.mkdir(parents=True)
+    save_figure(new_figure(1, 1), reconstructions / "a.png")
+    more = ["--pretraining", str(tmp_path / "pretrain"), "--output", str(tmp_path / "all.png")]
+    overview.main([*runs, "--names", "pre-trained", "from scratch", *more])
+    assert (tmp_path / "all.png").is_file() and "overview: " in capsys.readouterr().out
+    figure = overview.overview_figure([cross_validation / "fold1"], ["mine"], [])
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert sum(text.endswith(("\u2713", "\u2717")) for text in texts) == 2 * len(NAMES)
+    with pytest.raises(SystemExit):
+        overview.main([*runs, "--names", "one", *more])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit):
+        overview.main([str(tmp_path / "empty"), *more])

@@ -270,28 +270,26 @@ def test_the_script_runs_everything_once(stub, tmp_path):
     assert "> FINETUNE_FLAGS=--lr 1e-3" in output and "set another OUTPUT_DIR" in output
 
 
-def test_the_script_learns_from_the_data_of_the_quick_start_in_its_way(stub, tmp_path):
-    def calls(script, *argv, **variables):
-        stub.log.unlink(missing_ok=True)
-        stub.run(script, *argv, **variables)
-        preparing = [call for call in stub.calls() if call[1].startswith("preprocess.")]
-        return preparing, {flags.model: vars(flags) for flags in map(parse, stub.runs())}
-
+def test_the_quick_start_fine_tunes_twice_and_draws_one_picture(stub, tmp_path):
     folder = tmp_path / "quick"
-    quick = calls(
-        "scripts/quickstart.sh", "--output_dir", str(folder), VENV="none", NUM_VIDEOS="70"
+    where = ("--output_dir", str(folder))
+    stub.run("scripts/quickstart.sh", *where, VENV="none", NUM_VIDEOS="70", GPUS="0")
+    before, train, first, second, after, picture = (
+        [call for call in stub.calls() if call[1].startswith("preprocess.")],
+        *stub.runs(),
+        *stub.calls()[-2:],
     )
-    script = calls(SCRIPT, DATA_DIR=str(folder / "data"), NUM_SEEDS="1", NUM_VIDEOS="70")
-    assert len(quick[0]) == 3 and quick[0] == script[0]
-    assert quick[0][0][quick[0][0].index("--num_labelled_videos") + 1] == "70"
-    alike = ["face_window", "num_frames", "patch_size", "sampling_rate", "standardise_clip", "lr",
-             "batch_size", "opt_betas", "drop_path", "data_path"]  # fmt: skip
-    own = {"pretrain_svfap_tiny_patch8_64": ["mask_ratio", "num_samples", "warmup_epochs"],
-           "svfap_tiny_patch8_64": ["layer_decay", "mixup", "aa", "reprob", "scale"]}  # fmt: skip
-    assert quick[1].keys() == own.keys()
-    for model, more in own.items():
-        one, two = quick[1][model], script[1][model]
-        assert {k: one[k] for k in alike + more} == {k: two[k] for k in alike + more}
+    assert [call[1].split(".")[1] for call in before] == ["synthetic", "voxceleb2", "dfew"]
+    assert {"--level", "easy", "70"} <= set(before[0])
+    pretrained = parse(train)
+    assert parse(first).finetune == f"{pretrained.output_dir}/checkpoint-last.pth"
+    one, two = (vars(parse(call)) for call in (first, second))
+    assert {key for key in one if one[key] != two[key]} == {
+        *("finetune", "output_dir", "log_dir", "explicit")
+    }
+    assert (pretrained.model, one["model"]) == (f"pretrain_{one['model']}", "svfap_tiny_patch8_64")
+    assert after[1] == "engine.compare" and picture[1] == "engine.report.overview"
+    assert [run["output_dir"] for run in (one, two)] == picture[2:4] == after[2:4]
 
 
 def test_fewer_pretrainings_take_turns(stub, tmp_path):

@@ -48,7 +48,7 @@ MODEL = Group(
 TPSBT = Group(
     "TPSBT encoder (SVFAP)",
     (
-        _whole(name="stage_depths", low=1, nargs=3, metavar="M",
+        _whole(name="stage_depths", low=1, nargs="+", metavar="M",
                text="blocks per stage (default: model's)"),
         _whole(name="temporal_kernel_size", low=1,
                text="temporal down-sampling factor (default: model's)"),

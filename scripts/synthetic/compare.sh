@@ -9,7 +9,7 @@
 # how long that takes. The same command again goes on where it stopped; finished runs are left alone,
 # and other settings need another OUTPUT_DIR. Set PYTHON, or make .venv with scripts/setup_env.sh first.
 set -euo pipefail
-# Data and training are those of the quick start, but shorter. Variables, and those of tiny.sh:
+# Faces are harder to read than those of the quick start. Variables, and those of tiny.sh:
 source "$(dirname "${BASH_SOURCE[0]}")/tiny.sh"
 PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-30} # of SVFAP; the others get as many as cost the same
 PRETRAIN_FLAGS=${PRETRAIN_FLAGS:---batch_size $PRETRAIN_BATCH $TINY_PRETRAINING}
@@ -22,7 +22,7 @@ NUM_PRETRAINED=${NUM_PRETRAINED:-$NUM_SEEDS} # pre-trainings per model; seeds ta
 DATA_SEED=${DATA_SEED:-0}              # of the drawn videos
 JOBS=${JOBS:-2}                        # runs at a time
 NUM_WORKERS=${NUM_WORKERS:-0}          # loader processes of each; with 0 a run takes one core
-DATA_DIR=${DATA_DIR:-saved/data/quickstart}
+DATA_DIR=${DATA_DIR:-saved/data/synthetic/compare}
 OUTPUT_DIR=${OUTPUT_DIR:-saved/model/synthetic/compare}
 KEEP_CHECKPOINTS=${KEEP_CHECKPOINTS:-0} # 1: also those of fine-tuned models
 

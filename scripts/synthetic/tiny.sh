@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by scripts/quickstart.sh and compare.sh: the drawn faces that both learn from, in one
-# folder by default, and the settings of tiny models on them, which were chosen with SVFAP. Variables:
+# Sourced by scripts/quickstart.sh, which sets most of it otherwise, and compare.sh: drawn faces, and
+# settings of tiny models on them, which were chosen with SVFAP. Variables:
 set -euo pipefail
 NUM_PRETRAIN_VIDEOS=${NUM_PRETRAIN_VIDEOS:-300} # drawn without labels
 NUM_VIDEOS=${NUM_VIDEOS:-1120}         # drawn with labels, four fifths of them for training
@@ -11,14 +11,14 @@ FACE_WINDOW=${FACE_WINDOW:-0 16 80 80} # of clips for pre-training: half of VoxC
 CLIP_FLAGS=${CLIP_FLAGS:---patch_size 16 --num_frames 8 --sampling_rate 4 --standardise_clip}
 MASK_RATIO=${MASK_RATIO:-0.75}         # less than the paper's 0.9: there are only 4 x 4 patches
 NUM_SAMPLES=${NUM_SAMPLES:-4}          # clips of each video in an epoch
-PRETRAIN_LR=${PRETRAIN_LR:-4.8e-2}     # base rate: the peak is this x PRETRAIN_BATCH / 256
+PRETRAIN_LR=${PRETRAIN_LR:-1.2e-2}     # base rate: the peak is this x PRETRAIN_BATCH / 256
 PRETRAIN_BATCH=${PRETRAIN_BATCH:-8}    # videos, with NUM_SAMPLES clips of each
 FINETUNE_LR=${FINETUNE_LR:-8e-3}
 FINETUNE_BATCH=${FINETUNE_BATCH:-32}
 # Augmentation is lighter and layers keep one rate, unlike in the recipes, because runs are a hundred
 # times shorter.
 # shellcheck disable=SC2034 # used by those that source this
-TINY_PRETRAINING="--lr $PRETRAIN_LR --opt_betas 0.9 0.95 --warmup_epochs 2"
+TINY_PRETRAINING=${TINY_PRETRAINING:---lr $PRETRAIN_LR --opt_betas 0.9 0.95 --warmup_epochs 2}
 # shellcheck disable=SC2034
 TINY_FINETUNING="--lr $FINETUNE_LR --layer_decay 1 --drop_path 0 --mixup 0 --cutmix 0 --aa none --reprob 0 --scale 0.8 1"
 
