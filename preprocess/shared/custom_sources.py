@@ -90,7 +90,7 @@ def read_folder(folder: Path) -> Source:
     if len(classes) < 2:
         found = unused.in_words()
         raise PreparationError(
-            f"{folder}: {len(classes)} class folder(s) with videos or pictures {sorted(classes)}; "
+            f"{folder}: {len(classes)} class folder(s) {sorted(classes)} with videos or pictures; "
             "expected one folder per class (FOLDER/happy/*.mp4, FOLDER/sad/*.mp4), or give a CSV "
             "with path and label" + (f". There are {found}" if found else "")
         )
