@@ -7,9 +7,11 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from svfap import models
 from svfap.datasets.files import read_arrays
+from svfap.engine.pretext import epochs
 from svfap.engine.probe import command as probe
 from svfap.engine.probe import probing
 from svfap.engine.probe.attentive import DECAYS, attentive_probe
@@ -250,7 +252,13 @@ def test_probing_does_not_change_pretraining(data, tmp_path):
         json.dumps({"task": "classification", "class_names": ["right", "down"]})
     )
     run_pretraining(pretrain_argv(data, tmp_path / "probed", *more))
-    run_pretraining(pretrain_argv(data, tmp_path / "plain", "--epochs", "3"))
+    run_pretraining(
+        pretrain_argv(data, tmp_path / "plain", "--epochs", "3", "--save_ckpt_freq", "1")
+    )
+    assert epochs.main([str(tmp_path / "plain"), "--num_faces", "3", "--device", "cpu"]) == 0
+    with Image.open(tmp_path / "plain" / "epochs.png") as picture:
+        assert picture.height > picture.width  # original, masked, three epochs
+    assert epochs.main([str(tmp_path / "probed" / "absent")]) == 1
     assert_equal_weights(weights(tmp_path / "probed"), weights(tmp_path / "plain"))
     lines = log_lines(tmp_path / "probed")
     names = {"probe_linear_uar", "probe_linear_war", "probe_knn_uar", "probe_knn_war"}

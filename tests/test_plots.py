@@ -11,6 +11,7 @@ from svfap.engine.report.plots import (
     curves_figure,
     plot_training,
     save_figure,
+    scatter_figure,
     spread,
 )
 from svfap.engine.results.find import read_log
@@ -106,3 +107,14 @@ def test_no_global_pyplot_state():
     before = "matplotlib.pyplot" in sys.modules
     curves_figure([{"epoch": 0, "train_loss": 1.0}])
     assert ("matplotlib.pyplot" in sys.modules) == before
+
+
+def test_points_are_told_apart_in_panels_side_by_side():
+    points = np.random.default_rng(0).normal(size=(40, 2))
+    panels = {"class": [f"c{i % 9}" for i in range(40)], "who": [f"p{i}" for i in range(40)]}
+    first, second = scatter_figure(points, panels).axes
+    looks = {(c.get_label(), str(c.get_facecolor()), str(c.get_paths()[0].vertices.round(3)))
+             for c in first.collections}  # fmt: skip
+    assert len({look[1:] for look in looks}) == 9  # no two classes look alike
+    assert first.get_legend() and first.get_title() == "class"
+    assert second.get_legend() is None and second.get_title() == "who (40)"

@@ -9,6 +9,7 @@ import torch
 
 from svfap import models
 from svfap.engine import probe_table
+from svfap.engine.probe import command as probe_command
 from svfap.engine.probe_table import Cell, find_recipes, format_table, scores_of
 from svfap.preprocess import synthetic_images
 from tests.lab_trees import write_drawn
@@ -103,5 +104,9 @@ def test_probes_are_kept_and_made_again_for_new_weights(drawn, tmp_path, capsys)
     both = table("--attentive")
     assert "| plain, linear " in both and "| plain, attentive " in both
     assert table("--format", "csv").startswith("recipe,seeds,who F1,who F1 ±,")
+    picture = tmp_path / "pictures" / "tsne.png"
+    argv = [str(weights), "--data_path", str(tmp_path / "images/identity"), "--tsne", str(picture)]
+    assert probe_command.main([*argv, "--", "--device", "cpu", "--num_workers", "0"]) == 0
+    assert picture.stat().st_size > 1000
     assert probe_table.main([str(tmp_path / "runs"), "--probe", "who"]) == 1
     assert "give NAME=DIR" in capsys.readouterr().err

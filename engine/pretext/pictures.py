@@ -143,30 +143,39 @@ def reconstruction_figure(
         f"MSE of predicting the mean of each tubelet and colour instead: {result.mean_mse:.4f}",
         *result.caption,
     ]
-    return _draw(result.rows, steps, text, title)
+    rows = {name: frames[steps] for name, frames in result.rows.items()}
+    return draw_rows(rows, text, [f"frame {step}" for step in steps], title)
 
 
-def _draw(
-    rows: dict[str, np.ndarray], steps: Sequence[int], text: Sequence[str], title: str
+def draw_rows(
+    rows: dict[str, np.ndarray], text: Sequence[str], columns: Sequence[str] = (), title: str = ""
 ) -> Figure:
+    """Rows of pictures, with text below.
+
+    Args:
+        rows: label -> (n, H, W, 3) in [0, 1], from top to bottom.
+        text: sentences.
+        columns: what stands above each of the n columns, if anything.
+        title: what stands above all.
+    """
     frame_height, frame_width = next(iter(rows.values())).shape[1:3]
     cell_height = CELL_INCHES * frame_height / frame_width
-    wide = CELL_INCHES * len(steps)
+    wide = CELL_INCHES * len(next(iter(rows.values())))
     lines = [part for line in text for part in _wrap(line, (LABEL_INCHES + wide) / 0.083)]
-    high, top = cell_height * len(rows), 0.62
+    high, top = cell_height * len(rows), 0.62 if columns or title else 0.1
     bottom = LINE_INCHES * (len(lines) + 1)
     width, height = LABEL_INCHES + wide + 0.1, top + high + bottom
     figure = Figure(figsize=(width, height), facecolor="white")
     box = (LABEL_INCHES / width, bottom / height, wide / width, high / height)
     axis = figure.add_axes(box)
-    axis.imshow(_mosaic(list(rows.values()), steps), interpolation="nearest", aspect="auto")
+    axis.imshow(_mosaic(list(rows.values())), interpolation="nearest", aspect="auto")
     axis.set_axis_off()
     for index, label in enumerate(rows):
         y = (bottom + high - (index + 0.5) * cell_height) / height
         figure.text(0.1 / width, y, label, va="center", fontsize=9)
-    for index, step in enumerate(steps):
+    for index, column in enumerate(columns):
         x = (LABEL_INCHES + (index + 0.5) * CELL_INCHES) / width
-        figure.text(x, (bottom + high + 0.06) / height, f"frame {step}", ha="center", fontsize=8)
+        figure.text(x, (bottom + high + 0.06) / height, column, ha="center", fontsize=8)
     look = {"va": "top", "fontsize": 10, "weight": "bold", "parse_math": False}
     figure.text(0.1 / width, 1 - 0.12 / height, readable(title), **look)
     y = (bottom - 0.1) / height
@@ -174,11 +183,11 @@ def _draw(
     return figure
 
 
-def _mosaic(rows: Sequence[np.ndarray], steps: Sequence[int]) -> np.ndarray:
+def _mosaic(rows: Sequence[np.ndarray]) -> np.ndarray:
     """Frames side by side with white gaps: (height, width, 3)."""
     edge = max(1, rows[0].shape[2] // 80)
     gap = ((0, 0), (0, 0), (edge, edge), (edge, edge), (0, 0))
-    frames = np.pad(np.stack([row[steps] for row in rows]), gap, constant_values=1.0)
+    frames = np.pad(np.stack(rows), gap, constant_values=1.0)
     return rearrange(frames, "row step H W C -> (row H) (step W) C")
 
 

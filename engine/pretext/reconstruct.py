@@ -2,8 +2,10 @@
 
 import argparse
 import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from svfap.datasets import rng
@@ -17,7 +19,6 @@ from svfap.engine.report.plots import save_figure, spread
 logger = logging.getLogger(__name__)
 
 
-@torch.inference_mode()
 def draw_reconstructions(
     model: torch.nn.Module,
     objective: MaskedReconstruction,
@@ -40,6 +41,43 @@ def draw_reconstructions(
         window: part of each frame that is used.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
+    written = []
+    for index, clip, mask, prediction in predictions(
+        model, masking, annotations, spread(len(annotations), flags.visualize), flags=flags,
+        window=window, precision=precision, device=device,
+    ):  # fmt: skip
+        figure = reconstruction_figure(
+            clip,
+            mask,
+            prediction,
+            tubelet=model.tubelet,
+            normalised=objective.normalise,
+            group_frames=objective.group_frames,
+            title=annotations.ids[index],
+        )
+        path = output_dir / f"{index:06d}_{Path(annotations.ids[index]).stem}.png"
+        save_figure(figure, path)
+        written.append(path)
+    return written
+
+
+@torch.inference_mode()
+def predictions(
+    model: torch.nn.Module,
+    masking,
+    annotations,
+    indices: Sequence[int],
+    *,
+    flags: argparse.Namespace,
+    window: tuple[int, int, int, int] | None,
+    precision: Precision,
+    device: torch.device,
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """What a model predicts for some videos; see `draw_reconstructions`.
+
+    Yields:
+        Number of the video, clip (T, H, W, 3) in [0, 1], mask (N,) and prediction (M, P).
+    """
     model.eval()
     views = clips.EvalViews(
         annotations=annotations,
@@ -52,8 +90,7 @@ def draw_reconstructions(
         face_window=window,
         backend=flags.reader,
     )
-    written = []
-    for index in spread(len(annotations), flags.visualize):
+    for index in indices:
         batch = clips.collate([views[index]])
         if any(note.status == "unreadable" for note in batch["notes"]):
             logger.warning("no picture of %s: it cannot be read", annotations.ids[index])
@@ -66,16 +103,4 @@ def draw_reconstructions(
                 torch.from_numpy(mask)[None].to(device),
                 num_visible=masking.num_visible,
             )
-        figure = reconstruction_figure(
-            batch["clip"][0].numpy() / 255.0,
-            mask,
-            prediction[0].float().cpu().numpy(),
-            tubelet=model.tubelet,
-            normalised=objective.normalise,
-            group_frames=objective.group_frames,
-            title=annotations.ids[index],
-        )
-        path = output_dir / f"{index:06d}_{Path(annotations.ids[index]).stem}.png"
-        save_figure(figure, path)
-        written.append(path)
-    return written
+        yield index, batch["clip"][0].numpy() / 255.0, mask, prediction[0].float().cpu().numpy()

@@ -7,23 +7,27 @@ tokens. See `engine.probe.probing`.
 
 import argparse
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from svfap.datasets.files import write_text
+from svfap.datasets.labels.annotations import Annotations
 from svfap.engine.flags.config import finetuning_parser
 from svfap.engine.flags.parsing import parse_flags
 from svfap.engine.probe.probing import (
     NEIGHBOURS,
     SHOWN,
+    Frozen,
     extract,
     frozen_setting,
     load_frozen,
     probe,
 )
-from svfap.engine.results.features import POOLED
+from svfap.engine.report.plots import save_figure, scatter_figure
+from svfap.engine.results.features import POOLED, tsne
 from svfap.engine.results.metrics import METRICS
 from svfap.engine.results.predictions import write_metrics, write_predictions
 from svfap.engine.results.tables import render
@@ -33,6 +37,8 @@ from svfap.engine.runtime.log import set_up_logging
 from svfap.engine.runtime.programs import split_arguments, tells_user
 from svfap.engine.selection import Parts, known_subjects, read_parts
 from svfap.engine.setting import Setting
+
+logger = logging.getLogger(__name__)
 
 TITLES = {"linear": "linear", "attentive": "attentive", "knn": "k-NN"}
 
@@ -44,6 +50,7 @@ def run_probe(
     neighbours: int = NEIGHBOURS,
     token_gib: float = 0,
     output_dir: Path | None = None,
+    picture: Path | None = None,
 ) -> dict:
     """Probe a file of weights.
 
@@ -53,6 +60,7 @@ def run_probe(
         neighbours: k.
         token_gib: memory that tokens of a part may take; 0: no attentive probe.
         output_dir: gets a folder per method with pred.csv and metrics.json, as an evaluation.
+        picture: file that gets a t-SNE of the test part's pooled features.
 
     Returns:
         The content of probe.json.
@@ -77,6 +85,8 @@ def run_probe(
         train, test, setting.task.names, subjects=subjects, neighbours=neighbours,
         seed=flags.seed, device=workers.device, keep=scores,
     )  # fmt: skip
+    if picture and workers.is_main:
+        _draw_embedding(picture, setting, chosen.test, test)
     if output_dir and workers.is_main:
         for method, own in scores.items():
             _write_answers(output_dir / method, setting, chosen, own, f"{method} of {checkpoint}")
@@ -91,6 +101,19 @@ def run_probe(
         "neighbours": neighbours,
         "features": results,
     }
+
+
+def _draw_embedding(path: Path, setting: Setting, part: Annotations, frozen: Frozen) -> None:
+    """The test videos by t-SNE, coloured by class and, where subjects are known, by who it is."""
+    if frozen.labels.ndim != 1:
+        raise ValueError(f"--tsne: needs classes, not {setting.kind}; leave it out")
+    names = setting.task.names
+    panels: dict[str, Sequence[str]] = {"expression": [names[label] for label in frozen.labels]}
+    if subjects := known_subjects(setting.flags, part):
+        panels["identity"] = subjects
+    points, _ = tsne(frozen.features[POOLED])
+    save_figure(scatter_figure(points, panels), path)
+    logger.info("wrote %s", path)
 
 
 def _write_answers(
@@ -158,6 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--output_dir", type=Path, metavar="DIR", help="pred.csv and metrics.json of each method"
     )
+    parser.add_argument(
+        "--tsne", type=Path, metavar="FILE.png",
+        help="picture of the test part's features, coloured by class and by subject",
+    )  # fmt: skip
     own = parser.parse_args(arguments)
     if own.neighbours < 1:
         parser.error(f"--neighbours {own.neighbours}: must be at least 1")
@@ -169,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parse_flags(finetuning_parser(), passed_on)
     content = run_probe(
         own.checkpoint, flags, neighbours=own.neighbours, token_gib=token_gib(own),
-        output_dir=own.output_dir,
+        output_dir=own.output_dir, picture=own.tsne,
     )  # fmt: skip
     if own.output:
         write_text(own.output, json.dumps(content, indent=2) + "\n")

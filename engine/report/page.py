@@ -18,6 +18,7 @@ from svfap.datasets.tables import read_table
 from svfap.engine.report import html as html
 from svfap.engine.report import plots
 from svfap.engine.report import videos as report_videos
+from svfap.engine.results.features import MIN_EMBEDDED, tsne
 from svfap.engine.results.find import Result, find_results, pool, read_log, subjects_of
 from svfap.engine.results.intervals import bootstrap_intervals
 from svfap.engine.results.metrics import METRICS, REGRESSION_METRICS
@@ -265,21 +266,16 @@ def _features(run: Run, page: Page) -> str:
     path = run.folder / "features.npz"
     if not path.is_file():
         return ""
-    from sklearn.decomposition import PCA  # noqa: PLC0415 - slow, rarely needed
-    from sklearn.manifold import TSNE  # noqa: PLC0415
-
     features, labels = read_arrays(path, ["feature", "label"]).values()
     step = max(1, len(features) // MAX_EMBEDDED)
     features, labels = features[::step], labels[::step]
-    if len(features) < 10 or labels.ndim != 1:
+    if len(features) < MIN_EMBEDDED or labels.ndim != 1:
         return ""
-    reduced = PCA(min(50, *features.shape), random_state=0).fit_transform(features)
-    perplexity = min(30, (len(features) - 1) / 3)
-    points = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
+    points, perplexity = tsne(features)
     names = run.config.get("resolved", {}).get("class_names")
     names = names or [str(index) for index in range(int(labels.max()) + 1)]
-    figure = plots.scatter_figure(points, labels, names)
-    caption = f"t-SNE of {len(points)} videos, perplexity {perplexity:.0f}; distances between "
+    figure = plots.scatter_figure(points, {"": [names[label] for label in labels]})
+    caption = f"t-SNE of {len(points)} videos, perplexity {perplexity}; distances between "
     caption += "groups mean nothing."
     shown = page.show("features", figure, "t-SNE of features", caption)
     return html.section("Features", html.figures([shown]))

@@ -5,11 +5,11 @@ can be drawn from any thread. Colours are Okabe and Ito's, which colour-blind re
 line styles and printed numbers carry the same information in black and white.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -23,6 +23,7 @@ MARKERS = ("o", "^", "s", "v", "D", "P", "X")
 LINE_STYLES = ("-", "--", "-.", ":")
 DOTS_PER_INCH = 150
 MAX_POINTS = 3000
+MAX_NAMED = 14  # in a legend
 
 # Panels of the curves: title, unit of the vertical axis, keys of a log line in drawing order.
 # A panel is drawn when the log has at least one of its keys.
@@ -167,30 +168,35 @@ def recall_figure(
     return figure
 
 
-def scatter_figure(points: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Figure:
+def scatter_figure(points: np.ndarray, panels: Mapping[str, Sequence[str]]) -> Figure:
     """Videos as points in the plane, told apart by colour and marker.
 
     Args:
         points: (n, 2).
-        labels: (n,) classes.
-        class_names: C names.
+        panels: title -> what each video is, such as its class; the same points in each, side by
+            side. What is numerous has colours from one end of the rainbow to the other.
     """
-    figure = new_figure(5.6, 4.4)
-    axis = figure.subplots()
-    for index, name in enumerate(class_names):
-        chosen = points[labels == index]
-        if len(chosen):
+    figure = new_figure(5.6 * len(panels), 4.4)
+    for axis, (title, labels) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items()
+    ):
+        names = list(dict.fromkeys(sorted(labels)))
+        many = len(names) > MAX_NAMED
+        for index, name in enumerate(names):
+            turn, place = divmod(index, len(OKABE_ITO))
+            colour = colormaps["turbo"](index / len(names)) if many else OKABE_ITO[place]
             axis.scatter(
-                *chosen.T,
+                *points[np.array(labels) == name].T,
                 s=14,
-                marker=MARKERS[index % len(MARKERS)],
-                color=OKABE_ITO[index % len(OKABE_ITO)],
+                marker=MARKERS[(place + turn) % len(MARKERS)],
+                color=colour,
                 alpha=0.75,
                 linewidths=0.7,
                 label=name,
             )
-    axis.set(xticks=[], yticks=[])
-    figure.legend(loc="outside right upper", frameon=False, fontsize="small")
+        axis.set(xticks=[], yticks=[], title=f"{title} ({len(names)})" if many else title)
+        if not many:
+            axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize="small")
     return figure
 
 

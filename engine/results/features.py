@@ -16,6 +16,7 @@ from svfap.datasets.tables import readable
 
 FORMATS = ("npz", "parquet")
 POOLED = "feature"
+MIN_EMBEDDED = 10
 
 
 class StageRecorder:
@@ -68,6 +69,23 @@ class StageRecorder:
         ends = np.cumsum(list(self.widths.values()))[:-1]
         parts = np.split(features.astype(np.float32), ends, axis=1)
         return dict(zip(self.widths, parts, strict=True))
+
+
+def tsne(features: np.ndarray) -> tuple[np.ndarray, int]:
+    """t-SNE of (n, D) features: (n, 2) points, and the perplexity that so many allow.
+
+    Raises:
+        ValueError: fewer than `MIN_EMBEDDED` videos.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    if len(features) < MIN_EMBEDDED:
+        raise ValueError(f"t-SNE of {len(features)} videos: needs at least {MIN_EMBEDDED}")
+    reduced = PCA(min(50, *features.shape), random_state=0).fit_transform(features)
+    perplexity = min(30, (len(features) - 1) / 3)
+    points = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
+    return points, round(perplexity)
 
 
 def write_features(
