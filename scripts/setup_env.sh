@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Make the environment .venv in the checkout and install the project from pyproject.toml into it.
-# Does nothing when .venv is already what pyproject.toml asks for.
+# Does nothing when .venv is already what pyproject.toml and the constraints ask for.
 #
 #   bash scripts/setup_env.sh [EXTRA...]        e.g. `test`
 #
 # Variables: PYTHON   interpreter to build from (default: the first of python3, python3.12, ...
 #                     that is 3.10 or newer)
 #            VENV     folder of the environment (default .venv); VENV=none: install nothing
+#            CONSTRAINTS  file with the versions to take (default constraints.txt, those that are
+#                     tested); CONSTRAINTS=none: the newest that pyproject.toml allows
 # pip's own variables (PIP_INDEX_URL, ...) choose where packages come from.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -29,7 +31,9 @@ find_python() {
 
 # The stamp: what .venv was made from, and the extras that are in it.
 stamp=$VENV/.installed
-wanted=$(cksum pyproject.toml | tr ' ' -)
+CONSTRAINTS=${CONSTRAINTS:-constraints.txt}
+if [[ $CONSTRAINTS == none ]]; then CONSTRAINTS=/dev/null; fi
+wanted=$(cat pyproject.toml "$CONSTRAINTS" | cksum | tr ' ' -)
 have='' extras=''
 if [[ -f $stamp ]]; then read -r have extras <"$stamp" || true; fi
 extras=${extras:+ $extras}
@@ -54,5 +58,6 @@ fi
 list=$(xargs <<<"$extras" | tr ' ' ',')
 echo "installing from pyproject.toml${list:+ with [$list]}: takes minutes, PyTorch is large"
 rm -f "$stamp"
-"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -e ".${list:+[$list]}"
+"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c "$CONSTRAINTS" \
+  -e ".${list:+[$list]}"
 echo "$wanted$extras" >"$stamp"

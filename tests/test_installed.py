@@ -9,6 +9,9 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import svfap
 from tests.conftest import ROOT
@@ -108,6 +111,34 @@ def test_the_wheel_lives_beside_libraries_of_the_same_names(source, environment,
     environment.pip("uninstall", "-y", "svfap")
     assert environment.whose() == before
     assert sorted(os.listdir(environment.packages)) == own
+
+
+def test_the_constraints_pin_what_pyproject_allows():
+    tomllib = pytest.importorskip("tomllib")  # of Python 3.11
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins: dict[str, list[Requirement]] = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            pin = Requirement(line)
+            pins.setdefault(canonicalize_name(pin.name), []).append(pin)
+    core = {canonicalize_name(Requirement(text).name) for text in project["dependencies"]}
+    assert core <= set(pins)
+    for text in [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]:
+        allowed = Requirement(text)
+        for pin in pins.get(canonicalize_name(allowed.name), []):
+            (only,) = pin.specifier
+            assert only.operator == "==" and only.version in allowed.specifier, pin
+
+
+def test_the_images_take_what_the_installation_needs():
+    """Docker is not there to build it; at least its files are."""
+    kept = [
+        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"
+    ]
+    assert set(kept) >= {"pyproject.toml", "setup.py", "constraints.txt", "svfap", *svfap.PACKAGES}
+    assert all((ROOT / name).exists() for name in kept)
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert [hook["id"] for hook in hooks] == ["ruff-check", "ruff-format"]
 
 
 @pytest.mark.slow
