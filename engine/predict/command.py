@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from svfap.datasets.catalog import get_spec
-from svfap.datasets.faces import STYLES, parse_style
+from svfap.datasets.faces import STYLES, CropStyle, parse_style
 from svfap.datasets.faces.crops import ALIGNMENTS
 from svfap.datasets.labels.listing import (
     PICTURES,
@@ -36,7 +36,15 @@ def build_parser() -> argparse.ArgumentParser:
         "face and over time.",
     )
     add = parser.add_argument
-    add("inputs", type=Path, nargs="+", metavar="INPUT", help="videos, frame folders, or folders")
+    add("inputs", type=Path, nargs="*", metavar="INPUT", help="videos, frame folders, or folders")
+    add(
+        "--webcam",
+        nargs="?",
+        const="0",
+        metavar="SOURCE",
+        help="answer for a camera instead, while it runs: number of a device (default 0), or a "
+        "stream's URL, or a file",
+    )
     add(
         "--checkpoint", required=True, metavar="FILE", help="fine-tuned weights, or hf://owner/repo"
     )
@@ -128,19 +136,31 @@ def predict(flags: argparse.Namespace) -> int:
         raise ValueError("--annotate and --timeline write files: give an --output_dir")
     if flags.num_workers is not None and flags.num_workers < 0:
         raise ValueError(f"--num_workers {flags.num_workers}: must be at least 0")
+    if bool(flags.inputs) == (flags.webcam is not None):
+        raise ValueError("give either INPUTs or --webcam")
+    if flags.webcam is not None and (flags.annotate or flags.timeline):
+        raise ValueError("--annotate and --timeline are for files; --webcam draws webcam.jpg")
     if flags.data_set:
         get_spec(flags.data_set)
     style = parse_style(flags.margin) if flags.margin else None
     check_weights("--checkpoint", flags.checkpoint)
+    if flags.webcam is not None:
+        from svfap.engine.predict import webcam
+
+        return 0 if webcam.watch(_predictor(flags, style), flags.webcam, flags.output_dir) else 1
     videos = list_videos(flags.inputs, flags.pictures)
     if flags.output_dir:
         apart_from(videos, flags.inputs, flags.output_dir)
+    return _answer_all(flags, _predictor(flags, style), videos)
+
+
+def _predictor(flags: argparse.Namespace, style: CropStyle | None):
     from svfap.engine.predict.predictor import (  # late: --help and wrong flags answer at once
         PredictionOptions,
         Predictor,
     )
 
-    predictor = Predictor(
+    return Predictor(
         flags.checkpoint,
         PredictionOptions(
             crop=not flags.no_crop,
@@ -162,7 +182,6 @@ def predict(flags: argparse.Namespace) -> int:
         data_set=flags.data_set,
         class_names=flags.class_names,
     )
-    return _answer_all(flags, predictor, videos)
 
 
 def _answer_all(flags: argparse.Namespace, predictor, videos: list[NamedVideo]) -> int:

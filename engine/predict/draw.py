@@ -106,6 +106,19 @@ def annotate_video(prediction: VideoPrediction, out_mp4: str | Path) -> None:
         out.mux(stream.encode())
 
 
+def draw_answers(prediction: VideoPrediction, picture: np.ndarray, number: int) -> None:
+    """Draw boxes and answers of a frame into it.
+
+    Args:
+        prediction: of its video.
+        picture: (H, W, 3) uint8 RGB, of the video's size.
+        number: of the frame.
+    """
+    times = prediction.facts.times
+    for face, track in enumerate(prediction.tracks):
+        _Curve(track, times).draw(picture, number, float(times[number]), 1.0, face)
+
+
 def _write(out, stream, picture: np.ndarray, seconds: float) -> None:
     frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
     frame.pts, frame.time_base = round(seconds * CLOCK), Fraction(1, CLOCK)
