@@ -71,7 +71,7 @@ else
 fi
 NUM_VIDEOS=${NUM_VIDEOS:-1260}         # every person shows every expression once
 NUM_IDENTITIES=${NUM_IDENTITIES:-180}
-MASK_RATIO=${MASK_RATIO:-0.5}
+MASK_RATIO=${MASK_RATIO:-0.6}
 NUM_SAMPLES=${NUM_SAMPLES:-1}
 PRETRAIN_BATCH=${PRETRAIN_BATCH:-32}
 PRETRAIN_LR=${PRETRAIN_LR:-2.4e-2}
@@ -135,7 +135,7 @@ step "make the lists of videos"
 list_unlabelled "$data"
 list_labelled "$data"
 
-step "pre-train: reconstruct faces of which half is hidden"
+step "pre-train: reconstruct faces of which more than half is hidden"
 # shellcheck disable=SC2086
 pretrain "$data/voxceleb2/info_clean.csv" "$runs/pretrain" "$PRETRAIN_EPOCHS" "$PRETRAIN_BATCH" \
   --face_window $FACE_WINDOW
