@@ -27,21 +27,13 @@ BACKWARD = 2  # cost of the backward pass in forward passes
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """A pre-training of equal cost.
+    """A pre-training of equal cost."""
 
-    Attributes:
-        model: registered name.
-        parameters: trainable values of encoder and decoder.
-        multiply_adds: of a clip's forward pass.
-        epochs: of this model.
-        share: its cost in units of the reference's, by whole epochs.
-    """
-
-    model: str
-    parameters: int
-    multiply_adds: int
-    epochs: int
-    share: float
+    model: str  # registered name
+    parameters: int  # trainable values of encoder and decoder
+    multiply_adds: int  # of a clip's forward pass
+    epochs: int  # of this model
+    share: float  # its cost in units of the reference's, by whole epochs
 
 
 def equal_budgets(runs: Sequence[Sequence[str]], epochs: int) -> list[Budget]:
@@ -49,7 +41,6 @@ def equal_budgets(runs: Sequence[Sequence[str]], epochs: int) -> list[Budget]:
 
     Args:
         runs: flags of `run_pretrain.py`; `--epochs` among them is ignored.
-        epochs: of the first run.
 
     Raises:
         ValueError: flags that cannot work.

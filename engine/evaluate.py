@@ -34,21 +34,14 @@ REPORT_SECONDS = 30  # between two lines on how far an evaluation is
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Scores of a whole annotation file, in its order.
+    """Scores of a whole annotation file, in its order."""
 
-    Attributes:
-        ids: what the rows are about: videos, or groups of them.
-        labels: theirs.
-        scores: (n, num_outputs) mean over each video's views.
-        features: name -> (n, D), mean over each video's views (`engine.results.features`), or None.
-        frames: (n,) where a row is one frame of a video; else None.
-    """
-
-    ids: Sequence[str]
-    labels: np.ndarray
-    scores: np.ndarray
+    ids: Sequence[str]  # what the rows are about: videos, or groups of them
+    labels: np.ndarray  # theirs
+    scores: np.ndarray  # (n, num_outputs) mean over each video's views
+    # name -> (n, D), mean over each video's views (`engine.results.features`), or None
     features: dict[str, np.ndarray] | None
-    frames: np.ndarray | None = None
+    frames: np.ndarray | None = None  # (n,) where a row is one frame of a video; else None
 
     def predictions(self, task: Task) -> Predictions:
         """With the task's names and, by `.metrics()`, its metrics."""
@@ -80,9 +73,6 @@ def evaluate(
         batches: views or windows of this process's videos.
         task: turns outputs into scores.
         annotations: the videos of all processes together.
-        workers: processes and device.
-        precision: number format.
-        title: what the progress shows.
         with_features: also keep the features, pooled and of every stage; `score` is then unused.
         score: in place of `view_scores`: the same, compiled.
         pass_size: as `in_passes` takes it.
@@ -175,8 +165,6 @@ def watched(batches: Batches, workers: Workers, title: str) -> Iterator[dict]:
 
     Args:
         batches: of this process's videos.
-        workers: processes and device.
-        title: what the progress shows.
 
     Yields:
         The batches, also those with unreadable videos.
@@ -317,7 +305,6 @@ def write_results(
 
     Args:
         evaluated: scores, ids, labels and features.
-        predictions: of these.
         metrics: of the predictions, and what else belongs beside them.
         output_dir: run directory; it must exist.
         weights: which weights these are ("last", "best", "ema", or a file).

@@ -34,7 +34,6 @@ class ClipToAnswer(nn.Module):
     """Pixels in, probabilities or values out.
 
     Args:
-        model: fine-tuned.
         task: turns outputs into scores.
     """
 

@@ -35,17 +35,11 @@ CHECKPOINT = "checkpoint-last.pth"
 
 @dataclass(frozen=True)
 class Cell:
-    """A score of a recipe.
+    """A score of a recipe."""
 
-    Attributes:
-        values: one per seed.
-        mean: over them.
-        half_width: of the interval of the mean; None with one seed.
-    """
-
-    values: tuple[float, ...]
-    mean: float
-    half_width: float | None
+    values: tuple[float, ...]  # one per seed
+    mean: float  # over them
+    half_width: float | None  # of the interval of the mean; None with one seed
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Cell":
@@ -61,7 +55,6 @@ def find_recipes(root: Path, order: Sequence[str] = ()) -> dict[str, list[Path]]
     """Checkpoints by recipe: `<root>/<recipe>/<seed>/checkpoint-last.pth`.
 
     Args:
-        root: folder of the runs.
         order: recipes to take, in this order; empty: all, by name.
 
     Raises:
@@ -85,10 +78,7 @@ def probed(
     """Content of probe_<name>.json beside a checkpoint, made if it is not there or older.
 
     Args:
-        checkpoint: of one run.
         name: of the probe.
-        folder: with train.csv, test.csv and classes.json.
-        more: flags of run_finetune.py.
         token_gib: as `run_probe` takes it.
     """
     kept = checkpoint.parent / f"probe_{name}.json"

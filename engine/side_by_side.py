@@ -35,17 +35,11 @@ FILE_STEM = "side_by_side"
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A system under one condition.
+    """A system under one condition."""
 
-    Attributes:
-        mean: metric -> mean over seeds.
-        of_seeds: metric -> value of each seed.
-        interval: metric -> (low, high) of the mean.
-    """
-
-    mean: dict[str, float]
-    of_seeds: dict[str, tuple[float, ...]]
-    interval: dict[str, tuple[float, float]]
+    mean: dict[str, float]  # metric -> mean over seeds
+    of_seeds: dict[str, tuple[float, ...]]  # metric -> value of each seed
+    interval: dict[str, tuple[float, float]]  # metric -> (low, high) of the mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,25 +53,16 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class SideBySide:
-    """A comparison.
+    """A comparison."""
 
-    Attributes:
-        systems: folder names, in the order of the table.
-        conditions: likewise, by name.
-        seeds: likewise; every score has all of them.
-        scores: by (system, condition); runs that are missing leave gaps.
-        differences: by (first system, second system, condition).
-        chance: UAR of guessing; None in regression.
-        notes: what needs saying.
-    """
-
-    systems: tuple[str, ...]
-    conditions: tuple[str, ...]
-    seeds: tuple[str, ...]
-    scores: dict[tuple[str, str], Score]
+    systems: tuple[str, ...]  # folder names, in the order of the table
+    conditions: tuple[str, ...]  # likewise, by name
+    seeds: tuple[str, ...]  # likewise; every score has all of them
+    scores: dict[tuple[str, str], Score]  # by (system, condition); runs that are missing leave gaps
+    # by (first system, second system, condition)
     differences: dict[tuple[str, str, str], Difference]
-    chance: float | None
-    notes: tuple[str, ...]
+    chance: float | None  # UAR of guessing; None in regression
+    notes: tuple[str, ...]  # what needs saying
 
 
 def read_runs(
@@ -86,7 +71,6 @@ def read_runs(
     """Evaluated runs below <system>/<condition>/<seed>.
 
     Args:
-        folder: holds the systems.
         systems: names of folders; none takes all.
         conditions: likewise.
 
@@ -128,8 +112,6 @@ def compare_systems(
         runs: from `read_runs`.
         subjects_csv: subject of each video (`engine.results.subjects_of`); the bootstrap then draws
             subjects with all their videos.
-        num_resamples: bootstrap resamples.
-        seed: of the bootstrap.
 
     Raises:
         ValueError: no seed that all have, or other videos or labels in one run than in another.

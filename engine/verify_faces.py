@@ -36,17 +36,11 @@ TRAINING_FOLD = "train"  # chooses thresholds and is not scored
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of images (`preprocess.lfw`).
+    """Pairs of images (`preprocess.lfw`)."""
 
-    Attributes:
-        folds: n names.
-        images: n times two files.
-        same: (n,) bool, of one person.
-    """
-
-    folds: list[str]
-    images: list[tuple[str, str]]
-    same: np.ndarray
+    folds: list[str]  # n names
+    images: list[tuple[str, str]]  # n times two files
+    same: np.ndarray  # (n,) bool, of one person
 
 
 def read_pairs(path: str | Path) -> Pairs:
@@ -162,11 +156,7 @@ def features_of(
 
     Args:
         model: without head (`frozen_encoder`).
-        paths: image files.
-        device: where to compute.
         window: (top, left, height, width) in pixels that is used of each image; None: all.
-        batch_size: images at a time.
-        num_workers: loading processes.
 
     Raises:
         ValueError: a feature is not finite.

@@ -32,7 +32,6 @@ class Classifier(nn.Module):
             end in their own), or "batch", a batch norm without weights of its own, as in MAE's
             linear probes. Pooled features of a young encoder differ little between clips; batch
             norm brings their differences to unit size, so that short trainings learn from them.
-        encoder_options: those of the encoder.
 
     Raises:
         ValueError: num_classes, head_activation or head_norm is not one of the allowed values.

@@ -140,11 +140,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Fetch a data set, or what is missing of it.
-
-    Raises:
-        FetchError: something is not to be had.
-    """
+    """Fetch a data set, or what is missing of it."""
     flags = build_parser().parse_args(argv)
     known = ADDRESSES[flags.data_set]
     address = [url.rstrip("/") for url in flags.address or known]

@@ -44,16 +44,12 @@ THREADS = 16
 
 @dataclass(frozen=True)
 class FrameFolder:
-    """One video as frames.
-
-    Attributes:
-        irregular: the numbers in the frames' names do not rise by the same step.
-    """
+    """One video as frames."""
 
     path: Path
     person: str
     num_frames: int
-    irregular: bool
+    irregular: bool  # the numbers in the frames' names do not rise by the same step
 
 
 def find_root(dataset_dir: Path) -> Path:

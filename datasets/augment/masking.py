@@ -16,16 +16,13 @@ SYMMETRIES = (None, "global", "local")
 
 @dataclass(frozen=True, kw_only=True)
 class Masking:
-    """A kind of mask with its counts fixed; calling it draws one mask.
-
-    Attributes:
-        window: (h, w) tokens; the blocks of this size that a time step is cut into always show
-            equally many tokens, in every step.
-    """
+    """A kind of mask with its counts fixed; calling it draws one mask."""
 
     kind: str  # name, as given to `--mask_type`
     grid: tuple[int, int, int]  # (t, h, w) tokens
     num_masked: int  # hidden tokens of a clip
+    # (h, w) tokens; the blocks of this size that a time step is cut into always show equally many
+    # tokens, in every step
     window: tuple[int, int]
     draw: Callable[[np.random.Generator], np.ndarray]
 

@@ -21,19 +21,12 @@ class MissingExtraError(ImportError, ValueError):
 
 
 class Detection(NamedTuple):
-    """An upright square around a face, from the brows to the chin, in pixels of the picture.
+    """An upright square around a face, from the brows to the chin, in pixels of the picture."""
 
-    Attributes:
-        x: centre.
-        y: centre.
-        side: width and height.
-        score: the detector's confidence; 0 is its usual threshold, larger is surer.
-    """
-
-    x: float
-    y: float
-    side: float
-    score: float
+    x: float  # centre
+    y: float  # centre
+    side: float  # width and height
+    score: float  # the detector's confidence; 0 is its usual threshold, larger is surer
 
 
 class FaceDetector(Protocol):
@@ -133,7 +126,6 @@ def search_picture(
 
     Args:
         grey: (H, W) uint8.
-        detector: finds faces.
         min_face: smallest face, as a share of the shorter side of the picture.
         threshold: smallest score.
 

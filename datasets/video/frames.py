@@ -25,7 +25,6 @@ class ArrayReader(FrameReader):
 
     Args:
         frames: (T, H, W, 3) uint8 RGB.
-        name: what errors call the video.
         fps: frames per second; None: without time.
 
     Raises:

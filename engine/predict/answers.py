@@ -10,25 +10,17 @@ from svfap.engine.tasks.task import Task
 
 @dataclass(frozen=True)
 class TrackPrediction:
-    """Answers for one face, or for the whole picture where faces were not looked for.
+    """Answers for one face, or for the whole picture where faces were not looked for."""
 
-    Attributes:
-        span: the frames it covers, and its windows.
-        seconds: (n, 2) begin and end of each window.
-        names: classes or dimensions.
-        window_scores: (n, num_outputs) probabilities or values of each window.
-        task: of the model.
-        frames: (m,) numbers of the frames that have answers of their own: none, unless the model
-            answers per time step.
-        frame_scores: (m, num_outputs) mean over the windows that show the frame.
-    """
-
-    span: Span
-    seconds: np.ndarray
-    names: tuple[str, ...]
-    window_scores: np.ndarray
-    task: Task
+    span: Span  # the frames it covers, and its windows
+    seconds: np.ndarray  # (n, 2) begin and end of each window
+    names: tuple[str, ...]  # classes or dimensions
+    window_scores: np.ndarray  # (n, num_outputs) probabilities or values of each window
+    task: Task  # of the model
+    # (m,) numbers of the frames that have answers of their own: none, unless the model answers per
+    # time step
     frames: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    # (m, num_outputs) mean over the windows that show the frame
     frame_scores: np.ndarray | None = None
 
     @property
@@ -48,33 +40,23 @@ class TrackPrediction:
 
 @dataclass(frozen=True)
 class TrackFeatures:
-    """Features of one face, or of the whole picture where faces were not looked for.
+    """Features of one face, or of the whole picture where faces were not looked for."""
 
-    Attributes:
-        span: the frames it covers, and its n windows.
-        seconds: (n, 2) begin and end of each window.
-        values: (n, D) of the video; (n, S, D) of S stages; (n, T', D) of T' time steps, which
-            divide the frames of a window evenly.
-    """
-
-    span: Span
-    seconds: np.ndarray
+    span: Span  # the frames it covers, and its n windows
+    seconds: np.ndarray  # (n, 2) begin and end of each window
+    # (n, D) of the video; (n, S, D) of S stages; (n, T', D) of T' time steps, which divide the
+    # frames of a window evenly
     values: np.ndarray
 
 
 @dataclass(frozen=True)
 class VideoPrediction:
-    """What a model says about a video.
+    """What a model says about a video."""
 
-    Attributes:
-        facts: the video, its faces, and what was wrong with it.
-        tracks: one per face, most prominent first; empty where there is none.
-        number: place of the video among those that were given, from 0.
-    """
-
-    facts: VideoFacts
+    facts: VideoFacts  # the video, its faces, and what was wrong with it
+    # one per face, most prominent first; empty where there is none
     tracks: tuple[TrackPrediction | TrackFeatures, ...] = ()
-    number: int = 0
+    number: int = 0  # place of the video among those that were given, from 0
 
     @property
     def path(self) -> str:

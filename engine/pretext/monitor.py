@@ -23,15 +23,11 @@ COLLAPSED = 2.0  # effective rank
 
 
 class Spread(NamedTuple):
-    """How features (n, D) differ between clips.
+    """How features (n, D) differ between clips."""
 
-    Attributes:
-        variance: share of their power that is not in their mean, 0..1.
-        rank: exponential of the entropy of their principal variances (Roy and Vetterli 2007),
-            1..min(n - 1, D).
-    """
-
-    variance: float
+    variance: float  # share of their power that is not in their mean, 0..1
+    # exponential of the entropy of their principal variances (Roy and Vetterli 2007), 1..min(n - 1,
+    # D)
     rank: float
 
 
@@ -49,11 +45,7 @@ def spread(features: Tensor) -> Spread:
 
 
 class Monitor:
-    """Keeps the first clips of a run and says after every epoch what the model makes of them.
-
-    Args:
-        objective: of the run.
-    """
+    """Keeps the first clips of a run and says after every epoch what the model makes of them."""
 
     def __init__(self, objective: MaskedReconstruction):
         self.objective = objective
@@ -71,7 +63,6 @@ class Monitor:
 
         Args:
             model: the masked autoencoder in one piece.
-            autocast: context of its passes.
         """
         training = model.training
         model.eval()

@@ -25,7 +25,6 @@ class Reader(nn.Module):
     Args:
         mean: (V, D) of the training tokens.
         deviation: likewise.
-        num_outputs: classes or numbers.
     """
 
     def __init__(self, mean: Tensor, deviation: Tensor, num_outputs: int):
@@ -63,13 +62,8 @@ def attentive_probe(
     """Train on the tokens of one part, answer for those of another.
 
     Args:
-        train: tokens of the training videos.
         labels: (n,) their classes or (n, L) numbers.
-        test: tokens of the test videos.
         held_out: (n,) bool, training videos that choose the weight decay; None: the middle one.
-        num_outputs: classes or numbers.
-        seed: of initial weights and order.
-        device: where it is trained.
 
     Returns:
         (videos, num_outputs) probabilities or numbers, and the weight decay chosen.

@@ -11,18 +11,12 @@ Intervals = Mapping[str, tuple[float, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Chance:
-    """A result beside what guessing gives.
+    """A result beside what guessing gives."""
 
-    Attributes:
-        metric: "uar", or "ccc" of regressions.
-        level: what guessing gives.
-        value: the result.
-        interval: its (low, high); None where it has none, as with a single person.
-    """
-
-    metric: str
-    level: float
-    value: float
+    metric: str  # "uar", or "ccc" of regressions
+    level: float  # what guessing gives
+    value: float  # the result
+    # its (low, high); None where it has none, as with a single person
     interval: tuple[float, float] | None
 
     @property

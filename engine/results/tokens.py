@@ -16,7 +16,6 @@ class TokenCache:
 
     Args:
         num_videos: of the part that is read, on all processes together.
-        limit_gib: what they may take.
     """
 
     def __init__(self, num_videos: int, limit_gib: float = MEMORY_GIB):

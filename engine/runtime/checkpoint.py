@@ -24,26 +24,20 @@ class Position:
     """How far a run has come.
 
     Attributes:
-        epoch: epochs completed.
-        step: optimizer steps completed in the epoch after those.
         losses: training loss of each of these steps, for the epoch's mean.
-        grad_norms: gradient norm of each of these steps.
         metrics: what else the objective measured in each of these steps, by name.
-        best: best validation score so far.
-        best_epoch: epoch it was reached in.
-        seconds: training time so far.
         closed: whether the steps so far are in the log as an epoch; after an epoch's last step it
             is validated and saved before.
     """
 
-    epoch: int = 0
-    step: int = 0
+    epoch: int = 0  # epochs completed
+    step: int = 0  # optimizer steps completed in the epoch after those
     losses: list[float] = field(default_factory=list)
-    grad_norms: list[float] = field(default_factory=list)
+    grad_norms: list[float] = field(default_factory=list)  # gradient norm of each of these steps
     metrics: dict[str, list[float]] = field(default_factory=dict)
-    best: float | None = None
-    best_epoch: int | None = None
-    seconds: float = 0.0
+    best: float | None = None  # best validation score so far
+    best_epoch: int | None = None  # epoch it was reached in
+    seconds: float = 0.0  # training time so far
     closed: bool = False
 
 

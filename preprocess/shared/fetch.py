@@ -31,19 +31,12 @@ class FetchError(PreparationError):
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """A file that can be fetched.
+    """A file that can be fetched."""
 
-    Attributes:
-        url: its address.
-        path: where it belongs.
-        size: bytes; None where unknown.
-        checksum: "md5:..." or "sha256:..."; None where unknown.
-    """
-
-    url: str
-    path: Path
-    size: int | None = None
-    checksum: str | None = None
+    url: str  # its address
+    path: Path  # where it belongs
+    size: int | None = None  # bytes; None where unknown
+    checksum: str | None = None  # "md5:..." or "sha256:..."; None where unknown
 
 
 def read_url(url: str) -> bytes:
@@ -66,10 +59,6 @@ def fetch(remote: Remote, *, show: bool = False) -> None:
     """Download a file unless it is there; it gets its name when it is complete and checked.
 
     What has arrived stays in `<name>.part`, from where the next try or command goes on.
-
-    Args:
-        remote: what, and where to.
-        show: a bar of its bytes.
 
     Raises:
         FetchError: not to be had, or not what it should be.
@@ -178,11 +167,6 @@ def _words(error: Exception) -> str:
 
 def fetch_all(items: Sequence, get: Callable[[object], None], *, num_workers: int) -> None:
     """Fetch many files, some at a time; those that fail do not stop the others.
-
-    Args:
-        items: what to fetch.
-        get: fetches one of them.
-        num_workers: at a time.
 
     Raises:
         FetchError: names what could not be had.

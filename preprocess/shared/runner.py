@@ -55,23 +55,15 @@ def dataset_parser(
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """The command `python -m svfap.preprocess.NAME` of a labelled data set.
-
-    Attributes:
-        description: documentation of the module, of which the first line is shown.
-        read: reads the layout as the flags say.
-        output_dir: default of that flag; else a folder of the module's name.
-        add_flags: adds the data set's own flags.
-        published: numbers to compare with, given the flags and what was found; else those of the
-            catalogue.
-    """
+    """The command `python -m svfap.preprocess.NAME` of a labelled data set."""
 
     spec: DatasetSpec
     name: str
-    description: str
-    read: Callable[[argparse.Namespace], Found]
-    output_dir: str | None = None
-    add_flags: Callable[[argparse.ArgumentParser], None] = no_flags
+    description: str  # documentation of the module, of which the first line is shown
+    read: Callable[[argparse.Namespace], Found]  # reads the layout as the flags say
+    output_dir: str | None = None  # default of that flag; else a folder of the module's name
+    add_flags: Callable[[argparse.ArgumentParser], None] = no_flags  # adds the data set's own flags
+    # numbers to compare with, given the flags and what was found; else those of the catalogue
     published: Callable[[argparse.Namespace, Found], Mapping[str, int]] | None = None
 
     def build_parser(self) -> argparse.ArgumentParser:
@@ -176,7 +168,6 @@ def check_found(
     """Stop at problems, wrong counts, wrong splits and broken files; say what is missing or extra.
 
     Args:
-        found: of reading the layout.
         counts: numbers in `found`, besides those of all clips and subjects.
         published: what the authors state, by the same keys.
 

@@ -201,7 +201,6 @@ def draw_data_set(output_dir: Path, settings: Settings, *, num_workers: int) -> 
 
     Args:
         output_dir: where to; made if absent.
-        settings: what to draw.
         num_workers: processes; 0 draws in this one. Does not change the result.
 
     Raises:

@@ -18,28 +18,19 @@ LISTS = "dfew/EmoLabel_DataSplit/{part}(single-labeled)/set_{fold}.csv"
 
 
 class DrawnClip(NamedTuple):
-    """A labelled clip.
+    """A labelled clip."""
 
-    Attributes:
-        folder: of its frames.
-        frames: T images in order.
-        annotation: the npz file.
-        values: (T, 2) valence and arousal.
-        subject: who is drawn.
-    """
-
-    folder: Path
-    frames: list[Path]
-    annotation: Path
-    values: np.ndarray
-    subject: str
+    folder: Path  # of its frames
+    frames: list[Path]  # T images in order
+    annotation: Path  # the npz file
+    values: np.ndarray  # (T, 2) valence and arousal
+    subject: str  # who is drawn
 
 
 def lists_parser(command: str, description: str, *, folder: str) -> argparse.ArgumentParser:
     """Parser of a command that lists the drawn faces.
 
     Args:
-        command: name below preprocess.
         description: first line of the module's documentation.
         folder: of the CSVs, below `--dataset_dir` unless `--output_dir` is given.
     """
@@ -83,7 +74,6 @@ def read_clips(dataset_dir: Path, report: Path) -> dict[str, DrawnClip]:
     """All labelled clips by name.
 
     Args:
-        dataset_dir: of preprocess.synthetic.
         report: gets the problems.
 
     Raises:

@@ -125,16 +125,12 @@ AROUSAL_WEIGHTS = {
 
 
 class Level(NamedTuple):
-    """How hard expressions are to tell apart.
+    """How hard expressions are to tell apart."""
 
-    Attributes:
-        spread: factor of all that says nothing about the expression: pose, place, light, speech,
-            features of the face at rest, camera.
-        clearness: 0..1, how far expressions lie from weak and partial (0) to full (1).
-    """
-
+    # factor of all that says nothing about the expression: pose, place, light, speech, features of
+    # the face at rest, camera
     spread: float
-    clearness: float
+    clearness: float  # 0..1, how far expressions lie from weak and partial (0) to full (1)
 
 
 LEVELS = {"easy": Level(spread=0.4, clearness=0.6), "hard": Level(spread=1.0, clearness=0.0)}
@@ -142,30 +138,19 @@ LEVELS = {"easy": Level(spread=0.4, clearness=0.6), "hard": Level(spread=1.0, cl
 
 @dataclass(frozen=True)
 class Motion:
-    """Everything that varies within a clip; T frames, angles in radians, lengths in face units.
+    """Everything that varies within a clip; T frames, angles in radians, lengths in face units."""
 
-    Attributes:
-        action_units: (T, A) intensities as drawn, 0..1, speech and blinks included.
-        valence: (T,) -1..1, of the expression alone.
-        arousal: (T,) -1..1, of the expression alone.
-        pose: (T, 3) yaw (positive: nose to the picture's right), pitch (positive: nose down),
-            roll (positive: clockwise in the picture).
-        shift: (T, 2) of the head in the picture.
-        zoom: (T,) factor around 1.
-        gaze: (T, 2) of the irises, -1..1.
-        light: (T, 3) unit vector towards the light.
-        gain: (T,) brightness factor around 1.
-    """
-
-    action_units: np.ndarray
-    valence: np.ndarray
-    arousal: np.ndarray
+    action_units: np.ndarray  # (T, A) intensities as drawn, 0..1, speech and blinks included
+    valence: np.ndarray  # (T,) -1..1, of the expression alone
+    arousal: np.ndarray  # (T,) -1..1, of the expression alone
+    # (T, 3) yaw (positive: nose to the picture's right), pitch (positive: nose down), roll
+    # (positive: clockwise in the picture)
     pose: np.ndarray
-    shift: np.ndarray
-    zoom: np.ndarray
-    gaze: np.ndarray
-    light: np.ndarray
-    gain: np.ndarray
+    shift: np.ndarray  # (T, 2) of the head in the picture
+    zoom: np.ndarray  # (T,) factor around 1
+    gaze: np.ndarray  # (T, 2) of the irises, -1..1
+    light: np.ndarray  # (T, 3) unit vector towards the light
+    gain: np.ndarray  # (T,) brightness factor around 1
 
 
 def au_index(name: str) -> int:

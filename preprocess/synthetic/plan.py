@@ -19,36 +19,25 @@ FIRST_PRETRAIN_SUBJECT = 1_000_000
 class Settings:
     """All that decides what is drawn.
 
-    Attributes:
-        num_pretrain_videos: unlabelled mp4 clips.
-        num_pretrain_identities: people in them.
-        num_labelled_videos: labelled frame folders.
-        num_identities: people in them.
-        num_folds: subject-independent folds over the labelled clips.
-        size: side of the frames in pixels, even.
-        min_frames: shortest clip.
-        max_frames: longest clip.
-        scenes: "clip": clothes, background, light and camera are drawn for each labelled clip, as
-            in films; "subject": for each person, as in recordings made in one session.
-        level: "easy": expressions in full, little pose, light, noise and speech; "hard": all of
-            them as they come.
-        seed: 0 or more.
-
     Raises:
         ValueError: a setting is out of range.
     """
 
-    num_pretrain_videos: int = 400
-    num_pretrain_identities: int = 100
-    num_labelled_videos: int = 420
-    num_identities: int = 60
-    num_folds: int = 5
-    size: int = 224
-    min_frames: int = 24
-    max_frames: int = 64
+    num_pretrain_videos: int = 400  # unlabelled mp4 clips
+    num_pretrain_identities: int = 100  # people in them
+    num_labelled_videos: int = 420  # labelled frame folders
+    num_identities: int = 60  # people in them
+    num_folds: int = 5  # subject-independent folds over the labelled clips
+    size: int = 224  # side of the frames in pixels, even
+    min_frames: int = 24  # shortest clip
+    max_frames: int = 64  # longest clip
+    # "clip": clothes, background, light and camera are drawn for each labelled clip, as in films;
+    # "subject": for each person, as in recordings made in one session
     scenes: str = "clip"
+    # "easy": expressions in full, little pose, light, noise and speech; "hard": all of them as they
+    # come
     level: str = "hard"
-    seed: int = 0
+    seed: int = 0  # 0 or more
     version: int = VERSION
 
     def __post_init__(self):

@@ -22,7 +22,6 @@ class PredictionTable:
     """A prediction file.
 
     Attributes:
-        header: all columns.
         problems: what is wrong so far; `check` raises it.
 
     Raises:
