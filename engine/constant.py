@@ -32,7 +32,6 @@ def write_constant(run: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: no evaluation, or no training labels any more.
-        ValueError: broken files.
     """
     run = Path(run)
     if not (run / "pred.csv").is_file():

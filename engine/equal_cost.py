@@ -41,9 +41,6 @@ def equal_budgets(runs: Sequence[Sequence[str]], epochs: int) -> list[Budget]:
 
     Args:
         runs: flags of `run_pretrain.py`; `--epochs` among them is ignored.
-
-    Raises:
-        ValueError: flags that cannot work.
     """
     costs = []
     for argv in runs:

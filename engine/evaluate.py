@@ -71,7 +71,6 @@ def evaluate(
     Args:
         model: fine-tuning model, not wrapped; each process runs its own videos.
         batches: views or windows of this process's videos.
-        task: turns outputs into scores.
         annotations: the videos of all processes together.
         with_features: also keep the features, pooled and of every stage; `score` is then unused.
         score: in place of `view_scores`: the same, compiled.
@@ -133,7 +132,6 @@ def in_passes(scored: Callable, clips: torch.Tensor, size: int | None, **options
         scored: clips to scores.
         clips: (B, ...).
         size: clips per pass, the last one filled up by repeating a clip; None: one pass of all.
-        options: of `scored`.
 
     Returns:
         (B, ...).
@@ -304,12 +302,9 @@ def write_results(
     """Write `metrics.json`, `pred.csv` and, if there, values and features.
 
     Args:
-        evaluated: scores, ids, labels and features.
         metrics: of the predictions, and what else belongs beside them.
-        output_dir: run directory; it must exist.
         weights: which weights these are ("last", "best", "ema", or a file).
         split: which part of the data ("test").
-        label_names: the task's.
         feature_formats: kinds of files for features (`engine.results.features.FORMATS`).
     """
     for name, part in predictions.files().items():

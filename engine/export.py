@@ -31,11 +31,7 @@ INSTALL = "pip install onnx onnxscript onnxruntime"
 
 
 class ClipToAnswer(nn.Module):
-    """Pixels in, probabilities or values out.
-
-    Args:
-        task: turns outputs into scores.
-    """
+    """Pixels in, probabilities or values out."""
 
     def __init__(self, model: nn.Module, task: Task):
         super().__init__()

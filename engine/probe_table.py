@@ -78,7 +78,6 @@ def probed(
     """Content of probe_<name>.json beside a checkpoint, made if it is not there or older.
 
     Args:
-        name: of the probe.
         token_gib: as `run_probe` takes it.
     """
     kept = checkpoint.parent / f"probe_{name}.json"

@@ -72,13 +72,9 @@ def read_runs(
 
     Args:
         systems: names of folders; none takes all.
-        conditions: likewise.
 
     Returns:
         (system, condition) -> seed -> result, systems in the order given or by name.
-
-    Raises:
-        FileNotFoundError: nothing there.
     """
     folder = Path(folder)
     found: dict[tuple[str, str], dict[str, Result]] = {}
@@ -186,8 +182,6 @@ def draw(result: SideBySide, metric: str, path: str | Path) -> None:
     """A picture: per condition and system the mean, its interval, and each seed's value.
 
     Args:
-        result: from `compare_systems`.
-        metric: which score.
         path: file to write; its suffix chooses the format.
     """
     figure = new_figure(1.6 + 2.6 * len(result.conditions), 3.6)

@@ -47,7 +47,6 @@ def read_pairs(path: str | Path) -> Pairs:
     """Read a pairs.csv.
 
     Raises:
-        FileNotFoundError: no such file.
         ValueError: not such a table, fewer than two folds, or pairs of one kind only.
     """
     path = Path(path)
@@ -184,10 +183,6 @@ def run(checkpoint: str, pairs_file: str, **options) -> dict:
 
     Returns:
         The result of `verify`, with checkpoint, model and pairs.
-
-    Raises:
-        FileNotFoundError: no such checkpoint, pairs or images.
-        ValueError: weights or pairs that cannot be used.
     """
     pairs = read_pairs(pairs_file)
     workers = distributed.start(options.pop("device", "auto"))

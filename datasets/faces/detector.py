@@ -89,9 +89,6 @@ def landmark_file() -> Path:
     """The landmark model inside face_recognition_models.
 
     The package itself is not imported: it needs pkg_resources, which new setuptools lack.
-
-    Raises:
-        MissingExtraError: the package is not installed or lacks the file.
     """
     spec = importlib.util.find_spec("face_recognition_models")
     for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -108,12 +105,7 @@ DETECTORS: dict[str, Callable[[], FaceDetector]] = {"dlib": DlibDetector}
 
 
 def create_detector(name: str = "dlib") -> FaceDetector:
-    """Make a detector by name.
-
-    Raises:
-        ValueError: unknown name.
-        MissingExtraError: its packages are not installed.
-    """
+    """Make a detector by name."""
     if name not in DETECTORS:
         raise ValueError(f"face detector {name!r} is not one of {sorted(DETECTORS)}")
     return DETECTORS[name]()
@@ -127,7 +119,6 @@ def search_picture(
     Args:
         grey: (H, W) uint8.
         min_face: smallest face, as a share of the shorter side of the picture.
-        threshold: smallest score.
 
     Returns:
         Faces in pixels of `grey`.

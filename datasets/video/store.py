@@ -81,7 +81,6 @@ def read_manifest(path: str | os.PathLike) -> dict:
     """Manifest of a finished store.
 
     Raises:
-        FileNotFoundError: there is no store.
         StoreError: packing was not finished, or another version wrote it.
     """
     path = Path(path)
@@ -137,16 +136,11 @@ def read_store_journal(folder: str | os.PathLike, name: str) -> list[dict]:
 class ClipStore:
     """The tables of a store, and its shards as they are needed.
 
-    Args:
-        manifest: path of `manifest.json`.
-
     Attributes:
-        manifest: contents of `manifest.json`.
         window: (top, left, height, width) that was cut out of every frame, or None.
         videos: (n,) `VIDEO` records, memory-mapped.
 
     Raises:
-        FileNotFoundError: no store there.
         StoreError: unfinished, incomplete or of another version.
     """
 
