@@ -25,12 +25,18 @@ from pathlib import Path
 from svfap.datasets.catalog import get_spec
 from svfap.datasets.labels.classes import LabelNames
 from svfap.datasets.labels.listing import find_videos
-from svfap.datasets.labels.splits import carve_validation
 from svfap.datasets.tables import read_text
 from svfap.preprocess.shared.common import PreparationError, Problems, run_command
-from svfap.preprocess.shared.labelled import Clip, Found, csv_paths, write_parts, write_subjects
+from svfap.preprocess.shared.labelled import (
+    Clip,
+    Found,
+    carve,
+    csv_paths,
+    warn_about_validation,
+    write_parts,
+    write_subjects,
+)
 from svfap.preprocess.shared.runner import check_found, dataset_parser
-from svfap.preprocess.shared.splits import warn_about_validation
 
 logger = logging.getLogger(__name__)
 
@@ -151,16 +157,7 @@ def write_targets(
     """Write both/, arousal/ and valence/ with the same clips in the same parts."""
     train = [clip for clip in clips if parts[clip.subject] == "train"]
     test = [clip for clip in clips if parts[clip.subject] == "test"]
-    val = None
-    if flags.val_fraction:
-        chosen = carve_validation(
-            [clip.label for clip in train],
-            flags.val_fraction,
-            seed=flags.val_seed,
-            subjects=[clip.subject for clip in train],
-        )
-        val = [clip for clip, taken in zip(train, chosen, strict=True) if taken]
-        train = [clip for clip, taken in zip(train, chosen, strict=True) if not taken]
+    train, val = carve(train, flags) if flags.val_fraction else (train, None)
     rename = csv_paths(clips, flags.output_dir / "both", flags)
     both = LabelNames(task="multihead", class_names=tuple(HEADS), heads=HEADS, data_set=SPEC.name)
     folders = {"both": (None, both)} | {

@@ -22,10 +22,14 @@ from svfap.datasets.catalog import get_spec
 from svfap.datasets.files import replacing
 from svfap.datasets.tables import iterate_table
 from svfap.preprocess.shared.common import PreparationError, Problems, run_command, watched
-from svfap.preprocess.shared.images import read_class_folders
-from svfap.preprocess.shared.labelled import Clip, Found, Parts
+from svfap.preprocess.shared.labelled import (
+    Clip,
+    Found,
+    Parts,
+    add_validation_flags,
+    read_class_folders,
+)
 from svfap.preprocess.shared.runner import Command, published_counts
-from svfap.preprocess.shared.splits import add_validation_flags
 
 SPEC = get_spec("FER2013")
 TABLES = ("fer2013.csv", "icml_face_data.csv")

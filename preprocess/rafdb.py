@@ -18,8 +18,7 @@ from pathlib import Path
 from svfap.datasets.catalog import get_spec
 from svfap.datasets.tables import read_text
 from svfap.preprocess.shared.common import PreparationError, run_command
-from svfap.preprocess.shared.images import read_class_folders
-from svfap.preprocess.shared.labelled import Clip, Found, Parts, find_images
+from svfap.preprocess.shared.labelled import Clip, Found, Parts, find_images, read_class_folders
 from svfap.preprocess.shared.runner import Command
 
 SPEC = get_spec("RAF-DB")

@@ -18,10 +18,10 @@ from svfap.preprocess.shared.labelled import (
     Clip,
     csv_paths,
     link_folder,
+    warn_about_validation,
     write_parts,
     write_subjects,
 )
-from svfap.preprocess.shared.splits import warn_about_validation
 from svfap.preprocess.synthetic.lists import lists_parser, read_clips, read_folds, text_of
 
 

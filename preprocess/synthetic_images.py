@@ -21,8 +21,7 @@ from svfap.datasets.labels.classes import LabelNames
 from svfap.datasets.video.open_video import natural_key
 from svfap.preprocess.shared.affect_targets import affect_targets
 from svfap.preprocess.shared.common import PreparationError, run_command
-from svfap.preprocess.shared.labelled import Clip, write_parts
-from svfap.preprocess.shared.splits import warn_about_validation
+from svfap.preprocess.shared.labelled import Clip, warn_about_validation, write_parts
 from svfap.preprocess.synthetic.lists import (
     DrawnClip,
     lists_parser,

@@ -8,25 +8,34 @@ import argparse
 import dataclasses
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from svfap.datasets.catalog import DatasetSpec
+from svfap.datasets.labels.annotations import write_annotations
 from svfap.datasets.labels.classes import LabelNames, write_classes
-from svfap.datasets.labels.listing import VIDEO_SUFFIXES, Unused, find_pictures, find_videos
+from svfap.datasets.labels.listing import (
+    VIDEO_SUFFIXES,
+    Unused,
+    find_pictures,
+    find_videos,
+    is_of_system,
+)
+from svfap.datasets.labels.splits import carve_validation
 from svfap.datasets.tables import as_on_disk, same_name, write_table
-from svfap.datasets.video.open_video import IMAGE_SUFFIXES
+from svfap.datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 from svfap.preprocess.shared.common import (
     PreparationError,
     Problems,
+    add_link_flag,
     frame_folder_problem,
     read_table,
     say,
     watched,
     without_spaces,
 )
-from svfap.preprocess.shared.splits import Row, split_parts, write_split
 
 logger = logging.getLogger(__name__)
 
@@ -160,6 +169,25 @@ def link_folder(flags: argparse.Namespace) -> Path:
     return flags.link_dir or flags.output_dir / "links"
 
 
+def carve(
+    train: Sequence[Clip], flags: argparse.Namespace, *, balance: bool = True
+) -> tuple[list[Clip], list[Clip]]:
+    """Training and validation clips, as `--val_fraction` and `--val_seed` ask; by subject if known.
+
+    Args:
+        balance: labels are classes, whose shares the validation part keeps; off for regression.
+    """
+    known = all(clip.subject is not None for clip in train)
+    chosen = carve_validation(
+        [clip.label if balance else "any" for clip in train],
+        flags.val_fraction,
+        seed=flags.val_seed,
+        subjects=[clip.subject for clip in train] if known else None,
+    )
+    taken = list(zip(train, chosen, strict=True))
+    return [clip for clip, val in taken if not val], [clip for clip, val in taken if val]
+
+
 def write_parts(
     folder: Path,
     *,
@@ -178,17 +206,20 @@ def write_parts(
         rename: paths as they stand in the CSVs, where already known.
     """
     rename = rename or csv_paths([*train, *(val or ()), *test], folder, flags)
-    rows = {part: _rows(clips, rename) for part, clips in (("train", train), ("test", test))}
-    if val is not None:
-        parts = {"train": rows["train"], "val": _rows(val, rename), "test": rows["test"]}
-    else:
-        known = all(clip.subject is not None for clip in train)
-        subjects = [clip.subject for clip in train] if known else None
-        balance = names.kind.one_class
-        parts = split_parts(rows["train"], rows["test"], flags, subjects, balance=balance)
-    write_split(folder, parts)
+    if val is None and flags.val_fraction:
+        train, val = carve(train, flags, balance=names.kind.one_class)
+    parts = {"train": train, "val": test if val is None else val, "test": test}
+    for part, clips in parts.items():
+        write_annotations(folder / f"{part}.csv", [(rename[c.path], c.label) for c in clips])
+    counts = ", ".join(f"{part} {len(clips):,}" for part, clips in parts.items())
+    logger.info("wrote %s: %s", folder, counts)
+    for part in ("train", "test"):
+        counts = Counter(clip.label for clip in parts[part])
+        if all(label.isdecimal() for label in counts):
+            by_label = sorted(counts.items(), key=lambda item: natural_key(item[0]))
+            logger.info("  %s per class: %s", part, "  ".join(f"{k}: {v}" for k, v in by_label))
     write_classes(folder, names)
-    groups = {rename[c.path]: c.group for c in [*train, *(val or ()), *test] if c.group}
+    groups = {rename[c.path]: c.group for clips in parts.values() for c in clips if c.group}
     if groups:
         write_table(folder / GROUPS_FILE, ("path", "group"), groups.items())
 
@@ -201,10 +232,6 @@ def csv_paths(clips: Iterable[Clip], folder: Path, flags: argparse.Namespace) ->
     if linked:
         logger.info("%d paths have white space: the CSVs name links in %s", linked, links)
     return paths
-
-
-def _rows(clips: Sequence[Clip], rename: Mapping[Path, str]) -> list[Row]:
-    return [(rename[clip.path], clip.label) for clip in clips]
 
 
 def write_subjects(output_dir: Path, clips: Sequence[Clip], rename: Mapping[Path, str]) -> None:
@@ -231,3 +258,76 @@ def look_up(video: str, table: Mapping[str, str]) -> str | None:
         if key in table:
             return table[key]
     return None
+
+
+def read_class_folders(folder: Path, labels: Mapping[str, int], found: Found) -> list[Clip]:
+    """Images of one part laid out as one folder per class.
+
+    Args:
+        labels: label by name of the class folder.
+        found: gets problems (folders that are no class), missing folders and extra images.
+    """
+    if not folder.is_dir():
+        found.missing.append(f"folder {folder}")
+        return []
+    clips, unused = [], Unused(folder)
+    for entry in sorted(folder.iterdir()):
+        if is_of_system(entry.name):
+            unused.add("hidden files or files of the system", entry)
+        elif not entry.is_dir():
+            found.extra.append(f"{entry} (beside the class folders)")
+        elif entry.name not in labels:
+            known = ", ".join(labels)
+            found.problems.add(f"{entry}: class folder {entry.name!r} is none of {known}")
+        else:
+            label = str(labels[entry.name])
+            clips += [Clip(path=path, label=label) for path in find_images(entry)]
+    unused.tell()
+    for name in labels:
+        if not (folder / name).is_dir():
+            found.missing.append(f"folder {folder / name}")
+    return clips
+
+
+def add_split_flags(parser: argparse.ArgumentParser, *, validation: bool = True) -> None:
+    """Flags that all commands for labelled data sets have.
+
+    Args:
+        validation: off for data sets with an official validation part.
+    """
+    parser.add_argument(
+        "--allow_other_counts",
+        action="store_true",
+        help="warn instead of stopping when the numbers of videos are not the published ones",
+    )
+    parser.add_argument(
+        "--leave_out_missing",
+        action="store_true",
+        help="leave videos without frames out, named, instead of stopping",
+    )
+    add_link_flag(parser)
+    if validation:
+        add_validation_flags(parser)
+
+
+def add_validation_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of the validation part, for data sets without an official one."""
+    parser.add_argument(
+        "--val_fraction",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="carve this share of the training part off as validation part, 0..1; "
+        "0: val.csv repeats test.csv, as in the released code",
+    )
+    parser.add_argument("--val_seed", type=int, default=0, help="seed of that choice")
+
+
+def warn_about_validation(flags: argparse.Namespace) -> None:
+    """Say loudly that val.csv is the test part, when it is."""
+    if flags.val_fraction == 0:
+        logger.warning(
+            "THIS DATA SET HAS NO OFFICIAL VALIDATION PART: val.csv repeats test.csv, so 'best' "
+            "weights would be chosen on the test videos. Report the last epoch, as the published "
+            "numbers do (the default), or carve a validation part with --val_fraction 0.1."
+        )

@@ -16,14 +16,15 @@ from svfap.preprocess.shared.labelled import (
     Clip,
     Found,
     Parts,
+    add_split_flags,
     csv_paths,
     label_names,
     on_disk,
     usable_clips,
+    warn_about_validation,
     write_parts,
     write_subjects,
 )
-from svfap.preprocess.shared.splits import add_split_flags, warn_about_validation
 from svfap.preprocess.shared.subject_folds import add_fold_flags, write_folds
 
 

@@ -17,8 +17,13 @@ from svfap.datasets.rng import generator
 from svfap.datasets.tables import write_table
 from svfap.datasets.video.open_video import natural_key
 from svfap.preprocess.shared.common import PreparationError, Problems, read_table
-from svfap.preprocess.shared.labelled import Clip, csv_paths, write_parts, write_subjects
-from svfap.preprocess.shared.splits import warn_about_validation
+from svfap.preprocess.shared.labelled import (
+    Clip,
+    csv_paths,
+    warn_about_validation,
+    write_parts,
+    write_subjects,
+)
 
 logger = logging.getLogger(__name__)
 

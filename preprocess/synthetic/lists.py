@@ -10,8 +10,8 @@ from svfap.datasets.files import read_arrays
 from svfap.datasets.video.open_video import IMAGE_SUFFIXES, natural_key
 from svfap.preprocess.shared.affect_targets import DIMENSIONS
 from svfap.preprocess.shared.common import PreparationError, Problems, add_link_flag, read_table
+from svfap.preprocess.shared.labelled import add_validation_flags
 from svfap.preprocess.shared.lists import read_subjects
-from svfap.preprocess.shared.splits import add_validation_flags
 
 FRAMES, LABELS = "dfew/Clip/jpg_256", "dfew/annotation"
 LISTS = "dfew/EmoLabel_DataSplit/{part}(single-labeled)/set_{fold}.csv"
