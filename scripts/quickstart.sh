@@ -13,7 +13,7 @@ set -euo pipefail
 PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-30}
 FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-3}
 COMPARE=${COMPARE:-1}                  # 0: no fine-tuning from scratch
-VIDEO_CLIPS=${VIDEO_CLIPS:-16000}      # with --videos: clips read, at least 10 of each video
+VIDEO_STEPS=${VIDEO_STEPS:-500}        # with --videos: steps, and at least 10 clips of each video
 VIDEO_BATCH=${VIDEO_BATCH:-32}
 NUM_PICTURES=${NUM_PICTURES:-6}
 SEED=${SEED:-0}
@@ -119,9 +119,10 @@ if [[ -n $videos ]]; then
   step "list the videos of $videos"
   interruptible "$PYTHON" -m preprocess.videos "$videos" --output_dir "$data" --link_dir "$data/links"
   count=$(wc -l <"$data/info_clean.csv")
-  epochs=$((VIDEO_CLIPS / count > 10 ? VIDEO_CLIPS / count : 10))
+  steps=$(((count + VIDEO_BATCH - 1) / VIDEO_BATCH))
+  epochs=$((VIDEO_STEPS / steps > 10 ? VIDEO_STEPS / steps : 10))
   step "pre-train the tiny SVFAP on them"
-  pretrain "$data/info_clean.csv" "$runs" "$epochs" "$VIDEO_BATCH"
+  pretrain "$data/info_clean.csv" "$runs" "$epochs" "$VIDEO_BATCH" --warmup_steps $((VIDEO_STEPS / 10))
   step "done"
   echo "videos that could not be used: $data/broken.csv"
   echo "look at the reconstructions of your videos, and at the loss in curves.png"

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,9 @@ from svfap.engine.runtime.distributed import Workers
 from svfap.models.weights.loading import check_same_model
 
 logger = logging.getLogger(__name__)
+
+
+LOOK_STEPS = 20  # short epochs are looked at together, so that it costs nothing
 
 
 class MaskedAutoencoding:
@@ -141,6 +145,9 @@ class MaskedAutoencoding:
 
     def look(self, run: Training, epoch: int) -> dict[str, float]:
         """See `engine.pretext.monitor`; warns when a third of the training is over."""
+        every = math.ceil(LOOK_STEPS / run.steps_per_epoch)
+        if (epoch + 1) % every and not run.is_over:
+            return {}
         model = run.parallel.whole(run.model)
         if not (run.workers.is_main and self.monitor.clips):
             return {}
