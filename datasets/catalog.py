@@ -25,7 +25,6 @@ class DatasetSpec:
         crop_align: how they are turned, "none" or "similarity".
         frame_kind: "video", "jpg", "png" (folders of frames), "image", or "any".
         published: results that their authors state, as "method" -> (UAR, WAR) in percent.
-        note: what a user must know.
     """
 
     name: str  # as in the papers and in `--data_set`

@@ -44,11 +44,7 @@ def make_answer(predictor):
 
 
 def build_app(predictor):
-    """The page, not yet served.
-
-    Raises:
-        ImportError: gradio is not installed.
-    """
+    """The page, not yet served."""
     try:
         import gradio
     except ImportError as error:

@@ -24,14 +24,8 @@ FOLDER = "constant"
 def write_constant(run: str | Path) -> Path:
     """Write the constant prediction for the test videos of a run.
 
-    Args:
-        run: an evaluated run directory, whose CSVs are still where they were.
-
     Returns:
         The folder with `pred.csv`, `metrics.json` and, with a class and values, `values.csv`.
-
-    Raises:
-        FileNotFoundError: no evaluation, or no training labels any more.
     """
     run = Path(run)
     if not (run / "pred.csv").is_file():

@@ -37,11 +37,7 @@ class Budget:
 
 
 def equal_budgets(runs: Sequence[Sequence[str]], epochs: int) -> list[Budget]:
-    """Epochs of each run, nearest to the cost of `epochs` epochs of the first.
-
-    Args:
-        runs: flags of `run_pretrain.py`; `--epochs` among them is ignored.
-    """
+    """Epochs of each run, nearest to the cost of `epochs` epochs of the first."""
     costs = []
     for argv in runs:
         flags = parse_flags(pretraining_parser(), argv)

@@ -129,7 +129,6 @@ def in_passes(scored: Callable, clips: torch.Tensor, size: int | None, **options
     Batches hold differently many views, and each shape would be compiled anew.
 
     Args:
-        scored: clips to scores.
         clips: (B, ...).
         size: clips per pass, the last one filled up by repeating a clip; None: one pass of all.
 

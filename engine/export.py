@@ -66,11 +66,7 @@ def export_program(module: nn.Module, example: torch.Tensor) -> torch.export.Exp
 
 
 def write_onnx(module: nn.Module, example: torch.Tensor, path: Path, facts: dict, opset: int):
-    """Write an ONNX file with any batch size; `facts` become its metadata.
-
-    Raises:
-        ImportError: onnx or onnxscript is not installed.
-    """
+    """Write an ONNX file with any batch size; `facts` become its metadata."""
     try:
         import onnx
 
@@ -112,11 +108,7 @@ def _translations() -> dict:
 
 
 def run_onnx(path: Path, clip: np.ndarray) -> np.ndarray:
-    """Outputs of an ONNX file on the CPU.
-
-    Raises:
-        ImportError: onnxruntime is not installed.
-    """
+    """Outputs of an ONNX file on the CPU."""
     try:
         import onnxruntime
     except ImportError as error:

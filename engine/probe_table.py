@@ -52,14 +52,7 @@ class Cell:
 
 
 def find_recipes(root: Path, order: Sequence[str] = ()) -> dict[str, list[Path]]:
-    """Checkpoints by recipe: `<root>/<recipe>/<seed>/checkpoint-last.pth`.
-
-    Args:
-        order: recipes to take, in this order; empty: all, by name.
-
-    Raises:
-        ValueError: a recipe without finished runs, or none at all.
-    """
+    """Checkpoints by recipe: `<root>/<recipe>/<seed>/checkpoint-last.pth`."""
     found: dict[str, list[Path]] = {}
     for path in sorted(root.glob(f"*/*/{CHECKPOINT}")):
         found.setdefault(path.parent.parent.name, []).append(path)

@@ -154,12 +154,7 @@ def features_of(
     """Unit features of images, (n, D) float32.
 
     Args:
-        model: without head (`frozen_encoder`).
         window: (top, left, height, width) in pixels that is used of each image; None: all.
-
-    Raises:
-        ValueError: a feature is not finite.
-        UnreadableVideoError: an image cannot be read.
     """
     build.place(model, device).eval()
     images = Reading.in_order(_Images(paths, model, window), batch_size)

@@ -48,7 +48,6 @@ class Descriptor(nn.Module):
 
         Args:
             eyes: (B, 3, 64, 64) float, [0, 1] (`datasets.faces.landmarks.eye_and_mouth`).
-            mouth: like the eyes.
 
         Returns:
             (B, D), to be compared by cosine.
@@ -94,11 +93,7 @@ class GradientOrientations(nn.Module):
 
 
 class ImageBackbone(nn.Module):
-    """Pooled features of a timm backbone, for images in [0, 1].
-
-    Args:
-        backbone: without classifier.
-    """
+    """Pooled features of a timm backbone, for images in [0, 1]."""
 
     def __init__(self, backbone: nn.Module):
         super().__init__()

@@ -68,7 +68,6 @@ def fetch(url: str, target: Path, *, sha256: str | None = None, quiet: bool = Fa
         url: address or share link.
         target: file to write; its folder is made.
         sha256: what the file must have, hexadecimal, where that is known.
-        quiet: show no progress.
 
     Raises:
         DownloadError: not to be had, or not what it should be; says what to do.
@@ -118,11 +117,9 @@ def download(
     """Fetch a file unless it is there.
 
     Args:
-        file: entry of the catalogue.
         folder: the `saved/model` to put it into.
         mirrors: tried in turn before the authors' link; an address ending in "/" is a folder laid
             out like saved/model, any other is the file itself.
-        quiet: show no progress.
 
     Returns:
         Where the file is.

@@ -50,11 +50,7 @@ class Annotation:
 
 
 def read_number(path: Path) -> float:
-    """The number in an annotation file, stored as a number or as text.
-
-    Raises:
-        ValueError: the file holds anything else (it is not unpickled).
-    """
+    """The number in an annotation file, stored as a number or as text."""
     value = read_array(path)
     if value.size != 1:
         raise ValueError(f"{value.size} values, expected one")
@@ -87,12 +83,7 @@ def read_annotation(image: Path, folder: Path) -> Annotation:
 
 
 def read_set(folder: Path, found: Found) -> list[Annotation]:
-    """Annotations of all images of one part, in natural order.
-
-    Args:
-        folder: `train_set` or `val_set`.
-        found: gets problems, missing annotations and annotations without an image.
-    """
+    """Annotations of all images of one part, in natural order."""
     annotations_dir = folder / "annotations"
     if not annotations_dir.is_dir():
         raise PreparationError(f"no such folder: {annotations_dir}")

@@ -52,12 +52,7 @@ PARTICIPANT, TASK = re.compile(r"aiim\d{3}"), re.compile(r"task_\d+")
 
 
 def read_reports(path: Path, classes: Sequence[str], problems: Problems) -> dict[str, int]:
-    """Class of each task video (`aiim001_task_1`) from one file of self-reports.
-
-    Args:
-        path: `arousal.txt` or `valence.txt`.
-        problems: gets a line for unknown names and contradictions.
-    """
+    """Class of each task video (`aiim001_task_1`) from one file of self-reports."""
     if not path.is_file():
         raise PreparationError(f"no such file: {path}")
     reports: dict[str, int] = {}
@@ -79,12 +74,7 @@ def read_reports(path: Path, classes: Sequence[str], problems: Problems) -> dict
 def read_participants(
     dataset_dir: Path, given: Mapping[str, Path | None], problems: Problems
 ) -> dict[str, str]:
-    """Part ("train" or "test") of each participant.
-
-    Args:
-        given: files that replace them, by part.
-        problems: gets a line for participants in both lists and malformed identifiers.
-    """
+    """Part ("train" or "test") of each participant."""
     parts: dict[str, str] = {}
     for part, official in LISTS.items():
         path = given[part] or dataset_dir / official

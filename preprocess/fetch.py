@@ -41,11 +41,7 @@ ARCHIVE = re.compile(r"Video_Speech_Actor_\d\d\.zip")
 
 
 def fetch_ravdess(folder: Path, address: Sequence[str]) -> None:
-    """Archives into `folder/archives`, what is used of them into `folder/videos/<archive>`.
-
-    Raises:
-        FetchError: something is not to be had, or no archive that can be read.
-    """
+    """Archives into `folder/archives`, what is used of them into `folder/videos/<archive>`."""
     listed = folder / "archives" / "record.json"
     fetch(Remote(url=address[0], path=listed))
     try:
@@ -89,11 +85,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def fetch_cremad(folder: Path, address: Sequence[str], *, num_workers: int = 8) -> None:
-    """`SentenceFilenames.csv` and the videos that it names, into `folder/VideoFlash`.
-
-    Raises:
-        FetchError: names what is not to be had.
-    """
+    """`SentenceFilenames.csv` and the videos that it names, into `folder/VideoFlash`."""
     _through_pointer(folder, address, LIST)
     names = [(row["Filename"] or "").strip() for _, row in read_table(folder / LIST, ("Filename",))]
     wanted = [f"{VIDEOS}/{name}.flv" for name in names if name]

@@ -66,7 +66,6 @@ def find_points(
 
     Args:
         frame: (H, W, 3) uint8.
-        min_face: smallest face, as a share of the frame's shorter side.
 
     Returns:
         (68, 2) pixels, None where there is not exactly one face; and how many there are.
@@ -88,7 +87,6 @@ def place_of(path: str, output_dir: Path | None, above: str) -> Path:
 
     Args:
         output_dir: a folder of their own; None: beside the frames.
-        above: folder above all videos, of which `output_dir` is an image.
     """
     video = Path(os.path.abspath(path))
     name = video.name if video.is_dir() else video.stem

@@ -161,12 +161,7 @@ def _check_room(folder: Path, expected: float) -> None:
 def write_lists(
     sources: Sequence[SourceList], keys: dict[str, str], store: ClipStore, *, leave_out: bool
 ) -> None:
-    """Write the annotation files of a store: the same labels, paths into the store.
-
-    Args:
-        keys: name in the store by path.
-        leave_out: leave unreadable videos out instead of raising.
-    """
+    """Write the annotation files of a store: the same labels, paths into the store."""
     folder = Path(store.folder)
     unreadable = {
         store.key(row): note

@@ -64,11 +64,7 @@ def find_root(dataset_dir: Path) -> Path:
 
 
 def find_folders(root: Path, problems: Problems) -> list[FrameFolder]:
-    """All folders of frames, people and videos in natural order.
-
-    Args:
-        problems: gets folders that hold frames and folders, or neither.
-    """
+    """All folders of frames, people and videos in natural order."""
     people = sorted((p.parent for p in root.glob(f"*/{SCALE}")), key=lambda p: natural_key(p.name))
     unused = Unused(root)
 

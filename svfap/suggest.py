@@ -9,7 +9,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
     Args:
         name: as somebody wrote it; capitals do not matter.
-        known: names that there are.
     """
     plain = {other.casefold(): other for other in known}
     near = difflib.get_close_matches(name.casefold(), plain, n=1, cutoff=0.7)

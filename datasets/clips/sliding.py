@@ -137,7 +137,6 @@ class SlidingClips(IterableDataset):
     Each loader worker does its own share of the videos, so messages of different videos mix.
 
     Args:
-        videos: paths, or readers.
         options: how clips are made.
         detector: finds faces; None makes one where it is needed.
     """

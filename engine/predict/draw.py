@@ -110,7 +110,6 @@ def draw_answers(prediction: VideoPrediction, picture: np.ndarray, number: int) 
     """Draw boxes and answers of a frame into it.
 
     Args:
-        prediction: of its video.
         picture: (H, W, 3) uint8 RGB, of the video's size.
         number: of the frame.
     """

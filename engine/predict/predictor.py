@@ -44,30 +44,23 @@ class PredictionOptions:
     """What a user may choose; None takes what suits the checkpoint.
 
     Attributes:
-        crop: find faces and cut them out.
-        faces: "all" or "largest".
-        style: how much the crops show.
-        align: "none" or "similarity".
         window_stride: frames at `fps` between windows; None: as many as a clip has; 0: the two
             windows of the test protocol.
-        sampling_rate: distance of neighbouring frames of a clip.
         fps: frame rate at which clips are taken, that of the training data; 0 takes frames as they
             come.
         face_window: part of crops or frames that the model was trained on.
-        min_face: smallest face, as a share of the frame's shorter side.
-        backend: video reader.
     """
 
-    crop: bool = True
-    faces: str = "all"
-    style: CropStyle | None = None
-    align: str | None = None
+    crop: bool = True  # find faces and cut them out
+    faces: str = "all"  # "all" or "largest"
+    style: CropStyle | None = None  # how much the crops show
+    align: str | None = None  # "none" or "similarity"
     window_stride: int | None = None
-    sampling_rate: int | None = None
+    sampling_rate: int | None = None  # distance of neighbouring frames of a clip
     fps: float | None = None
     face_window: tuple[int, int, int, int] | None = None
-    min_face: float = 1 / 6
-    backend: str = "auto"
+    min_face: float = 1 / 6  # smallest face, as a share of the frame's shorter side
+    backend: str = "auto"  # video reader
 
 
 @dataclass

@@ -30,11 +30,7 @@ NUMBER = re.compile(r"checkpoint-(\d+)\.pth")
 
 
 def checkpoints_of(run: Path) -> dict[int, Path]:
-    """Epoch (from 0) -> checkpoint of a run, in order.
-
-    Raises:
-        FileNotFoundError: it has none.
-    """
+    """Epoch (from 0) -> checkpoint of a run, in order."""
     found = {int(m[1]): path for path in run.glob("*.pth") if (m := NUMBER.fullmatch(path.name))}
     if not found:
         raise FileNotFoundError(
@@ -47,19 +43,7 @@ def epochs_figure(
     run: Path, *, num_faces: int = 6, num_rows: int = 8, device: str = "auto",
     data_path: str | None = None,
 ) -> Figure:  # fmt: skip
-    """The picture of a pre-training.
-
-    Args:
-        run: its directory.
-        num_faces: videos, spread over its annotation file.
-        num_rows: checkpoints at most, spread over those there are.
-        device: as `--device`.
-        data_path: other videos than those it was trained on.
-
-    Raises:
-        FileNotFoundError: no checkpoints.
-        ValueError: not a masked pre-training, or no video that can be read.
-    """
+    """The picture of a pre-training."""
     files = checkpoints_of(run)
     epochs = [list(files)[place] for place in spread(len(files), num_rows)]
     identity = identify(files[epochs[0]])

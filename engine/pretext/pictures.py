@@ -154,9 +154,7 @@ def draw_rows(
 
     Args:
         rows: label -> (n, H, W, 3) in [0, 1], from top to bottom.
-        text: sentences.
         columns: what stands above each of the n columns, if anything.
-        title: what stands above all.
     """
     frame_height, frame_width = next(iter(rows.values())).shape[1:3]
     cell_height = CELL_INCHES * frame_height / frame_width

@@ -27,17 +27,7 @@ RIGHT, WRONG = OKABE_ITO[2], OKABE_ITO[1]
 def overview_figure(
     runs: Sequence[Path], names: Sequence[str], reconstructions: Sequence[Path]
 ) -> Figure:
-    """Draw the page.
-
-    Args:
-        runs: run directories of classifications of the same videos; faces are of the first.
-        names: of the runs.
-        reconstructions: pictures, the first ones are shown.
-
-    Raises:
-        FileNotFoundError: a run has no results.
-        ValueError: they are not classes of videos.
-    """
+    """Draw the page."""
     results = [find_results([run])[0] for run in runs]
     predictions = results[0].predictions
     if predictions is None or not hasattr(predictions, "predicted") or predictions.names is None:

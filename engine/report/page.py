@@ -36,17 +36,11 @@ RECONSTRUCTION_PX = 1100
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a run directory says about itself.
+    """What a run directory says about itself."""
 
-    Attributes:
-        folder: the directory.
-        config: content of config.json, empty if there is none.
-        log: lines of log.jsonl, empty if there is none.
-    """
-
-    folder: Path
-    config: dict
-    log: list[dict]
+    folder: Path  # the directory
+    config: dict  # content of config.json, empty if there is none
+    log: list[dict]  # lines of log.jsonl, empty if there is none
 
     @property
     def flags(self) -> dict:
@@ -114,17 +108,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What the sections of predictions are made with.
+    """What the sections of predictions are made with."""
 
-    Attributes:
-        folder: each figure is written there as PNG and PDF.
-        data: of `engine.report.videos.read_data`, for each run.
-        subjects_csv: subject of each video, for intervals.
-    """
-
-    folder: Path
-    data: Sequence[dict]
-    subjects_csv: str | Path | None = None
+    folder: Path  # each figure is written there as PNG and PDF
+    data: Sequence[dict]  # of `engine.report.videos.read_data`, for each run
+    subjects_csv: str | Path | None = None  # subject of each video, for intervals
 
     def show(self, name: str, figure: Figure, alt: str, caption: str = "") -> str:
         """A figure, embedded as PNG."""

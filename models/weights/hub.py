@@ -40,18 +40,12 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Located:
-    """Weights that are here.
+    """Weights that are here."""
 
-    Attributes:
-        path: the file.
-        source: what names it for ever: its path, or hf:// with commit and file.
-        licence: in words; None of a file of the user's own.
-        told: what a catalogue knows that the file cannot tell, as `models.open_weights` takes it.
-    """
-
-    path: Path
-    source: str
-    licence: str | None = None
+    path: Path  # the file
+    source: str  # what names it for ever: its path, or hf:// with commit and file
+    licence: str | None = None  # in words; None of a file of the user's own
+    # what a catalogue knows that the file cannot tell, as `models.open_weights` takes it
     told: dict = field(default_factory=dict)
 
 

@@ -14,20 +14,13 @@ NOT_STATED = "not stated, ask those who published them"
 
 @dataclass(frozen=True, kw_only=True)
 class PublicWeights:
-    """One file of public weights.
+    """One file of public weights."""
 
-    Attributes:
-        name: what the commands call it.
-        source: where `models.weights.hub` finds it.
-        about: model, what it was trained on, what for.
-        licence: in words.
-        told: what the file cannot tell, as `models.open_weights` takes it.
-    """
-
-    name: str
-    source: str
-    about: str
-    licence: str
+    name: str  # what the commands call it
+    source: str  # where `models.weights.hub` finds it
+    about: str  # model, what it was trained on, what for
+    licence: str  # in words
+    # what the file cannot tell, as `models.open_weights` takes it
     told: Mapping[str, object] = field(default_factory=dict)
 
 

@@ -42,10 +42,7 @@ def write_for_transformers(
     """Write config.json, preprocessor_config.json and model.safetensors.
 
     Args:
-        folder: to be made.
         config: of the model, a `videomae_*` with a head or a decoder.
-        tensors: its weights, by our names.
-        class_names: of its outputs.
 
     Raises:
         ValueError: transformers' VideoMAE does not compute what this model does.

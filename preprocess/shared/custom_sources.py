@@ -27,21 +27,14 @@ PARTS = {name: part for part, names in PART_NAMES.items() for name in names}
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One row of a table, or one video of a class folder.
+    """One row of a table, or one video of a class folder."""
 
-    Attributes:
-        path: where it lies.
-        name: path below the folder, or as the table has it.
-        labels: as written: a class name, or numbers.
-        where: file and line, or the path, for messages.
-        part: "train", "val" or "test", if given.
-    """
-
-    path: Path
-    name: str
-    labels: tuple[str, ...]
-    where: str
+    path: Path  # where it lies
+    name: str  # path below the folder, or as the table has it
+    labels: tuple[str, ...]  # as written: a class name, or numbers
+    where: str  # file and line, or the path, for messages
     subject: str | None = None
+    # "train", "val" or "test", if given
     part: str | None = None  # "train", "val" or "test", if given
 
 
@@ -60,12 +53,6 @@ def read_folder(folder: Path) -> Source:
 
     A class folder holds videos or frame folders at any depth; images directly in it are samples
     of their own. What is not used is said (`walk_folders`).
-
-    Args:
-        folder: holds the class folders.
-
-    Raises:
-        PreparationError: there are fewer than two class folders.
     """
     source, unused = Source(), Unused(folder)
     parts = _given_parts(folder)
@@ -165,9 +152,6 @@ def read_csv(
         subject_column: None: column `subject` if there is one.
         split_column: train, val or test; None: column `split` if there is one.
         data_root: folder of relative paths, by default the table's own.
-
-    Raises:
-        PreparationError: a column is absent, or the file is empty.
     """
     source = Source(label_columns=tuple(label_columns))
     wanted = [*label_columns, *filter(None, (subject_column, split_column))]

@@ -106,11 +106,7 @@ PEOPLE_IN_NAMES = {
 
 
 def read_layout(folder: Path, name: str) -> Source:
-    """Read a folder whose paths say class and person.
-
-    Raises:
-        PreparationError: nothing in it is named so.
-    """
+    """Read a folder whose paths say class and person."""
     for layout in LAYOUTS[name]:
         source = _read(folder, layout)
         if source.samples:

@@ -163,11 +163,7 @@ def _read_settings(path: Path) -> dict:
 
 
 def prepare_directory(output_dir: Path, settings: Settings) -> None:
-    """Claim the directory for these settings and remove what a stopped run left half-written.
-
-    Raises:
-        ValueError: the directory holds a data set with other settings, or other files.
-    """
+    """Claim the directory for these settings and remove what a stopped run left half-written."""
     path = output_dir / SETTINGS_FILE
     if path.is_file():
         there, wanted = {"level": "hard"} | _read_settings(path), asdict(settings)
@@ -197,15 +193,7 @@ def _start_worker() -> None:
 
 
 def draw_data_set(output_dir: Path, settings: Settings, *, num_workers: int) -> None:
-    """Draw the whole data set, or what is missing of it.
-
-    Args:
-        output_dir: where to; made if absent.
-        num_workers: processes; 0 draws in this one. Does not change the result.
-
-    Raises:
-        ValueError: see `prepare_directory`, or a negative number of workers.
-    """
+    """Draw the whole data set, or what is missing of it."""
     if num_workers < 0:
         raise ValueError(f"--num_workers is {num_workers}; allowed: 0 or more")
     prepare_directory(output_dir, settings)

@@ -45,11 +45,7 @@ def lists_parser(command: str, description: str, *, folder: str) -> argparse.Arg
 
 
 def read_folds(dataset_dir: Path) -> dict[int, dict[str, list[tuple[str, int]]]]:
-    """Name and class, from 0, of the clips of both parts ("train", "test") of every fold.
-
-    Raises:
-        PreparationError: the folder is not one of preprocess.synthetic.
-    """
+    """Name and class, from 0, of the clips of both parts ("train", "test") of every fold."""
     pattern = LISTS.format(part="train", fold="[0-9]*")
     numbers = sorted(int(path.stem.removeprefix("set_")) for path in dataset_dir.glob(pattern))
     if not numbers or not (dataset_dir / "synthetic.json").is_file():
@@ -75,9 +71,6 @@ def read_clips(dataset_dir: Path, report: Path) -> dict[str, DrawnClip]:
 
     Args:
         report: gets the problems.
-
-    Raises:
-        PreparationError: frames or annotations are missing, or do not belong together.
     """
     subjects = read_subjects(None, dataset_dir / LABELS / "subjects.csv")
     clips, problems = {}, Problems()
