@@ -45,6 +45,7 @@ from svfap.models.registry import (
 from svfap.models.timm_names import register_with_timm
 from svfap.models.weights.guess import guess_config
 from svfap.models.weights.loading import LoadReport, load_weights
+from svfap.models.weights.opening import open_weights
 from svfap.models.weights.weight_file import read_checkpoint
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "is_image_model",
     "list_models",
     "load_weights",
+    "open_weights",
     "read_checkpoint",
     "to_frames",
 ]

@@ -1,11 +1,17 @@
 """The encoder contract: what TPSBT, ViT and LGI-Former have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from svfap.models.patches import Triple, TubeletEmbedding, sinusoid_table, token_grid
+from svfap.models.patches import (
+    Triple,
+    TubeletEmbedding,
+    interpolated_positions,
+    sinusoid_table,
+    token_grid,
+)
 
 
 class EncoderOutput(NamedTuple):
@@ -39,10 +45,14 @@ class Encoder(nn.Module):
         drop_path_rate: stochastic depth of the last block, 0 <= rate < 1.
         standardise_clip: whether each clip is brought to zero mean and unit variance per colour,
             over the tubelets that are embedded; see `TubeletEmbedding`.
+        position_grid: token grid (t, h, w) whose position table is interpolated to this model's;
+            None: the table is computed for this model's own grid.
 
     Raises:
         ValueError: a size does not fit another one.
     """
+
+    positions_in_file = False  # whether position tables are in state dicts
 
     def __init__(
         self,
@@ -56,6 +66,7 @@ class Encoder(nn.Module):
         mlp_ratio: float,
         drop_path_rate: float,
         standardise_clip: bool = False,
+        position_grid: Sequence[int] | None = None,
     ):
         super().__init__()
         sizes = {
@@ -78,8 +89,18 @@ class Encoder(nn.Module):
         self.patch_embed = TubeletEmbedding(
             tubelet=self.tubelet, embed_dim=embed_dim, standardise=standardise_clip
         )
-        table = sinusoid_table(self.num_tokens, embed_dim)
-        self.register_buffer("position_table", table, persistent=False)
+        self.position_grid = tuple(position_grid) if position_grid else self.grid
+        check_positive(**{f"position_grid[{i}]": n for i, n in enumerate(self.position_grid)})
+        table = self.positions(embed_dim)
+        self.register_buffer("position_table", table, persistent=self.positions_in_file)
+
+    def positions(self, dim: int) -> Tensor:
+        """Position table (N, dim) of the grid, also for a decoder of another width."""
+        t, h, w = self.position_grid
+        table = sinusoid_table(t * h * w, dim)
+        if self.position_grid == self.grid:
+            return table
+        return interpolated_positions(table, self.position_grid, self.grid)
 
     @property
     def summary_steps(self) -> int:
@@ -100,8 +121,10 @@ class Encoder(nn.Module):
             ValueError: the clip's shape is not the one the model was built for.
         """
         check_clip(clip, num_frames=self.num_frames, img_size=self.img_size)
-        positions = self.position_table if indices is None else self.position_table[indices]
         tokens = self.patch_embed(clip, indices)
+        if self.position_table is None:  # the blocks know the places
+            return tokens
+        positions = self.position_table if indices is None else self.position_table[indices]
         return tokens + positions.to(tokens.dtype)
 
     def encode(self, tokens: Tensor, indices: Tensor | None = None) -> EncoderOutput:

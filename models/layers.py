@@ -21,7 +21,7 @@ _CHUNK_SAMPLES = 2
 _HAS_AMX = getattr(torch.cpu, "_is_amx_tile_supported", bool)()
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def attention(query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None) -> Tensor:
     """Softmax attention; the one place that chooses its kernel.
 
     `scaled_dot_product_attention` everywhere except in bf16 on CPU, where plain attention over a
@@ -29,33 +29,41 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
     On CUDA cuDNN's kernel comes first where `choose_attention_kernels` says so: on an H200 it is
     1.7 times as fast as the flash kernel, forward and backward, and as exact. It yields NaN
-    gradients with an explicit attention mask (pytorch#196678), which nothing here has, and for a
-    single query (cudnn-frontend#1072), which goes elsewhere. So does evaluation that is not
+    gradients with an explicit attention mask (pytorch#196678) and for a single query
+    (cudnn-frontend#1072), which both go elsewhere. So does evaluation that is not
     compiled: its batches differ in size, and cuDNN plans anew for every size it meets.
 
     Args:
         query: (B, heads, N, d).
         key: (B, heads, M, d).
         value: (B, heads, M, d).
+        key_bias: (B, M), added to the logarithm of every key's weight.
 
     Returns:
         (B, heads, N, d).
     """
+    mask = None if key_bias is None else key_bias[:, None, None].to(query.dtype)
     trains = torch.is_grad_enabled() and query.requires_grad
     on_cpu_in_bf16 = query.device.type == "cpu" and query.dtype == torch.bfloat16
     if on_cpu_in_bf16 and (trains or not _HAS_AMX):
-        return _chunked_attention(query, key, value)
+        return _chunked_attention(query, key, value, mask)
     fixed_shapes = trains or torch.compiler.is_compiling()
-    if query.device.type == "cuda" and not (fixed_shapes and query.shape[-2] > 1):
+    for_cudnn = fixed_shapes and query.shape[-2] > 1 and mask is None
+    if query.device.type == "cuda" and not for_cudnn:
         with sdpa_kernel(_OTHER_KERNELS):
-            return F.scaled_dot_product_attention(query, key, value)
-    return F.scaled_dot_product_attention(query, key, value)
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
-def _chunked_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    scale = query.shape[-1] ** -0.5
-    chunks = zip(*(x.split(_CHUNK_SAMPLES) for x in (query, key, value)))
-    return torch.cat([((q * scale) @ k.transpose(-2, -1)).softmax(-1) @ v for q, k, v in chunks])
+def _chunked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    scale, mixed = query.shape[-1] ** -0.5, []
+    for i in range(0, len(query), _CHUNK_SAMPLES):
+        q, k, v = (x[i : i + _CHUNK_SAMPLES] for x in (query, key, value))
+        scores = (q * scale) @ k.transpose(-2, -1)
+        if mask is not None:
+            scores = scores + mask[i : i + _CHUNK_SAMPLES]
+        mixed.append(scores.softmax(-1) @ v)
+    return torch.cat(mixed)
 
 
 def choose_attention_kernels(*, cudnn: bool) -> None:
@@ -84,10 +92,20 @@ class SelfAttention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Let every token attend to all tokens of its row."""
+        return self.join(attention(*self.split(tokens)))
+
+    def split(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the heads, (B, heads, N, d) each."""
         bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        qkv = F.linear(tokens, self.qkv.weight, bias)
+        return self.by_head(F.linear(tokens, self.qkv.weight, bias))
+
+    def by_head(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N, 3*D) to three of (B, heads, N, d)."""
         heads = rearrange(qkv, "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.num_heads)
-        mixed = attention(*heads.unbind(0))
+        return heads.unbind(0)
+
+    def join(self, mixed: Tensor) -> Tensor:
+        """Project what the heads found, (B, heads, N, d), to (B, N, D)."""
         return self.proj(rearrange(mixed, "b h n d -> b n (h d)"))
 
 
@@ -135,6 +153,14 @@ class LayerNorm(nn.LayerNorm):
         weight, bias = self.weight.to(tokens.dtype), self.bias.to(tokens.dtype)
         with torch.autocast(tokens.device.type, enabled=False):
             return F.layer_norm(tokens, self.normalized_shape, weight, bias, self.eps)
+
+
+def set_norm_epsilon(model: nn.Module, epsilon: float, last: float | None) -> None:
+    """Set the epsilon of all norms of a model; `last` that of the norm before head or pixels."""
+    for name, layer in model.named_modules():
+        if isinstance(layer, LayerNorm):
+            before_output = name.endswith(("fc_norm", "decoder.norm"))
+            layer.eps = last if before_output and last is not None else epsilon
 
 
 def keep_norms_in_half(model: nn.Module, enable: bool) -> None:
@@ -193,7 +219,7 @@ class Block(nn.Module):
         self.norm1 = LayerNorm(dim)
         self.attn = SelfAttention(dim=dim, num_heads=num_heads)
         self.norm2 = LayerNorm(dim)
-        self.mlp = Mlp(dim=dim, hidden_dim=int(dim * mlp_ratio))
+        self.mlp = Mlp(dim=dim, hidden_dim=int(dim * mlp_ratio + 1e-6))
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from svfap.models.encoder import Encoder, EncoderOutput, check_heads, check_positive, layer_groups
 from svfap.models.layers import Block, LayerNorm, init_linear_and_norm, run_block
-from svfap.models.patches import Triple, sinusoid_table, split_mask
+from svfap.models.patches import Triple, split_mask
 
 
 def fuse_stages(output: EncoderOutput) -> Tensor:
@@ -89,8 +89,8 @@ class MaskedAutoencoder(nn.Module):
             mlp_ratio=encoder.mlp_ratio,
             num_values=3 * frames * height * width,
         )
-        table = sinusoid_table(encoder.num_tokens, decoder_embed_dim)
-        self.register_buffer("decoder_position_table", table, persistent=False)
+        table = encoder.positions(decoder_embed_dim)
+        self.register_buffer("decoder_position_table", table, persistent=encoder.positions_in_file)
         init_linear_and_norm(self)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 

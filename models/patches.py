@@ -135,6 +135,27 @@ def sinusoid_table(num_positions: int, dim: int) -> Tensor:
     return table.to(torch.get_default_device())
 
 
+def interpolated_positions(table: Tensor, grid_from: Triple, grid: Triple) -> Tensor:
+    """A position table for another grid, by the rule of VideoMAE V2's fine-tuning code.
+
+    Args:
+        table: (N, D) of the old grid.
+        grid_from: the old grid, (t, h, w) with t*h*w = N.
+        grid: the new one.
+
+    Returns:
+        (N', D): bicubic over rows and columns of each time step, then linear over time.
+    """
+    (t, h, w), (new_t, new_h, new_w) = grid_from, grid
+    values = rearrange(table, "(t h w) d -> t d h w", t=t, h=h, w=w)
+    if (new_h, new_w) != (h, w):
+        values = F.interpolate(values, (new_h, new_w), mode="bicubic", align_corners=False)
+    values = rearrange(values, "t d h w -> (h w) d t")
+    if new_t != t:
+        values = F.interpolate(values, new_t, mode="linear", align_corners=False)
+    return rearrange(values, "(h w) d t -> (t h w) d", h=new_h, w=new_w)
+
+
 def standardise_colours(tubelets: Tensor, *, num_colours: int) -> Tensor:
     """Zero mean and unit variance per clip and colour over all given tubelets.
 

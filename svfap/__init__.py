@@ -28,6 +28,7 @@ _OFFERED = {
     "create_model": "models",
     "list_models": "models",
     "load_weights": "models",
+    "open_weights": "models",
     "Predictor": "engine.predict.predictor",
 }
 _HERE = Path(__file__).resolve().parent

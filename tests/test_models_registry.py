@@ -22,11 +22,20 @@ def test_names():
         "svfap_tiny_patch8_64",
         "maedfer_base_patch16_160",
         "maedfer_tiny_patch8_64",
-        "videomae_base_patch16_160",
-        "videomae_small_patch16_160",
+        *(f"videomae_{size}_patch16_{side}"
+          for size in ("small", "base", "large", "huge") for side in (160, 224)),
+        "videomae_giant_patch14_224",
         "videomae_tiny_patch8_64",
+        *(f"mira_{size}_patch16_224" for size in ("base", "large", "huge")),
+        *(f"marlin_{size}_patch16_224" for size in ("small", "base", "large")),
+    }  # fmt: skip
+    fine_tuned = {
+        *(f"hicmae_{size}_patch16_160" for size in ("tiny", "small", "base")),
+        *("s4d_base_patch16_160", "vjepa2_large_patch16_256"),
     }
-    assert set(models.list_models()) == sizes | {f"pretrain_{name}" for name in sizes}
+    assert set(models.list_models()) == sizes | fine_tuned | {f"pretrain_{name}" for name in sizes}
+    with pytest.raises(ValueError, match="unknown model 'pretrain_s4d_base"):
+        models.create_model("pretrain_s4d_base_patch16_160")
     assert models.list_models("svfap*") == sorted(n for n in sizes if n.startswith("svfap"))
 
 

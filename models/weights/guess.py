@@ -1,5 +1,6 @@
 """Which model are these weights of? Read off names and shapes."""
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -7,10 +8,13 @@ from torch import Tensor
 
 from svfap.models.lgi_former import following_regions
 from svfap.models.registry import SIZES, default_config
+from svfap.models.weights.formats import PATCH, Converted, Format, convert_names
 from svfap.models.weights.loading import named_tensors, training_flags
 
 _HEAD_WIDTH = 64
-_PATCH = "patch_embed.proj.weight"
+_AVERAGE = "attn.c_buf"
+_ROUTER = "moe_layer.router.topkroute_linear.weight"
+_KINETICS = (174, 400, 600, 700, 710)  # classes of objects and actions, trained on at 224 px
 
 
 def guess_config(checkpoint: Mapping, source: str = "the checkpoint") -> dict:
@@ -32,26 +36,36 @@ def guess_config(checkpoint: Mapping, source: str = "the checkpoint") -> dict:
     """
     if "model_config" in checkpoint:
         return dict(checkpoint["model_config"])
-    entries = named_tensors(checkpoint, source)
-    pretrain = any(name.startswith("encoder.") for name in entries)
+    converted = convert_names(named_tensors(checkpoint, source), source)
+    return config_of(converted, training_flags(checkpoint), source)
+
+
+def config_of(converted: Converted, flags: Mapping, source: str) -> dict:
+    """As `guess_config`, for tensors under our names and flags that may say more."""
+    entries = converted.entries
+    pretrain = "mask_token" in entries
     encoder = {
         name.removeprefix("encoder."): value
         for name, value in entries.items()
         if name.startswith("encoder.") or not pretrain
     }
-    if _PATCH not in encoder or encoder[_PATCH].ndim != 5:
+    if PATCH not in encoder or encoder[PATCH].ndim != 5:
         some = ", ".join(list(entries)[:4])
         raise ValueError(
-            f"{source} is of none of our models: it has no {_PATCH}; its names begin with {some}. "
+            f"{source} is of none of our models: it has no {PATCH}; its names begin with {some}. "
             "Name the model with --model if you know better."
         )
-    dim, _, frames, patch, _ = encoder[_PATCH].shape
-    size = _nearest(_family(encoder), dim, patch)
-    config = default_config(("pretrain_" if pretrain else "") + size)
+    dim, _, frames, patch, _ = encoder[PATCH].shape
+    size = _nearest(_family(encoder, converted.format), dim, patch)
+    config = default_config(("pretrain_" if pretrain else "") + size) | converted.format.options
     same_width = config["embed_dim"] == dim
     config |= {"embed_dim": dim, "patch_size": patch, "tubelet_size": frames}
     config["num_heads"] = config["num_heads"] if same_width else max(1, dim // _HEAD_WIDTH)
-    flags = training_flags(checkpoint)
+    if config["name"].startswith("videomae") and _head_sizes(entries)["num_classes"] in _KINETICS:
+        config["img_size"] = 224
+    hidden = encoder.get("blocks.0.mlp.fc1.weight")
+    if hidden is not None and len(hidden) != int(dim * config["mlp_ratio"] + 1e-6):
+        config["mlp_ratio"] = len(hidden) / dim
     for flag, option in (("input_size", "img_size"), ("num_frames", "num_frames")):
         if isinstance(flags.get(flag), int):
             config[option] = flags[flag]
@@ -59,10 +73,10 @@ def guess_config(checkpoint: Mapping, source: str = "the checkpoint") -> dict:
     return config | (_decoder_sizes(entries, config) if pretrain else _head_sizes(entries))
 
 
-def _family(encoder: Mapping[str, Tensor]) -> str:
+def _family(encoder: Mapping[str, Tensor], form: Format) -> str:
     if any(name.startswith("temporal_downsamples.") for name in encoder):
         return "svfap"
-    return "maedfer" if "lg_region_tokens" in encoder else "videomae"
+    return "maedfer" if "lg_region_tokens" in encoder else form.family
 
 
 def _nearest(family: str, dim: int, patch: int) -> str:
@@ -80,6 +94,19 @@ def _count(names: Mapping[str, Tensor], prefix: str) -> int:
 
 def _encoder_sizes(encoder: Mapping[str, Tensor], config: dict, flags: dict, source: str) -> dict:
     depth = _count(encoder, "blocks")
+    if "use_fmp_flashlite" in config:
+        return {"depth": depth, **_step_weights(encoder, config, flags, source)}
+    if "num_experts" in config:
+        layers = [i for i in range(depth) if f"blocks.{i}.{_ROUTER}" in encoder]
+        count = encoder[f"blocks.{layers[0]}.{_ROUTER}"].shape[0]
+        usual = layers == list(range(depth // 2, depth))
+        return {
+            "depth": depth,
+            "expert_layers": None if usual else layers,
+            "num_experts": count,
+        }
+    if "position_table" in encoder:
+        return {"depth": depth, **_clip_size(len(encoder["position_table"]), config)}
     if "region_size" in config:
         return {"depth": depth, **_regions(config, flags), **_ablations(encoder)}
     if "stage_depths" not in config:
@@ -96,6 +123,32 @@ def _encoder_sizes(encoder: Mapping[str, Tensor], config: dict, flags: dict, sou
         "num_bottleneck_tokens": tokens[0] if len(set(tokens)) == 1 else tokens,
         "temporal_kernel_size": encoder["temporal_downsamples.0.weight"].shape[2],
     }
+
+
+def _step_weights(encoder: Mapping[str, Tensor], config: dict, flags: dict, source: str) -> dict:
+    """Of MiRA; which of its two attentions it is has to be told."""
+    if not isinstance(flags.get("use_fmp_flashlite"), bool):
+        raise ValueError(
+            f"{source} is of MiRA, whose exact and flashLite attention have the same weights: say "
+            "which it is, use_fmp_flashlite=True or False (--use_fmp_flashlite true or false)."
+        )
+    options = ("use_fmp_flashlite", "fmp_use_residual", "stats_mode", "flash_tau")
+    averages = [value for name, value in encoder.items() if name.endswith(_AVERAGE)]
+    return {
+        **{name: flags[name] for name in options if flags.get(name) is not None},
+        "fmp_num_last_layers": None if f"blocks.0.{_AVERAGE}" in encoder else len(averages),
+        "num_frames": averages[0].shape[1] * config["tubelet_size"],
+    }
+
+
+def _clip_size(positions: int, config: dict) -> dict:
+    """Of a stored position table: 16 frames if that makes square frames, else what does."""
+    for steps in (8, 4, 16, 2, 32, 1):
+        side = math.isqrt(positions // steps)
+        if side * side * steps == positions:
+            size = {"num_frames": steps * config["tubelet_size"]}
+            return size | {"img_size": side * config["patch_size"]}
+    return {}
 
 
 def _regions(config: dict, flags: dict) -> dict:

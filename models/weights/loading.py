@@ -8,10 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from svfap.models.weights.formats import (
+    Preprocessing,
+    convert_names,
+    described_normalisation,
+    normalisation_of,
+    renormalised,
+)
 from svfap.models.weights.hub import Located, locate
-from svfap.models.weights.weight_file import CHOSEN, read_checkpoint
+from svfap.models.weights.weight_file import CHOSEN, read_described
 
-_CONTAINERS = ("model", "module", "state_dict")
+_CONTAINERS = ("model", "module", "state_dict", "model_ema")
 _WRAPPERS = ("module.", "_orig_mod.")
 _HEAD = ("head.",)
 _NEW_AFTER_PRETRAINING = ("head.", "fc_norm.")
@@ -20,7 +27,7 @@ _LISTED = 6
 # interpolated, the head, what matters in training only, what shows in shapes and has two spellings.
 _MAY_DIFFER = {
     *("name", "img_size", "num_frames", "drop_path_rate", "num_classes", "head_activation"),
-    *("keep_temporal_dim", "num_bottleneck_tokens", "head_norm"),
+    *("keep_temporal_dim", "num_bottleneck_tokens", "position_grid", "mean", "std", "head_norm"),
 }
 _OF_PRETRAINING = {"restore_order"}
 _OF_FINE_TUNING = {"pooled_tokens"}
@@ -42,6 +49,8 @@ class LoadReport:
         unused: names of a source that the model has no use for: decoder, mask token and the
             encoder's last norm of pre-training, the classifier of an image backbone.
         resized: parameters interpolated from another clip size.
+        notes: what else happened, in sentences.
+        preprocessing: what clips the weights were trained with; of `open_weights` only.
     """
 
     source: str
@@ -53,6 +62,8 @@ class LoadReport:
     new: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     resized: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    preprocessing: Preprocessing | None = None
 
     @property
     def ok(self) -> bool:
@@ -70,6 +81,7 @@ class LoadReport:
                 for name, theirs, ours in self.mismatched
             ]
             lines.append(f"  mis-shaped ({len(shapes)}): {_listed(shapes)}")
+        lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines + [f"  licence: {self.licence}"] * bool(self.licence))
 
 
@@ -86,6 +98,9 @@ def load_weights(
 
     Of a checkpoint of ours it takes the weights that were chosen, which are the averaged ones where
     the scores of the file are of these.
+
+    Files of others whose models are known (docs/public_weights.md) are brought under our names and
+    to the model's normalisation of clips, which is ImageNet's unless its config says otherwise.
 
     Names may carry the prefixes of data-parallel or compiled models. Pre-training weights go into
     a fine-tuning model by themselves: the encoder's are taken, the decoder's left out; head and
@@ -113,7 +128,7 @@ def load_weights(
     """
     named = isinstance(source, (str, Path))
     located = locate(source) if named else Located(path=Path(), source="dict")
-    content = read_checkpoint(located.path) if named else source
+    content = read_described(located.path) if named else source
     report = LoadReport(source=called or located.source, licence=located.licence)
     entries = named_tensors(content, report.source, keys=keys)
     if prefix:
@@ -121,6 +136,7 @@ def load_weights(
     config = content.get("model_config") if isinstance(content, Mapping) else None
     model = getattr(model, "_orig_mod", model)
     model = getattr(model, "module", model)
+    entries = _as_ours(entries, content, model, report)
     if hasattr(model, "own_names"):
         entries, left_out = model.own_names(entries)
         report.unused += left_out
@@ -139,6 +155,26 @@ def load_weights(
     require_finite(accepted, report.source)
     model.load_state_dict(accepted, strict=False)
     return report
+
+
+def _as_ours(
+    entries: dict[str, Tensor], content: Mapping, model: nn.Module, report: LoadReport
+) -> dict[str, Tensor]:
+    """Entries under our names, for clips normalised as the model takes them."""
+    if config := content.get("model_config"):
+        theirs = normalisation_of(config)
+    else:
+        converted = convert_names(entries, report.source)
+        entries, theirs = converted.entries, described_normalisation(content, converted.format)
+        report.unused += converted.unused
+        report.notes += converted.notes
+    ours = normalisation_of(getattr(model, "config", {}))
+    if theirs != ours:
+        report.notes.append(
+            f"the patch embedding makes up for another normalisation of clips: {ours[0]} and "
+            f"{ours[1]}, in training {theirs[0]} and {theirs[1]}"
+        )
+    return renormalised(entries, theirs, ours)
 
 
 def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
@@ -258,6 +294,8 @@ def _take_encoder(entries: dict[str, Tensor], model: nn.Module, report: LoadRepo
         return False
     prefix = "encoder." if any(name.startswith("encoder.") for name in entries) else ""
     if not prefix and ("norm.weight" not in entries or "fc_norm.weight" in entries):
+        return False
+    if not prefix and "norm.weight" in ours:
         return False
     for name in list(entries):
         value = entries.pop(name)

@@ -31,6 +31,7 @@ HEADER_FACTS = (
 CHOSEN = "chosen_weights"  # in a checkpoint: which of its weights its scores are of
 BEST = "checkpoint-best.pth"
 _CHECKSUM = "crc32"
+_LONGEST_DESCRIPTION = 1 << 20  # bytes
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 # Numbers of numpy are plain values, too; arrays, structures and objects are not.
 _NUMPY_TYPES = [np.dtype(code) for code in "?bhilqBHILQefdgFDGSUmM"]
@@ -71,6 +72,43 @@ def read_checkpoint(source: str | Path) -> dict:
     except Exception as error:  # on damaged bytes the readers fail in many ways
         raise _damaged(path, error) from error
     return _with_choice(content, path)
+
+
+def read_described(path: Path) -> dict:
+    """Read a checkpoint file, and what transformers writes beside one.
+
+    Args:
+        path: the file.
+
+    Returns:
+        As `read_checkpoint`; with a description beside it the tensors are under "model", and under
+        "hf_config" and "hf_preprocessor" is what config.json and preprocessor_config.json say.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: see `read_checkpoint`; or a description is not JSON.
+    """
+    content = read_checkpoint(path)
+    if not isinstance(content, dict) or "model_config" in content:
+        return content
+    about = _description(path.with_name("config.json"))
+    if not about.keys() & {"model_type", "model_config"}:
+        return content
+    content = content if content.keys() & {"model", "module", "state_dict"} else {"model": content}
+    pixels = _description(path.with_name("preprocessor_config.json"))
+    return {**content, "hf_config": about, "hf_preprocessor": pixels}
+
+
+def _description(path: Path) -> dict:
+    if not path.is_file():
+        return {}
+    try:
+        if path.stat().st_size > _LONGEST_DESCRIPTION:
+            raise ValueError("it is too long")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} does not describe weights: {first_line(error)}") from error
+    return content if isinstance(content, dict) else {}
 
 
 def check_whole(path: Path, suffix: str | None = None) -> None:

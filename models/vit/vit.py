@@ -20,11 +20,17 @@ class ViT(Encoder):
     def __init__(self, *, depth: int, **sizes):
         super().__init__(**sizes)
         check_positive(depth=depth)
-        options = {"dim": self.embed_dim, "num_heads": self.num_heads, "mlp_ratio": self.mlp_ratio}
-        self.blocks = nn.ModuleList(
-            Block(**options, drop_path_rate=rate)
-            for rate in drop_path_rates(self.drop_path_rate, depth)
-        )
+        self._rates = drop_path_rates(self.drop_path_rate, depth)
+        self.blocks = nn.ModuleList(Block(**self.block_options(i)) for i in range(depth))
+
+    def block_options(self, i: int) -> dict:
+        """Arguments of block i."""
+        return {
+            "dim": self.embed_dim,
+            "num_heads": self.num_heads,
+            "mlp_ratio": self.mlp_ratio,
+            "drop_path_rate": self._rates[i],
+        }
 
     def encode(self, tokens: Tensor, indices: Tensor | None = None) -> EncoderOutput:
         """Run all blocks; see `Encoder.encode`. Any number of tokens will do."""
