@@ -128,10 +128,9 @@ FORMATS = (
         stride=2,
     ),
     Format(
-        title="MARLIN under our names",
+        title="MARLIN under our names",  # whose normalisation its configuration tells
         family="marlin",
         marks=r"(^|\.)position_table$",
-        normalisation=PIXELS,
         stride=2,
     ),
     Format(
