@@ -26,6 +26,7 @@ from svfap.engine.compute.schedules import highest_weight_decay, peak_rates
 from svfap.engine.compute.step import Step, StepFunction
 from svfap.engine.loop import Training, train
 from svfap.engine.runtime import distributed, plan, rundir
+from svfap.engine.runtime.boards import Boards
 from svfap.engine.runtime.distributed import Workers
 from svfap.engine.runtime.log import EpochLog, set_up_logging
 
@@ -210,9 +211,10 @@ class Assembly:
         """Train, from the checkpoint `resume` on if any; the rest as `train` has it."""
         run.begin(resume)
         run.parallel.compile(self.levers)
-        is_main = self.workers.is_main
-        log = EpochLog(run.output_dir if is_main else None, self.flags.log_dir if is_main else None)
+        flags, output_dir = self.flags, run.output_dir if self.workers.is_main else None
+        folder = Path(flags.log_dir) if flags.log_dir and self.workers.is_main else output_dir
+        boards = Boards(flags.logger, folder, vars(flags))
         try:
-            train(run, log, after_epoch, read_after)
+            train(run, EpochLog(output_dir, boards), after_epoch, read_after)
         finally:
-            log.close()
+            boards.close()

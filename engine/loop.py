@@ -246,7 +246,7 @@ def _train_epoch(run: Training, log: EpochLog, request: StopRequest, batches: Ba
                 step = position.epoch * run.steps_per_epoch + position.step
                 values = {"loss": position.losses[-1], "lr": run.rates[step - 1]}
                 progress.report(run.workers.device, **values)
-                log.scalars(values, step, "step")
+                log.boards.write(values, step, "step")
                 position.seconds += time.monotonic() - started
                 started = time.monotonic()
                 # one answer for all: clocks differ, and what all do together must not

@@ -7,8 +7,8 @@ where folds differ in size or in their share of rare classes.
 
 import argparse
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,8 @@ from svfap.engine.results.tables import FORMATS, render
 POOLED = "pooled"
 PART = ": "  # between the name of a row and the head or dimension that it is about
 MEAN = "mean of folds"
+SEEDS = "mean of seeds"
+FOLDS_NOTE = "± is the standard deviation over folds, not an error of the pooled score."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +125,7 @@ def crossval_table(
         if metrics.get("absent_classes"):
             notes.append(f"No videos of {', '.join(metrics['absent_classes'])}: not part of UAR.")
     if len(results) > 1:
-        rows.append(_mean_row(results))
+        rows.append(_mean_row(MEAN, [result.metrics for result in results], results))
     return Summary(rows=tuple(rows), notes=tuple(notes))
 
 
@@ -141,6 +143,32 @@ def beside_published(summary: Summary, spec: DatasetSpec) -> Summary:
         for method, (uar, war) in spec.published.items()
     ]  # fmt: skip
     return Summary(rows=(*summary.rows, *rows), notes=summary.notes)
+
+
+def seeds_table(seeds: Mapping[str, Sequence[Result]], subjects_csv=None, **options) -> Summary:
+    """Scores per seed, pooled over its folds, and the mean of seeds.
+
+    Args:
+        seeds: the folds of each seed by its name.
+        subjects_csv: as in `crossval_table`, as are the options.
+
+    Returns:
+        A row per seed with its interval, then `SEEDS` with deviations where there are several.
+
+    Raises:
+        ValueError: as in `crossval_table`.
+    """
+    rows, notes = [], []
+    for name, results in seeds.items():
+        found = crossval_table(results, subjects_csv, **options)
+        whole = [row for row in found.rows if not row.is_part]
+        chosen = next((row for row in whole if row.name == POOLED), whole[-1])
+        rows.append(replace(chosen, name=name, deviations={}))
+        notes += [note for note in found.notes if note != FOLDS_NOTE]
+    if len(rows) > 1:
+        rows.append(_mean_row(SEEDS, [row.values for row in rows], rows))
+        notes.append("± is the standard deviation over seeds, intervals are of one seed's videos.")
+    return Summary(rows=tuple(rows), notes=tuple(dict.fromkeys(notes)))
 
 
 def format_summary(summary: Summary, table_format: str = "md") -> str:
@@ -166,9 +194,10 @@ def summary_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a summary as text for people, as in `format_summary`'s "md"."""
     metrics = _metrics(summary)
     whole = sum(not row.is_part for row in summary.rows)
+    of_seeds = summary.rows[-1].name == SEEDS
     cells = []
     for row in summary.rows:
-        with_interval = row.is_part or row.name == POOLED or whole == 1
+        with_interval = row.is_part or row.name == POOLED or whole == 1 or of_seeds
         scores = [_cell(row, name, with_interval) for name in metrics]
         videos = "" if row.num_videos is None else str(row.num_videos)
         cells.append([row.name, videos, *scores, row.weights, row.split])
@@ -256,20 +285,20 @@ def _row(
     )
 
 
-def _mean_row(results: Sequence[Result]) -> Row:
+def _mean_row(name: str, scores: Sequence[Mapping], of: Sequence[Result | Row]) -> Row:
     columns = {
-        name: [result.metrics[name] for result in results]
-        for name in METRICS
-        if all(result.metrics.get(name) is not None for result in results)
+        metric: [own[metric] for own in scores]
+        for metric in METRICS
+        if all(own.get(metric) is not None for own in scores)
     }
     return Row(
-        name=MEAN,
+        name=name,
         num_videos=None,
-        values={name: float(np.mean(values)) for name, values in columns.items()},
+        values={metric: float(np.mean(values)) for metric, values in columns.items()},
         intervals={},
-        deviations={name: float(np.std(values, ddof=1)) for name, values in columns.items()},
-        weights=_joined(result.weights for result in results),
-        split=_joined(result.split for result in results),
+        deviations={metric: float(np.std(values, ddof=1)) for metric, values in columns.items()},
+        weights=_joined(one.weights for one in of),
+        split=_joined(one.split for one in of),
     )
 
 
@@ -287,7 +316,7 @@ def _notes(results: Sequence[Result], by_subject: bool, num_resamples: int) -> l
     else:
         notes.append("No pred.csv for every fold: neither pooled scores nor intervals.")
     if len(results) > 1:
-        notes.append("± is the standard deviation over folds, not an error of the pooled score.")
+        notes.append(FOLDS_NOTE)
     for what in ("weights", "split"):
         if len({getattr(result, what) for result in results}) > 1:
             notes.append(f"Caution: the folds differ in their {what}.")

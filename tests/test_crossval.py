@@ -84,13 +84,13 @@ def tables(out: Path) -> dict[str, str]:
     return {name: (out / name).read_text() for name in TABLES}
 
 
-def test_two_folds_killed_in_the_first_one(data, tmp_path, capsys, monkeypatch):
+def test_two_folds_killed_in_the_first_one(data, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(page, "write_report", lambda *_: None)  # takes long, tested elsewhere
-    for fold in find_folds(data, ["1", "2"], tmp_path / "whole"):
-        argv = [*SHARED, "--data_path", str(fold.data_path)]
-        finetune(parse_flags(finetuning_parser(), [*argv, "--output_dir", str(fold.run_dir)]))
-    whole = find_folds(data, ["1", "2"], tmp_path / "whole")
-    crossval.write_table(whole, tmp_path / "whole", None)
+    groups = crossval.groups_of_runs(find_folds(data, ["1", "2"]), tmp_path / "whole", None, SHARED)
+    for [run] in zip(*groups.values()):
+        argv = [*run.flags, "--output_dir", str(run.run_dir)]
+        finetune(parse_flags(finetuning_parser(), argv))
+    crossval.write_tables(groups, tmp_path / "whole", None)
     out = tmp_path / "killed"
     command = multiprocessing.get_context("fork").Process(
         target=crossval.main, args=[arguments(data, out, "--folds", "1", "2")]
@@ -102,7 +102,7 @@ def test_two_folds_killed_in_the_first_one(data, tmp_path, capsys, monkeypatch):
     assert not (out / "summary.md").exists()
     assert crossval.main(arguments(data, out, "--folds", "1", "2", "--jobs", "2")) == 0
     assert tables(out) == tables(tmp_path / "whole")
-    assert tables(out)["summary.md"] in capsys.readouterr().out
+    assert tables(out)["summary.md"] in capfd.readouterr().out
     for name in ("split01/pred.csv", "split02/pred.csv"):
         assert (out / name).read_text() == (tmp_path / "whole" / name).read_text()
     assert "resumed from" in (out / "split01" / "output.log").read_text()
@@ -110,7 +110,7 @@ def test_two_folds_killed_in_the_first_one(data, tmp_path, capsys, monkeypatch):
     wanted = ["--folds", "1"]
     other = [*arguments(data, out, *wanted), "--lr", "0.02"]
     assert crossval.main(other) == 1
-    shown = capsys.readouterr().out
+    shown = "".join(capfd.readouterr())
     assert "--lr was 0.01, is 0.02" in shown and "| split01 |" not in shown
 
 
@@ -152,9 +152,11 @@ def quick_runs(tmp_path, monkeypatch):
         "    file.write(json.dumps(note) + '\\n')\n"
         "(out / 'finished.json').write_text('{}')\n"
     )
-    monkeypatch.setattr(crossval, "PROGRAM", [str(program)])
-    monkeypatch.setattr(crossval, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(crossval, "write_table", lambda folds, *_: f"table of {len(folds)}\n")
+    monkeypatch.setattr(crossval.runs, "COMMAND", [str(program)])
+    monkeypatch.setattr(crossval.runs, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(
+        crossval, "write_tables", lambda groups, out, _: f"table of {len(groups[out])}\n"
+    )
 
 
 def noted(out: Path) -> dict[str, list]:
@@ -233,24 +235,22 @@ def test_videos_tested_in_two_folds_are_named_before_any_training(data, tmp_path
     shown = capsys.readouterr().out
     assert "split01 and split03: 2, such as " in shown and rows.split()[0] in shown
     assert not (tmp_path / "runs").exists()
-    check_folds(find_folds(folds, ["1", "2"], tmp_path / "runs"))
+    check_folds(find_folds(folds, ["1", "2"]))
     (folds / "split02" / "test.csv").unlink()
     with pytest.raises(FileNotFoundError, match="split02/test.csv"):
-        check_folds(find_folds(folds, ["1", "2"], tmp_path / "runs"))
+        check_folds(find_folds(folds, ["1", "2"]))
 
 
 def test_folds_are_found_by_name_and_number(data, tmp_path):
-    assert [fold.name for fold in find_folds(data, None, tmp_path)] == [
-        f"split{number:02d}" for number in range(1, 6)
-    ]
-    assert [fold.name for fold in find_folds(data, ["3", "split01"], tmp_path)] == [
+    assert list(find_folds(data)) == [f"split{number:02d}" for number in range(1, 6)]
+    assert list(find_folds(data, ["3", "split01"])) == [
         "split03",
         "split01",
     ]
     with pytest.raises(FileNotFoundError, match=r"no fold \['7'\].*split05"):
-        find_folds(data, ["7"], tmp_path)
+        find_folds(data, ["7"])
     with pytest.raises(FileNotFoundError, match="no folders with a train.csv"):
-        find_folds(tmp_path, None, tmp_path)
+        find_folds(tmp_path)
 
 
 def test_wrong_commands_are_explained(data, tmp_path, capsys):
@@ -263,3 +263,37 @@ def test_wrong_commands_are_explained(data, tmp_path, capsys):
             crossval.main([*own, *more])
         assert text in capsys.readouterr().err
     assert crossval.main(["--data_path", str(tmp_path), "--output_dir", str(tmp_path)]) == 2
+
+
+def test_seeds_are_runs_of_their_own_with_one_table(data, tmp_path, capsys, monkeypatch):
+    """Mean and spread over seeds; subjects.csv beside the folds decides what is resampled."""
+    folds = tmp_path / "folds"
+    shutil.copytree(data, folds)
+    videos = [row.split()[0] for row in (data / "split01/train.csv").read_text().splitlines()]
+    videos += [row.split()[0] for row in (data / "split01/test.csv").read_text().splitlines()]
+    lines = [f"{video},{number // 2}" for number, video in enumerate(sorted(videos))]
+    (folds / "subjects.csv").write_text("\n".join(["path,subject", *lines]) + "\n")
+    started = []
+
+    def carry_out(found, **shares):
+        for number, run in enumerate(found):
+            started.append((run.name, run.flags[-1]))
+            run.run_dir.mkdir(parents=True)
+            (run.run_dir / "finished.json").write_text("{}")
+            test = (folds / run.run_dir.name / "test.csv").read_text().splitlines()
+            rows = [f"{row.split()[0]},{i % 2},{int(number == 3)}" for i, row in enumerate(test)]
+            (run.run_dir / "pred.csv").write_text("\n".join(["id,label,pred", *rows]) + "\n")
+        return 0
+
+    monkeypatch.setattr(crossval.runs, "carry_out", carry_out)
+    monkeypatch.setattr(page, "write_report", lambda *_: None)
+    own = ["--data_path", str(folds), "--output_dir", str(tmp_path / "out"), "--folds", "1", "2"]
+    own += ["--seeds", "4", "7"]
+    assert crossval.main(own) == 0
+    assert started == [("seed4/split01", "4"), ("seed4/split02", "4"), ("seed7/split01", "7"),
+                       ("seed7/split02", "7")]  # fmt: skip
+    shown = (tmp_path / "out/summary.md").read_text()
+    assert shown in capsys.readouterr().out
+    assert "| mean of seeds |" in shown and "50.00 ± 0.00" in shown and "over subjects" in shown
+    assert "| pooled" in (tmp_path / "out/seed4/summary.md").read_text()
+    assert crossval.main([*own, "--", "--seed", "1"]) == 2

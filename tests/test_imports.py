@@ -45,7 +45,7 @@ FLOORS = {
     "engine": [
         {"build", "flags", "results"},
         {"runtime", "summarize", "tasks"},
-        {"compare", "compute", "identity", "report"},
+        {"compare", "compute", "identity", "report", "runs"},
         {"evaluate", "loop", "predict"},
         {"assembly", "groups", "pretext"},
         {"setting"},

@@ -73,6 +73,22 @@ def test_intervals_repeat_and_name_classes_with_videos_only():
     assert one["micro_f1"] == one["war"]
 
 
+def test_few_videos_that_are_all_right_are_not_certain():
+    """Resampling sees no error there: three of three are Wilson's, and two of two persons."""
+    labels = [0, 0, 0, 1, 1, 1]
+    intervals = bootstrap_intervals(classified(labels, labels, list("ab")))
+    assert intervals["recall_0"] == pytest.approx((0.4385, 1), abs=1e-4)
+    assert intervals["war"] == intervals["micro_f1"] == pytest.approx((0.6097, 1), abs=1e-4)
+    assert intervals["uar"] == pytest.approx((1 - 0.5615 / 2**0.5, 1), abs=1e-4)
+    assert "macro_f1" not in intervals
+    subjects = ["x", "x", "y", "x", "y", "y"]
+    of_persons = bootstrap_intervals(classified(labels, labels, list("ab")), subjects)
+    assert of_persons["recall_0"] == pytest.approx((0.3424, 1), abs=1e-4)
+    wrong = bootstrap_intervals(classified(labels, [1, 1, 1, 1, 1, 0], list("ab")))
+    assert wrong["recall_0"] == pytest.approx((0, 0.5615), abs=1e-4)
+    assert 0 <= wrong["uar"][0] < 1 / 3 < wrong["uar"][1] < 1
+
+
 def coverage(num_simulations, num_videos, num_resamples, truth, simulate):
     """Share of simulated data sets whose interval holds the true value, per metric."""
     hits = dict.fromkeys(truth, 0)

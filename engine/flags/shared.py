@@ -141,7 +141,11 @@ RUN = Group(
     "run",
     (
         Flag(name="output_dir", default="", metavar="DIR", goes_on=FREE, text="run directory"),
-        Flag(name="log_dir", metavar="DIR", goes_on=FREE, text="TensorBoard events"),
+        Flag(name="log_dir", metavar="DIR", goes_on=FREE,
+             text="TensorBoard events (default: --output_dir)"),
+        Flag(name="logger", choices=("tensorboard", "wandb", "mlflow", "trackio", "none"),
+             nargs="+", default=["tensorboard"], goes_on=FREE,
+             text="who gets the numbers of log.jsonl besides (docs/experiments.md)"),
         Flag(name="config", metavar="FILE.yaml", goes_on=FREE,
              text="flags by name; the command line wins"),
         _whole(name="seed", default=0, low=0, text="of every random choice"),

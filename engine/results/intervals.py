@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import binomtest, t
+from scipy.stats import binomtest, norm, t
 
 from svfap.engine.results.kinds.base import Predictions, common_kind
 from svfap.engine.results.metrics import METRICS
@@ -50,7 +50,9 @@ def bootstrap_intervals(
     """Percentile bootstrap intervals of all metrics of a set of predictions.
 
     A resample without videos of some class leaves that class out of its UAR, as the metric does.
-    Where rows are frames, whole videos are resampled.
+    Where rows are frames, whole videos are resampled. Where all videos (of a class) are right, or
+    all wrong, every resample says so, however few they are: there a share gets Wilson's interval,
+    UAR the one that follows from its recalls', and other metrics get none.
 
     Args:
         predictions: n videos.
@@ -67,7 +69,12 @@ def bootstrap_intervals(
     _check_resamples(num_resamples)
     [values] = resampled_metrics([predictions], subjects, num_resamples=num_resamples, seed=seed)
     intervals = {name: percentiles(batch) for name, batch in values.items()}
-    return {name: interval for name, interval in intervals.items() if interval is not None}
+    intervals = {name: interval for name, interval in intervals.items() if interval is not None}
+    if predictions.right is not None:
+        units = _resampled(predictions, subjects)
+        intervals |= _of_unanimous(predictions, intervals, np.arange(len(predictions))
+                                   if units is None else np.asarray(units))  # fmt: skip
+    return {name: limits for name, limits in intervals.items() if limits is not None}
 
 
 def resampled_metrics(
@@ -189,6 +196,33 @@ def percentiles(values: np.ndarray) -> tuple[float, float] | None:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def _of_unanimous(predictions: Predictions, intervals: dict, units: np.ndarray) -> dict:
+    """What replaces intervals that no resample can widen; `units` (n,) are what is resampled."""
+    found = {}
+    for name, rows in predictions.shares.items():
+        share = predictions.right[rows].mean()
+        if share in (0, 1):
+            found[name] = wilson(share, len(np.unique(units[rows])))
+    recalls = [name for name in predictions.shares if name.startswith("recall_")]
+    if "uar" in intervals and any(name in found for name in recalls):
+        values = np.array([predictions.right[predictions.shares[name]].mean() for name in recalls])
+        limits = np.array([found.get(name, intervals[name]) for name in recalls])
+        # Zou and Donner, Statistics in Medicine 2008: distances to the limits add up as variances.
+        below, above = np.linalg.norm(values[:, None] - limits, axis=0) / len(values)
+        found["uar"] = float(values.mean() - below), float(values.mean() + above)
+    # F1 scores that every resample agrees on.
+    rest = {name: None for name, (low, high) in intervals.items() if low == high}
+    return rest | found
+
+
+def wilson(share: float, number: int) -> tuple[float, float]:
+    """Wilson's interval of a share (0..1) of `number` independent cases."""
+    z2 = norm.ppf((1 + CONFIDENCE) / 2) ** 2
+    middle = (share + z2 / (2 * number)) / (1 + z2 / number)
+    half = np.sqrt(z2 * (share * (1 - share) / number + z2 / (4 * number**2))) / (1 + z2 / number)
+    return float(max(middle - half, 0)), float(min(middle + half, 1))
 
 
 def half_width(values: Sequence[float]) -> float | None:

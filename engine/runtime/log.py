@@ -1,4 +1,4 @@
-"""What a run says while it works: lines or a bar, TensorBoard, log.jsonl, facts of the machine."""
+"""What a run says while it works: lines or a bar, log.jsonl, facts of the machine."""
 
 import json
 import logging
@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from svfap.datasets.files import write_text, writing
+from svfap.datasets.files import write_text
 from svfap.engine.results.find import read_log
+from svfap.engine.runtime.boards import Boards
 from svfap.engine.runtime.errors import ROOT
 
 if TYPE_CHECKING:  # wrong flags are answered without PyTorch, which takes seconds
@@ -91,51 +92,13 @@ def duration(seconds: float) -> str:
     return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute:02}:{second:02}"
 
 
-class Board:
-    """TensorBoard events, written as they come: no thread can die with a disk that is full.
-
-    Raises:
-        CannotWriteError: by every method.
-    """
-
-    def __init__(self, folder: Path):
-        """Begin a file of events in a folder, which is made if necessary."""
-        from tensorboardX.event_file_writer import EventsWriter  # slow import, often unused
-
-        self.folder = folder
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            self.events = EventsWriter(str(folder / "events"))
-
-    def add(self, name: str, value: float, step: int) -> None:
-        """Add a number."""
-        from tensorboardX.proto.event_pb2 import Event
-        from tensorboardX.summary import scalar
-
-        event = Event(summary=scalar(name, value), wall_time=time.time(), step=step)
-        with writing(self.folder):
-            self.events.write_event(event)
-
-    def flush(self) -> None:
-        """Bring everything to the disk."""
-        with writing(self.folder):
-            self.events.flush()
-
-    def close(self) -> None:
-        """Flush and end."""
-        with writing(self.folder):
-            self.events.close()
-
-
 class EpochLog:
-    """`log.jsonl` (a line per epoch) and TensorBoard events; silent where no folder is given."""
+    """`log.jsonl` (a line per epoch), and other boards; silent where no folder is given."""
 
-    def __init__(self, output_dir: Path | None, log_dir: str | None):
-        """Open both; see `write`."""
+    def __init__(self, output_dir: Path | None, boards: Boards):
+        """See `write`."""
         self.path = output_dir / "log.jsonl" if output_dir else None
-        self.board = None
-        if log_dir:
-            self.board = Board(Path(log_dir))
+        self.boards = boards
 
     def write(self, epoch: int, line: dict) -> None:
         """Write an epoch's line; a line of the same epoch from before a restart is replaced."""
@@ -143,21 +106,8 @@ class EpochLog:
             before = [entry for entry in read_log(self.path) if entry["epoch"] < epoch]
             lines = map(json.dumps, [*before, {"epoch": epoch, **line}])
             write_text(self.path, "".join(f"{text}\n" for text in lines))
-        self.scalars(line, epoch, "epoch")
-        if self.board:
-            self.board.flush()
-
-    def scalars(self, values: dict, step: int, prefix: str) -> None:
-        """Send numbers to TensorBoard."""
-        if self.board:
-            for name, value in values.items():
-                if isinstance(value, (int, float)):
-                    self.board.add(f"{prefix}/{name}", value, step)
-
-    def close(self) -> None:
-        """Flush TensorBoard."""
-        if self.board:
-            self.board.close()
+        self.boards.write(line, epoch, "epoch")
+        self.boards.flush()
 
 
 class Progress:

@@ -89,6 +89,11 @@ class Predictions:
         return None
 
     @property
+    def shares(self) -> dict[str, np.ndarray]:
+        """Metric -> (n,) bool, of metrics that are the share of these rows that is right."""
+        return {}
+
+    @property
     def score_names(self) -> list[str]:
         """Names of the model's outputs."""
         return numbered(self.names, self.labels.shape[1])

@@ -56,6 +56,13 @@ class Classes(Predictions):
         return self.predicted == self.labels
 
     @property
+    def shares(self) -> dict[str, np.ndarray]:
+        """See `Predictions`."""
+        everything = np.ones(len(self), dtype=bool)
+        recalls = {f"recall_{index}": self.labels == index for index in np.unique(self.labels)}
+        return {"war": everything, "micro_f1": everything, **recalls}
+
+    @property
     def score_names(self) -> list[str]:
         """The classes."""
         return numbered(self.names, self.num_classes)
