@@ -204,10 +204,10 @@ def test_two_processes_evaluate_like_one(data, tmp_path):
     first = (tmp_path / "run" / "pred.csv").read_text().splitlines()
     second = (tmp_path / "again" / "pred.csv").read_text().splitlines()
     assert [row.split(",")[:3] for row in first] == [row.split(",")[:3] for row in second]
-    scores = [[float(v) for v in row.split(",")[3:]] for row in first[1:]]
-    np.testing.assert_allclose(
-        scores, [[float(v) for v in row.split(",")[3:]] for row in second[1:]], atol=1e-6
+    scores, others = (
+        [[float(v) for v in row.split(",")[3:5]] for row in rows[1:]] for rows in (first, second)
     )
+    np.testing.assert_allclose(scores, others, atol=1e-6)
     np.testing.assert_allclose(np.sum(scores, axis=1), 1, atol=1e-6)
     features = np.load(tmp_path / "run" / "features.npz")
     assert features["feature"].shape == (5, 128) and np.isfinite(features["feature"]).all()
