@@ -34,7 +34,6 @@ class Sample:
     labels: tuple[str, ...]  # as written: a class name, or numbers
     where: str  # file and line, or the path, for messages
     subject: str | None = None
-    # "train", "val" or "test", if given
     part: str | None = None  # "train", "val" or "test", if given
 
 
