@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -9,8 +10,11 @@ from svfap import models
 from svfap.engine import verify_checkpoint
 from svfap.engine.identity import identify
 from svfap.engine.probe import command as probe
+from svfap.engine.publish import command as publish
+from svfap.engine.publish.run import without_paths
 from svfap.models.convert import convert
 from svfap.models.weights import hub as door
+from svfap.models.weights.hub import locate
 from tests.test_runs import finetune_argv, pretrain_argv, run_finetuning, run_pretraining
 
 ONE_EPOCH = ("--epochs", "1", "--warmup_epochs", "0")
@@ -84,6 +88,65 @@ def test_a_run_begins_with_weights_of_the_hub_and_keeps_to_them(
     more = ["--nb_classes", "2", "--output", str(file), "--", *shared[2:]]
     assert probe.main(["hf://o/fine", *shared[:2], *more]) == 0
     assert json.loads(file.read_text())["checkpoint"].endswith("/fine.safetensors")
+    publish_and_open_again(hub, out, tmp_path, data)
+
+
+def publish_and_open_again(hub, run, tmp_path, data):
+    """What is published has no path of the author's, and is the same model again."""
+    known = [line.split()[0] for line in (data / "fold" / "test.csv").read_text().splitlines()]
+    groups = tmp_path / "groups.csv"
+    rows = [f"{name},{'older' if i % 2 else 'younger'}" for i, name in enumerate(known)]
+    groups.write_text("\n".join(["video_name,age", *rows]) + "\n")
+    argv = [str(run), "o/mine", "--licence", "cc-by-nc-4.0", "--subgroups", str(groups)]
+    assert publish.main([*argv, "--dry_run"]) == 0
+    assert "o/mine" not in hub.repos
+    assert publish.main(argv) == 0
+    files = hub.repos["o/mine"][-1][0]
+    folder = run / "published"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+    for name, content in files.items():
+        for private in (str(tmp_path), str(data), str(Path.home()), "/tmp/"):
+            assert private.encode() not in content, name
+    card = files["README.md"].decode()
+    for words in ("license: ", "Art. 5(1)(f)", "younger", "older", "not better than chance",
+                  "train 6 videos", "hf://o/pre@", "for non-commercial use only"):  # fmt: skip
+        assert words.lower() in card.lower(), words
+    forget()
+    ours = identify(run / "checkpoint-last.pth")
+    for source in ("hf://o/mine", folder):
+        again = identify(source)
+        assert again.config == ours.config and again.labels == ours.labels
+        assert (again.sampling_rate, again.fps) == (ours.sampling_rate, ours.fps)
+        assert all(value.equal(again.weights[name]) for name, value in ours.weights.items())
+    assert locate("hf://o/mine").licence == "cc-by-nc-4.0: for non-commercial use only"
+    hub.refusals["o/mine"] = (403, None)
+    assert publish.main(argv) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (
+            "2 of 9 videos of /home/eve/data/fold/test.csv are left out",
+            "2 of 9 videos of test.csv are left out",
+        ),
+        (r"from C:\\Users\\eve\\w.pth", "from w.pth"),
+        ("../eve/faces/train.csv, data/eve/x.csv", "train.csv, x.csv"),
+        ("fear/surprise and timm/resnet50", "fear/surprise and timm/resnet50"),
+        ("hf://o/r@0123/model.safetensors", "hf://o/r@0123/model.safetensors"),
+    ],
+)
+def test_paths_are_reduced_to_their_last_part(text, left):
+    assert without_paths({"a": [text]}) == {"a": [left]}
+
+
+def test_what_cannot_be_published_is_said(tmp_path, capsys):
+    assert publish.main([str(tmp_path), "o/mine", "--dry_run"]) == 1
+    assert "is no run" in capsys.readouterr().err
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "metrics.json").write_text('{"uar": 0.5, "weights": "x.pth", "split": "test"}')
+    assert publish.main([str(tmp_path), "o/mine", "--dry_run"]) == 1
+    assert "an evaluation of x.pth" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("alone", [False, True])
