@@ -189,6 +189,11 @@ def model_to_begin_with(
         if not config:
             raise
     name = "pretrain_" * pretraining + models.encoder_name(config["name"])
+    if pretraining and name not in models.list_models():
+        raise ValueError(
+            f"{source} holds a {config['name']}, which has no masked autoencoder here; there are "
+            f"{', '.join(models.list_models('pretrain_*'))}"
+        )
     told = {key for flag, key in build.MODEL_FLAGS.items() if flag in flags.explicit}
     kept = models.default_config(name).keys() - told - _OF_THE_RUN
     return {key: value for key, value in config.items() if key in kept} | {"name": name}

@@ -79,6 +79,11 @@ need_file() {
   if [[ ! -e $1 ]]; then fail "$1 does not exist; $2"; fi
 }
 
+# need_weights SOURCE REMEDY: a file; hf://... and names of a catalogue are the programs' to find
+need_weights() {
+  if [[ $1 == */* && $1 != hf://* ]]; then need_file "$1" "$2"; fi
+}
+
 # batch_size CLIPS: the clips per process of one of NNODES machines, or BATCH_SIZE
 batch_size() {
   if [[ -z ${BATCH_SIZE:-} ]] && (($1 % ${NNODES:-1})); then

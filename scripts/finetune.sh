@@ -12,7 +12,7 @@
 #   DATA_DIR     folder of the CSVs, or of the folds' folders
 #   DATA_ROOT    prefix of relative paths in the CSVs
 #   TARGET       which labels, where there is a choice (scripts/DATASET/data.sh)
-#   PRETRAINED   the weights to start from; none: from scratch
+#   PRETRAINED   the weights to start from: a file or hf://owner/repo; none: from scratch
 #   OUTPUT_DIR   where the runs go
 #   BATCH_SIZE UPDATE_FREQ NUM_WORKERS   clips per process; batches per step; loader processes
 # The global batch is that of scripts/pretrain.sh. Finished folds are left alone, stopped ones go on.
@@ -60,7 +60,7 @@ start=${PRETRAINED:-$START_FROM}
 if [[ $start == none ]]; then
   start= RUN_DIR=${RUN_DIR/%sslfer_*/sslfer_scratch}
 else
-  need_file "$start" "pre-train first, or set PRETRAINED to a file or to none (from scratch)"
+  need_weights "$start" "pre-train first, or set PRETRAINED to a file or to none (from scratch)"
 fi
 batch=$(batch_size "$FINETUNE_BATCH")
 

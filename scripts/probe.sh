@@ -15,7 +15,7 @@ source scripts/models.sh
 if (($# < 2)); then usage; fi
 use_model "$1"
 start=${PRETRAINED:-$START_FROM}
-need_start() { need_file "$start" "pre-train first, or set PRETRAINED to a file"; }
+need_start() { need_weights "$start" "pre-train first, or set PRETRAINED to a file"; }
 loading=(--batch_size "${BATCH_SIZE:-256}" --num_workers "${NUM_WORKERS:-16}")
 if [[ $2 == lfw ]]; then
   pairs=${DATA_DIR:-saved/data/lfw}/pairs.csv

@@ -61,6 +61,9 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "api/repos/create":
             asked = json.loads(body)
             name = f"{asked.get('organization') or 'someone'}/{asked['name']}"
+            if name in self.hub.refusals:
+                self._refused(name)
+                return
             self.hub.repos.setdefault(name, [])
             self._answer(200, {"url": f"{self.url}/{name}"})
         elif path == "api/validate-yaml":

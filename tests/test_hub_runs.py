@@ -101,7 +101,7 @@ def publish_and_open_again(hub, run, tmp_path, data):
     assert publish.main([*argv, "--dry_run"]) == 0
     assert "o/mine" not in hub.repos
     assert publish.main(argv) == 0
-    files = hub.repos["o/mine"][-1][0]
+    files = hub.repos["o/mine"][-1]
     folder = run / "published"
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
     for name, content in files.items():

@@ -137,8 +137,7 @@ def _data(run: Published) -> str:
 def _results(run: Published) -> list[str]:
     result = replace(run.result, name="test part")
     summary = crossval_table([result], _subjects_file(run))
-    notes = [str(without_paths(note)) for note in (*summary.notes, *result.notes)]
-    parts = [format_summary(replace(summary, notes=tuple(dict.fromkeys(notes))))]
+    parts = [format_summary(replace(summary, notes=tuple(without_paths(summary.notes))))]
     recall = result.metrics.get("per_class_recall")
     if recall and result.predictions is not None:
         intervals = bootstrap_intervals(result.predictions)

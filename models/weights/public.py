@@ -23,6 +23,11 @@ class PublicWeights:
     # what the file cannot tell, as `models.open_weights` takes it
     told: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def compared(self) -> bool:
+        """Whether a leader board has it by default: an encoder that saw no labels of faces."""
+        return "on its test part" not in self.about
+
 
 def _entry(name: str, source: str, about: str, licence: str, **told: object) -> PublicWeights:
     source = f"hf://{source}"
