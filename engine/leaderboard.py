@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from svfap import models
 from svfap.datasets.files import read_json, write_text
 from svfap.engine import build
 from svfap.engine.compute.levers import levers_of, set_up_levers
@@ -86,7 +87,7 @@ def measure(source: str, *, device: str = "auto", batch_size: int = 8) -> dict:
     kind = torch.cuda.get_device_name() if workers.device.type == "cuda" else "CPU"
     return {
         "source": identity.source,
-        "model": identity.config["name"],
+        "model": models.encoder_name(identity.config["name"]),
         "parameters": cost.parameters,
         "multiply_adds": cost.multiply_adds,
         "clips_per_second": passes * batch_size / (time.perf_counter() - begun),
