@@ -60,7 +60,7 @@ real_data() {
   DATA_DIR=$place/packed PRETRAINED=$weights OUTPUT_DIR=$runs \
     bash scripts/finetune.sh "$model" "$dataset" ${flags[@]+"${flags[@]}"}
   step "beside the published numbers"
-  "$PYTHON" -m engine.summarize "$runs" --subjects "$place/packed/subjects.csv" \
+  "$PYTHON" -m engine.summarize "$runs" --subjects "$place/packed/split01/subjects.csv" \
     --published "$dataset" --output "$runs/results.md"
   cat "$runs/results.md"
 }
