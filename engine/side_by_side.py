@@ -56,7 +56,7 @@ class SideBySide:
     """A comparison."""
 
     systems: tuple[str, ...]  # folder names, in the order of the table
-    conditions: tuple[str, ...]  # likewise, by name
+    conditions: tuple[str, ...]  # likewise
     seeds: tuple[str, ...]  # likewise; every score has all of them
     scores: dict[tuple[str, str], Score]  # by (system, condition); runs that are missing leave gaps
     # by (first system, second system, condition)
@@ -97,6 +97,7 @@ def compare_systems(
     runs: dict[tuple[str, str], dict[str, Result]],
     subjects_csv: str | Path | None = None,
     *,
+    conditions: Sequence[str] = (),
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> SideBySide:
@@ -108,6 +109,7 @@ def compare_systems(
         runs: from `read_runs`.
         subjects_csv: subject of each video (`engine.results.subjects_of`); the bootstrap then draws
             subjects with all their videos.
+        conditions: their order; none: by name.
 
     Raises:
         ValueError: no seed that all have, or other videos or labels in one run than in another.
@@ -126,12 +128,14 @@ def compare_systems(
     for place, cell in enumerate(runs):
         part = slice(place * len(seeds), (place + 1) * len(seeds))
         scores[cell], drawn[cell] = _score(predictions[part], resampled[part], draws)
+    known = {condition for _, condition in runs}
+    ordered = tuple(name for name in conditions or sorted(known, key=natural_key) if name in known)
     return SideBySide(
         systems=tuple(dict.fromkeys(system for system, _ in runs)),
-        conditions=tuple(sorted({condition for _, condition in runs}, key=natural_key)),
+        conditions=ordered,
         seeds=tuple(seeds),
         scores=scores,
-        differences=_differences(scores, drawn),
+        differences=_differences(scores, drawn, ordered),
         chance=predictions[0].chance,
         notes=tuple(_notes(runs, seeds, predictions[0], subjects, num_resamples)),
     )
@@ -225,7 +229,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("folder", metavar="DIR", help="with <system>/<condition>/<seed> in it")
     parser.add_argument("--systems", nargs="+", default=[], metavar="NAME", help="in this order")
-    parser.add_argument("--conditions", nargs="+", default=[], metavar="NAME", help="only these")
+    parser.add_argument(
+        "--conditions", nargs="+", default=[], metavar="NAME", help="only these, in this order"
+    )
     parser.add_argument("--subjects", metavar="CSV", help="the bootstrap draws subjects")
     parser.add_argument("--output_dir", type=Path, metavar="DIR", help="default: DIR")
     parser.add_argument("--note", nargs="+", default=[], metavar="TEXT", help="below the table")
@@ -235,8 +241,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         runs = read_runs(flags.folder, flags.systems, flags.conditions)
         result = compare_systems(
-            runs, flags.subjects, num_resamples=flags.num_resamples, seed=flags.seed
-        )
+            runs, flags.subjects, conditions=flags.conditions, num_resamples=flags.num_resamples,
+            seed=flags.seed,
+        )  # fmt: skip
     except (ValueError, OSError) as error:
         parser.error(str(error))
     output_dir = flags.output_dir or Path(flags.folder)
@@ -290,10 +297,11 @@ def _score(
     return score, drawn
 
 
-def _differences(scores: dict, drawn: dict) -> dict[tuple[str, str, str], Difference]:
+def _differences(
+    scores: dict, drawn: dict, conditions: Sequence[str]
+) -> dict[tuple[str, str, str], Difference]:
     """Every system against every later one, condition by condition."""
     systems = list(dict.fromkeys(system for system, _ in scores))
-    conditions = sorted({condition for _, condition in scores}, key=natural_key)
     found = {}
     for condition in conditions:
         for first, second in combinations(systems, 2):

@@ -54,28 +54,16 @@ if ((GPUS > 1)); then
   export OMP_NUM_THREADS=1
 fi
 
-# Settings by device; docs/learning.md says how they were found. Few frames of small faces, but many
-# of them: what the minutes are spent on is steps.
+# On a GPU a larger model, clips and frames; not measured.
 if ((GPUS > 0)) && "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-  MODEL=${MODEL:-svfap_small_patch16_160} # not measured
+  MODEL=${MODEL:-svfap_small_patch16_160}
   NUM_PRETRAIN_VIDEOS=${NUM_PRETRAIN_VIDEOS:-3200}
   DATA_FLAGS=${DATA_FLAGS:---level easy --scenes subject --min_frames 32 --max_frames 32 --size 224}
   FACE_WINDOW=${FACE_WINDOW:-0 32 160 160}
   CLIP_FLAGS=${CLIP_FLAGS:---num_frames 16 --sampling_rate 2 --standardise_clip}
-else
-  MODEL=${MODEL:-svfap_tiny_patch8_64}
-  NUM_PRETRAIN_VIDEOS=${NUM_PRETRAIN_VIDEOS:-1600}
-  DATA_FLAGS=${DATA_FLAGS:---level easy --scenes subject --min_frames 16 --max_frames 16 --size 68}
-  FACE_WINDOW=${FACE_WINDOW:-0 10 48 48}
-  CLIP_FLAGS=${CLIP_FLAGS:---input_size 48 --num_frames 4 --sampling_rate 4 --stage_depths 4 2 --standardise_clip}
+  SVFAP_FLAGS=${SVFAP_FLAGS-}
 fi
-NUM_VIDEOS=${NUM_VIDEOS:-1260}         # every person shows every expression once
-NUM_IDENTITIES=${NUM_IDENTITIES:-180}
-MASK_RATIO=${MASK_RATIO:-0.6}
-NUM_SAMPLES=${NUM_SAMPLES:-1}
-PRETRAIN_BATCH=${PRETRAIN_BATCH:-32}
-PRETRAIN_LR=${PRETRAIN_LR:-2.4e-2}
-TINY_PRETRAINING=${TINY_PRETRAINING:---opt muon --momentum 0.95 --lr $PRETRAIN_LR --opt_betas 0.9 0.95 --warmup_epochs $((PRETRAIN_EPOCHS / 10))}
+MODEL=${MODEL:-svfap_tiny_patch8_64}
 source scripts/synthetic/tiny.sh
 
 data=${output_dir:+$output_dir/data} runs=${output_dir:+$output_dir/runs}
@@ -86,7 +74,7 @@ started=$SECONDS
 pretrain() {
   # shellcheck disable=SC2086
   launch run_pretrain.py --model "pretrain_$MODEL" --data_path "$1" \
-    $CLIP_FLAGS --mask_type tube --mask_ratio "$MASK_RATIO" --num_samples "$NUM_SAMPLES" \
+    $CLIP_FLAGS $SVFAP_FLAGS --mask_type tube --mask_ratio "$MASK_RATIO" --num_samples "$NUM_SAMPLES" \
     --batch_size $(($4 / processes)) ${loading[@]+"${loading[@]}"} --epochs "$3" $TINY_PRETRAINING \
     --save_ckpt_freq 1000 --seed "$SEED" --visualize "$NUM_PICTURES" --log_dir "$2" \
     --output_dir "$2" "${@:5}"
@@ -95,8 +83,8 @@ pretrain() {
 # finetune RUN_DIR FLAGS...: fold 1 of the drawn faces
 finetune() {
   # shellcheck disable=SC2086
-  launch run_finetune.py --model "$MODEL" --head_norm batch --data_set synthetic --nb_classes 7 \
-    --data_path "$data/dfew/org/split01" $CLIP_FLAGS --batch_size $((FINETUNE_BATCH / processes)) \
+  launch run_finetune.py --model "$MODEL" --data_set synthetic --nb_classes 7 \
+    --data_path "$data/dfew/org/split01" $CLIP_FLAGS $SVFAP_FLAGS --batch_size $((FINETUNE_BATCH / processes)) \
     ${loading[@]+"${loading[@]}"} --epochs "$FINETUNE_EPOCHS" --warmup_epochs 0 --warmup_steps 8 $TINY_FINETUNING \
     --disable_eval_during_finetuning --print_freq 10 --test_num_segment 2 --test_num_crop 2 --save_ckpt_freq 1000 --seed "$SEED" \
     --log_dir "$1" --output_dir "$1" "${@:2}"

@@ -224,6 +224,12 @@ if args[0] == "-c":  # the quick start asks for the number of processes
 if "engine.equal_cost" in args:
     open(args[args.index("--output") + 1], "w").close()
     print("8\\n7\\n6")
+if "engine.probe" in args:
+    for method in ("linear", "attentive"):
+        folder = os.path.join(args[args.index("--output_dir") + 1], method)
+        os.makedirs(folder, exist_ok=True)
+        for name in ("pred.csv", "metrics.json"):
+            open(os.path.join(folder, name), "w").close()
 if "run_pretrain.py" in args:
     folder = args[args.index("--output_dir") + 1]
     os.makedirs(folder, exist_ok=True)
@@ -240,14 +246,16 @@ def test_the_script_runs_everything_once(stub, tmp_path):
     flags = [parse(call) for call in stub.runs()]
     pretrained = {f.output_dir: f for f in flags if f.model.startswith("pretrain")}
     finetuned = {f.output_dir: f for f in flags if not f.model.startswith("pretrain")}
-    assert len(pretrained) == 3 * 2 and len(finetuned) == 4 * 2 * 2 and len(flags) == 22
-    epochs = {"svfap": 8, "maedfer": 7, "videomae": 6}
+    assert len(pretrained) == 4 * 2 and len(finetuned) == 4 * 2 * 2 and len(flags) == 24
+    epochs = {"svfap": 8, "maedfer": 7, "videomae": 6, "svfap_from_scratch": 1}
+    untrained = {path: pretrained.pop(path) for path in list(pretrained) if "scratch" in path}
+    assert {(f.lr, f.max_steps, f.epochs) for f in untrained.values()} == {(0, 1, 1)}
     for path, f in pretrained.items():
         model, seed = path.split("/")[-2:]
         assert (f.seed, f.epochs) == (int(seed[-1]), epochs[model])
         assert f.model == f"pretrain_{model}_tiny_patch8_64"
         assert f.use_frame_diff_as_target == (model == "maedfer")
-        assert (f.mask_ratio, f.num_frames, f.patch_size, f.num_samples) == (0.75, 8, 16, 4)
+        assert (f.mask_ratio, f.num_frames, f.input_size, f.num_samples) == (0.6, 4, 48, 1)
     for path, f in finetuned.items():
         system, condition, seed = path.split("/")[-3:]
         assert f.seed == int(seed[-1]) and f.test_weights == "last"
@@ -256,13 +264,35 @@ def test_the_script_runs_everything_once(stub, tmp_path):
         source = f"{tmp_path}/out/pretrain/{model}/{seed}/checkpoint-{epochs[model] - 1}.pth"
         assert f.finetune == ("" if system == "svfap_from_scratch" else source)
         assert f.model == f"{model}_tiny_patch8_64"
-    for group, own in ((pretrained, {"epochs", "use_frame_diff_as_target"}), (finetuned, set())):
-        own |= {"model", "seed", "output_dir", "log_dir", "explicit", "lg_region_size",
-                "label_fraction", "epochs", "warmup_epochs", "finetune"}  # fmt: skip
+    probes = [call[2:] for call in stub.calls() if call[:2] == ["-m", "engine.probe"]]
+    assert len(probes) == 4 * 2 * 2
+    for checkpoint, *options in probes:
+        system, condition, seed = options[options.index("--output_dir") + 1].split("/")[-3:]
+        assert checkpoint == (
+            f"{tmp_path}/out/pretrain/{system}/{seed}/checkpoint-{epochs[system] - 1}.pth"
+        )
+        own = parse(["run_finetune.py", *options[options.index("--") + 1 :]])
+        assert f"seed{own.seed}" == seed
+        assert own.label_fraction == (0.1 if condition == "10_percent_of_labels" else 1)
+        assert (
+            tmp_path / f"out/runs/{system}/attentive_probe_{condition}/{seed}/pred.csv"
+        ).exists()
+    table = next(call for call in stub.calls() if call[1] == "engine.side_by_side")
+    assert table[table.index("--conditions") + 1 :][:6] == [
+        f"{how}{labels}_percent_of_labels"
+        for labels in (10, 100)
+        for how in ("linear_probe_", "attentive_probe_", "")
+    ]
+    for group, own in (
+        (pretrained, {"epochs", "use_frame_diff_as_target"}),
+        (finetuned, {"epochs"}),
+    ):
+        own |= {"model", "seed", "output_dir", "log_dir", "explicit", "lg_region_size", "depth",
+                "stage_depths", "label_fraction", "warmup_epochs", "finetune"}  # fmt: skip
         alike = {json.dumps({k: v for k, v in vars(f).items() if k not in own}, default=str)
                  for f in group.values()}  # fmt: skip
         assert len(alike) == 1  # nothing else differs between systems
-    assert "this took 0 min" in shown
+    assert "this took " in shown
     stub.log.unlink()
     stub.run(SCRIPT, NUM_SEEDS="2")
     assert stub.runs() == []
@@ -295,7 +325,7 @@ def test_the_quick_start_fine_tunes_twice_and_draws_one_picture(stub, tmp_path):
 def test_fewer_pretrainings_take_turns(stub, tmp_path):
     stub.run(SCRIPT, NUM_SEEDS="2", NUM_PRETRAINED="1")
     flags = [parse(call) for call in stub.runs()]
-    assert len(flags) == 3 + 16
+    assert len(flags) == 4 + 16
     assert {f.finetune for f in flags if not f.model.startswith("pretrain") and f.finetune} == {
         f"{tmp_path}/out/pretrain/{model}/seed0/checkpoint-{last}.pth"
         for model, last in (("svfap", 7), ("maedfer", 6), ("videomae", 5))
@@ -327,12 +357,8 @@ def test_the_script_hands_signals_on(stub, tmp_path):
 
 @pytest.mark.slow
 def test_the_comparison_at_its_smallest(tmp_path):
-    sizes = {"NUM_PRETRAIN_VIDEOS": 8, "NUM_VIDEOS": 42, "NUM_IDENTITIES": 10, "PRETRAIN_EPOCHS": 8,
-             "PRETRAIN_FLAGS": "--batch_size 4 --lr 1e-2 --warmup_epochs 1", "FINETUNE_EPOCHS": 2,
-             "FINETUNE_FLAGS": "--batch_size 8 --lr 8e-3", "FEW_EPOCHS": 2, "FEW_PERCENT": 30,
-             "NUM_SEEDS": 2, "NUM_PRETRAINED": 1, "GPUS": 0}  # fmt: skip
-    variables = {name: str(value) for name, value in sizes.items()} | {
-        "PYTHON": sys.executable, "DATA_DIR": str(tmp_path / "data"),
+    variables = {
+        "PYTHON": sys.executable, "SHORT": "1", "DATA_DIR": str(tmp_path / "data"),
         "OUTPUT_DIR": str(tmp_path / "out"),
     }  # fmt: skip
     for _ in range(2):  # the second finds everything done
@@ -342,7 +368,8 @@ def test_the_comparison_at_its_smallest(tmp_path):
     text = (tmp_path / "out" / "side_by_side.md").read_text()
     for name in ("SVFAP", "MAE-DFER", "VideoMAE", "SVFAP from scratch"):
         assert f"\n| {name} " in text
-    assert "UAR, 30 % of labels" in text and "mean over 2 seeds" in text
+    assert "UAR, 30 % of labels" in text and "UAR, attentive probe 30 % of labels" in text
+    assert "mean over 2 seeds" in text
     chosen = [
         (tmp_path / "out/runs" / system / "30_percent_of_labels/seed1/training.csv").read_text()
         for system in ("svfap", "maedfer", "videomae", "svfap_from_scratch")
