@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -89,12 +90,9 @@ def test_contact_sheet_shows_the_videos(clean):
     sheet = cv2.imread(str(clean / "doctor" / "contact_sheet.png"))
     # Middle frames of the first class stand in the first row, scaled: look for their colours.
     frame = pattern(0)[10].mean(axis=(0, 1))[::-1]
-    tiles = [cv2.resize(sheet, None, fx=1 / 24, fy=1 / 24, interpolation=cv2.INTER_AREA)]
-    distance = np.abs(tiles[0].astype(float) - frame).max(axis=2)
-    assert sheet.shape[0] > 200
-    assert sheet.shape[1] > 500
-    assert distance.min() < 40
-    assert (sheet != 255).mean() > 0.2
+    tiles = cv2.resize(sheet, None, fx=1 / 24, fy=1 / 24, interpolation=cv2.INTER_AREA)
+    assert sheet.shape[0] > 200 and sheet.shape[1] > 500 and (sheet != 255).mean() > 0.2
+    assert np.abs(tiles.astype(float) - frame).max(axis=2).min() < 40
 
 
 def test_several_files_and_folds(clean, tmp_path):
@@ -166,15 +164,8 @@ def test_copies_across_parts_and_with_other_labels_are_found(data):
     across = problems["duplicates"][1:]
     paths = {original, str(coded), str(small), str(bright)}
     named = {frozenset(path for path in paths if f"{path} " in line) for line in across}
-    assert named == {
-        frozenset(pair)
-        for pair in (
-            (original, str(coded)),
-            (original, str(small)),
-            (str(bright), str(coded)),
-            (str(bright), str(small)),
-        )
-    }
+    sides = product((original, str(bright)), (str(coded), str(small)))
+    assert named == {frozenset(pair) for pair in sides}
     assert all("(train)" in line and "(test)" in line for line in across)
     assert any(str(small) in line and "labels 1 and 0" in line for line in problems["labels"])
     within = found(report, "warning")["duplicates"]
@@ -240,42 +231,37 @@ def test_labels_of_frames_without_names(clean, tmp_path):
     assert report["folds"][0]["task"] == "regression_frames"
 
 
-def test_the_same_file_in_two_parts(data):
-    row = lines(data / "train.csv")[0]
-    append(data / "test.csv", row)
+FRAMES = "{data}/frames"
+
+
+@pytest.mark.parametrize(
+    ("part", "rows", "check", "expected"),
+    [
+        ("test", [f"{FRAMES}/p0_000 0"], "overlap",
+         ["{data}: 1 video in train and in test", f"{FRAMES}/p0_000"]),
+        ("train", [f"{FRAMES}/broken.mp4 0", f"{FRAMES}/absent 1"], "unreadable",
+         ["2 of 16 videos cannot be read", f"{FRAMES}/broken.mp4: ",
+          f"{FRAMES}/absent: no such file or folder"]),
+        ("train", [f"{FRAMES}/x 7", f"{FRAMES}/y 1 1"], "annotations",
+         ["{data}/train.csv: problems", "{data}/train.csv line 9: label 7 is out of range; allowed "
+          "are 0 to 1", "{data}/train.csv line 10: expected 'path label', found 3 columns"]),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_lines_is_named(data, part, rows, check, expected):
+    (data / "frames" / "broken.mp4").write_bytes(b"no video at all")
+    for row in rows:
+        append(data / f"{part}.csv", row.format(data=data))
     status, report = examine(data)
     assert status == 1
-    assert found(report, "problem")["overlap"] == [
-        f"{data}: 1 video in train and in test",
-        row.split()[0],
-    ]
+    found_items = found(report, "problem")[check]
+    for text, item in zip(expected, found_items, strict=True):
+        assert item.startswith(text.format(data=data))
+
+
+def test_a_validation_part_that_is_the_test_part(data):
     (data / "val.csv").write_text((data / "test.csv").read_text())
     _, report = examine(data)
     assert "val.csv repeats test.csv" in found(report, "warning")["overlap"][0]
-
-
-def test_unreadable_and_damaged_videos_are_named(data):
-    broken = data / "frames" / "broken.mp4"
-    broken.write_bytes(b"no video at all")
-    append(data / "train.csv", f"{broken} 0")
-    append(data / "train.csv", f"{data / 'frames' / 'absent'} 1")
-    status, report = examine(data)
-    assert status == 1
-    text, *items = found(report, "problem")["unreadable"]
-    assert text == "2 of 16 videos cannot be read"
-    assert items[0].startswith(f"{broken}: ")
-    assert items[1] == f"{data / 'frames' / 'absent'}: no such file or folder"
-
-
-def test_lines_with_problems_are_passed_on(data):
-    append(data / "train.csv", f"{data / 'frames' / 'p0_000'} 7")
-    append(data / "train.csv", f"{data / 'frames' / 'p0_001'} 1 1")
-    status, report = examine(data)
-    assert status == 1
-    items = found(report, "problem")["annotations"]
-    assert f"{data / 'train.csv'} line 9: label 7 is out of range; allowed are 0 to 1" in items
-    assert any("line 10: expected 'path label', found 3 columns" in item for item in items)
-    assert report["folds"][0]["splits"][2]["videos"] == 4
 
 
 def test_clips_cut_to_16_frames_are_a_problem_in_dfew(tmp_path):
@@ -316,7 +302,7 @@ def test_missing_classes_and_published_counts(data):
     assert found(report, "warning")["published"] == [f"{data}: 14 videos in all, published 9,172"]
 
 
-def test_regression_and_several_heads(tmp_path, capsys):
+def test_regression(tmp_path, capsys):
     folder = make_data(tmp_path / "values")
     (folder / "classes.json").unlink()
     for part in ("train", "val", "test"):
@@ -326,16 +312,6 @@ def test_regression_and_several_heads(tmp_path, capsys):
     assert status == 0
     assert report["folds"][0]["task"] == "regression"
     assert "0.875 +- 0.57" in capsys.readouterr().out
-    for part in ("train", "val", "test"):
-        rows = [line.split()[0] for line in lines(folder / f"{part}.csv")]
-        write_annotations(folder / f"{part}.csv", [(r, n % 2, 2) for n, r in enumerate(rows)])
-    heads = {"arousal": ("low", "high"), "valence": ("bad", "so", "good")}
-    write_classes(folder, LabelNames(task="multihead", class_names=tuple(heads), heads=heads))
-    status, _ = examine(folder)
-    text = capsys.readouterr().out
-    assert status == 0
-    assert "train arousal: low 4  high 4" in text
-    assert "train valence: bad 0  so 0  good 8" in text
 
 
 @pytest.mark.parametrize("task", KINDS)
@@ -352,23 +328,20 @@ def test_every_kind_of_labels_is_told(clean, capsys, task):
         write_annotations(clean / f"{part}.csv", [(row, *fields) for row in rows])
     examine(clean)
     text = capsys.readouterr().out
-    told = {"regression_frames": "1.45 +- 0.87", "regression": "1 +- 0"}
+    told = {"regression_frames": "1.45 +- 0.87", "regression": "1 +- 0",
+            "multihead": "train mood: glad 0  glum 8"}  # fmt: skip
     assert told.get(task, "glad") in text
     assert (clean / "doctor" / "contact_sheet.png").is_file()
 
 
-def test_pretraining_lists(tmp_path, capsys):
+def test_pretraining_lists(tmp_path):
     rows = [(str(write_folder(tmp_path / f"v{n}", pattern(n))), 0) for n in range(3)]
     rows.append((str(write_folder(tmp_path / "copy", pattern(1))), 0))
     write_annotations(tmp_path / "info_clean.csv", rows)
-    out = tmp_path / "out"
-    status = doctor.main([str(tmp_path / "info_clean.csv"), "--output_dir", str(out), "--no_faces",
-                          "--num_workers", "0"])  # fmt: skip
-    assert status == 0
-    report = json.loads((out / "report.json").read_text())
-    assert report["folds"][0]["task"] == "pretrain"
+    status, report = examine(tmp_path)
+    assert status == 0 and report["folds"][0]["task"] == "pretrain"
     assert f"{tmp_path / 'copy'}" in found(report, "warning")["duplicates"][1]
-    assert (out / "contact_sheet.png").is_file()
+    assert (tmp_path / "doctor" / "contact_sheet.png").is_file()
 
 
 def test_a_sample_opens_that_many(clean):
@@ -459,7 +432,7 @@ def test_real_copies_are_found_and_others_are_not(real_videos):
     }
 
 
-def test_hashes_and_similarity():
+def test_hashes_and_similarity(monkeypatch):
     picture = cv2.cvtColor(pattern(5)[0], cv2.COLOR_RGB2GRAY)
     value = perceptual_hash(picture)
     assert 0 <= value < 2**63
@@ -470,18 +443,14 @@ def test_hashes_and_similarity():
     assert bin(value ^ same).count("1") <= 4 < 15 < bin(value ^ other).count("1")
     values = np.array([0, 1, 2**63 + 5, 2**64 - 1], np.uint64)
     assert count_bits(values).tolist() == [0, 1, 3, 64]
+    monkeypatch.delattr(np, "bitwise_count", raising=False)  # as before numpy 2
+    assert count_bits(values).tolist() == [0, 1, 3, 64]
     one = np.arange(2 * 256, dtype=np.uint8).reshape(2, 16, 16)
     assert similarity(one, one) == pytest.approx(1)
     assert similarity(one, 255 - one) == pytest.approx(-1)
     flat = np.full((2, 16, 16), 40, np.uint8)
     assert similarity(flat, flat) == 1
     assert similarity(flat, flat + 30) == 0
-
-
-def test_counting_bits_without_numpy_2(monkeypatch):
-    monkeypatch.delattr(np, "bitwise_count", raising=False)
-    values = np.array([[0, 7], [2**63, 2**64 - 1]], np.uint64)
-    assert count_bits(values).tolist() == [[0, 3], [1, 64]]
 
 
 def test_exit_status_of_the_command(clean, data, tmp_path):
