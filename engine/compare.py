@@ -32,11 +32,8 @@ def compare(
 
     Args:
         first: results of one system, from `engine.results.find_results`.
-        second: results of the other.
         subjects_csv: subject of each video; the bootstrap then resamples subjects.
         common: leave out what only one of them has.
-        num_resamples: bootstrap resamples.
-        seed: of the bootstrap.
 
     Returns:
         The test.
@@ -72,7 +69,6 @@ def format_comparison(test: PairedTest, table_format: str = "md", notes: Sequenc
         test: from `compare`.
         table_format: "md" and "latex": scores of classes in percent, of numbers as they are;
             "csv": all as they are.
-        notes: sentences for below the table.
 
     Returns:
         A row per score: both values, difference A - B, its interval, bootstrap p; and in

@@ -40,21 +40,14 @@ SECONDS = 3  # that speed is measured for, at least
 
 @dataclass(kw_only=True)
 class Entry:
-    """An encoder.
+    """An encoder."""
 
-    Attributes:
-        name: of its folder.
-        cost: content of cost.json; empty where it failed.
-        scores: protocol -> pooled row.
-        ids: protocol -> the videos it was tested on.
-        failed: what did not work.
-    """
-
-    name: str
-    cost: dict
-    scores: dict[str, Row] = field(default_factory=dict)
+    name: str  # of its folder
+    cost: dict  # content of cost.json; empty where it failed
+    scores: dict[str, Row] = field(default_factory=dict)  # protocol -> pooled row
+    # protocol -> the videos it was tested on
     ids: dict[str, frozenset] = field(default_factory=dict)
-    failed: str = ""
+    failed: str = ""  # what did not work
 
 
 @torch.inference_mode()

@@ -73,8 +73,6 @@ def carry_out(
     """Carry out all runs; those that are finished find nothing to do.
 
     Args:
-        runs: with directories that differ.
-        jobs: runs at a time.
         processes: processes of one run (torchrun if more than 1).
         gpus: to divide among the jobs; 0 leaves the choice to the runs.
         go_on: start the others although one has failed.

@@ -109,7 +109,6 @@ def compare_systems(
         runs: from `read_runs`.
         subjects_csv: subject of each video (`engine.results.subjects_of`); the bootstrap then draws
             subjects with all their videos.
-        conditions: their order; none: by name.
 
     Raises:
         ValueError: no seed that all have, or other videos or labels in one run than in another.

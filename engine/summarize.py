@@ -30,27 +30,16 @@ FOLDS_NOTE = "± is the standard deviation over folds, not an error of the poole
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table.
+    """One line of the table."""
 
-    Attributes:
-        name: of the fold, `POOLED` or `MEAN`.
-        num_videos: how many videos; None where not stated.
-        values: metric -> value, fractions 0..1.
-        intervals: metric -> (low, high); empty where unknown.
-        deviations: metric -> standard deviation over folds; only for `MEAN`.
-        weights: which weights gave the values.
-        split: which annotation file they were computed on.
-        is_part: about one head or dimension of the row above.
-    """
-
-    name: str
-    num_videos: int | None
-    values: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
-    deviations: dict[str, float]
-    weights: str
-    split: str
-    is_part: bool = False
+    name: str  # of the fold, `POOLED` or `MEAN`
+    num_videos: int | None  # how many videos; None where not stated
+    values: dict[str, float]  # metric -> value, fractions 0..1
+    intervals: dict[str, tuple[float, float]]  # metric -> (low, high); empty where unknown
+    deviations: dict[str, float]  # metric -> standard deviation over folds; only for `MEAN`
+    weights: str  # which weights gave the values
+    split: str  # which annotation file they were computed on
+    is_part: bool = False  # about one head or dimension of the row above
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +64,6 @@ def crossval_table(
             their predictions; without them only the mean of folds is given.
         subjects_csv: subject of each video (`engine.results.subjects_of`); the intervals then
             resample subjects instead of videos.
-        num_resamples: bootstrap resamples.
-        seed: of the bootstrap.
 
     Returns:
         A row per fold, then `POOLED` and, where there are several, a row for each of its heads or

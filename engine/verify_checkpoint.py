@@ -37,19 +37,12 @@ MASK_RATIO = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """A file of weights that was found to be sound.
+    """A file of weights that was found to be sound."""
 
-    Attributes:
-        identity: what it is.
-        model: with its weights, on the CPU, in evaluation mode.
-        report: what was loaded.
-        output_shape: of the forward pass on two clips.
-    """
-
-    identity: Identity
-    model: nn.Module
-    report: models.LoadReport
-    output_shape: tuple[int, ...]
+    identity: Identity  # what it is
+    model: nn.Module  # with its weights, on the CPU, in evaluation mode
+    report: models.LoadReport  # what was loaded
+    output_shape: tuple[int, ...]  # of the forward pass on two clips
 
 
 def check_file(
@@ -151,7 +144,6 @@ def evaluate_file(path: str | Path, arguments: Sequence[str]) -> dict:
     """Metrics of a file on a test part, by the published protocol.
 
     Args:
-        path: the file.
         arguments: flags of run_finetune.py that say on what (`--data_path`, `--data_set`, ...).
 
     Returns:

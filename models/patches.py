@@ -141,7 +141,6 @@ def interpolated_positions(table: Tensor, grid_from: Triple, grid: Triple) -> Te
     Args:
         table: (N, D) of the old grid.
         grid_from: the old grid, (t, h, w) with t*h*w = N.
-        grid: the new one.
 
     Returns:
         (N', D): bicubic over rows and columns of each time step, then linear over time.

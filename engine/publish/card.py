@@ -41,7 +41,6 @@ def card(run: Published, repo: str, licence: str | None, subgroups: Sequence[Pat
     """The text of README.md, with its header for the Hub.
 
     Args:
-        run: what is published.
         repo: owner/name.
         licence: identifier that the Hub knows; None: not stated.
         subgroups: tables of videos and groups, see `subgroup_tables`.
@@ -167,7 +166,6 @@ def subgroup_tables(run: Published, files: Sequence[Path]) -> list[str]:
     """A table of scores for every column of groups.
 
     Args:
-        run: with predictions.
         files: each a CSV with a column that names the video (`SUBJECT_KEYS`), and others with at
             most `MOST_GROUPS` different values, such as gender or age.
 

@@ -20,21 +20,13 @@ _ADDRESS = re.compile(r"(hf|https?)://")
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A run, as others see it.
+    """A run, as others see it."""
 
-    Attributes:
-        identity: what the weights are.
-        facts: for the header of the file (`HEADER_FACTS`).
-        config: content of config.json of the run.
-        result: evaluation on the test part; None of a pre-training.
-        subjects: file of the people in its videos, if there is one.
-    """
-
-    identity: Identity
-    facts: dict
-    config: dict
-    result: Result | None
-    subjects: Path | None
+    identity: Identity  # what the weights are
+    facts: dict  # for the header of the file (`HEADER_FACTS`)
+    config: dict  # content of config.json of the run
+    result: Result | None  # evaluation on the test part; None of a pre-training
+    subjects: Path | None  # file of the people in its videos, if there is one
 
     @property
     def flags(self) -> dict:

@@ -120,8 +120,6 @@ class Progress:
         """Start the clock.
 
         Args:
-            title: what is under way.
-            total: steps in all.
             done: steps already behind (after a restart).
             clips_per_step: clips of all processes in a step.
             enabled: False prints nothing.

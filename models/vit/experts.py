@@ -42,7 +42,6 @@ class Experts(nn.Module):
     Args:
         dim: D.
         num_experts: E.
-        top_k: experts that a token asks.
         capacity_factor: an expert takes this share of N * top_k / E tokens.
         queue: "clip" or "batch": whose first tokens these are.
     """

@@ -24,8 +24,6 @@ class StepWeightedAttention(SelfAttention):
 
     Args:
         dim: D.
-        num_heads: attention heads.
-        steps: t.
         flash_lite: statistics of the keys instead of the map: any kernel can compute it.
         stats_mode: "instance": of each clip; "batch": mean over the clips computed together;
             "batch_ema": so, and in training the attention to each step is a moving average.

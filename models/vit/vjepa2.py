@@ -48,7 +48,6 @@ def rotary_turns(grid: Triple, head_dim: int, like: Tensor) -> Tensor:
 
     Args:
         grid: (t, h, w).
-        head_dim: d.
         like: gives device and number format, which is float32 at least.
 
     Returns:

@@ -77,9 +77,6 @@ def read_checkpoint(source: str | Path) -> dict:
 def read_described(path: Path) -> dict:
     """Read a checkpoint file, and what transformers writes beside one.
 
-    Args:
-        path: the file.
-
     Returns:
         As `read_checkpoint`; with a description beside it the tensors are under "model", and under
         "hf_config" and "hf_preprocessor" is what config.json and preprocessor_config.json say.
