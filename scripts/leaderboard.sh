@@ -103,6 +103,10 @@ for name in "${names[@]}"; do
   case $source in /* | hf://*) ;; *) if [[ -e $here/$source ]]; then source=$here/$source; fi ;; esac
   board=$out/$label
   mkdir -p "$board"
+  if [[ ! -f $board/source.txt ]]; then echo "$source" >"$board/source.txt"; fi
+  if [[ $(<"$board/source.txt") != "$source" ]]; then
+    fail "$board holds results of $(<"$board/source.txt"), not of $source; call it LABEL=$source"
+  fi
   measure
 done
 step "table and picture, in $out"

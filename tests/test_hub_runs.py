@@ -12,6 +12,7 @@ from svfap.engine.identity import identify
 from svfap.engine.probe import command as probe
 from svfap.engine.publish import command as publish
 from svfap.engine.publish.run import without_paths
+from svfap.engine.report.page import write_report
 from svfap.models.convert import convert
 from svfap.models.weights import hub as door
 from svfap.models.weights.hub import locate
@@ -57,6 +58,11 @@ def test_a_run_begins_with_weights_of_the_hub_and_keeps_to_them(
     assert config["weights"]["file"] == f"hf://o/pre@{commit}/model.safetensors"
     assert config["weights"]["licence"] == "cc-by-nc-4.0: for non-commercial use only"
     assert config["model"]["name"] == "svfap_tiny_patch8_64" and config["model"]["img_size"] == 32
+    write_report(out)
+    assert (
+        f"hf://o/pre@{commit}/model.safetensors; licence: cc-by"
+        in (out / "report.html").read_text()
+    )
     # the same weights from another commit go on; without a network or a cache, too
     hub.commit("o/pre", {"README.md": b"other words"})
     forget()

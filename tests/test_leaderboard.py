@@ -126,6 +126,10 @@ def test_wrong_commands_are_explained(tmp_path):
     assert "--weights is a file, hf://owner/repo or a name" in words
     assert "did you mean dfew" in run_script("leaderboard.sh", "dfwe", status=1)
     assert "bash scripts/leaderboard.sh DATASET" in run_script("leaderboard.sh", status=2)
+    variables = {"OUTPUT_DIR": str(tmp_path / "board"), "PROTOCOLS": ""}
+    (tmp_path / "train.csv").touch()
+    words = run_script("leaderboard.sh", tmp_path, "a=x.pth", "a=y.pth", status=1, **variables)
+    assert "holds results of x.pth, not of y.pth; call it LABEL=y.pth" in words
 
 
 @pytest.mark.slow

@@ -295,6 +295,9 @@ def _facts(runs: Sequence[Run]) -> str:
         ("peak memory, GiB", f"{max((line.get('memory_gib', 0) for line in log), default=0):.2f}"),
     ]
     rows = rows if log else []
+    if begun := (config.get("origin") or {}).get("weights"):
+        licence = f"; licence: {begun['licence']}" * ("licence" in begun)
+        rows.append(("training began with", f"{begun['file']}{licence}"))
     for name in ("commit", "command"):
         value = config.get(name)
         if value:
