@@ -210,6 +210,7 @@ def benchmark_parser(
     parser.add_argument("--threads", type=int, default=None, help="of PyTorch (default: its own)")
     parser.add_argument(
         "--clock",
+        type=lambda name: "wall" if name == "auto" else name,
         choices=CLOCKS,
         default="auto",
         help="what times are made of; cpu (seconds of all threads together) is right on a machine "
@@ -225,8 +226,11 @@ def begin(flags: argparse.Namespace) -> None:
         raise ValueError(f"--repeats {flags.repeats}: it must be 1 or more")
     if flags.threads:
         torch.set_num_threads(flags.threads)
-    if flags.clock == "auto":
-        flags.clock = "wall"
+
+
+def settled(flags: argparse.Namespace, **values: object) -> argparse.Namespace:
+    """The flags with other values, those that a benchmark does not leave open."""
+    return argparse.Namespace(**{**vars(flags), **values})
 
 
 def report(

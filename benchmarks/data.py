@@ -199,8 +199,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> dict:
     """Measure and report."""
     flags = build_parser().parse_args(argv)
-    flags.threads = flags.threads or 1
-    flags.clock = "cpu"
+    flags = common.settled(flags, threads=flags.threads or 1, clock="cpu")
     common.begin(flags)
     cv2.setNumThreads(0)
     keep_freed_memory()  # as loader processes do

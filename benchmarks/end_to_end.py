@@ -62,7 +62,8 @@ def our_batches(
         accumulation=flags.repeats * flags.steps + 2,
     )  # fmt: skip
     epochs = [Reading.of_epoch(dataset, sampler, epoch) for epoch in range(2)]
-    with open_loader(epochs, flags, device) as loader:
+    loading = {"num_workers": flags.num_workers, "pin_memory": True}
+    with open_loader(epochs, device, **loading) as loader:
         for epoch in epochs:
             yield from loader.read(epoch)
 
@@ -118,7 +119,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="svfap_base_patch16_160", help="size")
     parser.add_argument("--steps", type=int, default=4, help="steps of a repetition")
     parser.add_argument("--num_workers", type=int, default=1, help="loader processes")
-    parser.set_defaults(pin_mem=True)
     parser.add_argument("--num_videos", type=int, default=6)
     parser.add_argument("--video_frames", type=int, default=sample_data.VIDEO_FRAMES)
     parser.add_argument("--folder", type=Path, help="keeps sample videos (default: temporary)")
@@ -131,8 +131,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
     """Measure and report."""
     flags = build_parser().parse_args(argv)
     device = steps.begin(flags)
-    flags.clock = "wall"  # waiting takes no CPU time
-    flags.batch_size = flags.batch_size or (CUDA_BATCH if device.type == "cuda" else CPU_BATCH)
+    batch = flags.batch_size or (CUDA_BATCH if device.type == "cuda" else CPU_BATCH)
+    flags = common.settled(flags, clock="wall", batch_size=batch)  # waiting takes no CPU time
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = flags.folder or Path(temporary)

@@ -238,7 +238,10 @@ def _training(
     flags = parsing.parse_flags(make_parser(), [])
     layer_decay = getattr(flags, "layer_decay", None)
     settings = optim.parameter_settings(model, weight_decay=0.05, layer_decay=layer_decay)
-    optimizer = optim.create_optimizer(model, flags, settings, joint=levers.joint_optimizer)
+    optimizer = optim.create_optimizer(
+        model, settings, opt=flags.opt, lr=flags.lr, opt_eps=flags.opt_eps,
+        opt_betas=flags.opt_betas, momentum=flags.momentum, joint=levers.joint_optimizer,
+    )  # fmt: skip
     optim.set_step_values(optimizer, 1e-4, 0.05)
     scaler = torch.amp.GradScaler("cuda") if precision.needs_scaler else None
     model.train()

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,8 +21,8 @@ from svfap.engine.compute.memory import expected_bytes, room_bytes
 from svfap.engine.compute.optim import create_optimizer, parameter_settings
 from svfap.engine.compute.parallel import distribute
 from svfap.engine.compute.precision import Precision, set_up_device
-from svfap.engine.compute.schedules import highest_weight_decay, peak_rates
 from svfap.engine.compute.step import Step, StepFunction
+from svfap.engine.flags.resolved import Resolved, as_facts, resolve
 from svfap.engine.loop import Training, train
 from svfap.engine.runtime import distributed, plan, rundir
 from svfap.engine.runtime.boards import Boards
@@ -57,34 +56,35 @@ class Assembly:
     samples_per_video: int = 1  # how many of the samples that make up a batch come from one video
     views: int = 1  # clips per sample
     whole_step: bool = True  # whether a step from pixels to loss may be compiled as one function
+    merged: int = 1  # accumulated batches that are computed together
+    settled: Mapping[str, object] = field(default_factory=dict)  # flags left open, which follow
+    resolved: Resolved = field(init=False)
     levers: Levers = field(init=False)
     compiling: str = field(init=False)  # likewise, in words
 
     def __post_init__(self) -> None:
-        """Choose how steps are computed."""
+        """Work out the numbers of the run, and choose how steps are computed."""
         flags, device = self.flags, self.workers.device
-        passes = min(flags.epochs * self.steps, flags.max_steps or math.inf) * flags.update_freq
-        self.levers, self.compiling = choose_levers(
-            flags, device, passes=passes, flop=lambda: plan.training_flop(self.cost, self.clips)
+        self.resolved = resolve(
+            flags,
+            world_size=self.workers.world_size,
+            num_samples=len(self.annotations) * self.samples_per_video,
+            merged=self.merged,
+            settled=self.settled,
         )
+        self.levers, self.compiling = choose_levers(
+            device, wanted=flags.compile, mode=flags.compile_mode, without=flags.without,
+            shard=flags.shard, passes=self.resolved.total_steps * self.resolved.accumulation,
+            flop=lambda: plan.training_flop(self.cost, self.clips),
+        )  # fmt: skip
         if not self.whole_step:
             self.levers = replace(self.levers, whole_step=False)
         set_up_levers(self.levers, device, self.model)
 
     @property
-    def batch(self) -> int:
-        """Samples per optimizer step, all processes together."""
-        return build.global_batch(self.flags, self.workers.world_size)
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps per epoch."""
-        return build.steps_per_epoch(len(self.annotations) * self.samples_per_video, self.batch)
-
-    @property
     def clips(self) -> int:
         """Clips that a process computes at a time."""
-        return self.flags.batch_size * build.clips_per_video(self.flags) * self.views
+        return self.resolved.batch_size * self.resolved.clips_per_sample * self.views
 
     def tell(
         self,
@@ -97,25 +97,26 @@ class Assembly:
         Args:
             shapes: what that takes of a batch of so many clips (`step_memory`).
         """
-        flags, workers = self.flags, self.workers
-        peak, final, _ = peak_rates(flags, self.batch)
+        flags, workers, numbers = self.flags, self.workers, self.resolved
         decay = getattr(flags, "layer_decay", None)
         memory = None
         if flags.dry_run or workers.device.type == "cuda":  # it takes seconds
             memory = expected_bytes(
-                function, self.model, shapes(self.clips), flags=flags, workers=workers,
-                precision=self.precision, levers=self.levers,
+                function, self.model, shapes(self.clips), workers=workers,
+                precision=self.precision, accumulates=numbers.accumulation > 1,
+                averaged=getattr(flags, "model_ema", False), shard=flags.shard, levers=self.levers,
             )  # fmt: skip
         shown = plan.model_rows(
-            self.model, self.cost, flags, self.precision, self.batch, views=self.views,
-            memory=memory,
+            self.model, self.cost, self.precision,
+            sampling_rate=flags.sampling_rate, global_batch=numbers.global_batch, clips=self.clips,
+            clips_per_sample=numbers.clips_per_sample, views=self.views, memory=memory,
         )  # fmt: skip
         shown |= rows
         shown |= {
             "face window": build.window_text(self.window, self.annotations),
-            "steps": f"{self.steps} per epoch, {flags.epochs} epochs"
+            "steps": f"{numbers.steps_per_epoch} per epoch, {flags.epochs} epochs"
             + (f", at most {flags.max_steps} in all" if flags.max_steps else ""),
-            "learning rate": f"{peak:.3g} at its peak, {final:.3g} at the end"
+            "learning rate": f"{numbers.peak_lr:.3g} at its peak, {numbers.final_lr:.3g} at the end"
             + (f", decay {decay} per layer" if decay is not None else ""),
             "device": f"{workers.world_size} x {workers.device}" + ", sharded" * flags.shard,
             "output": flags.output_dir or "none",
@@ -131,8 +132,7 @@ class Assembly:
 
     def is_finished(self, files: tuple[str, ...], resume: Path | None) -> bool:
         """Whether this run has been carried out before; see `rundir.is_finished`."""
-        steps = build.total_steps(self.flags, self.steps)
-        finished = rundir.is_finished(self.flags, steps, files, resume)
+        finished = rundir.is_finished(self.flags, self.resolved.total_steps, files, resume)
         if finished:
             logger.info("%s is finished: left alone", self.flags.output_dir)
         return finished
@@ -143,9 +143,9 @@ class Assembly:
     ) -> Iterator[Path | None]:
         """The run directory, for this process alone; its config.json gets `facts` of the stage."""
         own = {
-            "model": self.model.config, "global_batch": self.batch, "face_window": self.window,
+            "model": self.model.config, "face_window": self.window,
             "stores": stores_of(self.annotations.paths),
-        }  # fmt: skip
+        } | as_facts(self.resolved)  # fmt: skip
         options = {"known": known, "resume": resume}
         with rundir.opened(self.flags, self.workers, own | facts, **options) as output_dir:
             yield output_dir
@@ -164,11 +164,13 @@ class Assembly:
         Args:
             video_weights: how often videos are drawn; None: each once per epoch.
         """
-        flags, workers = self.flags, self.workers
+        flags, workers, numbers = self.flags, self.workers, self.resolved
         step = Step(self.model, function, self.precision)
-        parallel = distribute(step, flags, workers)
+        parallel = distribute(
+            step, workers, shard=flags.shard, accumulates=numbers.accumulation > 1
+        )
         settings = parameter_settings(
-            self.model, weight_decay=highest_weight_decay(flags),
+            self.model, weight_decay=max(numbers.weight_decays),
             layer_decay=getattr(flags, "layer_decay", None),
         )  # fmt: skip
         fps = None
@@ -180,25 +182,32 @@ class Assembly:
         averaged = getattr(flags, "model_ema", False)
         return Training(
             flags=flags,
+            resolved=numbers,
             workers=workers,
             model=self.model,
             parallel=parallel,
             optimizer=create_optimizer(
-                self.model, flags, settings, joint=self.levers.joint_optimizer
-            ),
+                self.model,
+                settings,
+                opt=flags.opt,
+                lr=flags.lr,
+                opt_eps=flags.opt_eps,
+                opt_betas=flags.opt_betas,
+                momentum=flags.momentum,
+                joint=self.levers.joint_optimizer,
+            ),  # fmt: skip
             dataset=dataset,
             sampler=EpochSampler(
                 num_samples=len(self.annotations),
-                batch_size=flags.batch_size // self.samples_per_video,
+                batch_size=numbers.batch_size // self.samples_per_video,
                 seed=flags.seed,
                 rank=workers.rank,
                 world_size=workers.world_size,
-                accumulation=flags.update_freq,
+                accumulation=numbers.accumulation,
                 weights=video_weights,
             ),
             loss_of=step.loss_of,
             num_videos=len(self.annotations),
-            steps_per_epoch=self.steps,
             precision=self.precision,
             output_dir=output_dir,
             average=parallel.create_average(flags.model_ema_decay) if averaged else None,

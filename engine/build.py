@@ -1,7 +1,6 @@
 """From flags to models, and to the numbers that follow from both."""
 
 import argparse
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 
@@ -86,7 +85,7 @@ def head_norm(
     """
     name = models.encoder_name(name)
     released = "_tiny_" not in name and not models.is_image_model(name)
-    alone = flags.batch_size * clips_per_video(flags) * world_size == 1
+    alone = flags.batch_size * clips_per_sample(flags) * world_size == 1
     asked = chosen = flags.head_norm
     if asked == "auto":
         chosen = "layer" if released or alone else "batch"
@@ -152,30 +151,15 @@ def place(model: nn.Module, device: torch.device) -> nn.Module:
     return model.to(device)
 
 
-def global_batch(flags: argparse.Namespace, world_size: int) -> int:
-    """Videos (or pairs of views) per optimizer step, all processes together."""
-    return flags.batch_size * flags.update_freq * world_size
-
-
-def clips_per_video(flags: argparse.Namespace) -> int:
+def clips_per_sample(flags: argparse.Namespace) -> int:
     """Clips that a batch holds of each of its videos: `--num_samples`, or `--num_sample`."""
     return getattr(flags, "num_samples", None) or getattr(flags, "num_sample", 1)
 
 
-def steps_per_epoch(num_videos: int, batch: int) -> int:
-    """Optimizer steps in an epoch; the last batch is filled up (docs/reproduction.md)."""
-    return math.ceil(num_videos / batch)
-
-
-def total_steps(flags: argparse.Namespace, steps: int) -> int:
-    """Optimizer steps of a whole run with so many in an epoch."""
-    return min(flags.epochs * steps, flags.max_steps or flags.epochs * steps)
-
-
-def num_workers(flags: argparse.Namespace) -> int:
+def num_workers(asked: int | None) -> int:
     """`--num_workers`, or as many as this process's share of the cores, at most 16."""
-    if flags.num_workers is not None:
-        return flags.num_workers
+    if asked is not None:
+        return asked
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(16, max(1, cores // local))

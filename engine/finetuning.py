@@ -74,7 +74,8 @@ def finetune(flags: argparse.Namespace) -> dict | None:
 
 def _train_and_test(setting: Setting) -> dict | None:
     flags, workers = setting.flags, setting.workers
-    check_sharding(flags, workers, setting.precision)
+    if flags.shard:
+        check_sharding(workers, setting.precision, opt=flags.opt, amp=flags.amp)
     resume = rundir.find_checkpoint(flags)
     parts = selection.read_parts(setting)
     _check_choice(setting, parts)
@@ -124,7 +125,7 @@ def _carry_out(
     assembly.carry_out(run, resume, after_epoch, lambda epoch: val)
     metrics = _test(setting, run, parts, run.output_dir)
     if run.output_dir and setting.workers.is_main:
-        rundir.note_finished(run.output_dir, setting.flags, run.last_step)
+        rundir.note_finished(run.output_dir, setting.flags, run.resolved.total_steps)
     return metrics
 
 
@@ -149,7 +150,9 @@ def _origin(setting: Setting, parts: selection.Parts) -> dict:
         ),
         "model": setting.model.config,
         "labels": {"task": labels.task, "names": labels.class_names, "heads": labels.heads},
-        "together": origin.clips_together(flags, setting.model, setting.workers.world_size),
+        "together": origin.clips_together(
+            setting.model, flags.batch_size * setting.workers.world_size
+        ),
     })  # fmt: skip
 
 
@@ -305,7 +308,7 @@ def _intervals(setting: Setting, annotations: Annotations, predictions: Predicti
     subjects = None
     if setting.flags.average_by == "videos" and not setting.task.frame_level:
         try:
-            subjects = selection.known_subjects(setting.flags, annotations)
+            subjects = selection.known_subjects(setting, annotations)
         except ValueError as error:  # `--subjects` need not name those who are tested
             logger.warning("%s: the interval resamples videos", error)
     elif setting.task.frame_level and len(annotations) < 2:
@@ -355,7 +358,10 @@ def _evaluate_only(setting: Setting, identity: Identity) -> dict:
     if annotations is None:
         raise FileNotFoundError(f"{flags.data_path} has no {flags.eval_split}.csv")
     passes = len(annotations) * flags.test_num_segment * flags.test_num_crop / flags.batch_size
-    levers, compiling = choose_levers(flags, setting.workers.device, passes=passes)
+    levers, compiling = choose_levers(
+        setting.workers.device, wanted=flags.compile, mode=flags.compile_mode,
+        without=flags.without, shard=flags.shard, passes=passes,
+    )  # fmt: skip
     setting.use(levers)
     logger.info("compiled: %s", compiling)
     chosen_on = identity.chosen_on if identity.is_best else None

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from svfap import models
 from svfap.datasets.catalog import DatasetSpec, get_spec
 from svfap.datasets.labels.classes import LabelNames, read_classes
+from svfap.datasets.labels.kinds import UNNAMED
 from svfap.engine import build
 from svfap.engine.flags.config import finetuning_parser
+from svfap.engine.flags.flag import Flags
 from svfap.engine.runtime import rundir
 from svfap.engine.tasks.base import create_task
 from svfap.engine.tasks.task import Task
@@ -95,9 +97,7 @@ class Identity:
 
     def task(self) -> Task:
         """The task that turns outputs into scores, as it was trained."""
-        flags = finetuning_parser().parse_args([])
-        for name, value in self.flags.items():
-            setattr(flags, name, value)
+        flags = Flags(**vars(finetuning_parser().parse_args([])) | dict(self.flags))
         labels = self.labels
         return create_task(labels.task, flags, list(labels.class_names), labels.heads)
 
@@ -255,12 +255,13 @@ def _labels(
     if not count:
         return None
     names = content.get("class_names") or class_names or (spec and spec.class_names)
-    task = content.get("task") or _task(spec, flags)
-    labels = LabelNames(
-        task=task if names else "classification",
-        class_names=tuple(names or map(str, range(count))),
-        heads={head: tuple(own) for head, own in (content.get("heads") or {}).items()},
-    )
+    labels = LabelNames.of_numbers(count)
+    if names:
+        labels = LabelNames(
+            task=content.get("task") or _task(spec, flags),
+            class_names=tuple(names),
+            heads={head: tuple(own) for head, own in (content.get("heads") or {}).items()},
+        )
     if class_names and labels.heads:
         raise ValueError(f"{source} names its outputs itself; leave --class_names out")
     labels = replace(labels, class_names=tuple(class_names)) if class_names else labels
@@ -277,4 +278,4 @@ def _task(spec: DatasetSpec | None, flags: Mapping) -> str:
     if spec and spec.class_names:
         return spec.task
     beside = read_classes(flags["data_path"]) if flags.get("data_path") else None
-    return beside.task if beside else "classification"
+    return beside.task if beside else UNNAMED

@@ -20,12 +20,12 @@ from torch.utils.data import Dataset
 from svfap.datasets import rng
 from svfap.datasets.loading.loader import Batches, Loader, Reading
 from svfap.datasets.loading.order import EpochSampler
-from svfap.engine import build
 from svfap.engine.compute.optim import set_step_values, take_step
 from svfap.engine.compute.parallel import Parallel
 from svfap.engine.compute.precision import Precision
 from svfap.engine.compute.prefetch import open_loader
-from svfap.engine.compute.schedules import rate_schedule, weight_decay_schedule
+from svfap.engine.compute.schedules import cosine_schedule
+from svfap.engine.flags.resolved import Resolved
 from svfap.engine.runtime import checkpoint
 from svfap.engine.runtime.checkpoint import Position
 from svfap.engine.runtime.distributed import Workers
@@ -59,6 +59,7 @@ class Training:
     """
 
     flags: argparse.Namespace
+    resolved: Resolved
     workers: Workers
     model: nn.Module
     parallel: Parallel
@@ -67,7 +68,6 @@ class Training:
     sampler: EpochSampler
     loss_of: Callable
     num_videos: int
-    steps_per_epoch: int
     precision: Precision
     output_dir: Path | None
     average: nn.Module | None = None
@@ -79,8 +79,13 @@ class Training:
 
     def __post_init__(self) -> None:
         """Make what follows from the rest."""
-        self.rates = rate_schedule(self.flags, self.steps_per_epoch, self.global_batch)
-        self.weight_decays = weight_decay_schedule(self.flags, self.steps_per_epoch)
+        numbers, length = self.resolved, {"epochs": self.flags.epochs}
+        length["steps_per_epoch"] = numbers.steps_per_epoch
+        self.rates = cosine_schedule(
+            numbers.peak_lr, numbers.final_lr, start_value=numbers.first_lr,
+            warmup_epochs=self.flags.warmup_epochs, warmup_steps=self.flags.warmup_steps, **length,
+        )  # fmt: skip
+        self.weight_decays = cosine_schedule(*numbers.weight_decays, **length)
         self.budget = UnreadableBudget(
             num_videos=self.num_videos,
             share=self.flags.max_unreadable,
@@ -92,20 +97,11 @@ class Training:
         self.last_saved: Path | None = None
 
     @property
-    def global_batch(self) -> int:
-        """Videos per optimizer step, all processes together."""
-        return build.global_batch(self.flags, self.workers.world_size)
-
-    @property
-    def last_step(self) -> int:
-        """Optimizer steps of the whole run."""
-        return build.total_steps(self.flags, self.steps_per_epoch)
-
-    @property
     def is_over(self) -> bool:
         """Whether all steps are done and the epoch they ended in is closed."""
-        done = self.position.epoch * self.steps_per_epoch + self.position.step
-        return done >= self.last_step and (self.position.closed or self.position.step == 0)
+        position, numbers = self.position, self.resolved
+        done = position.epoch * numbers.steps_per_epoch + position.step
+        return done >= numbers.total_steps and (position.closed or position.step == 0)
 
     def save(self, name: str) -> None:
         """Write a checkpoint on the main process; called on all, which may hold parts of it."""
@@ -119,7 +115,7 @@ class Training:
             average=self.average,
             position=self.position,
             flags=vars(self.flags),
-            global_batch=self.global_batch,
+            global_batch=self.resolved.global_batch,
             name=name,
             facts=self.facts,
         )
@@ -142,12 +138,12 @@ class Training:
         Raises:
             ValueError: the file is damaged, or its run had another model or global batch.
         """
-        content = checkpoint.read(path)
+        content, batch = checkpoint.read(path), self.resolved.global_batch
         check_same_model(content["model_config"], self.model.config, str(path))
-        if content["global_batch"] != self.global_batch:
+        if content["global_batch"] != batch:
             raise ValueError(
                 f"{path} was trained with a global batch of {content['global_batch']}, this "
-                f"command has {self.global_batch}; keep --batch_size x --update_freq x processes"
+                f"command has {batch}; keep --batch_size x --update_freq x processes"
             )
         self.position = checkpoint.restore(
             content,
@@ -160,7 +156,7 @@ class Training:
         self.last_saved = path
         logger.info(
             "resumed from %s: %d epochs and %d of %d steps done",
-            path, self.position.epoch, self.position.step, self.steps_per_epoch,
+            path, self.position.epoch, self.position.step, self.resolved.steps_per_epoch,
         )  # fmt: skip
 
 
@@ -184,7 +180,8 @@ def train(
     """
     epochs = _epochs_to_train(run)
     readings = [reading for epoch, part in epochs.items() for reading in (part, *read_after(epoch))]
-    with noted() as request, open_loader(readings, run.flags, run.workers.device) as loader:
+    loading = {"num_workers": run.flags.num_workers, "pin_memory": run.flags.pin_mem}
+    with noted() as request, open_loader(readings, run.workers.device, **loading) as loader:
         for epoch, reading in epochs.items():
             facts = _train_epoch(run, log, request, loader.read(reading))
             line = _close_epoch(run, facts)
@@ -203,9 +200,10 @@ def _epochs_to_train(run: Training) -> dict[int, Reading]:
 
     The first one may have no step left: stopped behind its last one, it has only to be closed.
     """
-    epochs, first_step = {}, run.position.step
+    epochs, first_step, numbers = {}, run.position.step, run.resolved
     for epoch in range(run.position.epoch, 0 if run.is_over else run.flags.epochs):
-        stop_step = min(run.steps_per_epoch, run.last_step - epoch * run.steps_per_epoch)
+        left = numbers.total_steps - epoch * numbers.steps_per_epoch
+        stop_step = min(numbers.steps_per_epoch, left)
         if stop_step <= 0 and not first_step:
             break
         stop_step = max(stop_step, first_step)
@@ -217,13 +215,13 @@ def _epochs_to_train(run: Training) -> dict[int, Reading]:
 def _train_epoch(run: Training, log: EpochLog, request: StopRequest, batches: Batches) -> dict:
     """Train on these batches of the current epoch; returns the progress facts."""
     position = run.position
-    stop_step = position.step + len(batches) // run.flags.update_freq
+    stop_step = position.step + len(batches) // run.resolved.accumulation
     run.parallel.wrapped.train()
     progress = Progress(
         f"epoch {position.epoch + 1}/{run.flags.epochs}",
         total=stop_step,
         done=position.step,
-        clips_per_step=run.global_batch * build.clips_per_video(run.flags),
+        clips_per_step=run.resolved.global_batch * run.resolved.clips_per_sample,
         enabled=run.workers.is_main,
     )
     batches = iter(batches)
@@ -243,7 +241,7 @@ def _train_epoch(run: Training, log: EpochLog, request: StopRequest, batches: Ba
             if report or (run.workers.world_size == 1 and (due or stopping)):
                 _read_back(run, pending)
                 run.budget.check()
-                step = position.epoch * run.steps_per_epoch + position.step
+                step = position.epoch * run.resolved.steps_per_epoch + position.step
                 values = {"loss": position.losses[-1], "lr": run.rates[step - 1]}
                 progress.report(run.workers.device, **values)
                 log.boards.write(values, step, "step")
@@ -272,23 +270,24 @@ def optimizer_step(
         metrics, means over the accumulated batches; the seconds waited for data; and False if it
         is known already that the gradient is not finite, so that nothing was updated.
     """
-    position, flags = run.position, run.flags
-    step = position.epoch * run.steps_per_epoch + position.step
+    position, flags, accumulation = run.position, run.flags, run.resolved.accumulation
+    step = position.epoch * run.resolved.steps_per_epoch + position.step
     set_step_values(run.optimizer, float(run.rates[step]), float(run.weight_decays[step]))
     draws = rng.generator(flags.seed, position.epoch, position.step, run.workers.rank, "step")
     parts, waited = [], 0.0
-    for turn in range(flags.update_freq):
+    for turn in range(accumulation):
         begun = time.monotonic()
         batch = next(batches)
         waited += time.monotonic() - begun
-        run.budget.note(batch["notes"])
+        if batch["notes"]:
+            run.budget.note(batch["notes"])
         # Drop path draws from torch's generator: key it, so that resuming needs no generator state.
         torch.manual_seed(int(draws.integers(2**63)))
-        is_last = turn == flags.update_freq - 1
+        is_last = turn == accumulation - 1
         run.parallel.exchange_gradients(is_last)
         found = run.loss_of(run.parallel.wrapped, batch, draws)
         loss, metrics = found if isinstance(found, tuple) else (found, {})
-        scaled = loss / flags.update_freq
+        scaled = loss / accumulation
         (run.scaler.scale(scaled) if run.scaler else scaled).backward()
         parts.append({"loss": loss.detach(), **metrics})
     if run.scaler:
@@ -341,7 +340,7 @@ def _read_back(run: Training, pending: list[dict[str, torch.Tensor]]) -> None:
 
 
 def _not_finite(run: Training, what: str, step: int) -> FloatingPointError:
-    rate = run.rates[run.position.epoch * run.steps_per_epoch + step]
+    rate = run.rates[run.position.epoch * run.resolved.steps_per_epoch + step]
     return FloatingPointError(
         f"{what} in epoch {run.position.epoch}, step {step} (learning rate {rate:.3g}, precision "
         f"{run.precision}); last good checkpoint: {run.last_saved or 'none'}. Start again with "
@@ -357,7 +356,7 @@ def _close_epoch(run: Training, facts: dict) -> dict:
     closes it again, as a whole.
     """
     position = run.position
-    step = position.epoch * run.steps_per_epoch + position.step
+    step = position.epoch * run.resolved.steps_per_epoch + position.step
     norms = [norm for norm in position.grad_norms if math.isfinite(norm)]  # fp16 skips the others
     line = {
         "train_loss": float(np.mean(position.losses)),
@@ -372,7 +371,7 @@ def _close_epoch(run: Training, facts: dict) -> dict:
         "unreadable_videos": run.budget.num_skipped,
     }
     position.closed = True
-    if position.step == run.steps_per_epoch:
+    if position.step == run.resolved.steps_per_epoch:
         position.epoch += 1
         position.step = 0
         position.losses, position.grad_norms, position.metrics = [], [], {}

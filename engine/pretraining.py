@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from svfap.datasets.loading.loader import Loader, Reading
 from svfap.engine import build
 from svfap.engine.assembly import Assembly, begin
 from svfap.engine.compute.memory import expected_bytes
-from svfap.engine.compute.merging import merge_batches
+from svfap.engine.compute.merging import batches_together
 from svfap.engine.compute.parallel import check_sharding
 from svfap.engine.compute.precision import choose_precision
 from svfap.engine.compute.step import StepFunction
@@ -33,11 +33,15 @@ class Pretext(StepFunction, Protocol):
         model: on the CPU, with random weights.
         samples_per_video: how many of the samples that make up a batch come from one video.
         views: clips per sample.
+        compares: whether the samples of a batch are compared with each other.
+        settled: flags that were left open, with what they came to.
     """
 
     model: nn.Module
     samples_per_video: int
     views: int
+    compares: bool
+    settled: Mapping[str, object]
 
     def choose_rows(self, annotations: Annotations) -> Annotations:
         """The videos that can be used."""
@@ -95,25 +99,31 @@ def pretrain(flags: argparse.Namespace) -> None:
     )
     window = _face_window(flags, model.img_size)
     precision = choose_precision(flags.amp, workers.device, width=model.embed_dim)
-    check_sharding(flags, workers, precision)
+    if flags.shard:
+        check_sharding(workers, precision, opt=flags.opt, amp=flags.amp)
 
-    def bytes_for(num_clips: int) -> int:
+    def bytes_for(num_batches: int) -> int:
+        clips = num_batches * flags.batch_size * flags.num_samples
         return expected_bytes(
-            pretext, model, pretext.shapes(num_clips), flags=flags, workers=workers,
-            precision=precision,
+            pretext, model, pretext.shapes(clips), workers=workers, precision=precision,
+            accumulates=True, shard=flags.shard,
         )  # fmt: skip
 
-    if flags.objective == "mae":  # elsewhere a batch's clips are compared with each other
-        merge_batches(flags, bytes_for, workers.device)
+    merged = 1
+    if not pretext.compares:
+        merged = batches_together(
+            flags.merge_batches, accumulation=flags.update_freq, drop_path=flags.drop_path,
+            bytes_for=bytes_for, device=workers.device,
+        )  # fmt: skip
     assembly = Assembly(
         flags=flags, workers=workers, model=model, precision=precision, annotations=annotations,
         cost=pretext.cost(), window=window, sampling_rate=flags.sampling_rate,
         samples_per_video=pretext.samples_per_video, views=pretext.views,
-        # the contrastive loss compares the views of all processes, which is not for a compiled
-        # function
-        whole_step=not (flags.objective == "contrastive" and workers.is_distributed),
+        # views of all processes are compared, which is not for a compiled function
+        whole_step=not (pretext.compares and workers.is_distributed),
+        merged=merged, settled=pretext.settled,
     )  # fmt: skip
-    known = _origin(flags, workers, pretext, annotations, probing)
+    known = _origin(assembly, pretext, probing)
     rundir.refuse_other_run(flags, known, resume)
     if flags.start_from and not resume:
         pretext.take_weights(flags.start_from)
@@ -154,24 +164,28 @@ def _carry_out(
     assembly.carry_out(run, resume, after_epoch, read_after)
     _finish(run, pretext, assembly.annotations, assembly.window)
     if keeps:
-        rundir.note_finished(run.output_dir, run.flags, run.last_step)
+        rundir.note_finished(run.output_dir, run.flags, run.resolved.total_steps)
 
 
-def _origin(flags, workers: Workers, pretext: Pretext, annotations, probing) -> dict:
+def _origin(assembly: Assembly, pretext: Pretext, probing: Callable | None) -> dict:
     """What decides the results."""
-    data = {"train": origin.describe_data(annotations)}
+    flags = assembly.flags
+    data = {"train": origin.describe_data(assembly.annotations)}
     if probing:
         for name, part in zip(("train", "test"), probing.parts):
             data[f"the probe's {name}"] = origin.describe_data(part)
     before = rundir.origin_in(flags.output_dir) if flags.output_dir else None
     descriptor = flags.descriptor_weights or ""
     return origin.plain({
-        "flags": origin.deciding_flags(flags),
+        "flags": origin.deciding_flags(flags, pretext.settled),
         "data": data,
         "descriptor": origin.describe_weights(descriptor, (before or {}).get("descriptor")),
         "weights": origin.describe_weights(flags.start_from, (before or {}).get("weights")),
         "model": pretext.model.config,
-        "together": origin.clips_together(flags, pretext.model, workers.world_size),
+        "together": origin.clips_together(
+            pretext.model, assembly.resolved.batch_size * assembly.workers.world_size,
+            compared=pretext.compares,
+        ),
     })  # fmt: skip
 
 

@@ -4,7 +4,6 @@ The videos that decide which weights are best must not be those of the final num
 set has no validation part of its own, one is carved from the training part.
 """
 
-import argparse
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,7 +83,7 @@ def read_parts(setting: Setting) -> Parts:
     fraction = setting.flags.label_fraction
     if fraction == 1:
         return parts
-    subjects = known_subjects(setting.flags, parts.train)
+    subjects = known_subjects(setting, parts.train)
     taken = choose_share(
         _strata(parts.train),
         fraction,
@@ -123,7 +122,7 @@ def _with_validation(setting: Setting) -> Parts:
     if chosen_on == "val.csv":
         logger.warning("--val_fraction is not used: %s has a val.csv of its own", flags.data_path)
         return Parts(train=train, val=val, test=test, chosen_on=chosen_on)
-    subjects = known_subjects(flags, train)
+    subjects = known_subjects(setting, train)
     labels = _strata(train)
     taken = np.array(
         carve_validation(labels, flags.val_fraction, seed=flags.seed, subjects=subjects)
@@ -137,15 +136,15 @@ def _with_validation(setting: Setting) -> Parts:
     )
 
 
-def known_subjects(flags: argparse.Namespace, videos: Annotations) -> list[str] | None:
+def known_subjects(setting: Setting, videos: Annotations) -> list[str] | None:
     """The person in each video, of `--subjects` or a subjects.csv beside the fold; or None.
 
     Raises:
         ValueError: `--subjects` does not name them all.
     """
-    if flags.subjects:
-        return subjects_of(flags.subjects, videos.ids)
-    folder = Path(flags.data_path)
+    if setting.flags.subjects:
+        return subjects_of(setting.flags.subjects, videos.ids)
+    folder = Path(setting.flags.data_path)
     for path in (folder / SUBJECTS_FILE, folder.parent / SUBJECTS_FILE):
         if path.is_file():
             try:

@@ -125,7 +125,10 @@ class Setting:
 
     def open_loader(self, *readings: Reading) -> Loader:
         """A loader of `reading`s."""
-        return open_loader(readings, self.flags, self.workers.device)
+        flags, device = self.flags, self.workers.device
+        return open_loader(
+            readings, device, num_workers=flags.num_workers, pin_memory=flags.pin_mem
+        )
 
     def evaluate(self, model, annotations: Annotations, *, middle: bool, title: str) -> Evaluated:
         """Scores of a model on a set of videos, of their groups or of their frames."""
@@ -244,9 +247,7 @@ def _labels(flags: argparse.Namespace, identity: Identity | None) -> LabelNames:
         folder = (identity and flags.eval_data_path) or flags.data_path
         labels, source = named_labels(flags, folder), flags.data_set or f"{folder}/classes.json"
     if labels is None and flags.nb_classes:
-        return LabelNames(
-            task="classification", class_names=tuple(map(str, range(flags.nb_classes)))
-        )
+        return LabelNames.of_numbers(flags.nb_classes)
     labels = labels or known
     if labels is None:
         raise ValueError(

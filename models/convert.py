@@ -102,16 +102,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if flags.target is None and not to_transformers:
         parser.error("OUT is missing: a name ending in .safetensors or .pth")
     try:
-        if flags.target is None:
+        target = flags.target
+        if target is None:
             path = locate(flags.source).path
-            flags.target = path.with_name(f"{path.stem}-transformers")
-        names = convert(
-            flags.source, flags.target, averaged=flags.ema, to_transformers=to_transformers
-        )
+            target = path.with_name(f"{path.stem}-transformers")
+        names = convert(flags.source, target, averaged=flags.ema, to_transformers=to_transformers)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{flags.target}: {len(names)} tensors")
+    print(f"{target}: {len(names)} tensors")
     return 0
 
 

@@ -214,12 +214,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _chosen(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> list[ReleasedFile]:
-    """The files that the flags name."""
-    if not flags.names:
+def _chosen(
+    parser: argparse.ArgumentParser, flags: argparse.Namespace, names: Sequence[str]
+) -> list[ReleasedFile]:
+    """The released files of these names, as the flags want them."""
+    if not names:
         parser.error("name at least one file; --list shows them")
     try:
-        files = find_released(flags.names)
+        files = find_released(names)
         for mirror in flags.mirror:
             direct_link(mirror)
     except ValueError as error:
@@ -243,8 +245,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_listing(folder))
         return 0
     public = [name for name in flags.names if is_remote(name) and name not in RELEASED]
-    flags.names = [name for name in flags.names if name not in public]
-    for file in [*public, *(_chosen(parser, flags) if flags.names or not public else ())]:
+    released = [name for name in flags.names if name not in public]
+    for file in [*public, *(_chosen(parser, flags, released) if released or not public else ())]:
         try:
             if file in public:
                 target = locate(file).path

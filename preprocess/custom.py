@@ -43,7 +43,7 @@ TASKS = (AUTO, "classification", "regression")
 def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m svfap.preprocess.custom`."""
     parser = argparse.ArgumentParser("preprocess.custom", description=__doc__.split("\n")[0])
-    parser.add_argument("source", type=Path, metavar="FOLDER_OR_CSV")
+    parser.add_argument("dataset_dir", type=Path, metavar="FOLDER_OR_CSV")
     parser.add_argument("--output_dir", type=Path, required=True, metavar="DIR")
     labels = parser.add_argument_group("labels")
     labels.add_argument(
@@ -113,18 +113,18 @@ def _pattern(text: str) -> re.Pattern | str:
 
 def read_source(flags: argparse.Namespace) -> Source:
     """Read the folder or table."""
-    if flags.source.is_dir():
-        folder = flags.source.absolute()
+    if flags.dataset_dir.is_dir():
+        folder = flags.dataset_dir.absolute()
         return read_layout(folder, flags.layout) if flags.layout else read_folder(folder)
-    if flags.source.is_file():
+    if flags.dataset_dir.is_file():
         return read_csv(
-            flags.source,
+            flags.dataset_dir,
             label_columns=flags.label,
             subject_column=flags.subject,
             split_column=flags.split,
             data_root=flags.data_root,
         )
-    raise PreparationError(f"no such folder or CSV: {flags.source}")
+    raise PreparationError(f"no such folder or CSV: {flags.dataset_dir}")
 
 
 def settle_subjects(source: Source, wanted: re.Pattern | str | None) -> None:
@@ -185,13 +185,12 @@ def settle_labels(source: Source, flags: argparse.Namespace) -> LabelNames:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the CSVs."""
     flags = build_parser().parse_args(argv)
-    flags.dataset_dir = flags.source
     source = read_source(flags)
     settle_subjects(source, flags.subject_pattern)
     names = settle_labels(source, flags)
     parts = dict(labelled_clips(source, names))
     found = Found(clips=list(parts), problems=source.problems)
-    clips = check_found(found, {}, {}, name=str(flags.source), flags=flags)
+    clips = check_found(found, {}, {}, name=str(flags.dataset_dir), flags=flags)
     tell_subjects(clips)
     if not any(parts.values()) and (flags.num_folds >= 2 or flags.folds_file):
         write_folds(clips, names, flags)
@@ -210,7 +209,7 @@ def given_split(
     split = {p: [clip for clip in clips if parts[clip] == p] for p in ("train", "val", "test")}
     for part in ("train", "test"):
         if not split[part]:
-            raise PreparationError(f"{flags.source}: no clips for {part}")
+            raise PreparationError(f"{flags.dataset_dir}: no clips for {part}")
     problems = Problems()
     sides = {part: {c.subject for c in some} - {None} for part, some in split.items()}
     for part in ("val", "test"):

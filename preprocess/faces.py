@@ -103,8 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def read_settings(flags: argparse.Namespace) -> FaceSettings:
     """Settings of the flags, checked."""
-    if flags.border is None:
-        flags.border = "inside" if flags.align == "none" else "black"
+    border = flags.border or ("inside" if flags.align == "none" else "black")
     rules = (
         ("size", 8, 4096), ("quality", 1, 100), ("every", 1, 10**6), ("smooth_seconds", 0, 60),
         ("max_gap_seconds", 0, 3600), ("min_face", 0.01, 1),
@@ -114,15 +113,14 @@ def read_settings(flags: argparse.Namespace) -> FaceSettings:
             raise PreparationError(f"--{name} {getattr(flags, name)}: allowed are {low} to {high}")
     if flags.format == "mp4" and flags.size % 2:
         raise PreparationError(f"--size {flags.size}: --format mp4 needs an even number")
-    if flags.align != "none" and (flags.box == "constant" or flags.border == "inside"):
+    if flags.align != "none" and (flags.box == "constant" or border == "inside"):
         raise PreparationError(
             "--align similarity moves the crop with the eyes: it goes with --box smooth and with "
             "--border black or repeat"
         )
     parse_style(flags.margin)
-    return FaceSettings(
-        **{field.name: getattr(flags, field.name) for field in fields(FaceSettings)}
-    )
+    values = {**vars(flags), "border": border}
+    return FaceSettings(**{field.name: values[field.name] for field in fields(FaceSettings)})
 
 
 def report(outcomes: Sequence[Outcome], output_dir: Path) -> None:

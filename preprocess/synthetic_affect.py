@@ -32,8 +32,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the CSVs."""
-    flags = build_parser().parse_args(argv)
-    flags.output_dir = flags.output_dir or flags.dataset_dir / "affect"
+    parser = build_parser()
+    flags = parser.parse_args(argv)
+    if not flags.output_dir:
+        parser.set_defaults(output_dir=flags.dataset_dir / "affect")
+        flags = parser.parse_args(argv)
     folds = read_folds(flags.dataset_dir)
     drawn = read_clips(flags.dataset_dir, flags.output_dir / "problems.txt")
 

@@ -110,10 +110,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the CSVs."""
-    flags = build_parser().parse_args(argv)
+    parser = build_parser()
+    flags = parser.parse_args(argv)
+    if not flags.output_dir:
+        parser.set_defaults(output_dir=flags.dataset_dir / "images")
+        flags = parser.parse_args(argv)
     if flags.frames_per_clip < 1:
         raise PreparationError(f"--frames_per_clip {flags.frames_per_clip}: give 1 or more")
-    flags.output_dir = flags.output_dir or flags.dataset_dir / "images"
     clips = read_clips(flags.dataset_dir, flags.output_dir / "problems.txt")
     write_folds(clips, flags)
     write_identity(clips, flags)

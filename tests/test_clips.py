@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from svfap.datasets.augment import transforms
+from svfap.datasets.augment import crops, transforms
 from svfap.datasets.augment.masking import make_masking
 from svfap.datasets.augment.randaugment import RandAugment
 from svfap.datasets.clips import sampling
@@ -150,7 +150,7 @@ def test_a_pretraining_clip_is_what_its_parts_say(good, folder):
     item = pretrain_clips(good)[(2, 3, 1)]
     frames = frames_of(folder, 5)
     indices = sampling.draw_pretrain_clip(generator(3, 2, 3, 1, "frames"), len(frames), T, STRIDE)
-    crop = transforms.MultiScaleCrop(SIZE)
+    crop = crops.MultiScaleCrop(SIZE)
     box = crop.draw(generator(3, 2, 3, 1, "crop"), 64, 96)
     assert item["clip"].shape == (1, T, SIZE, SIZE, 3)
     assert np.array_equal(item["clip"][0], crop.apply(frames[indices], box))

@@ -161,7 +161,10 @@ def test_compile_is_auto_unless_asked_for(parser, tmp_path):
 )
 def test_a_run_is_compiled_on_a_gpu_where_it_is_long_enough(device, more, passes, flop, words):
     flags = parse_flags(pretraining_parser(), more)
-    levers, row = choose_levers(flags, torch.device(device), passes=passes, flop=lambda: flop)
+    levers, row = choose_levers(
+        torch.device(device), wanted=flags.compile, mode=flags.compile_mode, without=None,
+        shard=flags.shard, passes=passes, flop=lambda: flop,
+    )  # fmt: skip
     assert row == words
     assert levers.compile_mode == (None if words.startswith("no") else "default")
     assert levers.cudnn_attention == (device == "cuda")
@@ -171,7 +174,10 @@ def test_every_lever_can_be_ruled_out():
     assert list(LEVERS) == lever_names()
     for name in LEVERS:
         flags = parse_flags(finetuning_parser(), ["--without", name])
-        levers, _ = choose_levers(flags, torch.device("cuda"), passes=1)
+        levers, _ = choose_levers(
+            torch.device("cuda"), wanted="off", mode="default", without=flags.without, shard=False,
+            passes=1,
+        )  # fmt: skip
         usual = levers_of(torch.device("cuda"))
         assert getattr(usual, name) and levers == replace(usual, **{name: False})
 

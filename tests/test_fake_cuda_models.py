@@ -13,7 +13,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from benchmarks import steps
 from svfap import models
 from svfap.datasets.augment.mixing import Mixer
-from svfap.datasets.device import to_device
+from svfap.datasets.augment.transforms import to_device
 from svfap.engine import build
 from svfap.engine.compute.levers import lever_names, levers_of
 from svfap.engine.compute.optim import WeightAverage

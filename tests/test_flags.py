@@ -1,11 +1,13 @@
 """Flags: released scripts parse, YAML files work, wrong values explain themselves."""
 
+import re
 import shlex
 import subprocess
 import sys
 
 import pytest
 
+from svfap.engine.flags.__main__ import document
 from svfap.engine.flags.config import TABLES, finetuning_parser, pretraining_parser
 from svfap.engine.flags.flag import CONTENT, FREE, SAME
 from svfap.engine.flags.parsing import parse_flags
@@ -193,3 +195,19 @@ def test_numbers_are_finite(name, value):
 def test_an_epoch_to_begin_with_lies_in_the_run():
     with pytest.raises(ValueError, match="--start_epoch 5: must be below --epochs"):
         parse_flags(pretraining_parser(), ["--start_epoch", "5", "--epochs", "5"])
+
+
+def test_flags_stay_as_they_were_given():
+    """Of whole runs: tests/test_runs.py."""
+    flags = parse_flags(pretraining_parser(), ["--lr", "2"])
+    with pytest.raises(AttributeError, match="--lr: flags stay as they were given"):
+        flags.lr = 1
+    writes = re.compile(r"^\s*\w*flags\.\w+ [-+*/]*= |setattr\(\w*flags", re.MULTILINE)
+    for folder in ("engine", "preprocess", "benchmarks", "datasets", "models"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            assert not writes.search(path.read_text()), path
+
+
+def test_the_document_of_flags_is_what_the_tables_say():
+    told = "python -m svfap.engine.flags > docs/flags.md makes it"
+    assert (ROOT / "docs" / "flags.md").read_text() == document(), told

@@ -248,20 +248,19 @@ def test_settings_of_a_start_that_failed_are_forgotten(data, tmp_path):
 
 def test_a_later_checkpoint_of_the_same_run_wins_over_resume(data, pretrained, tmp_path):
     out = Path(shutil.copytree(pretrained, tmp_path / "run"))
-    flags = parse_flags(pretraining_parser(), pretrain_argv(data, out))
     first = str(out / "checkpoint-0.pth")
     for resume, auto, found in (
         (first, True, checkpoint.LAST),  # as when a queue starts the same command again
         (first, False, "checkpoint-0.pth"),
         (str(out / checkpoint.LAST), True, checkpoint.LAST),
     ):
-        flags.resume, flags.auto_resume = resume, auto
+        asked = ["--resume", resume, "--auto_resume" if auto else "--no_auto_resume"]
+        flags = parse_flags(pretraining_parser(), pretrain_argv(data, out, *asked))
         assert rundir.find_checkpoint(flags) == out / found
     (out / checkpoint.LAST).write_bytes(b"")  # damaged: what its error proposes has to work
-    flags.resume, flags.auto_resume = first, True
-    assert rundir.find_checkpoint(flags) == Path(first)
-    flags.output_dir = str(tmp_path / "new")
-    assert rundir.find_checkpoint(flags) == Path(first)
+    for folder in (out, tmp_path / "new"):
+        flags = parse_flags(pretraining_parser(), pretrain_argv(data, folder, "--resume", first))
+        assert rundir.find_checkpoint(flags) == Path(first)
 
 
 def test_resume_with_other_data_is_refused_in_fine_tuning(run, fold, argv, tmp_path):

@@ -34,7 +34,7 @@ FLOORS = {
         {"timm_names", "weights"},
     ],
     "datasets": [
-        {"catalog", "device", "files", "rng"},
+        {"catalog", "files", "rng"},
         {"loading", "tables"},
         {"video"},
         {"labels"},
@@ -43,7 +43,8 @@ FLOORS = {
         {"clips"},
     ],
     "engine": [
-        {"build", "flags", "results"},
+        {"build", "results"},
+        {"flags"},
         {"runtime", "summarize", "tasks"},
         {"compare", "compute", "identity", "report", "runs"},
         {"evaluate", "loop", "predict"},

@@ -1,6 +1,5 @@
 """The counted memory of a training step: against PyTorch's profiler, and against a GPU."""
 
-from argparse import Namespace
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache, partial
@@ -171,10 +170,8 @@ def test_gradients_are_held_where_batches_are_accumulated():
     options = {"workers": workers_of(CPU), "precision": Precision("cpu", None)}
     model, inputs, function = step_of("svfap_tiny_patch8_64", "pretrain", 8, CPU)
     found = [
-        expected_bytes(
-            function, model, inputs, flags=Namespace(update_freq=turns, shard=False), **options
-        )
-        for turns in (1, 2)
+        expected_bytes(function, model, inputs, accumulates=several, **options)
+        for several in (False, True)
     ]
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     assert 0.5 * weights < found[1] - found[0] <= 1.1 * weights

@@ -1,6 +1,5 @@
 """Lines of `--dry_run` that both stages share, with a cost that is easy to multiply."""
 
-from argparse import Namespace
 from types import SimpleNamespace
 
 import pytest
@@ -9,13 +8,16 @@ from svfap.engine.compute.precision import Precision
 from svfap.engine.runtime import plan
 
 COST = plan.Cost(parameters=10**6, multiply_adds=10**9)
-MODEL = SimpleNamespace(num_frames=16, img_size=160, num_tokens=800)
+MODEL = SimpleNamespace(num_frames=16, img_size=160, num_tokens=800, config={"name": "some"})
 
 
 def rows(views=1, **flags):
-    flags = Namespace(model="some", batch_size=2, sampling_rate=4, **flags)
+    each = max([1, *flags.values()])
     precision = Precision("cpu", None)
-    return plan.model_rows(MODEL, COST, flags, precision, 6, views=views, memory=3 * 2**30)
+    return plan.model_rows(
+        MODEL, COST, precision, sampling_rate=4, global_batch=6,
+        clips=2 * each * views, clips_per_sample=each, views=views, memory=3 * 2**30,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Whole runs on tiny videos: resuming, several processes, errors that stop a run."""
 
+import copy
 import io
 import json
 import os
@@ -38,12 +39,21 @@ def finetune_argv(data, out, *more):
     return [*FINETUNE_FLAGS, "--data_path", str(data / "fold"), "--output_dir", str(out), *more]
 
 
+def carry_out(stage, flags):
+    """A whole run, which leaves the flags as they were given."""
+    given = copy.deepcopy(vars(flags))
+    try:
+        return stage(flags)
+    finally:
+        assert vars(flags) == given
+
+
 def run_pretraining(argv):
-    pretrain(parse_flags(pretraining_parser(), argv))
+    carry_out(pretrain, parse_flags(pretraining_parser(), argv))
 
 
 def run_finetuning(argv):
-    return finetune(parse_flags(finetuning_parser(), argv))
+    return carry_out(finetune, parse_flags(finetuning_parser(), argv))
 
 
 def weights(out, name=checkpoint.LAST):
@@ -185,11 +195,11 @@ def test_merged_batches_and_crops_enlarged_on_the_device_change_no_run(
 def test_as_many_batches_are_merged_as_memory_holds(monkeypatch, how, memory, batch):
     """A clip of one GiB: 24, 12 or 8 clips have to fit into 80 % of it."""
     monkeypatch.setattr(merging, "_memory_gib", lambda device: memory)
-    flags = SimpleNamespace(
-        merge_batches=how, batch_size=4, update_freq=6, num_samples=1, drop_path=0.0
-    )
-    merging.merge_batches(flags, lambda num_clips: num_clips * 2**30, torch.device("cpu"))
-    assert (flags.batch_size, flags.update_freq) == batch
+    together = merging.batches_together(
+        how, accumulation=6, drop_path=0.0, bytes_for=lambda number: number * 4 * 2**30,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    assert (4 * together, 6 // together) == batch
 
 
 def test_two_processes_evaluate_like_one(data, tmp_path):

@@ -1,6 +1,5 @@
 """Schedules and parameter settings against reference numbers."""
 
-import argparse
 import copy
 import json
 
@@ -17,11 +16,10 @@ from svfap.engine.compute.optim import (
     parameter_settings,
     set_step_values,
 )
-from svfap.engine.compute.schedules import (
-    cosine_schedule,
-    highest_weight_decay,
-    weight_decay_schedule,
-)
+from svfap.engine.compute.schedules import cosine_schedule
+from svfap.engine.flags.config import finetuning_parser
+from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.flags.resolved import resolve
 from tests.model_cases import small_model
 
 
@@ -71,15 +69,15 @@ class _TwoLayers(nn.Module):
         return {"head.weight"}
 
 
-def _flags(**changes):
+def optimizer_of(model, settings, **changes):
     values = {"opt": "adamw", "opt_eps": 1e-8, "opt_betas": [0.9, 0.99], "momentum": 0.9, "lr": 1.0}
-    return argparse.Namespace(**(values | changes))
+    return create_optimizer(model, settings, **(values | changes))
 
 
 def test_step_values_reach_the_groups():
     model = _TwoLayers()
     settings = parameter_settings(model, weight_decay=0.1, layer_decay=0.5)
-    optimizer = create_optimizer(model, _flags(), settings)
+    optimizer = optimizer_of(model, settings)
     set_step_values(optimizer, 0.2, 0.3)
     values = {
         name: (group["lr"], group["weight_decay"])
@@ -97,16 +95,17 @@ def test_step_values_reach_the_groups():
 
 
 def test_weight_decay_that_begins_at_zero_grows():
-    flags = _flags(weight_decay=0.0, weight_decay_end=0.1, epochs=2)
+    argv = ["--weight_decay", "0", "--weight_decay_end", "0.1"]
+    decays = resolve(parse_flags(finetuning_parser(), argv), world_size=1, num_samples=4)
+    decays = decays.weight_decays
     model = _TwoLayers()
-    settings = parameter_settings(model, weight_decay=highest_weight_decay(flags), layer_decay=None)
-    optimizer = create_optimizer(model, flags, settings)
-    for decay in weight_decay_schedule(flags, 2):
+    settings = parameter_settings(model, weight_decay=max(decays), layer_decay=None)
+    optimizer = optimizer_of(model, settings)
+    for decay in cosine_schedule(*decays, epochs=2, steps_per_epoch=2):
         set_step_values(optimizer, 1.0, decay)
         group = next(g for g in optimizer.param_groups if g["params"][0] is model.first.weight)
         assert group["weight_decay"] == decay
     assert decay > 0.05
-    assert highest_weight_decay(_flags(weight_decay=0.0, weight_decay_end=None)) == 0
 
 
 @pytest.mark.parametrize("name", ["maedfer_tiny_patch8_64", "timm/resnet10t"])
@@ -130,13 +129,13 @@ def test_averages_take_whole_numbers_as_they_are(name):
 def test_other_optimizers_and_unknown_names():
     model = _TwoLayers()
     settings = parameter_settings(model, weight_decay=0.1, layer_decay=None)
-    sgd = create_optimizer(model, _flags(opt="sgd", opt_betas=None), settings)
+    sgd = optimizer_of(model, settings, opt="sgd", opt_betas=None)
     assert isinstance(sgd, torch.optim.SGD)
     assert sum(len(group["params"]) for group in sgd.param_groups) == 4
-    lamb = create_optimizer(model, _flags(opt="lamb"), settings)
+    lamb = optimizer_of(model, settings, opt="lamb")
     assert type(lamb).__name__ == "Lamb"
     with pytest.raises(ValueError, match="'nonsense'.*known: .*adamw"):
-        create_optimizer(model, _flags(opt="nonsense"), settings)
+        optimizer_of(model, settings, opt="nonsense")
 
 
 class _Counted(TorchDispatchMode):
@@ -157,8 +156,7 @@ def test_groups_updated_jointly_are_those_updated_by_torch():
     models[1].load_state_dict(models[0].state_dict())
     settings = parameter_settings(models[0], weight_decay=0.1, layer_decay=0.75)
     ways = [
-        create_optimizer(model, _flags(), settings, joint=joint)
-        for model, joint in zip(models, (True, False))
+        optimizer_of(model, settings, joint=joint) for model, joint in zip(models, (True, False))
     ]
     generator = torch.Generator().manual_seed(0)
     counts = {}

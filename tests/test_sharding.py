@@ -1,6 +1,5 @@
 """`--shard`: FSDP2 in two processes trains, saves and evaluates as without."""
 
-import argparse
 import json
 
 import pytest
@@ -125,9 +124,6 @@ def workers(world_size):
     ],
 )
 def test_what_sharding_cannot_do_is_refused(processes, opt, dtype, message):
-    flags = argparse.Namespace(shard=True, opt=opt, amp="auto")
     precision = Precision("cuda" if dtype else "cpu", dtype)
     with pytest.raises(ValueError, match=message):
-        check_sharding(flags, workers(processes), precision)
-    flags.shard = False
-    check_sharding(flags, workers(processes), precision)
+        check_sharding(workers(processes), precision, opt=opt, amp="auto")

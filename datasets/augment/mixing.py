@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from svfap.datasets.device import to_device
+from svfap.datasets.augment.transforms import to_device
 
 MODES = ("batch", "elem", "pair")
 

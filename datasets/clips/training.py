@@ -13,9 +13,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from svfap.datasets.augment.crops import MultiScaleCrop
 from svfap.datasets.augment.masking import Masking
 from svfap.datasets.augment.randaugment import RandAugment
-from svfap.datasets.augment.transforms import MultiScaleCrop, draw_finetune, resize_square
+from svfap.datasets.augment.transforms import draw_finetune, resize_square
 from svfap.datasets.clips.sampling import bearable_rate, draw_pretrain_clip, draw_train_clip
 from svfap.datasets.clips.source import ClipSource, VideoNote, cut_window
 from svfap.datasets.clips.views import EvalViews

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from svfap.datasets.files import read_json, write_text
-from svfap.datasets.labels.kinds import KINDS, Column, LabelKind
+from svfap.datasets.labels.kinds import KINDS, UNNAMED, Column, LabelKind
 
 FILE_NAME = "classes.json"
 
@@ -28,6 +28,11 @@ class LabelNames:
     # class names of each of the `class_names` that stand for a class of their own
     heads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     data_set: str = "custom"  # name of the data set, "custom" for one's own
+
+    @classmethod
+    def of_numbers(cls, count: int) -> "LabelNames":
+        """Of labels of which nothing is known but how many there are: 0, 1, ..."""
+        return cls(task=UNNAMED, class_names=tuple(map(str, range(count))))
 
     @property
     def kind(self) -> LabelKind:

@@ -164,6 +164,7 @@ class NumbersPerFrame(LabelKind):
 
 
 PRETRAIN = "pretrain"
+UNNAMED = "classification"  # labels of which nothing is known but how many there are
 KINDS: dict[str, LabelKind] = {
     "classification": OneClass(),
     "regression": Numbers(),

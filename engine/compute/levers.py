@@ -1,7 +1,6 @@
 """What makes a step faster, each by itself; what is computed stays the same up to rounding."""
 
-import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -32,7 +31,7 @@ class Levers:
     # `models.layers.LayerNorm`)
     half_norms: bool = False
     batched_augmentation: bool = False  # crop and mirror the clips of a fine-tuning batch together
-    joint_optimizer: bool = True  # AdamW does nothing between its groups (`engine.compute.adamw`)
+    joint_optimizer: bool = True  # AdamW does nothing between its groups (`engine.compute.optim`)
 
 
 def levers_of(device: torch.device, *, compile_mode: str | None = None) -> Levers:
@@ -64,9 +63,12 @@ def set_up_levers(levers: Levers, device: torch.device, model: nn.Module | None 
 
 
 def choose_levers(
-    flags: argparse.Namespace,
     device: torch.device,
     *,
+    wanted: str,
+    mode: str,
+    without: Sequence[str] | None,
+    shard: bool,
     passes: float,
     flop: Callable[[], float] = float,
 ) -> tuple[Levers, str]:
@@ -76,24 +78,27 @@ def choose_levers(
     would have without a stop.
 
     Args:
+        wanted: `--compile`.
+        mode: `--compile_mode`.
+        without: `--without`, levers that are ruled out.
         passes: of the run, through the model or there and back.
         flop: gives the operations of a pass, where it matters; 0: few, or unknown.
     """
-    wanted, why = flags.compile == "on", f"--compile {flags.compile}"
-    if flags.compile == "auto":
-        wanted, why = _pays(flags, device, passes, flop)
-    mode = flags.compile_mode if wanted else None
+    pays, why = wanted == "on", f"--compile {wanted}"
+    if wanted == "auto":
+        pays, why = _pays(device, shard, passes, flop)
     levers = replace(
-        levers_of(device, compile_mode=mode), **dict.fromkeys(flags.without or (), False)
+        levers_of(device, compile_mode=mode if pays else None),
+        **dict.fromkeys(without or (), False),
     )
-    return levers, f"{mode or 'no'} ({why})"
+    return levers, f"{mode if pays else 'no'} ({why})"
 
 
-def _pays(flags, device: torch.device, passes: float, flop: Callable) -> tuple[bool, str]:
+def _pays(device: torch.device, shard: bool, passes: float, flop: Callable) -> tuple[bool, str]:
     """Whether compiling saves more time than it takes, and why."""
     if device.type != "cuda":
         return False, "does not pay on this device"
-    if flags.shard:
+    if shard:
         return False, "--shard"
     seconds = passes * max(EAGER_STEP_SECONDS, flop() / EAGER_FLOP_PER_SECOND)
     pays = MIN_SECONDS_TO_COMPILE / 60

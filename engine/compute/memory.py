@@ -6,7 +6,6 @@ batch, and needs no device. What kernels take for themselves is added where it m
 compiled model keeps is a share, measured, of what it keeps otherwise.
 """
 
-import argparse
 import contextlib
 import copy
 import math
@@ -80,16 +79,19 @@ def expected_bytes(
     model: nn.Module,
     inputs: dict[str, object],
     *,
-    flags: argparse.Namespace,
     workers: Workers,
     precision: Precision,
+    accumulates: bool,
+    averaged: bool = False,
+    shard: bool = False,
     levers: Levers | None = None,
 ) -> int:
     """What a process of a run will need for a training step.
 
     Args:
         inputs: as `step_memory` takes them.
-        flags: `update_freq`, `shard`, `model_ema`.
+        accumulates: whether a step has several batches.
+        averaged: whether there is a moving average of the weights.
         levers: how steps are computed; None: nothing is compiled.
     """
     compiled = "nothing"
@@ -101,12 +103,9 @@ def expected_bytes(
         partial(function.compute, autocast=precision.autocast),
         device=workers.device,
         compiled=compiled,
-        holds_gradients=workers.is_distributed or flags.update_freq > 1,
+        holds_gradients=workers.is_distributed or accumulates,
     )
-    return found.total(
-        averaged=bool(getattr(flags, "model_ema", False)),
-        shards=workers.world_size if flags.shard else 1,
-    )
+    return found.total(averaged=averaged, shards=workers.world_size if shard else 1)
 
 
 def step_memory(

@@ -1,16 +1,14 @@
 """Optimizer, layer-wise learning rate decay, weight averaging."""
 
-import argparse
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain, compress
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-
-from svfap.engine.compute.adamw import JointAdamW
 
 
 def parameter_settings(
@@ -46,16 +44,22 @@ def parameter_settings(
 
 def create_optimizer(
     model: nn.Module,
-    flags: argparse.Namespace,
     settings: Mapping[str, Mapping[str, float]],
     *,
+    opt: str,
+    lr: float,
+    opt_eps: float,
+    opt_betas: Sequence[float] | None,
+    momentum: float,
     joint: bool = True,
 ) -> torch.optim.Optimizer:
     """Build the optimizer of `--opt`; torch's own are the fused ones, which on CUDA never wait.
 
     Args:
         model: the bare model (not wrapped).
-        flags: `opt`, `opt_eps`, `opt_betas`, `momentum`, `lr`.
+        opt: name, of these or of timm's.
+        lr: until the first step sets another.
+        joint: `JointAdamW` rather than torch's own.
 
     Returns:
         An optimizer whose groups carry `lr_scale` and `base_weight_decay`.
@@ -70,30 +74,30 @@ def create_optimizer(
             {"params": [], "lr_scale": scale, "weight_decay": decay, "decays": decay > 0},
         )
         group["params"].append(parameter)
-    options = {"lr": flags.lr, "eps": flags.opt_eps}
-    if flags.opt_betas:
-        options["betas"] = tuple(flags.opt_betas)
+    options = {"lr": lr, "eps": opt_eps}
+    if opt_betas:
+        options["betas"] = tuple(opt_betas)
     adamw = JointAdamW if joint else partial(torch.optim.AdamW, fused=True)
     fused = {"adamw": adamw, "adam": partial(torch.optim.Adam, fused=True)}
-    if flags.opt.lower() in fused:
-        return fused[flags.opt.lower()](list(groups.values()), **options)
-    if flags.opt.lower() == "sgd":
+    if opt.lower() in fused:
+        return fused[opt.lower()](list(groups.values()), **options)
+    if opt.lower() == "sgd":
         return torch.optim.SGD(
-            list(groups.values()), lr=flags.lr, momentum=flags.momentum, nesterov=True, fused=True
+            list(groups.values()), lr=lr, momentum=momentum, nesterov=True, fused=True
         )
     import timm.optim  # takes two seconds
 
     try:
         return timm.optim.create_optimizer_v2(
             list(groups.values()),
-            opt=flags.opt,
+            opt=opt,
             weight_decay=0.0,
-            momentum=flags.momentum,
+            momentum=momentum,
             **options,
         )
     except (ValueError, AssertionError) as error:
         known = ", ".join(timm.optim.list_optimizers())
-        raise ValueError(f"--opt {flags.opt!r}: {error}; known: {known}") from error
+        raise ValueError(f"--opt {opt!r}: {error}; known: {known}") from error
 
 
 def set_step_values(optimizer: torch.optim.Optimizer, rate: float, weight_decay: float) -> None:
@@ -178,3 +182,65 @@ class WeightAverage(AveragedModel):
 def tensors_of(model: nn.Module) -> list[Tensor]:
     """Parameters and buffers of a model, detached."""
     return [tensor.detach() for tensor in chain(model.parameters(), model.buffers())]
+
+
+class _Part(NamedTuple):
+    """A group's parameters and what the optimizer keeps of each."""
+
+    group: dict
+    parameters: list[Tensor]
+    averages: list[Tensor]
+    square_averages: list[Tensor]
+    steps: list[Tensor]
+
+
+class JointAdamW(torch.optim.AdamW):
+    """`torch.optim.AdamW(fused=True)` with nothing done between the groups but their update.
+
+    A group is one kernel here. torch's own counts the steps of each group by itself, takes them
+    back by itself where the gradient is not finite, and sorts the parameters of each anew in every
+    step: three times the kernels, and twice the time on the host. State and results are the same.
+    """
+
+    def __init__(self, groups: list[dict], **options: object):
+        super().__init__(groups, fused=True, **options)
+        self._parts: list[_Part] | None = None
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take over a state, whose tensors replace those of before."""
+        super().load_state_dict(state_dict)
+        self._parts = None
+
+    @torch.no_grad()
+    def step(self, closure: Callable | None = None) -> None:
+        """Update all parameters that have a gradient."""
+        if self._parts is None:
+            self._parts = self._collect()
+        gradients = [[p.grad for p in part.parameters] for part in self._parts or ()]
+        if not gradients or closure or any(g is None for part in gradients for g in part):
+            return super().step(closure)  # makes the state in the first step
+        skipped = getattr(self, "found_inf", None)
+        steps = [step for part in self._parts for step in part.steps]
+        torch._foreach_add_(steps, 1)
+        for part, own in zip(self._parts, gradients):
+            beta1, beta2 = part.group["betas"]
+            torch._fused_adamw_(
+                part.parameters, own, part.averages, part.square_averages, [], part.steps,
+                lr=part.group["lr"], weight_decay=part.group["weight_decay"],
+                eps=part.group["eps"], beta1=beta1, beta2=beta2, amsgrad=False, maximize=False,
+                grad_scale=getattr(self, "grad_scale", None), found_inf=skipped,
+            )  # fmt: skip
+        if skipped is not None:
+            torch._foreach_sub_(steps, [skipped] * len(steps))
+        return None
+
+    def _collect(self) -> list[_Part] | None:
+        """The groups with their state; None before there is one."""
+        groups = self.param_groups
+        if not all(self.state.get(p) for group in groups for p in group["params"]):
+            return None
+        names = ("exp_avg", "exp_avg_sq", "step")
+        return [
+            _Part(group, own := group["params"], *([self.state[p][n] for p in own] for n in names))
+            for group in groups
+        ]

@@ -1,6 +1,5 @@
 """How the processes of a run hold its model: each all of it, or each a part (`--shard`)."""
 
-import argparse
 import inspect
 from collections.abc import Mapping
 
@@ -32,13 +31,13 @@ class Parallel:
 
     Args:
         step: with the model, on the device of this process.
-        flags: `update_freq`.
+        accumulates: whether a step has several batches.
 
     Attributes:
         wrapped: what training calls in place of the step.
     """
 
-    def __init__(self, step: Step, flags: argparse.Namespace, workers: Workers):
+    def __init__(self, step: Step, workers: Workers, *, accumulates: bool = False):
         self.model, self.step, self.wrapped = step.model, step, step
         self.is_distributed = workers.is_distributed
         if workers.is_distributed:
@@ -49,7 +48,7 @@ class Parallel:
                 gradient_as_bucket_view=True,
                 **{_SYNC_BUFFERS: False},
                 # the same operations in every step, unless some end without exchanging gradients
-                static_graph=flags.update_freq == 1,
+                static_graph=not accumulates,
             )
 
     def compile(self, levers: Levers) -> None:
@@ -93,10 +92,8 @@ class Parallel:
         return model
 
 
-def check_sharding(flags: argparse.Namespace, workers: Workers, precision: Precision) -> None:
+def check_sharding(workers: Workers, precision: Precision, *, opt: str, amp: str) -> None:
     """Refuse `--shard` where it cannot work, before a run leaves anything behind."""
-    if not flags.shard:
-        return
     if not workers.is_distributed:
         raise ValueError(
             "--shard spreads the model over several processes, this is a single one; start them "
@@ -109,30 +106,29 @@ def check_sharding(flags: argparse.Namespace, workers: Workers, precision: Preci
             f"--shard needs PyTorch 2.6 or newer, this is {torch.__version__}; install a newer "
             "one, or leave --shard out"
         ) from error
-    if flags.opt.lower() not in SHARDED_OPTIMIZERS:
-        raise ValueError(
-            f"--opt {flags.opt} with --shard: take one of {', '.join(SHARDED_OPTIMIZERS)}"
-        )
+    if opt.lower() not in SHARDED_OPTIMIZERS:
+        raise ValueError(f"--opt {opt} with --shard: take one of {', '.join(SHARDED_OPTIMIZERS)}")
     if precision.needs_scaler:
         raise ValueError(
-            f"--amp {flags.amp} means fp16 here, whose loss scaling does not work with --shard; "
+            f"--amp {amp} means fp16 here, whose loss scaling does not work with --shard; "
             "take --amp bf16 or --amp off"
         )
 
 
-def distribute(step: Step, flags: argparse.Namespace, workers: Workers) -> Parallel:
-    """Hold a step's model as the flags say; to be called before its optimizer is made.
+def distribute(step: Step, workers: Workers, *, shard: bool, accumulates: bool) -> Parallel:
+    """Hold a step's model; to be called before its optimizer is made.
 
     Batch norms of several processes share their statistics from here on.
 
     Args:
-        step: its model is on the device of this process; `--shard` changes it in place.
-        flags: `shard`, `update_freq`; checked by `check_sharding`.
+        step: its model is on the device of this process; sharding changes it in place.
+        shard: whether processes share the model; checked by `check_sharding`.
+        accumulates: whether a step has several batches.
     """
     if workers.is_distributed:
         step.model = synchronise_batch_norm(step.model, on_cuda=workers.device.type == "cuda")
-    if flags.shard:
+    if shard:
         from svfap.engine.compute.sharding import Sharded
 
         return Sharded(step, workers)
-    return Parallel(step, flags, workers)
+    return Parallel(step, workers, accumulates=accumulates)

@@ -1,7 +1,9 @@
 """Number formats of a training step: which, when, and what that needs."""
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import torch
 
@@ -24,11 +26,12 @@ class Precision:
         """Whether gradients underflow without loss scaling."""
         return self.dtype == torch.float16
 
-    def autocast(self) -> contextlib.AbstractContextManager:
-        """Context in which the forward pass runs."""
+    @cached_property
+    def autocast(self) -> Callable[[], contextlib.AbstractContextManager]:
+        """Makes the context in which the forward pass runs."""
         if self.dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device_type, dtype=self.dtype)
+            return contextlib.nullcontext
+        return partial(torch.autocast, self.device_type, dtype=self.dtype)
 
     def __str__(self) -> str:
         return "float32" if self.dtype is None else str(self.dtype).removeprefix("torch.")

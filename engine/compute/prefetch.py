@@ -1,6 +1,5 @@
 """Batches on the device, copied beside the computation."""
 
-import argparse
 from collections.abc import Sequence
 
 import torch
@@ -40,17 +39,17 @@ class CudaCopies(ToDevice):
 
 
 def open_loader(
-    readings: Sequence[Reading], flags: argparse.Namespace, device: torch.device
+    readings: Sequence[Reading], device: torch.device, *, num_workers: int | None, pin_memory: bool
 ) -> Loader:
     """A loader that brings batches to a device.
 
     Args:
-        flags: `num_workers`, `pin_mem`.
+        num_workers: loader processes; None: as many as suit the machine.
     """
     on_gpu = device.type == "cuda"
     return Loader(
         readings,
-        num_workers=build.num_workers(flags),
-        pin_memory=flags.pin_mem and on_gpu,
+        num_workers=build.num_workers(num_workers),
+        pin_memory=pin_memory and on_gpu,
         to_device=CudaCopies(device) if on_gpu else None,
     )

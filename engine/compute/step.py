@@ -39,11 +39,11 @@ class Step(nn.Module):
 
     def __init__(self, model: nn.Module, function: StepFunction, precision: Precision):
         super().__init__()
-        self.model, self.function, self.precision = model, function, precision
+        self.model, self.function, self.autocast = model, function, precision.autocast
 
     def forward(self, **inputs: object) -> Loss:
         """Loss of a prepared batch."""
-        return self.function.compute(self.model, autocast=self.precision.autocast, **inputs)
+        return self.function.compute(self.model, autocast=self.autocast, **inputs)
 
     def loss_of(self, wrapped: Callable, batch: dict, draws: np.random.Generator) -> Loss:
         """Loss of a batch of the loader; `wrapped` is this module, or what was put around it."""

@@ -101,6 +101,16 @@ class Flag:
         return f"must lie in {self.low}..{self.high}"
 
 
+class Flags(argparse.Namespace):
+    """Flags as they were given, which nothing changes afterwards."""
+
+    def __init__(self, **values: object):
+        self.__dict__.update(values)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"--{name}: flags stay as they were given")
+
+
 @dataclass(frozen=True)
 class Group:
     """Flags under one heading of --help."""

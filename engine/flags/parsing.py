@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from svfap.datasets.files import write_text
-from svfap.engine.flags.flag import Table
+from svfap.engine.flags.flag import Flags, Table
 from svfap.engine.flags.flag_parser import Parser, boolean
 from svfap.engine.flags.pretraining import CONTRASTIVE, CONTRASTIVE_DEFAULTS, MASKED
 from svfap.engine.flags.shared import WITHOUT_GRAPHS
@@ -18,7 +18,7 @@ _PLAIN = "tag:yaml.org,2002:str"  # what a scalar without a tag is
 _NOTHING = ("", "~", "null")
 
 
-def parse_flags(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_flags(parser: Parser, argv: Sequence[str] | None = None) -> Flags:
     """Parse the command line over the YAML file named by `--config`, if any.
 
     Args:
@@ -39,11 +39,10 @@ def parse_flags(parser: Parser, argv: Sequence[str] | None = None) -> argparse.N
         explicit |= set(from_file)
         parser.set_defaults(**from_file)
         flags = parser.parse_args(argv)
-    flags.explicit = sorted(explicit)
-    if getattr(flags, "objective", MASKED) == CONTRASTIVE:
-        for name, value in CONTRASTIVE_DEFAULTS.items():
-            if name not in explicit:
-                setattr(flags, name, value)
+    values = vars(flags)
+    if values.get("objective", MASKED) == CONTRASTIVE:
+        values |= {n: value for n, value in CONTRASTIVE_DEFAULTS.items() if n not in explicit}
+    flags = Flags(**values, explicit=sorted(explicit))
     _check(flags, parser.table)
     return flags
 

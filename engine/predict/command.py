@@ -219,7 +219,7 @@ def _answer_all(flags: argparse.Namespace, predictor, videos: list[NamedVideo]) 
 def _stream(flags: argparse.Namespace, predictor, todo: list[NamedVideo]):
     from svfap.engine import build
 
-    workers = build.num_workers(flags) if len(todo) > 1 else 0
+    workers = build.num_workers(flags.num_workers) if len(todo) > 1 else 0
     workers = 0 if workers == 1 and flags.num_workers is None else min(workers, len(todo))
     return predictor.predict_many([video.source for video in todo], num_workers=workers)
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -58,6 +59,8 @@ class ContrastiveLearning:
     """
 
     views = 2
+    compares = True
+    settled = MappingProxyType({})
 
     def __init__(self, flags: argparse.Namespace, workers: Workers):
         self.flags, self.workers = flags, workers

@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from svfap.datasets.augment.mixing import cutmix_box
-from svfap.datasets.augment.transforms import normalize_, to_float
+from svfap.datasets.augment.transforms import normalize_, to_device, to_float
 from svfap.datasets.clips.contrastive import SWAP_FAILED, SWAPPED
-from svfap.datasets.device import to_device
 from svfap.engine.runtime.distributed import gather_rows, process_rank
 
 CPU = torch.device("cpu")

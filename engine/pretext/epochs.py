@@ -17,6 +17,7 @@ from svfap import models
 from svfap.datasets.labels.annotations import read_annotations
 from svfap.engine.compute.precision import choose_precision
 from svfap.engine.flags.config import pretraining_parser
+from svfap.engine.flags.flag import Flags
 from svfap.engine.identity import identify
 from svfap.engine.pretext.masked import MaskedAutoencoding
 from svfap.engine.pretext.pictures import draw_rows, reconstruct
@@ -47,12 +48,11 @@ def epochs_figure(
     files = checkpoints_of(run)
     epochs = [list(files)[place] for place in spread(len(files), num_rows)]
     identity = identify(files[epochs[0]])
-    flags = pretraining_parser().parse_args([])
-    vars(flags).update(identity.flags)
+    other = {"data_path": data_path} if data_path else {}
+    flags = Flags(**vars(pretraining_parser().parse_args([])) | dict(identity.flags) | other)
     if flags.objective != "mae" or identity.labels is not None:
         raise ValueError(f"{run} is no masked pre-training, which alone reconstructs")
     workers = distributed.start(device)
-    flags.data_path = data_path or flags.data_path
     pretext = MaskedAutoencoding(flags, workers)
     annotations = read_annotations(
         flags.data_path, task="pretrain", data_root=flags.data_root, check_paths=False

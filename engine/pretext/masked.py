@@ -3,7 +3,7 @@
 import argparse
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class MaskedAutoencoding:
     """Model, clips and loss of masked autoencoding; see `engine.pretraining.Pretext`."""
 
     samples_per_video = views = 1
+    compares = False
 
     def __init__(self, flags: argparse.Namespace, workers: Workers):
         self.flags, self.workers = flags, workers
@@ -47,7 +48,9 @@ class MaskedAutoencoding:
                 f"{self.model.config['name']} is no masked autoencoder; take one of "
                 f"{', '.join(models.list_models('pretrain_*'))}, or --objective contrastive"
             )
-        self.masking = _masking(flags, self.model)
+        self.settled = _settled(flags, getattr(self.model.encoder, "region_size", None))
+        self.masking = _masking(self.model, **self.settled, mask_ratio=flags.mask_ratio,
+                                symmetry=flags.part_apply_symmetry, seed=flags.seed)  # fmt: skip
         self.objective = _objective(flags, self.model, self.masking, workers.device)
         self.monitor = Monitor(self.objective)
 
@@ -108,7 +111,8 @@ class MaskedAutoencoding:
     def prepare(self, batch: dict, draws: np.random.Generator) -> dict[str, torch.Tensor]:
         """See `StepFunction`."""
         inputs = self.objective.prepare(batch, draws)
-        self.monitor.keep(inputs)
+        if not self.monitor.clips:
+            self.monitor.keep(inputs)
         return inputs
 
     def compute(
@@ -141,11 +145,11 @@ class MaskedAutoencoding:
     def plan_rows(self) -> dict[str, str]:
         """Lines of the plan."""
         visible, tokens = self.masking.num_visible, self.model.num_tokens
-        return {"masking": f"{self.flags.mask_type}, {visible} of {tokens} tokens visible"}
+        return {"masking": f"{self.settled['mask_type']}, {visible} of {tokens} tokens visible"}
 
     def look(self, run: Training, epoch: int) -> dict[str, float]:
         """See `engine.pretext.monitor`; warns when a third of the training is over."""
-        every = math.ceil(LOOK_STEPS / run.steps_per_epoch)
+        every = math.ceil(LOOK_STEPS / run.resolved.steps_per_epoch)
         if (epoch + 1) % every and not run.is_over:
             return {}
         model = run.parallel.whole(run.model)
@@ -176,33 +180,46 @@ class MaskedAutoencoding:
             )
 
 
-def _masking(flags: argparse.Namespace, model):
-    """The masks of `--mask_type`; what was not given follows from the model's encoder."""
-    region_size = getattr(model.encoder, "region_size", None)
-    if flags.mask_type is None:
-        flags.mask_type = "part_window" if region_size else "tube"
-    if flags.mask_type == "part_window" and flags.part_win_size is None and region_size:
-        flags.part_win_size = list(region_size)
+def _settled(flags: argparse.Namespace, region_size: Sequence[int] | None) -> dict[str, object]:
+    """`mask_type` and `part_win_size`; what was not given follows from the encoder's regions."""
+    kind = flags.mask_type or ("part_window" if region_size else "tube")
+    windows = flags.part_win_size
+    if kind == "part_window" and windows is None and region_size:
+        windows = list(region_size)
         logger.info("mask windows are the regions of the LGI-Former: %s tokens", region_size)
+    return {"mask_type": kind, "part_win_size": windows}
+
+
+def _masking(
+    model,
+    *,
+    mask_type: str,
+    part_win_size: Sequence[int] | None,
+    mask_ratio: float,
+    symmetry: bool,
+    seed: int,
+):
+    """The masks of a run.
+
+    Raises:
+        ValueError: masks that the encoder cannot use, each with the remedy.
+    """
+    region_size = getattr(model.encoder, "region_size", None)
     masking = make_masking(
-        flags.mask_type,
-        model.grid,
-        flags.mask_ratio,
-        part_win_size=flags.part_win_size,
-        symmetry=flags.part_apply_symmetry,
+        mask_type, model.grid, mask_ratio, part_win_size=part_win_size, symmetry=symmetry
     )
     needed = model.encoder.balanced_window
     if needed and any(size % window for size, window in zip(needed, masking.window)):
-        windows = f" in windows of {masking.window}" if flags.mask_type == "part_window" else ""
+        windows = f" in windows of {masking.window}" if mask_type == "part_window" else ""
         raise ValueError(
-            f"--mask_type {flags.mask_type}{windows} does not show equally many tokens in all "
+            f"--mask_type {mask_type}{windows} does not show equally many tokens in all "
             f"regions, as the LGI-Former needs; its regions are {region_size} tokens (t, h, w). "
             f"Use --mask_type part_window with --part_win_size "
             f"{' '.join(map(str, region_size))}, or others whose height and width divide these"
         )
-    sample = masking(rng.generator(flags.seed, 0, 0, 0, "mask"))
+    sample = masking(rng.generator(seed, 0, 0, 0, "mask"))
     model.encoder.check_mask(torch.from_numpy(sample)[None])
-    if flags.mask_type == "random" and "svfap" in model.config["name"]:
+    if mask_type == "random" and "svfap" in model.config["name"]:
         logger.warning(
             "--mask_type random: SVFAP merges time steps token by token and was published with "
             "tube masks, which show the same places in all steps"

@@ -73,7 +73,7 @@ def run_probe(
     setting = frozen_setting(flags, workers, model, identity)
     chosen = read_parts(setting)
     parts = chosen.train, chosen.test
-    subjects = known_subjects(flags, chosen.train)
+    subjects = known_subjects(setting, chosen.train)
     readings = [setting.reading(part, middle=middle) for part, middle in zip(parts, (True, False))]
     with setting.open_loader(*readings) as loader:
         train, test = (
@@ -109,7 +109,7 @@ def _draw_embedding(path: Path, setting: Setting, part: Annotations, frozen: Fro
         raise ValueError(f"--tsne: needs classes, not {setting.kind}; leave it out")
     names = setting.task.names
     panels: dict[str, Sequence[str]] = {"expression": [names[label] for label in frozen.labels]}
-    if subjects := known_subjects(setting.flags, part):
+    if subjects := known_subjects(setting, part):
         panels["identity"] = subjects
     points, _ = tsne(frozen.features[POOLED])
     save_figure(scatter_figure(points, panels), path)

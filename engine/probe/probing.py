@@ -367,13 +367,13 @@ class PretrainingProbe:
         optional["num_workers"] = flags.num_workers
         for name, value in optional.items():
             arguments += [f"--{name}", str(value)] if value is not None else []
+        arguments += [] if flags.check_paths else ["--no_check_paths"]
         own = parse_flags(finetuning_parser(), arguments)
-        own.check_paths = flags.check_paths
         self.every, self.seed = flags.probe_every, flags.seed
         self.setting = frozen_setting(own, workers, frozen_encoder(config))
         self.parts = [self.setting.read("train"), self.setting.read("test")]
         self._readings = [self.setting.reading(part, middle=True) for part in self.parts]
-        self.subjects = known_subjects(own, self.parts[0])
+        self.subjects = known_subjects(self.setting, self.parts[0])
 
     def readings(self, epoch: int) -> list[Reading]:
         """What is read after 0-based `epoch`, empty where no scores are due."""

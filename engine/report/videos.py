@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from svfap.datasets.labels.annotations import AnnotationError, Annotations, read_annotations
+from svfap.datasets.labels.kinds import PRETRAIN, UNNAMED
 from svfap.datasets.labels.splits import take_rows
 from svfap.datasets.tables import read_text
 from svfap.datasets.video.open_video import UnreadableVideoError, open_video
@@ -43,7 +44,7 @@ def read_data(
             name: (tested if name == "test" else Path(place)) / f"{name}.csv" for name in SPLITS
         }
     resolved = resolved or {}
-    task = "pretrain" if "videos" in files else resolved.get("task", "classification")
+    task = PRETRAIN if "videos" in files else resolved.get("task", UNNAMED)
     found = {}
     for name, path in files.items():
         if not path.is_file():

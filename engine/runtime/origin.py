@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -20,7 +21,6 @@ from svfap.datasets.labels.annotations import Annotations
 from svfap.datasets.labels.frame_labels import FrameLabels
 from svfap.engine.flags.config import table_of
 from svfap.engine.flags.flag import SAME
-from svfap.engine.flags.pretraining import CONTRASTIVE
 from svfap.models.weights.hub import SourceError, locate
 from svfap.models.weights.loading import named_tensors
 
@@ -31,10 +31,10 @@ _NAMES = ("data_path", "eval_data_path", "finetune", "descriptor_weights")
 _GONE = ("short_clip_frames", "short_clip_epochs")
 
 
-def deciding_flags(flags: argparse.Namespace) -> dict:
-    """Values of the flags that have to stay."""
-    rows = table_of(flags).by_name
-    return plain({name: getattr(flags, name) for name in rows if rows[name].goes_on == SAME})
+def deciding_flags(flags: argparse.Namespace, settled: Mapping = MappingProxyType({})) -> dict:
+    """Values of the flags that have to stay; those in `settled` were left open."""
+    rows, values = table_of(flags).by_name, {**vars(flags), **settled}
+    return plain({name: values[name] for name in rows if rows[name].goes_on == SAME})
 
 
 def describe_data(annotations: Annotations) -> dict:
@@ -84,11 +84,10 @@ def describe_weights(path: str, before: Mapping | None, *, keys: Sequence[str] =
     return {"file": located.source, "digest": digest.hexdigest(), **others}
 
 
-def clips_together(flags: argparse.Namespace, model: nn.Module, world_size: int) -> int | None:
-    """How many samples decide about each other in a pass; None where each stands by itself."""
-    contrastive = getattr(flags, "objective", None) == CONTRASTIVE
+def clips_together(model: nn.Module, num_samples: int, *, compared: bool = False) -> int | None:
+    """How many of the samples of a pass decide about each other; None where each is by itself."""
     has_batch_norm = any(isinstance(part, _BatchNorm) for part in model.modules())
-    return flags.batch_size * world_size if contrastive or has_batch_norm else None
+    return num_samples if compared or has_batch_norm else None
 
 
 def describe_texts(texts: Iterable[str]) -> str:

@@ -9,8 +9,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from svfap.engine import build
-
 logger = logging.getLogger(__name__)
 
 
@@ -75,30 +73,32 @@ def describe(rows: dict[str, object]) -> str:
 def model_rows(
     model: nn.Module,
     cost: Cost,
-    flags,
     precision,
-    batch: int,
     *,
+    sampling_rate: int,
+    global_batch: int,
+    clips: int,
+    clips_per_sample: int = 1,
     views: int = 1,
     memory: int | None = None,
 ) -> dict[str, object]:
     """Lines of the plan that both stages share.
 
     Args:
+        clips: that a process computes at a time.
+        clips_per_sample: clips of a sample in a batch.
         views: clips in which the model sees each sample.
         memory: of a process, bytes (`engine.compute.memory`); None: not counted.
     """
-    per_video = build.clips_per_video(flags)
-    clips = flags.batch_size * per_video * views
-    whole = f"{batch} clips"
+    whole = f"{global_batch} clips"
     if views > 1:
-        whole = f"{batch} samples of {views} views"
-    elif per_video > 1:
-        whole = f"{batch} videos of {per_video} clips"
+        whole = f"{global_batch} samples of {views} views"
+    elif clips_per_sample > 1:
+        whole = f"{global_batch} videos of {clips_per_sample} clips"
     rows = {
         "model": f"{model.config['name']}, {cost.parameters / 1e6:.2f} M parameters",
         "clip": f"{model.num_frames} frames of {model.img_size} x {model.img_size} px, every "
-        f"{flags.sampling_rate}. frame; {model.num_tokens} tokens",
+        f"{sampling_rate}. frame; {model.num_tokens} tokens",
         "forward pass": f"{cost.multiply_adds / 1e9:.2f} G multiply-adds per clip",
         "precision": str(precision),
         "global batch": whole,

@@ -8,7 +8,7 @@ import torch
 
 from svfap.datasets.augment import transforms
 from svfap.datasets.augment.mixing import Mixes, as_tensors
-from svfap.datasets.device import to_device
+from svfap.datasets.augment.transforms import to_device
 from svfap.datasets.labels.kinds import kind_of
 from svfap.engine.tasks.classification import Classification
 from svfap.engine.tasks.composite import ClassAndValues, Multihead

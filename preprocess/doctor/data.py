@@ -195,7 +195,7 @@ def _names_from_labels(paths: Sequence[Path]) -> LabelNames | None:
         classes = max(int(row[0]) for row in labels) + 1
         if classes == 1:
             return None
-        return LabelNames(task="classification", class_names=tuple(map(str, range(classes))))
+        return LabelNames.of_numbers(classes)
     if len(numbers) != 1:
         return None
     if all(row[0].endswith(".npz") for row in labels):
