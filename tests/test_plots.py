@@ -50,10 +50,18 @@ def test_finetuning_curves_draw_only_epochs_that_were_validated():
     ]
     loss, recall, rate = curves_figure(records).axes
     assert [line.get_label() for line in loss.lines] == ["training", "validation"]
-    assert loss.lines[1].get_xydata().tolist() == [[1, 1.7]]
-    assert recall.lines[0].get_xydata().tolist() == [[1, 0.3], [2, 0.5]]
-    assert recall.get_ylim() == (0, 1)
-    assert rate.lines[0].get_xydata().tolist() == [[0, 1e-4]]
+    assert loss.lines[1].get_xydata().tolist() == [[2, 1.7]]
+    assert recall.lines[0].get_xydata().tolist() == [[2, 0.3], [3, 0.5]]
+    assert recall.lines[2].get_xydata().tolist() == [[3, 0.5]]  # the best
+    assert recall.get_ylim()[1] < 0.7
+    assert rate.lines[0].get_xydata().tolist() == [[1, 1e-4]]
+
+
+def test_curves_show_chance_and_say_that_labels_are_smoothed():
+    records = [{"epoch": 0, "train_loss": 2.0, "val_loss": 1.7, "val_uar": 0.3, "val_war": 0.4}]
+    loss, recall = curves_figure(records, chance=0.25, smoothing=0.1).axes
+    assert "smoothed by 0.1" in loss.get_xlabel()
+    assert recall.lines[-1].get_ydata() == [0.25, 0.25]
 
 
 def test_log_of_a_killed_run(tmp_path, caplog):
@@ -78,7 +86,8 @@ def texts(axis):
 def test_confusion_matrix_shows_counts_and_recall(tmp_path):
     metrics = classification_metrics([0, 0, 0, 0, 2, 2], [0, 0, 0, 1, 2, 1], NAMES)
     figure = confusion_figure(metrics)
-    counts, recall, _ = figure.axes
+    counts, recall, scale, _ = figure.axes
+    assert [text.get_text() for text in scale.get_yticklabels()] == ["0", "1.5", "3"]
     assert texts(counts) == ["3", "1", "0", "0", "0", "0", "0", "1", "1"]
     assert texts(recall) == ["75", "25", "0", "", "", "", "0", "50", "50", "no videos"]
     assert [label.get_text() for label in counts.get_yticklabels()] == NAMES

@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -400,12 +401,22 @@ def test_timeline_shows_every_class(checkpoint, videos, drawn_faces):
 
 
 def test_annotated_video_shows_the_box_where_the_face_is(checkpoint, videos, tmp_path, drawn_faces):
+    """Above left the video, enlarged; right of it bars, below it the time that the mark is at."""
     prediction = make_predictor(checkpoint).predict(videos / "one.mp4")
     predict_draw.annotate_video(prediction, tmp_path / "a.mp4")
+    height, width = prediction.facts.height, prediction.facts.width
+    scale = predict_draw.enlargement(height, width)
     with open_video(tmp_path / "a.mp4") as drawn, open_video(videos / "one.mp4") as plain:
-        changed = np.abs(drawn.read([30])[0].astype(int) - plain.read([30])[0]).max(-1) > 60
-    x, y = np.mean(prediction.tracks[0].span.corners[30], 0)
-    edge = prediction.tracks[0].span.corners[30].astype(int)
+        early, frame, late = drawn.read([5, 30, 55])
+        assert drawn.num_frames == plain.num_frames
+        original = cv2.resize(plain.read([30])[0], None, fx=scale, fy=scale)
+    tall, wide = (round(side * scale) // 2 * 2 for side in (height, width))
+    assert frame.shape[0] > tall and frame.shape[1] > wide
+    changed = np.abs(frame[:tall, :wide].astype(int) - original[:tall, :wide]).max(-1) > 60
+    corners = prediction.tracks[0].span.corners[30] * scale
+    (x, y), edge = corners.mean(0), corners.astype(int)
     assert changed[int(y), edge[0, 0] - 2 : edge[0, 0] + 3].any()
     assert not changed[int(y), int(x)]
+    mark = [int(np.argmax(part[tall + 10 : -30].min((0, 2)))) for part in (early, frame, late)]
+    assert mark[0] < mark[1] < mark[2]
     assert list(tmp_path.iterdir()) == [tmp_path / "a.mp4"]

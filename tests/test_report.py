@@ -1,5 +1,7 @@
 """Reports hold the numbers of the run, need no network, and fit a phone."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -33,8 +35,9 @@ def write_fold(folder, fold, *, seed=0):
     ids = [f"fold{fold}/{index:03}<b>" for index in range(22)]
     for video in ids:
         (frames / video).mkdir(parents=True)
-        pixels = np.full((40, 60, 3), random.integers(256), np.uint8)
-        Image.fromarray(pixels).save(frames / video / "1.png")
+        for number, grey in enumerate(random.integers(256, size=2), start=1):
+            pixels = np.full((40, 60, 3), grey, np.uint8)
+            Image.fromarray(pixels).save(frames / video / f"{number}.png")
     data = folder.parent.parent / "data" / f"fold{fold}"
     data.mkdir(parents=True)
     rows = [f"{video} {label}\n" for video, label in zip(ids, labels)]
@@ -62,7 +65,7 @@ def write_fold(folder, fold, *, seed=0):
     (folder / "config.json").write_text(json.dumps(config))
     lines = [
         {"epoch": e, "train_loss": 1 / (e + 1), "val_uar": 0.1 * e, "train_lr": 0.1,
-         "seconds": 3600, "clips_per_second": 12.0}
+         "seconds": 3600 * (e + 1), "clips_per_second": 12.0}
         for e in range(3)
     ]  # fmt: skip
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -94,7 +97,7 @@ def text_of(page):
 
 def assert_self_contained(page):
     places = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page)
-    assert places and all(place.startswith("data:image/") for place in places)
+    assert places and all(p.startswith(("data:image/", "#")) for p in places)
     assert "http" not in re.sub(r"base64,[^\"]*", "", page)
     assert "@import" not in page and "url(" not in page
 
@@ -218,7 +221,30 @@ def test_report_of_pretraining(tmp_path):
     page = write_report(run).read_text()
     assert "1 videos with problems: bad.mp4 (skipped: no frames)" in page
     assert 'alt="reconstruction 000_a"' in page
-    assert "Result" not in page
+    assert "epochs 1" in text_of(page) and "loss 1.000" in text_of(page)
+
+
+def test_a_report_begins_with_what_matters(cross_validation, fold_page):
+    """The result beside chance, the weakest class, links to all sections, clips that play."""
+    text = text_of(fold_page)
+    metrics = json.loads((cross_validation / "fold1" / "metrics.json").read_text())
+    uar = f"{100 * metrics['uar']:.2f}"
+    assert re.search(rf"etter than chance: UAR {uar} %, interval .*guessing gives 33.33 %", text)
+    recalls = metrics["per_class_recall"]
+    assert f"Look first at {escape(NAMES[int(np.argmin(recalls))])}: " in text
+    for place in re.findall(r'href="#([^"]+)"', fold_page):
+        assert f'<section id="{place}">' in fold_page
+    assert 'href="#most-confused"' in fold_page
+    (moving, *_) = re.findall(r'<details class="clip">.*?data:image/webp;base64,([^"]*)', fold_page)
+    assert Image.open(io.BytesIO(base64.b64decode(moving))).n_frames > 1
+
+
+def test_a_report_beside_another_run(cross_validation, tmp_path):
+    """Differences on the videos of both."""
+    run = tmp_path / "run"
+    shutil.copytree(cross_validation / "fold1", run)
+    page = text_of(write_report(run, beside=cross_validation / "fold1").read_text())
+    assert re.search(r"Comparison metric this run fold1 difference.*UAR \S+ \S+ 0.00 0.00 to", page)
 
 
 def test_report_of_features(cross_validation, tmp_path):

@@ -1,60 +1,101 @@
-"""Pictures of predictions: scores over time, and the video with boxes and labels drawn in."""
+"""Pictures of predictions: scores over time, and the video with boxes beside a panel of answers."""
 
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
 import cv2
+import matplotlib
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
 
 from svfap.datasets.files import replacing, utf8_path
-from svfap.datasets.video.open_video import open_video
+from svfap.datasets.video.open_video import UnreadableVideoError, open_video
 from svfap.engine.predict.answers import TrackPrediction, VideoPrediction
-from svfap.engine.report.plots import LINE_STYLES, MARKERS, OKABE_ITO, save_figure
+from svfap.engine.report.plots import LINE_STYLES, MARKERS, OKABE_ITO, save_figure, spread
 
 MAX_LINES = 7  # classes drawn in a timeline; the others are weaker throughout
-BARS = 3  # classes written beside a face
-LONGEST_SIDE = 1280  # of an annotated video, in pixels
-FONT = cv2.FONT_HERSHEY_SIMPLEX
+BARS = 5  # classes of a face in the panel
+PANEL_FACES = 3  # faces with bars in the panel
+LONGEST_SIDE = 1280  # of the video in an annotated one, in pixels
+SHORTEST_SIDE = 360  # smaller videos are enlarged, so that the panel beside them can be read
+PANEL_WIDTH, STRIP_HEIGHT = 300, 130  # pixels; the panel stands right, the timeline below
+PAPER, INK, SOFT, TRACK = (24, 28, 34), (240, 243, 246), (150, 160, 172), (58, 66, 77)
 CLOCK = 1000  # ticks per second of annotated videos, which keeps uneven frame times
+THUMBNAILS = 8  # frames above a timeline
+MAX_SPANS = 12  # windows that are drawn from their beginning to their end
 
 
 def plot_timeline(prediction: VideoPrediction, out_png: str | Path) -> None:
-    """Draw the scores of every face over time, a panel each."""
+    """Draw the scores of every face over time, a panel each, below frames of the video."""
     if not prediction.tracks:
         raise ValueError(f"{prediction.path} has no face to draw a timeline of")
     save_figure(timeline_figure(prediction), out_png)
 
 
 def timeline_figure(prediction: VideoPrediction) -> Figure:
-    """Figure of `plot_timeline`; a window is drawn at its middle."""
-    count = len(prediction.tracks)
-    figure = Figure(figsize=(8, 2.6 * count + 0.6), layout="constrained")
-    panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
-    for number, (axis, track) in enumerate(zip(panels, prediction.tracks, strict=True), start=1):
-        middle, scores = over_time(track, prediction.facts.times)
-        strongest = np.argsort(-np.abs(scores).max(0), kind="stable")[:MAX_LINES]
-        for place, column in enumerate(sorted(strongest)):
-            axis.plot(
-                middle,
-                scores[:, column],
-                color=OKABE_ITO[place % len(OKABE_ITO)],
-                linestyle=LINE_STYLES[place % len(LINE_STYLES)],
-                marker=MARKERS[place % len(MARKERS)] if len(middle) < 40 else None,
-                markersize=4,
-                label=track.names[column],
-            )
-        if track.task.probabilities:
-            axis.set_ylim(0, 1)
-        axis.set_ylabel("probability" if track.task.probabilities else "value")
-        axis.set_title(f"face {number}" if track.span.corners is not None else "whole picture")
+    """Figure of `plot_timeline`; windows are drawn as long as they are, their middles joined."""
+    frames = _thumbnails(prediction)
+    count, times = len(prediction.tracks), prediction.facts.times
+    figure = Figure(figsize=(8, 2.6 * count + 0.6 + 0.9 * bool(frames)), layout="constrained")
+    heights = [0.9] * bool(frames) + [2.6] * count
+    panels = list(figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0])
+    figure.suptitle(Path(prediction.path).name, fontsize="medium")
+    if frames:
+        axis = panels.pop(0)
+        gap = np.full((frames[0].shape[0], 4, 3), 255, np.uint8)
+        axis.imshow(np.hstack([part for frame in frames for part in (frame, gap)][:-1]))
+        axis.set_axis_off()
+    tracks = enumerate(zip(panels, prediction.tracks, strict=True), start=1)
+    end = max(float(times[-1]), 1e-3)
+    for number, (axis, track) in tracks:
+        _draw_track(axis, track, times)
+        whole = track.span.corners is None
+        said = f", {track.label} overall" if track.label is not None else ""
+        axis.set_title(("whole picture" if whole else f"face {number}") + said, fontsize="medium")
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
-        axis.grid(alpha=0.3)
-    times = prediction.facts.times
-    panels[-1].set_xlim(0, max(float(times[-1]), 1e-3))
+        axis.set_xlim(0, end)
     panels[-1].set_xlabel("seconds")
     return figure
+
+
+def _draw_track(axis, track: TrackPrediction, times: np.ndarray) -> None:
+    middle, scores = over_time(track, times)
+    spans = track.seconds if track.frame_scores is None and len(middle) <= MAX_SPANS else ()
+    strongest = np.argsort(-np.abs(scores).max(0), kind="stable")[:MAX_LINES]
+    for place, column in enumerate(sorted(strongest)):
+        colour = OKABE_ITO[place % len(OKABE_ITO)]
+        axis.plot(
+            middle,
+            scores[:, column],
+            color=colour,
+            linestyle=LINE_STYLES[place % len(LINE_STYLES)],
+            marker=MARKERS[place % len(MARKERS)] if len(middle) < 40 else None,
+            markersize=4,
+            label=track.names[column],
+        )
+        for (begin, end), value in zip(spans, scores[:, column]):
+            axis.plot((begin, end), (value, value), color=colour, linewidth=3, alpha=0.25)
+    if track.task.probabilities:
+        axis.set_ylim(0, 1)
+        axis.axhline(1 / len(track.names), color="#888888", linewidth=1, linestyle=(0, (1, 2)),
+                     label="chance")  # fmt: skip
+    axis.set_ylabel("probability" if track.task.probabilities else "value")
+    axis.grid(alpha=0.3)
+
+
+def _thumbnails(prediction: VideoPrediction) -> list[np.ndarray]:
+    """Frames over the whole time, 96 pixels high; none where the video is not to be had again."""
+    try:
+        with open_video(prediction.path) as video:
+            frames = video.read(spread(video.num_frames, THUMBNAILS))
+    except (UnreadableVideoError, OSError):
+        return []
+    size = (max(1, round(96 * frames[0].shape[1] / frames[0].shape[0])), 96)
+    return [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
 
 
 def over_time(track: TrackPrediction, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -72,19 +113,17 @@ def over_time(track: TrackPrediction, times: np.ndarray) -> tuple[np.ndarray, np
 
 
 def annotate_video(prediction: VideoPrediction, out_mp4: str | Path) -> None:
-    """Write the video with each face's box and its strongest answers at that time.
+    """Write the video with each face's box, a panel of answers beside it and the timeline below.
 
     Args:
-        prediction: of a video with or without faces; frames without are written as they are.
+        prediction: of a video with or without faces.
         out_mp4: file to write, H.264; its folder must exist.
 
     Raises:
         datasets.video.open_video.UnreadableVideoError: the video can no longer be read.
     """
     facts = prediction.facts
-    scale = min(1.0, LONGEST_SIDE / max(facts.height, facts.width))
-    width, height = (max(2, int(side * scale) // 2 * 2) for side in (facts.width, facts.height))
-    curves = [_Curve(track, facts.times) for track in prediction.tracks]
+    painter = _Painter(prediction)
     with (
         open_video(facts.path) as video,
         replacing(out_mp4) as temporary,
@@ -92,30 +131,28 @@ def annotate_video(prediction: VideoPrediction, out_mp4: str | Path) -> None:
         av.open(name, "w", format="mp4") as out,
     ):
         stream = out.add_stream("libx264", rate=Fraction(facts.fps or 25).limit_denominator(1001))
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = painter.width, painter.height, "yuv420p"
         stream.codec_context.time_base = Fraction(1, CLOCK)
         number = 0
         for block in video.blocks():
             for frame in block:
-                picture = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-                seconds = float(facts.times[number])
-                for face, curve in enumerate(curves):
-                    curve.draw(picture, number, seconds, scale, face)
-                _write(out, stream, picture, seconds)
+                picture = painter.paint(frame, number)
+                _write(out, stream, picture, float(facts.times[number]))
                 number += 1
         out.mux(stream.encode())
 
 
-def draw_answers(prediction: VideoPrediction, picture: np.ndarray, number: int) -> None:
-    """Draw boxes and answers of a frame into it.
+def draw_answers(prediction: VideoPrediction, picture: np.ndarray, number: int) -> np.ndarray:
+    """A frame with boxes, beside a panel of answers and above the timeline.
 
     Args:
         picture: (H, W, 3) uint8 RGB, of the video's size.
         number: of the frame.
+
+    Returns:
+        (H', W', 3) uint8 RGB.
     """
-    times = prediction.facts.times
-    for face, track in enumerate(prediction.tracks):
-        _Curve(track, times).draw(picture, number, float(times[number]), 1.0, face)
+    return _Painter(prediction).paint(picture, number)
 
 
 def _write(out, stream, picture: np.ndarray, seconds: float) -> None:
@@ -124,53 +161,129 @@ def _write(out, stream, picture: np.ndarray, seconds: float) -> None:
     out.mux(stream.encode(frame))
 
 
-class _Curve:
-    """A track's scores as a function of time, and how to draw them."""
-
-    def __init__(self, track: TrackPrediction, times: np.ndarray):
-        self.track = track
-        self._seconds, self._scores = over_time(track, times)
-
-    def scores(self, seconds: float) -> np.ndarray:
-        """(num_outputs,) interpolated in time."""
-        return np.array([np.interp(seconds, self._seconds, column) for column in self._scores.T])
-
-    def draw(
-        self, picture: np.ndarray, number: int, seconds: float, scale: float, face: int
-    ) -> None:
-        """Draw box and answers into a frame, if the face is in it."""
-        span = self.track.span
-        place = number - span.first_frame
-        if not 0 <= place < span.num_frames:
-            return
-        colour = tuple(bytes.fromhex(OKABE_ITO[face % len(OKABE_ITO)][1:]))
-        box = np.array([[0, 0], [0, 0]])  # upper left and lower right
-        if span.corners is not None:
-            corners = np.round(span.corners[place] * scale).astype(np.int32)
-            cv2.polylines(picture, [corners], True, colour, 2, cv2.LINE_AA)
-            box = np.stack([corners.min(0), corners.max(0)])
-        _write_lines(picture, self._lines(self.scores(seconds), face), box, colour)
-
-    def _lines(self, scores: np.ndarray, face: int) -> list[str]:
-        """Number of the face, then its strongest classes or all its dimensions."""
-        columns = np.arange(len(scores))
-        if self.track.label is not None:
-            columns = np.argsort(-scores, kind="stable")[:BARS]
-        lines = [f"{self.track.names[column]} {scores[column]:.2f}" for column in columns]
-        return lines if self.track.span.corners is None else [f"face {face + 1}", *lines]
+def enlargement(height: int, width: int) -> float:
+    """By how much a video is enlarged (or made smaller) in an annotated one."""
+    least = SHORTEST_SIDE / min(height, width)
+    return min(max(1.0, least), LONGEST_SIDE / max(height, width))
 
 
-def _write_lines(picture: np.ndarray, lines: list[str], box: np.ndarray, colour: tuple) -> None:
-    """Write lines above the box, below it where there is no room, else into the picture's edge."""
-    height, width = picture.shape[:2]
-    font = max(0.4, height / 960)
-    step = int(32 * font) + 2
-    needed = step * len(lines) + 4
-    above, below = box[0, 1] - needed, box[1, 1]
-    top = above if above >= 0 else min(below, height - needed)
-    left = int(np.clip(box[0, 0], 0, max(0, width - 200 * font)))
-    for number, text in enumerate(lines, start=1):
-        place = (left + 2, int(top) + step * number)
-        for ink, thickness in (((0, 0, 0), 2 if font < 0.7 else 4), ((255, 255, 255), 1)):
-            cv2.putText(picture, text, place, FONT, font, ink, thickness, cv2.LINE_AA)
-    cv2.rectangle(picture, (left, int(top) + 4), (left + 1, int(top) + needed), colour, -1)
+class _Painter:
+    """Puts frames, panel and timeline of a video together."""
+
+    def __init__(self, prediction: VideoPrediction):
+        self.facts, self.tracks = prediction.facts, prediction.tracks
+        self.scale = enlargement(self.facts.height, self.facts.width)
+        sides = (self.facts.width, self.facts.height)
+        self.size = tuple(max(2, int(side * self.scale) // 2 * 2) for side in sides)
+        self.over_time = [over_time(track, self.facts.times) for track in self.tracks]
+        self.width = self.size[0] + PANEL_WIDTH
+        self.height = self.size[1] + (STRIP_HEIGHT if self.tracks else 0)
+        self.canvas = np.full((self.height, self.width, 3), PAPER, np.uint8)
+        if self.tracks:
+            self._draw_strip()
+
+    def paint(self, frame: np.ndarray, number: int) -> np.ndarray:
+        """(height, width, 3) uint8 RGB of a frame."""
+        seconds = float(self.facts.times[number])
+        canvas = self.canvas.copy()
+        canvas[: self.size[1], : self.size[0]] = cv2.resize(
+            frame, self.size, interpolation=cv2.INTER_AREA if self.scale <= 1 else cv2.INTER_CUBIC
+        )
+        shown = [
+            face
+            for face, track in enumerate(self.tracks)
+            if 0 <= number - track.span.first_frame < track.span.num_frames
+        ]
+        for face in shown:
+            span = self.tracks[face].span
+            if span.corners is not None:
+                corners = np.round(span.corners[number - span.first_frame] * self.scale)
+                target = canvas[: self.size[1], : self.size[0]]
+                cv2.polylines(target, [corners.astype(np.int32)], True, _colour(face), 2,
+                              cv2.LINE_AA)  # fmt: skip
+        if self.tracks:
+            x = round(float(np.interp(seconds, *self.axis)))
+            canvas[self.size[1] + 6 : -24, x : x + 2] = INK
+        picture = Image.fromarray(canvas)
+        self._draw_panel(ImageDraw.Draw(picture), shown, seconds)
+        return np.asarray(picture)
+
+    def _draw_panel(self, draw: ImageDraw.ImageDraw, shown: list[int], seconds: float) -> None:
+        left, top = self.size[0] + 16, 12
+        draw.text((left, top), f"{seconds:.1f} s", SOFT, _font(15))
+        if not shown:
+            draw.text((left, top + 26), "no face here", SOFT, _font(17))
+        lines = max(1, (self.size[1] - 60) // (22 * max(1, len(shown[:PANEL_FACES]))) - 2)
+        top += 28
+        for face in shown[:PANEL_FACES]:
+            track = self.tracks[face]
+            times, scores = self.over_time[face]
+            now = np.array([np.interp(seconds, times, column) for column in scores.T])
+            columns = np.arange(len(now))
+            if track.label is not None:
+                columns = np.argsort(-now, kind="stable")
+            title = "whole picture" if track.span.corners is None else f"face {face + 1}"
+            draw.rectangle((left, top + 4, left + 10, top + 14), fill=_colour(face))
+            draw.text((left + 18, top - 1), title, INK, _font(17))
+            top += 26
+            most = 1.0 if track.task.probabilities else max(float(np.abs(scores).max()), 1e-6)
+            for column in columns[: min(BARS, lines)]:
+                self._draw_bar(draw, (left, top), track.names[column], float(now[column]), most,
+                               _colour(face))  # fmt: skip
+                top += 22
+            top += 10
+
+    @staticmethod
+    def _draw_bar(draw, place, name: str, value: float, most: float, colour) -> None:
+        """A line of the panel: name, bar, number."""
+        (left, top), font = place, _font(15)
+        while draw.textlength(name, font) > 112 and len(name) > 2:
+            name = name[:-2] + "\u2026"
+        draw.text((left, top), name, INK, font)
+        begin, end = left + 118, left + 222
+        draw.rectangle((begin, top + 5, end, top + 14), fill=TRACK)
+        reach = begin + round((end - begin) * min(abs(value) / most, 1))
+        draw.rectangle((begin, top + 5, reach, top + 14), fill=colour)
+        draw.text((end + 8, top), f"{value:.2f}", INK, font)
+
+    def _draw_strip(self) -> None:
+        """The timeline of the most prominent face, once; `axis` maps seconds to columns."""
+        track = self.tracks[0]
+        figure = Figure(figsize=(self.width / 100, STRIP_HEIGHT / 100), dpi=100)
+        figure.patch.set_facecolor(np.array(PAPER) / 255)
+        axis = figure.add_axes((0.07, 0.2, 0.91, 0.75), facecolor=np.array(PAPER) / 255)
+        times, scores = self.over_time[0]
+        if track.frame_scores is None:  # the first and the last window reach to their ends
+            times = np.array([track.seconds[0, 0], *times, track.seconds[-1, 1]])
+            scores = scores[[0, *range(len(scores)), -1]]
+        strongest = np.argsort(-np.abs(scores).max(0), kind="stable")[:MAX_LINES]
+        for place, column in enumerate(sorted(strongest)):
+            colour = "#ffffff" if OKABE_ITO[place] == "#000000" else OKABE_ITO[place]
+            axis.plot(times, scores[:, column], color=colour, label=track.names[column])
+        end = max(float(self.facts.times[-1]), 1e-3)
+        axis.set_xlim(0, end)
+        if track.task.probabilities:
+            axis.set_ylim(0, 1)
+        soft = np.array(SOFT) / 255
+        axis.tick_params(colors=soft, labelsize=7)
+        axis.spines[:].set_color(soft)
+        axis.legend(fontsize=6, ncols=4, frameon=False, labelcolor="white", loc="upper right")
+        for text in axis.get_legend().get_texts():
+            text.set_parse_math(False)
+        drawn = FigureCanvasAgg(figure)
+        drawn.draw()
+        pixels = np.asarray(drawn.buffer_rgba())[:STRIP_HEIGHT, : self.width, :3]
+        strip = self.canvas[self.size[1] :]
+        strip[: pixels.shape[0], : pixels.shape[1]] = pixels
+        ends = axis.transData.transform([(0, 0), (end, 0)])[:, 0]
+        self.axis = (0.0, end), tuple(ends)
+
+
+def _colour(face: int) -> tuple[int, int, int]:
+    return tuple(bytes.fromhex(OKABE_ITO[face % (len(OKABE_ITO) - 1)][1:]))
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """Matplotlib's own font, which has more letters than OpenCV's."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)

@@ -106,8 +106,7 @@ def watch(predictor: Predictor, source: str, output_dir: Path | None) -> int:
             prediction = predictor.predict(frames, frame_rate=rate)
             count += 1
             _tell(prediction, time.monotonic() - begun, output_dir)
-            picture = np.ascontiguousarray(frames[-1])
-            draw_answers(prediction, picture, len(frames) - 1)
+            picture = draw_answers(prediction, frames[-1], len(frames) - 1)
             if output_dir:
                 with replacing(output_dir / "webcam.jpg") as temporary:
                     temporary.write_bytes(cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes())

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -12,9 +13,14 @@ from PIL import Image
 JPEG_QUALITY = 82
 
 STYLE = """
-:root { --ink: #1d2733; --soft: #5c6a79; --line: #dfe4ea; --accent: #0072b2; --paper: #fff; }
+:root { --ink: #1d2733; --soft: #5c6a79; --line: #dfe4ea; --accent: #0072b2; --paper: #fff;
+  --ground: #f4f6f8; --warn: #fdf3ec; color-scheme: light dark; }
+@media (prefers-color-scheme: dark) { @media screen { :root { --ink: #e6ebf0; --soft: #9aa7b5;
+  --line: #333d49; --accent: #56b4e9; --paper: #1b222b; --ground: #11161c; --warn: #3a2a1d; }
+  img { border-radius: 6px; } } }
 * { box-sizing: border-box; }
-body { margin: 0; background: #f4f6f8; color: var(--ink); line-height: 1.5;
+html { scroll-behavior: smooth; }
+body { margin: 0; background: var(--ground); color: var(--ink); line-height: 1.5;
   font-family: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 main { max-width: 1080px; margin: 0 auto; padding: 1rem; }
 header { padding: 1rem 0 .5rem; }
@@ -28,7 +34,7 @@ section { background: var(--paper); border: 1px solid var(--line); border-radius
 .card { border: 1px solid var(--line); border-radius: 8px; padding: .7rem .9rem; }
 .card b { display: block; font-size: 1.55rem; line-height: 1.2; }
 .card span { color: var(--soft); font-size: .85rem; display: block; }
-.caution { border-left: 4px solid #d55e00; background: #fdf3ec; padding: .5rem .8rem;
+.caution { border-left: 4px solid #d55e00; background: var(--warn); padding: .5rem .8rem;
   margin: .6rem 0; border-radius: 0 6px 6px 0; }
 .figures { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); align-items: start; }
@@ -46,12 +52,23 @@ th { color: var(--soft); font-weight: 600; }
 .facts { table-layout: fixed; } .facts td:first-child { width: 38%; color: var(--soft); }
 .thumbs { display: grid; gap: .6rem; grid-template-columns: repeat(4, minmax(0, 112px)); }
 .thumbs img { border-radius: 6px; width: 100%; }
+nav { display: flex; flex-wrap: wrap; gap: .2rem .9rem; font-size: .9rem; padding: .4rem 0; }
+nav a { color: var(--accent); text-decoration: none; } nav a:hover { text-decoration: underline; }
+.headline { font-size: 1.35rem; line-height: 1.35; margin: 0 0 .5rem; }
+.clip summary { list-style: none; font-weight: 400; } .clip summary::-webkit-details-marker
+  { display: none; } .clip summary::after { content: "\25B6"; position: absolute; top: 4px;
+  left: 6px; color: #fff; text-shadow: 0 0 3px #000; font-size: .8rem; }
+.clip { position: relative; } .clip[open] > img { position: absolute; z-index: 2; top: 0; left: 0;
+  width: 224px; max-width: 224px; border: 2px solid var(--accent); pointer-events: none; }
+.thumbs > :nth-child(3n) .clip[open] > img, .thumbs > :nth-child(4n) .clip[open] > img
+  { left: auto; right: 0; }
 .word { display: inline-block; max-width: 100%; }
 code { font-size: .85em; overflow-wrap: anywhere; }
 summary { cursor: pointer; font-weight: 600; }
 @media (max-width: 480px) { main { padding: .5rem; } section { padding: .8rem; }
   table { font-size: .82rem; } th, td { padding: .3rem .35rem; } }
-@media print { body { background: #fff; } section { break-inside: avoid; border: 0; } }
+@media print { nav, .clip > img { display: none; } body { background: #fff; }
+  section { break-inside: avoid; border: 0; } }
 """
 
 
@@ -61,12 +78,16 @@ def page(title: str, subtitle: str, sections: Sequence[str]) -> str:
     Args:
         sections: HTML; empty ones are left out.
     """
-    body = "\n".join(section for section in sections if section)
+    sections = [section for section in sections if section]
+    body = "\n".join(sections)
+    titles = re.findall(r'<section id="([^"]+)">\n<h2>(.*?)</h2>', body)
+    links = "".join(f'<a href="#{place}">{title}</a>' for place, title in titles)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f'<header><h1>{escape(title)}</h1><p class="soft">{escape(subtitle)}</p></header>\n'
+        f'<header><h1>{escape(title)}</h1><p class="soft">{escape(subtitle)}</p>'
+        f"<nav>{links}</nav></header>\n"
         f"{body}\n</main>\n</body>\n</html>\n"
     )
 
@@ -74,11 +95,16 @@ def page(title: str, subtitle: str, sections: Sequence[str]) -> str:
 def section(title: str, *parts: str) -> str:
     """A titled box; nothing at all if all parts are empty."""
     inside = "\n".join(part for part in parts if part)
-    return f"<section>\n<h2>{escape(title)}</h2>\n{inside}\n</section>" if inside else ""
+    place = re.sub(r"\W+", "-", title.lower())
+    return (
+        f'<section id="{escape(place)}">\n<h2>{escape(title)}</h2>\n{inside}\n</section>'
+        if inside
+        else ""
+    )
 
 
 def paragraph(text: str, kind: str = "") -> str:
-    """A paragraph of plain text; kind "soft" is grey, "caution" stands out."""
+    """A paragraph of plain text; kind "soft" is grey, "caution" stands out, "headline" is large."""
     return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
 
 
@@ -150,6 +176,30 @@ def picture(data: bytes, kind: str, alt: str, caption: str = "") -> str:
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     image = f'<img src="data:image/{kind};base64,{text}" alt="{escape(alt)}">'
     return f"<figure>{image}{below}</figure>"
+
+
+def clip(frames: np.ndarray, still_px: int, moving_px: int, alt: str, caption: str = "") -> str:
+    """A frame that shows the moving clip, larger, when it is clicked.
+
+    Args:
+        frames: (n, H, W, 3) uint8 RGB.
+        still_px: longest side of the frame.
+        moving_px: of the clip, an animated WebP.
+    """
+    still = photo(frames[len(frames) // 2], still_px, alt, caption)
+    images = [Image.fromarray(frame) for frame in frames]
+    if len(images) == 1:
+        return still
+    for image in images:
+        image.thumbnail((moving_px, moving_px))
+    buffer = io.BytesIO()
+    images[0].save(buffer, "WEBP", save_all=True, append_images=images[1:], quality=55, method=2,
+                   duration=120, loop=0)  # fmt: skip
+    moving = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<details class="clip"><summary>{still}</summary>'
+        f'<img src="data:image/webp;base64,{moving}" alt="{escape(alt)}, moving"></details>'
+    )
 
 
 def photo(frame: np.ndarray | Path, max_side_px: int, alt: str, caption: str = "") -> str:

@@ -15,9 +15,11 @@ from matplotlib.figure import Figure
 
 from svfap.datasets.files import read_arrays, read_json, write_text
 from svfap.datasets.tables import read_table
+from svfap.engine.compare import compare
 from svfap.engine.report import html as html
 from svfap.engine.report import plots
 from svfap.engine.report import videos as report_videos
+from svfap.engine.results.chance import chance
 from svfap.engine.results.features import MIN_EMBEDDED, tsne
 from svfap.engine.results.find import Result, find_results, pool, read_log, subjects_of
 from svfap.engine.results.intervals import bootstrap_intervals
@@ -48,13 +50,18 @@ class Run:
         return self.config.get("flags", {})
 
 
-def write_report(folder: str | Path, subjects_csv: str | Path | None = None) -> Path:
+def write_report(
+    folder: str | Path,
+    subjects_csv: str | Path | None = None,
+    beside: str | Path | None = None,
+) -> Path:
     """Write `report.html` and `figures/` into a run directory or a folder of fold runs.
 
     Args:
         folder: one run (pre-training, fine-tuning or only evaluated), or a directory whose
             sub-directories are the folds of a cross-validation.
         subjects_csv: subject of each video (`engine.results.subjects_of`), for the intervals.
+        beside: another run or cross-validation of the same videos, to be compared with.
 
     Returns:
         The page.
@@ -77,7 +84,8 @@ def write_report(folder: str | Path, subjects_csv: str | Path | None = None) -> 
     classes = runs[0].config.get("resolved", {}).get("class_names")
     figures = Page(folder=folder / "figures", data=data, subjects_csv=subjects_csv)
     sections = [
-        *(_evaluation(results, figures) if results else []),
+        *(_evaluation(results, figures) if results else [_learning(runs[0])]),
+        _comparison(results, beside, subjects_csv) if beside else "",
         _curves(runs, figures),
         report_videos.data_section(data, names, classes),
         _features(runs[0], figures) if is_run else "",
@@ -98,10 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--subjects", metavar="CSV", help="columns video_name and subject, for the intervals"
     )
+    parser.add_argument("--beside", metavar="RUN", help="compare with this run of the same videos")
     flags = parser.parse_args(arguments)
     for run in flags.run:
         try:
-            print(write_report(run, flags.subjects))  # noqa: T201 - this is a command
+            print(write_report(run, flags.subjects, flags.beside))  # noqa: T201 - this is a command
         except (ValueError, OSError) as error:
             parser.error(str(error))
 
@@ -123,12 +132,16 @@ class Page:
         data = (self.folder / f"{name}.png").read_bytes()
         return html.picture(data, "png", alt, caption)
 
+    def intervals(self, pooled: Predictions) -> dict[str, tuple[float, float]]:
+        """Of all metrics; of subjects where they are known."""
+        subjects = None if self.subjects_csv is None else subjects_of(self.subjects_csv, pooled.ids)
+        return bootstrap_intervals(pooled, subjects)
+
     def classes(self, pooled: Predictions, head: str = "") -> list[str]:
         """Sections on a class of each video: confusion, recall, and what is taken for what."""
         metrics = pooled.metrics()
         names = metrics["class_names"]
-        subjects = None if self.subjects_csv is None else subjects_of(self.subjects_csv, pooled.ids)
-        intervals = bootstrap_intervals(pooled, subjects)
+        intervals = self.intervals(pooled)
         per_class = [intervals.get(f"recall_{index}") for index in range(len(names))]
         matrices = [
             self.show(
@@ -207,13 +220,75 @@ def _evaluation(results: Sequence[Result], page: Page) -> list[str]:
     # With one label per video micro F1 is WAR: not worth the room.
     shown = [index for index, title in enumerate(header) if title != METRICS["micro_f1"].title]
     header, *cells = [[row[index] for index in shown] for row in (header, *cells)]
+    predictions = pool(results) if all(r.predictions is not None for r in results) else None
+    first = _headline(predictions, page) if predictions else []
     sections = [
-        html.section("Result", html.cards(_cards(summary)), *cautions, *remarks),
+        html.section("Result", *first, html.cards(_cards(summary)), *cautions, *remarks),
         html.section("Folds", html.table(header, cells)) if len(results) > 1 else "",
     ]
-    if any(result.predictions is None for result in results):
-        return sections
-    return sections + pool(results).sections(page)
+    return sections + (predictions.sections(page) if predictions else [])
+
+
+def _headline(pooled: Predictions, page: Page) -> list[str]:
+    """The result in a sentence, beside chance, and what to look at first."""
+    found = chance(pooled, page.intervals(pooled))
+    if found is None:
+        return []
+    said = [html.paragraph(found.text[0].upper() + found.text[1:] + ".", "headline")]
+    metrics = pooled.metrics()
+    recalls = metrics.get("per_class_recall")
+    if not recalls:
+        return said
+    counts, names = np.array(metrics["confusion_matrix"]), metrics["class_names"]
+    known = [index for index, recall in enumerate(recalls) if recall is not None]
+    worst = min(known, key=lambda index: recalls[index])
+    wrong = counts * (1 - np.eye(len(names), dtype=int))
+    look = f"Look first at {names[worst]}: {100 * recalls[worst]:.0f} % of its videos are right"
+    if wrong[worst].any():
+        other = int(wrong[worst].argmax())
+        look += f", {wrong[worst, other]} of {counts[worst].sum()} are taken for {names[other]}"
+    if not counts.sum(axis=0).all():
+        never = [name for name, total in zip(names, counts.sum(axis=0)) if not total]
+        look += f". Never answered: {', '.join(never)}"
+    return [*said, html.paragraph(f"{look}.")]
+
+
+def _learning(run: Run) -> str:
+    """What pre-training came to."""
+    last = run.log[-1] if run.log else {}
+    relative = last.get("relative_loss")
+    items = [("epochs", str(len(run.log)), "")] if run.log else []
+    for key, title, remark in (
+        ("train_loss", "loss", "last epoch"),
+        ("relative_loss", "loss / that of the mean", "1 is a prediction of the mean alone"),
+        ("feature_rank", "effective rank of features", "near 1: they have collapsed"),
+        ("feature_variance", "variance of features between clips", "share of the total"),
+    ):
+        if last.get(key) is not None:
+            items.append((title, f"{last[key]:.3f}", remark))
+    first = []
+    if relative is not None:
+        verdict = "less than" if relative < 1 else "no less than"
+        said = f"The error is {relative:.3f} of what the mean scores: {verdict} grey tubelets'."
+        first = [html.paragraph(said, "headline")]
+    return html.section("Result", *first, html.cards(items))
+
+
+def _comparison(results: Sequence[Result], beside, subjects_csv) -> str:
+    """Differences to another run on the videos of both."""
+    test = compare(results, find_results([beside]), subjects_csv, common=True)
+    rows = []
+    for name, (low, high) in test.intervals.items():
+        if name not in METRICS or name == "micro_f1":
+            continue
+        show = METRICS[name].text
+        own, other = test.first[name], test.second[name]
+        p = f"{test.p_values[name]:.4f}"
+        rows.append([METRICS[name].title, show(own), show(other), show(own - other),
+                     f"{show(low)} to {show(high)}", p])  # fmt: skip
+    header = ["metric", "this run", Path(beside).resolve().name, "difference", "95 %", "p"]
+    said = "Paired bootstrap over the videos of both; an interval around 0 is no difference shown."
+    return html.section("Comparison", html.table(header, rows), html.paragraph(said, "soft"))
 
 
 def _cards(summary: Summary) -> list[tuple[str, str, str]]:
@@ -241,7 +316,7 @@ def _curves(runs: Sequence[Run], page: Page) -> str:
         own = run.folder.resolve().name
         for title, _, _ in plots.curve_panels(run.log):
             name = title.lower().replace(" ", "_") + (f"_{own}" if len(runs) > 1 else "")
-            figure = plots.curves_figure(run.log, [title])
+            figure = plots.curves_figure(run.log, [title], **plots.curve_facts(run.config))
             caption = own if len(runs) > 1 else ""
             drawn.append(page.show(name, figure, f"{title} over epochs", caption))
     if len(runs) > 1:
@@ -286,7 +361,8 @@ def _views(run: Run) -> str:
 
 def _facts(runs: Sequence[Run]) -> str:
     config, log = runs[0].config, [line for run in runs for line in run.log]
-    seconds = sum(line.get("seconds", 0) for line in log)
+    # A line's seconds are those of the whole run so far.
+    seconds = sum(max((line.get("seconds", 0) for line in run.log), default=0) for run in runs)
     rows = [
         ("epochs, all folds" if len(runs) > 1 else "epochs", str(len(log))),
         ("training time", duration(seconds)),

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from svfap.datasets.files import replacing
+from svfap.datasets.files import read_json, replacing
 from svfap.engine.results.find import read_log
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -37,6 +37,7 @@ PANELS = (
     ("Probe of frozen features", "UAR", ("probe_linear_uar", "probe_knn_uar")),
     ("Learning rate", "learning rate", ("train_lr", "lr")),
 )
+BEST = ("Validation recall", "Validation correlation")  # panels that show where it was highest
 NAMES = {
     "train_loss": "training",
     "relative_loss": "loss / that of the mean",
@@ -60,8 +61,19 @@ NAMES = {
 def plot_training(run_dir: Path) -> None:
     """Draw `curves.png` of a run directory: what its `log.jsonl` has over the epochs, if any."""
     records = read_log(run_dir / "log.jsonl")
+    config = run_dir / "config.json"
+    about = curve_facts(read_json(config) if config.is_file() else {})
     if curve_panels(records):
-        save_figure(curves_figure(records), run_dir / "curves.png")
+        save_figure(curves_figure(records, **about), run_dir / "curves.png")
+
+
+def curve_facts(config: Mapping) -> dict:
+    """What `curves_figure` is told of a run besides its log, from its config.json."""
+    names = config.get("resolved", {}).get("class_names")
+    return {
+        "chance": 1 / len(names) if names else None,
+        "smoothing": config.get("flags", {}).get("smoothing") or 0.0,
+    }
 
 
 def curve_panels(records: Sequence[dict]) -> list[tuple[str, str, list[str]]]:
@@ -74,15 +86,23 @@ def curve_panels(records: Sequence[dict]) -> list[tuple[str, str, list[str]]]:
     return panels
 
 
-def curves_figure(records: Sequence[dict], titles: Sequence[str] | None = None) -> Figure:
+def curves_figure(
+    records: Sequence[dict],
+    titles: Sequence[str] | None = None,
+    *,
+    chance: float | None = None,
+    smoothing: float = 0.0,
+) -> Figure:
     """Loss, validation scores and learning rate over the epochs, from the lines of a log.
 
     Args:
         records: dicts with `epoch` and some keys of `PANELS`, at least one; others are ignored.
         titles: which panels to draw; None draws all that occur.
+        chance: UAR of guessing, drawn beside recalls.
+        smoothing: of the labels that the training loss is about; others are about plain ones.
 
     Returns:
-        One panel per kind of quantity that occurs.
+        One panel per kind of quantity that occurs; epochs count from 1, as in what a run says.
     """
     panels = [p for p in curve_panels(records) if titles is None or p[0] in titles]
     figure = new_figure(4.2 * len(panels), 3.2)
@@ -90,11 +110,24 @@ def curves_figure(records: Sequence[dict], titles: Sequence[str] | None = None) 
     for axis, (title, unit, keys) in zip(axes, panels):
         _draw_panel(axis, records, keys)
         axis.set(title=title, xlabel="epoch", ylabel=unit)
-        if title == "Validation recall":
-            axis.set_ylim(0, 1)
-        elif title == "Learning rate":
+        if title in BEST:
+            _mark_best(axis, records, keys[0])
+        if title == "Validation recall" and chance:
+            axis.axhline(chance, color="#888888", linestyle=(0, (1, 2)), label="chance")
+            axis.legend(frameon=False, fontsize="small")
+        if title == "Loss" and smoothing and len(keys) > 1:
+            axis.set_xlabel(
+                f"epoch (labels are smoothed by {smoothing:g} in training only)", fontsize="small"
+            )
+        if title == "Learning rate":
             axis.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     return figure
+
+
+def _mark_best(axis: Axes, records: Sequence[dict], key: str) -> None:
+    value, epoch = max((r[key], -r["epoch"]) for r in records if _is_number(r.get(key)))
+    axis.plot(1 - epoch, value, "*", color=OKABE_ITO[0], markersize=11, label=f"best {value:.3g}")
+    axis.legend(frameon=False, fontsize="small")
 
 
 def plot_confusion_matrices(metrics: dict, folder: str | Path) -> None:
@@ -125,7 +158,11 @@ def confusion_figure(metrics: dict, panels: Sequence[str] = ("counts", "recall")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, panel in zip(axes, panels):
         if panel == "counts":
-            _draw_matrix(axis, counts / max(1, counts.max()), counts.astype(str), names)
+            most = max(1, counts.max())
+            image = _draw_matrix(axis, counts / most, counts.astype(str), names)
+            bar = figure.colorbar(image, ax=axis, fraction=0.046, pad=0.03)
+            bar.set_ticks([0, 0.5, 1], labels=["0", f"{most / 2:g}", str(most)])
+            bar.set_label("videos")
             axis.set_title(f"Videos ({counts.sum()})")
         else:
             _draw_recall(figure, axis, counts, names)
@@ -256,13 +293,15 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
 def _draw_panel(axis: Axes, records: Sequence[dict], keys: Sequence[str]) -> None:
     for index, key in enumerate(keys):
-        points = [(r["epoch"], r[key]) for r in records if _is_number(r.get(key))]
+        points = [(r["epoch"] + 1, r[key]) for r in records if _is_number(r.get(key))]
         epochs, values = zip(*points)
         axis.plot(
             epochs,
             values,
             color=OKABE_ITO[index],
             linestyle=LINE_STYLES[index],
+            linewidth=1.5 + 1.5 * index,  # two that coincide are both seen
+            alpha=1 - 0.35 * (index > 0),
             # A single point has no line.
             marker="o" if len(points) < 3 else None,
             label=NAMES[key],

@@ -11,13 +11,15 @@ from svfap.datasets.labels.splits import take_rows
 from svfap.datasets.tables import read_text
 from svfap.datasets.video.open_video import UnreadableVideoError, open_video
 from svfap.engine.report import html as html
+from svfap.engine.report.plots import spread
 from svfap.engine.results.find import CARVED_FILE, LABELLED_FILE
 from svfap.engine.results.predictions import Predictions
 
 SPLITS = ("train", "val", "test")
 MAX_PAIRS = 6
 MAX_EXAMPLES = 4
-THUMBNAIL_PX = 112
+THUMBNAIL_PX, MOVING_PX = 112, 224
+MOVING_FRAMES = 12  # of an example's whole time
 
 
 def read_data(
@@ -151,7 +153,7 @@ def _example(pooled: Predictions, row: int, path_of: dict[str, str]) -> str:
         caption += f" ({100 * pooled.scores[row, pooled.predicted[row]]:.0f}\u00a0%)"
     try:
         with open_video(path_of.get(video, video)) as reader:
-            frame = reader.read([reader.num_frames // 2])[0]
+            frames = reader.read(spread(reader.num_frames, MOVING_FRAMES))
     except UnreadableVideoError:
         return html.no_picture(f"{caption}: the video is not here")
-    return html.photo(frame, THUMBNAIL_PX, f"middle frame of {video}", caption)
+    return html.clip(frames, THUMBNAIL_PX, MOVING_PX, f"middle frame of {video}", caption)
