@@ -217,8 +217,14 @@ def test_report_of_pretraining(tmp_path):
     (run / "reconstructions").mkdir(parents=True)
     (run / "log.jsonl").write_text('{"epoch": 0, "train_loss": 1.0}\n')
     (run / "unreadable.csv").write_text("path,status,reason\nbad.mp4,skipped,no frames\n")
-    save_figure(new_figure(2, 2), run / "reconstructions" / "000_a.png")
+    for name in ("000_a", "001_b", "002_c"):
+        save_figure(new_figure(2, 2), run / "reconstructions" / f"{name}.png")
+    errors = {"000_a.png": 0.9, "001_b.png": 1.25, "002_c.png": 0.5}
+    (run / "reconstructions" / "errors.json").write_text(json.dumps(errors))
     page = write_report(run).read_text()
+    shown = re.findall(r'alt="reconstruction (\w+)"', page)
+    assert shown == ["000_a", "002_c", "001_b"]  # the first explains, then the best
+    assert "1 of 3 are worse than the mean." in page and "1.25 of the error of the mean" in page
     assert "1 videos with problems: bad.mp4 (skipped: no frames)" in page
     assert 'alt="reconstruction 000_a"' in page
     assert "epochs 1" in text_of(page) and "loss 1.000" in text_of(page)

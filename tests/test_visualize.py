@@ -108,7 +108,7 @@ def test_frame_differences_are_added_up(clip, mask, normalised):
 
 
 def test_figure_states_what_it_did(clip, mask, tmp_path):
-    figure = reconstruction_figure(
+    figure, _ = reconstruction_figure(
         clip, mask, np.zeros((48, 384)), tubelet=TUBELET, num_steps=4, title="a/b.mp4"
     )
     text = " ".join(item.get_text() for item in figure.texts).replace("\n", " ")

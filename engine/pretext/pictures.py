@@ -44,6 +44,18 @@ class Reconstruction:
     mean_mse: float  # the same error when predicting the mean of each tubelet and colour
     caption: tuple[str, ...]  # what was done to show the prediction, in sentences
 
+    @property
+    def relative(self) -> float:
+        """Error as a share of that of the mean."""
+        return self.masked_mse / max(self.mean_mse, 1e-12)
+
+    @property
+    def verdict(self) -> str:
+        """That share, in words."""
+        if self.relative >= 1:
+            return f"WORSE than the mean ({self.relative:.2f} of its error)."
+        return f"{self.relative:.2f} of the mean's error."
+
 
 def reconstruct(
     clip: np.ndarray,
@@ -118,15 +130,17 @@ def reconstruction_figure(
     group_frames: int | None = None,
     num_steps: int = 6,
     title: str = "",
-) -> Figure:
+    explained: bool = True,
+) -> tuple[Figure, Reconstruction]:
     """Picture of one video: a row per kind of image, a column per shown frame.
 
     Args:
         clip: see `reconstruct`, as are the next five.
         num_steps: frames to show, spread evenly over the clip.
+        explained: say below how the rows are made.
 
     Returns:
-        The figure; `engine.report.plots.save_figure` writes it.
+        The figure, which `engine.report.plots.save_figure` writes, and what it shows.
     """
     result = reconstruct(
         clip,
@@ -139,12 +153,12 @@ def reconstruction_figure(
     steps = spread(len(clip), num_steps)
     unit = "in normalised units" if normalised else "of pixels in [0, 1]"
     text = [
-        f"MSE on the masked tubelets only, {unit}: {result.masked_mse:.4f}",
-        f"MSE of predicting the mean of each tubelet and colour instead: {result.mean_mse:.4f}",
-        *result.caption,
+        f"MSE on the masked tubelets only, {unit}: {result.masked_mse:.4f}; of predicting the mean "
+        f"of each tubelet and colour instead: {result.mean_mse:.4f}. {result.verdict}",
+        *(result.caption if explained else ()),
     ]
     rows = {name: frames[steps] for name, frames in result.rows.items()}
-    return draw_rows(rows, text, [f"frame {step}" for step in steps], title)
+    return draw_rows(rows, text, [f"frame {step}" for step in steps], title), result
 
 
 def draw_rows(

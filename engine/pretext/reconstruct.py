@@ -1,6 +1,7 @@
 """Pictures of a pre-training run: reconstructions of its own videos, and its curves."""
 
 import argparse
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,10 +12,12 @@ import torch
 from svfap.datasets import rng
 from svfap.datasets.augment import transforms
 from svfap.datasets.clips import training as clips
+from svfap.datasets.files import write_text
 from svfap.engine.compute.precision import Precision
 from svfap.engine.pretext.objectives import MaskedReconstruction
 from svfap.engine.pretext.pictures import reconstruction_figure
 from svfap.engine.report.plots import save_figure, spread
+from svfap.engine.results.find import ERRORS_FILE as ERRORS
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +36,8 @@ def draw_reconstructions(
 ) -> list[Path]:
     """Draw a picture for each of `--visualize` videos, spread over the annotation file.
 
-    Clips are the middle ones, not cropped at random, with a mask keyed by seed and video.
+    `errors.json` beside them has the error of each as a share of the mean's. Clips are the middle
+    ones, not cropped at random, with a mask keyed by seed and video.
 
     Args:
         annotations: videos to choose from; unreadable ones are passed over and named.
@@ -41,23 +45,26 @@ def draw_reconstructions(
         window: part of each frame that is used.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
-    written = []
+    written, errors = [], {}
     for index, clip, mask, prediction in predictions(
         model, masking, annotations, spread(len(annotations), flags.visualize), flags=flags,
         window=window, precision=precision, device=device,
     ):  # fmt: skip
-        figure = reconstruction_figure(
+        figure, shown = reconstruction_figure(
             clip,
             mask,
             prediction,
             tubelet=model.tubelet,
             normalised=objective.normalise,
             group_frames=objective.group_frames,
-            title=annotations.ids[index],
+            title="/".join(Path(annotations.ids[index]).parts[-2:]),
+            explained=not written,
         )
         path = output_dir / f"{index:06d}_{Path(annotations.ids[index]).stem}.png"
         save_figure(figure, path)
         written.append(path)
+        errors[path.name] = shown.relative
+    write_text(output_dir / ERRORS, json.dumps(errors, indent=1) + "\n")
     return written
 
 

@@ -21,7 +21,7 @@ from svfap.engine.report import plots
 from svfap.engine.report import videos as report_videos
 from svfap.engine.results.chance import chance
 from svfap.engine.results.features import MIN_EMBEDDED, tsne
-from svfap.engine.results.find import Result, find_results, pool, read_log, subjects_of
+from svfap.engine.results.find import ERRORS_FILE, Result, find_results, pool, read_log, subjects_of
 from svfap.engine.results.intervals import bootstrap_intervals
 from svfap.engine.results.metrics import METRICS, REGRESSION_METRICS
 from svfap.engine.results.predictions import Predictions
@@ -345,9 +345,32 @@ def _features(run: Run, page: Page) -> str:
 
 
 def _reconstructions(run: Run) -> str:
-    files = sorted((run.folder / "reconstructions").glob("*.png"))[:MAX_RECONSTRUCTIONS]
-    shown = [html.photo(file, RECONSTRUCTION_PX, f"reconstruction {file.stem}") for file in files]
-    return html.section("Reconstructions", html.figures(shown, "figures wide"))
+    """The best first, as far as errors are known; all but two fold away."""
+    folder = run.folder / "reconstructions"
+    errors = read_json(folder / ERRORS_FILE) if (folder / ERRORS_FILE).is_file() else {}
+    files = sorted(folder.glob("*.png"))[:MAX_RECONSTRUCTIONS]
+    explained = files[:1]  # the first that was drawn says how the rows are made
+    files = explained + sorted(files[1:], key=lambda file: errors.get(file.name, 0))
+    shown = [
+        html.photo(file, RECONSTRUCTION_PX, f"reconstruction {file.stem}", _error(errors, file))
+        for file in files
+    ]
+    worse = sum(error >= 1 for error in errors.values())
+    return html.section(
+        "Reconstructions",
+        html.paragraph(f"{worse} of {len(errors)} are worse than the mean.", "caution")
+        if worse
+        else "",
+        html.figures(shown[:2], "figures wide"),
+        html.fold_away(f"{len(shown) - 2} more", html.figures(shown[2:], "figures wide"))
+        if shown[2:]
+        else "",
+    )
+
+
+def _error(errors: dict, file: Path) -> str:
+    error = errors.get(file.name)
+    return "" if error is None else f"{error:.2f} of the error of the mean"
 
 
 def _views(run: Run) -> str:

@@ -16,6 +16,7 @@ SUBJECTS_FILE = "subjects.csv"  # beside annotation files
 # What a run keeps of its training part: rows carved for validation, rows it trained on.
 CARVED_FILE = "validation.csv"
 LABELLED_FILE = "training.csv"
+ERRORS_FILE = "errors.json"  # of reconstructions, beside them
 MAX_LISTED = 5
 # Columns of a subjects file that may name the video, in the order in which they are looked for.
 SUBJECT_KEYS = ("video_name", "clip", "id", "path")
