@@ -18,9 +18,9 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from svfap.datasets.catalog import get_spec
 from svfap.datasets.files import read_array
@@ -31,55 +31,43 @@ from svfap.preprocess.shared.runner import dataset_parser, prepare, published_co
 
 SPEC = get_spec("AffectNet")
 SETS = {"train": "train_set", "test": "val_set"}
-SUFFIXES = {"expression": "_exp.npy", "valence": "_val.npy", "arousal": "_aro.npy"}
+SUFFIXES = ("_exp.npy", "_val.npy", "_aro.npy")  # expression, valence, arousal
 NOT_AN_EXPRESSION = (8, 9, 10)
 VALIDATION_SIZES = (3_999, 4_000)
 CONTEMPT_IN_VALIDATION = 500
 
 
-@dataclass(frozen=True)
-class Annotation:
-    """What AffectNet says about one image; values are None where they are wrong or absent."""
+class Annotation(NamedTuple):
+    """What AffectNet says about one image."""
 
     image: Path
-    expression: int | None
-    valence: float | None
-    arousal: float | None
-    problem: str | None = None
-    missing: str | None = None
+    expression: int
+    valence: float
+    arousal: float
 
 
 def read_number(path: Path) -> float:
     """The number in an annotation file, stored as a number or as text."""
     value = read_array(path)
     if value.size != 1:
-        raise ValueError(f"{value.size} values, expected one")
+        raise ValueError(f"{path}: {value.size} values, expected one")
     number = float(value.reshape(-1)[0])
     if not math.isfinite(number):
-        raise ValueError(f"{number} is not a finite number")
+        raise ValueError(f"{path}: {number} is not a finite number")
     return number
 
 
 def read_annotation(image: Path, folder: Path) -> Annotation:
-    """Annotation of one image."""
-    numbers = {}
-    for what, suffix in SUFFIXES.items():
-        path = folder / f"{clip_name(image)}{suffix}"
-        try:
-            numbers[what] = read_number(path)
-        except FileNotFoundError:
-            return Annotation(image, None, None, None, missing=f"{path}")
-        except (ValueError, OSError) as error:
-            return Annotation(image, None, None, None, problem=f"{path}: {error}")
-    expression = numbers["expression"]
+    """Annotation of one image; errors name the file."""
+    expression, *affect = (read_number(folder / f"{clip_name(image)}{s}") for s in SUFFIXES)
     if expression not in (*range(SPEC.num_classes), *NOT_AN_EXPRESSION):
-        problem = f"{image}: expression {expression:g} is not one of 0..{NOT_AN_EXPRESSION[-1]}"
-        return Annotation(image, None, None, None, problem=problem)
-    outside = [d for d in DIMENSIONS if not -1 <= numbers[d] <= 1]
-    if outside and expression < SPEC.num_classes:
-        problem = f"{image}: {outside[0]} {numbers[outside[0]]:g} is not in [-1, 1]"
-        return Annotation(image, None, None, None, problem=problem)
-    return Annotation(image, int(expression), numbers["valence"], numbers["arousal"])
+        raise ValueError(
+            f"{image}: expression {expression:g} is not one of 0..{NOT_AN_EXPRESSION[-1]}"
+        )
+    for name, value in zip(DIMENSIONS, affect):
+        if not -1 <= value <= 1 and expression < SPEC.num_classes:
+            raise ValueError(f"{image}: {name} {value:g} is not in [-1, 1]")
+    return Annotation(image, int(expression), *affect)
 
 
 def read_set(folder: Path, found: Found) -> list[Annotation]:
@@ -87,18 +75,22 @@ def read_set(folder: Path, found: Found) -> list[Annotation]:
     annotations_dir = folder / "annotations"
     if not annotations_dir.is_dir():
         raise PreparationError(f"no such folder: {annotations_dir}")
-    images = find_images(folder / "images")
-    read = partial(read_annotation, folder=annotations_dir)
+    images, annotations = find_images(folder / "images"), []
     with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
-        annotations = list(watched(pool.map(read, images), len(images), folder.name))
-    found.problems.lines += [a.problem for a in annotations if a.problem]
-    found.missing += [a.missing for a in annotations if a.missing]
+        tasks = [pool.submit(read_annotation, image, annotations_dir) for image in images]
+        for task in watched(tasks, len(tasks), folder.name):
+            try:
+                annotations.append(task.result())
+            except FileNotFoundError as error:
+                found.missing.append(str(error.filename))
+            except (ValueError, OSError) as error:
+                found.problems.add(str(error))
     names = {clip_name(image) for image in images}
-    for path in sorted(annotations_dir.glob(f"*{SUFFIXES['expression']}")):
-        name = path.name.removesuffix(SUFFIXES["expression"])
+    for path in sorted(annotations_dir.glob(f"*{SUFFIXES[0]}")):
+        name = path.name.removesuffix(SUFFIXES[0])
         if name not in names:
             found.missing.append(f"image {name} of {path}")
-    return [a for a in annotations if a.expression is not None and a.expression < SPEC.num_classes]
+    return [a for a in annotations if a.expression < SPEC.num_classes]
 
 
 def published(num_classes: int, found: Mapping[str, int]) -> dict[str, int]:
