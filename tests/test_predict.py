@@ -393,9 +393,14 @@ def test_answers_that_are_no_numbers_end_the_command(checkpoint, videos, tmp_pat
 def test_timeline_shows_every_class(checkpoint, videos, drawn_faces):
     prediction = make_predictor(checkpoint).predict(videos / "two.mp4")
     figure = predict_draw.timeline_figure(prediction)
-    lines = figure.axes[0].get_lines()
-    assert [line.get_label() for line in lines] == NAMES
-    np.testing.assert_allclose(lines[1].get_ydata(), prediction.tracks[0].window_scores[:, 1])
+    frames, panel, _ = figure.axes
+    assert len(frames.get_images()) == 1 and figure.get_suptitle() == "two.mp4"
+    lines = {line.get_label(): line for line in panel.get_lines() if line.get_label()[0] != "_"}
+    assert list(lines) == [*NAMES, "chance"]
+    assert lines["chance"].get_ydata()[0] == pytest.approx(1 / len(NAMES))
+    np.testing.assert_allclose(
+        lines[NAMES[1]].get_ydata(), prediction.tracks[0].window_scores[:, 1]
+    )
     with pytest.raises(ValueError, match="no face"):
         predict_draw.plot_timeline(make_predictor(checkpoint).predict(videos / "none"), "never.png")
 
