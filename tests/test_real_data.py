@@ -37,11 +37,11 @@ def drawn(names: list[str], subjects: list[int], folder) -> dict[str, bytes]:
     return videos
 
 
-def run(dataset: str, address: str, place, *flags: str, status: int = 0) -> str:
+def run(dataset: str, address: str, place, *flags: str, status: int = 0, **more: str) -> str:
     variables = {
         "PYTHON": sys.executable, "GPUS": "0", "PLACE": str(place / "data"), "WORKERS": "0",
         "OUTPUT_DIR": str(place / "runs"), "ADDRESS": address, "FOLDS": "1 2",
-        "LIST_FLAGS": "--allow_other_counts --num_folds 2",
+        "LIST_FLAGS": "--allow_other_counts --num_folds 2", **more,
     }  # fmt: skip
     done = subprocess.run(
         ["bash", str(ROOT / f"scripts/{dataset}/all.sh"), *flags], capture_output=True, text=True,
@@ -64,11 +64,10 @@ def test_ravdess_from_its_archives_to_the_table(server, tmp_path):
     before = len(server.asked)
     assert "75.15" in run("ravdess", address, tmp_path, "--weights", "none", *TINY)
     assert len(server.asked) == before  # nothing is fetched, cropped or trained again
-    # and from weights of one's own
-    own = str(tmp_path / "runs/split01/checkpoint-last.pth")
-    run(
-        "ravdess", address, tmp_path, "--weights", own, *TINY, "--output_dir", str(tmp_path / "own")
-    )
+    own = str(tmp_path / "runs/split01/checkpoint-last.pth")  # and from weights of one's own
+    other = str(tmp_path / "own")
+    text = run("ravdess", address, tmp_path, "--weights", own, *TINY, FOLDS="1", OUTPUT_DIR=other)
+    assert "75.15" in text and (tmp_path / "own/split01/metrics.json").is_file()
 
 
 @pytest.mark.slow

@@ -108,6 +108,7 @@ def test_recipes_say_which_command_makes_the_data(tmp_path, name):
 def test_comparison_gives_every_row_equally_many_steps(tmp_path):
     stub = Stub(tmp_path)
     small = {"SEEDS": "3", "STEPS": "10", "JOBS": "1", "BATCH": "8", "NUM_CLIPS": "12"}
+    small["ROWS"] = "untrained simclr timeaug timeaug_hardneg timeaug_faceswap timeaug_maskfn all"
     stub.run("scripts/synthetic/compare_sslfer.sh", status=1, **small)  # no table is written
     calls = [parse(call) for call in stub.runs()]
     found = {os.path.basename(os.path.dirname(flags.output_dir)): flags for flags in calls}
