@@ -105,7 +105,7 @@ def test_the_wheel_lives_beside_libraries_of_the_same_names(source, environment,
     assert "usage: svfap finetune" in environment.run(command, "finetune", "--help")
     assert "svfap.engine.report" in environment.run(command, "engine.report", "--help")
     assert "did you mean engine.report?" in environment.run(command, "engine.reprot", status=2)
-    missing = environment.run(command, "predict", "a.mp4", "--checkpoint", "b.pth", status=1)
+    missing = environment.run(command, "predict", "a.mp4", "--checkpoint", checkpoint, status=1)
     assert "Traceback" not in missing and "no such file or folder: a.mp4" in missing
 
     environment.pip("uninstall", "-y", "svfap")
