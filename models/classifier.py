@@ -82,11 +82,22 @@ class Classifier(nn.Module):
         Returns:
             (B, D); with `keep_temporal_dim` (B, T', D).
         """
-        summary = self.encode(self.embed(clip)).summary
         if self.keep_temporal_dim:
-            by_step = summary.unflatten(1, (self.summary_steps, -1)).mean(2)
-            return self.fc_norm(by_step.flatten(0, 1)).unflatten(0, by_step.shape[:2])
-        return self.fc_norm(summary.mean(1))
+            return self.step_features(clip)
+        return self.fc_norm(self.encode(self.embed(clip)).summary.mean(1))
+
+    def step_features(self, clip: Tensor) -> Tensor:
+        """A pooled and normalised feature per time step of the summary.
+
+        Args:
+            clip: (B, 3, T, H, W), normalised.
+
+        Returns:
+            (B, T', D), T' = `summary_steps`.
+        """
+        summary = self.encode(self.embed(clip)).summary
+        by_step = summary.unflatten(1, (self.summary_steps, -1)).mean(2)
+        return self.fc_norm(by_step.flatten(0, 1)).unflatten(0, by_step.shape[:2])
 
     def forward(self, clip: Tensor, *, per_frame: bool = False) -> Tensor:
         """Classify or rate clips.

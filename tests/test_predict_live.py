@@ -2,12 +2,14 @@
 
 import importlib.util
 import json
+import tempfile
 import time
 
 import cv2
 import numpy as np
 import pytest
 
+from svfap.datasets.catalog import get_spec
 from svfap.datasets.video.open_video import open_video
 from svfap.engine import app
 from svfap.engine.predict import webcam
@@ -165,3 +167,17 @@ def test_the_server_of_the_example(checkpoint, predictor, clip, monkeypatch):
         serve.LARGEST = 10
         assert client.post("/predict", content=clip.read_bytes()).status_code == 413
     assert len((ROOT / "docs" / "serve.py").read_text().splitlines()) < 60
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    """As a program; where nbclient is there, docs/quick_look.ipynb runs in Jupyter's way, too."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    cells = json.loads((ROOT / "docs" / "quick_look.ipynb").read_text())["cells"]
+    assert not any(cell.get("outputs") for cell in cells), "keep outputs out of the repository"
+    names: dict = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), "quick_look", "exec"), names)
+    assert set(names["answer"].tracks[0].answers()) == set(get_spec("DFEW").class_names)
+    assert (names["run"] / "report.html").is_file()

@@ -117,5 +117,6 @@ def test_features_are_those_of_the_model(predictor, clip, frames):
     np.testing.assert_allclose(by_stage[:, 1], stages[1].mean(1).numpy(), atol=1e-5)
     by_step = predictor.features(frames, "step").tracks[0].values
     assert by_step.shape == (len(wanted), model.summary_steps, model.embed_dim)
+    np.testing.assert_allclose(by_step.mean(1), wanted, atol=0.5)  # the norm comes before the mean
     both = list(predictor.features_many([frames, clip]))
     np.testing.assert_allclose(both[0].tracks[0].values, both[1].tracks[0].values, atol=1e-5)

@@ -325,8 +325,7 @@ def _stage_features(model: torch.nn.Module, clip: torch.Tensor) -> torch.Tensor:
 
 
 def _step_features(model: torch.nn.Module, clip: torch.Tensor) -> torch.Tensor:
-    summary = model.encode(model.embed(clip)).summary
-    return model.fc_norm(summary.unflatten(1, (model.summary_steps, -1)).mean(2))
+    return model.step_features(clip)
 
 
 def _video_features(model: torch.nn.Module, clip: torch.Tensor) -> torch.Tensor:

@@ -179,10 +179,13 @@ def _as_ours(
 
 def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
     """Raise ValueError if some weight is NaN or infinite."""
-    values = {name: value for name, value in tensors.items() if value.is_floating_point()}
+    values = {
+        n: value for n, value in tensors.items() if value.is_floating_point() and value.numel()
+    }
     if not values:
         return
-    finite = torch.stack([value.isfinite().all() for value in values.values()])
+    ends = [torch.stack(value.aminmax()) for value in values.values()]  # NaN is both
+    finite = torch.stack([end.isfinite().all() for end in ends])
     bad = [name for name, is_finite in zip(values, finite.tolist()) if not is_finite]
     if bad:
         raise ValueError(f"{source}: NaN or infinite values in {_listed(bad)}; do not use it.")
