@@ -82,3 +82,21 @@ def test_what_transformers_cannot_compute_is_refused(tmp_path, capsys, name, mor
     assert convert([str(tmp_path / "w.pth"), str(tmp_path / "out"), "--to", "transformers"]) == 1
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_through_transformers_and_the_hub_and_back(hub, tmp_path):
+    """Its folder, on a hub, is the model again: heads, norms and names from config.json."""
+    model = with_values("videomae_small_patch16_160", num_classes=3).float()
+    torch.save({"model": model.state_dict(), "model_config": model.config,
+                "class_names": ["a", "b", "c"]}, tmp_path / "w.pth")  # fmt: skip
+    assert convert([str(tmp_path / "w.pth"), str(tmp_path / "out"), "--to", "transformers"]) == 0
+    commit = hub.commit("o/hf", {path.name: path.read_bytes() for path in tmp_path.glob("out/*")})
+    again, report = models.open_weights("hf://o/hf")
+    assert report.source == f"hf://o/hf@{commit}/model.safetensors"
+    assert "not stated" in report.licence and again.config["num_heads"] == 4
+    assert tuple(report.preprocessing.class_order) == ("a", "b", "c")
+    for layer in last_norms(model):
+        layer.eps = OTHER_EPSILON
+    clip = torch.randn(2, 3, 4, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(again.eval()(clip), model(clip), atol=1e-5)
