@@ -14,14 +14,14 @@ from pathlib import Path
 
 import torch
 
-from svfap.models.weights.guess import guess_config
 from svfap.models.weights.hub import locate
 from svfap.models.weights.loading import named_tensors
+from svfap.models.weights.opening import understand
 from svfap.models.weights.to_transformers import write_for_transformers
 from svfap.models.weights.weight_file import (
     HEADER_FACTS,
     SAFETENSORS,
-    read_checkpoint,
+    read_described,
     write_safetensors,
 )
 
@@ -54,13 +54,19 @@ def convert(
         raise ValueError(f"{target}: the ending decides the format; use .safetensors or .pth")
     if target.exists():
         raise FileExistsError(f"{target} is there already; remove it or choose another name.")
-    content = read_checkpoint(source)
-    tensors = _tensors(content, source, averaged)
+    located = locate(source)
+    content = read_described(located.path)
+    tensors = _tensors(content, located.source, averaged)
     facts = {name: content[name] for name in HEADER_FACTS if content.get(name)}
-    facts["model_config"] = guess_config(content, str(source))
+    if "model_config" not in facts:  # names may be others', too
+        opened = understand({**content, "model": tensors}, located.source, located.told)
+        tensors = {name: value.contiguous() for name, value in opened.converted.entries.items()}
+        facts["model_config"] = opened.trained
+        if opened.class_order:
+            facts["class_names"] = list(opened.class_order)
     target.parent.mkdir(parents=True, exist_ok=True)
     if to_transformers:
-        names = content.get("class_names") or ()
+        names = facts.get("class_names") or ()
         write_for_transformers(target, facts["model_config"], tensors, names)
         return list(tensors)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")

@@ -95,6 +95,10 @@ def test_through_transformers_and_the_hub_and_back(hub, tmp_path):
     assert report.source == f"hf://o/hf@{commit}/model.safetensors"
     assert "not stated" in report.licence and again.config["num_heads"] == 4
     assert tuple(report.preprocessing.class_order) == ("a", "b", "c")
+    assert convert(["hf://o/hf", str(tmp_path / "back.safetensors")]) == 0
+    content = models.read_checkpoint(tmp_path / "back.safetensors")
+    assert content["class_names"] == ["a", "b", "c"]
+    assert all(value.equal(content["model"][n]) for n, value in model.state_dict().items())
     for layer in last_norms(model):
         layer.eps = OTHER_EPSILON
     clip = torch.randn(2, 3, 4, 32, 32)
