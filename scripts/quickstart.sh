@@ -11,7 +11,7 @@
 # How long it takes, as variables; more of them below and in scripts/synthetic/tiny.sh:
 set -euo pipefail
 PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-30}
-FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-3}
+FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-4}
 COMPARE=${COMPARE:-1}                  # 0: no fine-tuning from scratch
 VIDEO_STEPS=${VIDEO_STEPS:-500}        # with --videos: steps, and at least 10 clips of each video
 VIDEO_BATCH=${VIDEO_BATCH:-32}
@@ -64,6 +64,8 @@ if ((GPUS > 0)) && "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_a
   SVFAP_FLAGS=${SVFAP_FLAGS-}
 fi
 MODEL=${MODEL:-svfap_tiny_patch8_64}
+FINETUNE_LR=${FINETUNE_LR:-8e-3}
+TINY_FINETUNING=${TINY_FINETUNING:---lr $FINETUNE_LR --init_scale 1 --layer_decay 1 --drop_path 0 --mixup 0 --cutmix 0 --aa none --reprob 0 --scale 0.85 1 --ratio 1 1}
 source scripts/synthetic/tiny.sh
 
 data=${output_dir:+$output_dir/data} runs=${output_dir:+$output_dir/runs}

@@ -24,7 +24,7 @@ FINETUNE_BATCH=${FINETUNE_BATCH:-32}
 # shellcheck disable=SC2034 # used by those that source this
 TINY_PRETRAINING=${TINY_PRETRAINING:---opt muon --momentum 0.95 --lr $PRETRAIN_LR --opt_betas 0.9 0.95 --warmup_epochs $((PRETRAIN_EPOCHS / 10))}
 # shellcheck disable=SC2034
-TINY_FINETUNING="--head_norm batch --lr $FINETUNE_LR --layer_decay 1 --drop_path 0 --mixup 0 --cutmix 0 --aa none --reprob 0 --scale 0.8 1"
+TINY_FINETUNING=${TINY_FINETUNING:---head_norm batch --lr $FINETUNE_LR --layer_decay 1 --drop_path 0 --mixup 0 --cutmix 0 --aa none --reprob 0 --scale 0.8 1}
 
 # draw_faces DIR SEED: what is not there yet of DIR/synthetic
 draw_faces() {
