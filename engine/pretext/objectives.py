@@ -12,32 +12,30 @@ from svfap.datasets.augment import transforms
 from svfap.models.patches import gather_tokens, patchify, split_mask
 
 CPU = torch.device("cpu")
+NUM_COLOURS = 3
 
 
-def normalise_tubelets(tubelets: torch.Tensor, *, num_colours: int = 3) -> torch.Tensor:
+def normalise_tubelets(tubelets: torch.Tensor) -> torch.Tensor:
     """Zero mean and unit variance per tubelet and colour channel (SVFAP Sec. 3.1.4).
 
     Args:
         tubelets: (..., P), values ordered frame, row, column, colour, in [0, 1].
-        num_colours: C.
 
     Returns:
         The same shape; unbiased standard deviation, 1e-6 added to it.
     """
-    centred, _, std = _centred(tubelets, num_colours)
+    centred, _, std = _centred(tubelets)
     return rearrange(centred.div_(std), "... p c -> ... (p c)")
 
 
-def tubelet_statistics(
-    tubelets: torch.Tensor, *, num_colours: int = 3
-) -> tuple[torch.Tensor, torch.Tensor]:
+def tubelet_statistics(tubelets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation (+ 1e-6) per tubelet and colour: two (..., 1, C)."""
-    return _centred(tubelets, num_colours)[1:]
+    return _centred(tubelets)[1:]
 
 
-def _centred(tubelets: torch.Tensor, num_colours: int) -> tuple[torch.Tensor, ...]:
+def _centred(tubelets: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Values (..., P/C, C) less their mean, and what `tubelet_statistics` returns."""
-    values = rearrange(tubelets, "... (p c) -> ... p c", c=num_colours)
+    values = rearrange(tubelets, "... (p c) -> ... p c", c=NUM_COLOURS)
     mean = values.mean(dim=-2, keepdim=True)
     centred = values - mean
     squares = centred.square().sum(dim=-2, keepdim=True)  # faster than torch.var
