@@ -8,6 +8,8 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
 
 from svfap.engine.flags import config, parsing
 from svfap.engine.flags.inputs import check_inputs
@@ -31,6 +33,9 @@ def run_command(stage: str, argv: Sequence[str] | None = None) -> None:
     parser = getattr(config, f"{stage}_parser")()
     try:
         flags = parsing.parse_flags(parser, argv)
+        if _is_homeless(flags):
+            given = sys.argv[1:] if argv is None else argv
+            flags = parsing.parse_flags(parser, [*given, "--output_dir", _dated_folder(stage)])
         check_inputs(flags, stage)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
@@ -38,6 +43,19 @@ def run_command(stage: str, argv: Sequence[str] | None = None) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         leave_at_once(status)
     sys.exit(status)
+
+
+def _is_homeless(flags) -> bool:
+    """Whether nobody said where to keep a training; `--output_dir ""` says not to."""
+    return not (
+        flags.output_dir or "output_dir" in flags.explicit or flags.dry_run
+        or getattr(flags, "eval", False)
+    )  # fmt: skip
+
+
+def _dated_folder(stage: str) -> str:
+    """Of several processes, that of the first counts (`engine.runtime.rundir.opened`)."""
+    return str(Path("saved/runs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{stage}")
 
 
 @tells_user()

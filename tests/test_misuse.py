@@ -1,5 +1,6 @@
 """What people do wrong, and what they are told: one table of commands and messages."""
 
+import re
 import subprocess
 import sys
 
@@ -114,3 +115,15 @@ def test_messages_name_flags_that_there_are():
         named = {word[2:] for word in words if word.startswith("--")} - {"output_dir", "out"}
         unknown = named - set(TABLES[stage].by_name)
         assert unknown <= {"layer_decy"}, (argv, unknown)
+
+
+def test_a_training_without_a_place_gets_a_dated_one(tmp_path, monkeypatch):
+    """Nobody loses a run for want of a flag; an empty name and evaluations keep nothing."""
+    seen = []
+    monkeypatch.setattr(command, "_run", lambda stage, flags: seen.append(flags.output_dir) or 0)
+    monkeypatch.setattr(command, "check_inputs", lambda *_: None)
+    for more in ([], ["--output_dir", ""], ["--output_dir", "a"], ["--eval"], ["--dry_run"]):
+        with pytest.raises(SystemExit):
+            command.run_command("finetuning", ["--data_path", "x", *more])
+    assert re.fullmatch(r"saved/runs/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_finetuning", seen[0])
+    assert seen[1:] == ["", "a", "", ""]

@@ -140,7 +140,8 @@ def data_group(data_path: str) -> Group:
 RUN = Group(
     "run",
     (
-        Flag(name="output_dir", default="", metavar="DIR", goes_on=FREE, text="run directory"),
+        Flag(name="output_dir", default="", metavar="DIR", goes_on=FREE,
+             text="run directory (default: a dated one in saved/runs; '' keeps nothing)"),
         Flag(name="log_dir", metavar="DIR", goes_on=FREE,
              text="TensorBoard events (default: --output_dir)"),
         Flag(name="logger", choices=("tensorboard", "wandb", "mlflow", "trackio", "none"),

@@ -57,7 +57,7 @@ def opened(
         logger.warning("no --output_dir: nothing of this run will be kept")
         yield None
         return
-    folder = Path(flags.output_dir)
+    folder = Path(workers.gather(flags.output_dir)[0])  # dated folders may differ by a second
     with alone_in(folder, workers):
         if workers.is_main:
             remove_leftovers(folder)
