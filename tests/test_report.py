@@ -58,6 +58,7 @@ def write_fold(folder, fold, *, seed=0):
             "explicit": ["lr"],
         },
         "resolved": {"class_names": NAMES},
+        "origin": {"weights": {"file": "pretrained.pth", "digest": "0"}},
         "commit": "abc123",
         "versions": {"torch": "2.0"},
         "command": ["run_finetune.py", "--lr", "1e-3"],
@@ -116,6 +117,10 @@ def test_report_of_one_run(cross_validation, fold_page):
     for name in ("confusion_counts", "confusion_recall", "recall", "loss", "learning_rate"):
         for suffix in (".png", ".pdf"):
             assert (cross_validation / "fold1" / "figures" / (name + suffix)).is_file()
+
+
+def test_what_training_began_with_is_said(fold_page):
+    assert "pretrained.pth" in fold_page and "licence" not in fold_page
 
 
 def test_data_are_counted_per_class(fold_page):

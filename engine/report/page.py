@@ -395,7 +395,7 @@ def _facts(runs: Sequence[Run]) -> str:
     ]
     rows = rows if log else []
     if begun := (config.get("origin") or {}).get("weights"):
-        licence = f"; licence: {begun['licence']}" * ("licence" in begun)
+        licence = f"; licence: {begun['licence']}" if "licence" in begun else ""
         rows.append(("training began with", f"{begun['file']}{licence}"))
     for name in ("commit", "command"):
         value = config.get(name)
