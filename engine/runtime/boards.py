@@ -82,6 +82,7 @@ class Mlflow:
         """Begin a run."""
         self.mlflow = importlib.import_module("mlflow")
         if "MLFLOW_TRACKING_URI" not in os.environ:
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # else a database is needed
             self.mlflow.set_tracking_uri((folder / "mlruns").resolve().as_uri())
         self.mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
         self.mlflow.start_run(run_name=folder.resolve().name)
