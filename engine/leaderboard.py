@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from matplotlib.ticker import LogLocator, NullLocator
 
 from svfap import models
 from svfap.datasets.files import read_json, write_text
@@ -200,7 +201,7 @@ def draw(entries: Sequence[Entry], path: str | Path) -> None:
     protocols = [one for one in PROTOCOLS if any(one in entry.scores for entry in shown)]
     figure = new_figure(1.8 + 2.7 * len(protocols), 3.4)
     panels = figure.subplots(1, len(protocols), sharey=True, squeeze=False)[0]
-    scale = 100 if METRICS[name].in_percent else 1
+    scale, named = 100 if METRICS[name].in_percent else 1, set()
     for axis, protocol in zip(panels, protocols):
         for number, entry in enumerate(shown):
             if protocol not in entry.scores:
@@ -210,8 +211,13 @@ def draw(entries: Sequence[Entry], path: str | Path) -> None:
             if interval := row.intervals.get(name):
                 axis.plot([x, x], [scale * end for end in interval], color=colour, linewidth=1.4)
             axis.plot(x, scale * row.values[name], MARKERS[number % len(MARKERS)], color=colour,
-                      markersize=7, label=entry.name if axis is panels[0] else None)  # fmt: skip
+                      markersize=7, label=None if entry.name in named else entry.name)  # fmt: skip
+            named.add(entry.name)
         axis.set(xscale="log", title=PROTOCOLS[protocol], xlabel="multiply-adds per clip, G")
+        axis.margins(x=0.15)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.grid(alpha=0.3, linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel(METRICS[name].title + ", %" * METRICS[name].in_percent)

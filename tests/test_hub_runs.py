@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +12,7 @@ from svfap.engine import verify_checkpoint
 from svfap.engine.identity import identify
 from svfap.engine.probe import command as probe
 from svfap.engine.publish import command as publish
+from svfap.engine.publish.card import _data
 from svfap.engine.publish.run import without_paths
 from svfap.engine.report.page import write_report
 from svfap.models.convert import convert
@@ -144,6 +146,12 @@ def publish_and_open_again(hub, run, tmp_path, data):
 )
 def test_paths_are_reduced_to_their_last_part(text, left):
     assert without_paths({"a": [text]}) == {"a": [left]}
+
+
+def test_weights_of_ones_own_have_no_licence_to_tell():
+    origin = {"data": {"train": {"videos": 6}}, "weights": {"file": "/home/eve/w.pth"}}
+    text = _data(SimpleNamespace(result=None, flags={}, origin=origin))
+    assert "training began with: w.pth" in text and "licence" not in text
 
 
 def test_what_cannot_be_published_is_said(tmp_path, capsys):

@@ -128,7 +128,8 @@ def _data(run: Published) -> str:
     source = "random weights"
     if begun:
         source = without_paths(begun.get("file", ""))
-        source += f" (licence: {begun['licence']})" * bool(begun.get("licence"))
+        if licence := begun.get("licence"):
+            source += f" (licence: {licence})"
     lines.append(f"- training began with: {source}")
     return "\n".join(lines)
 
