@@ -34,6 +34,7 @@ MODEL_FLAGS = {
     "lg_no_second": "no_second",
     "lg_no_third": "no_third",
     "lg_restore_order": "restore_order",
+    "use_fmp_flashlite": "use_fmp_flashlite",
 }
 FINETUNING_FLAGS = {
     "lg_classify_token_type": "pooled_tokens",
@@ -47,7 +48,8 @@ def model_overrides(flags: argparse.Namespace) -> dict:
     if models.is_image_model(flags.model):  # defaults of clips and tubelets do not apply
         mapping = {flag: key for flag, key in mapping.items() if flag in flags.explicit}
     given = {key: getattr(flags, flag, None) for flag, key in mapping.items()}
-    given = {key: value for key, value in given.items() if value is not None and value is not False}
+    said = {key for flag, key in mapping.items() if flag in flags.explicit}
+    given = {k: v for k, v in given.items() if v is not None and (v is not False or k in said)}
     return given | ({} if models.is_image_model(flags.model) else _encoder_overrides(flags))
 
 

@@ -25,6 +25,7 @@ from svfap.engine.identity import (
     Identity,
     identify,
     model_to_begin_with,
+    told_by,
     where_weights_are,
 )
 from svfap.engine.loop import Training
@@ -348,8 +349,7 @@ def _told(flags: argparse.Namespace) -> dict:
     """What flags say about the model of a file that does not say it itself."""
     if "model" in flags.explicit:
         return {"name": flags.model} | build.model_overrides(flags)
-    helpful = ("input_size", "num_frames", "stage_depths", "lg_region_size")
-    return {name: getattr(flags, name) for name in helpful if name in flags.explicit}
+    return told_by(flags)
 
 
 def _evaluate_only(setting: Setting, identity: Identity) -> dict:

@@ -20,14 +20,31 @@ from svfap.engine.flags.flag import Flags
 from svfap.engine.runtime import rundir
 from svfap.engine.tasks.base import create_task
 from svfap.engine.tasks.task import Task
+from svfap.models.weights.formats import (
+    IMAGENET,
+    PLAIN,
+    convert_names,
+    described_normalisation,
+    normalisation_of,
+    renormalisation,
+    renormalised,
+)
 from svfap.models.weights.hub import SourceError, locate
 from svfap.models.weights.loading import below, named_tensors, training_flags
-from svfap.models.weights.weight_file import CHOSEN
+from svfap.models.weights.opening import Opened, understand
+from svfap.models.weights.weight_file import CHOSEN, read_described
 
 DEFAULT_FPS = 25.0  # of the papers' videos
 SIZE_PX = 160  # of the papers' clips
+# Of a checkpoint, what beside its weights says what they are.
+_FACTS = ("model_config", "clips", "class_names", "args", "flags", "hf_config", "hf_preprocessor")
+# Flags that help to find out what a file is that does not say it.
+_HELPFUL = ("input_size", "num_frames", "stage_depths", "lg_region_size", "use_fmp_flashlite")
 # Of a model, what its weights do not decide for a run that begins with them.
-_OF_THE_RUN = {"num_classes", "drop_path_rate", "head_activation", "keep_temporal_dim", "head_norm"}
+_OF_THE_RUN = {
+    *("num_classes", "drop_path_rate", "head_activation", "keep_temporal_dim", "head_norm"),
+    "stats_mode",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +65,7 @@ class Identity:
         fps: frame rate of its training videos; None where nothing says it.
         is_best: whether it was chosen for its validation score.
         chosen_on: what such weights are chosen on, in words.
+        notes: what was left out or assumed.
     """
 
     source: str
@@ -63,6 +81,7 @@ class Identity:
     fps: float | None
     is_best: bool
     chosen_on: str | None
+    notes: Sequence[str] = ()
 
     @property
     def crops(self) -> DatasetSpec:
@@ -92,8 +111,10 @@ class Identity:
 
     def load(self, model: nn.Module) -> models.LoadReport:
         """Put the weights into a model, strictly."""
-        stated = {"model_config": self.config} if self.stated else {}
-        return models.load_weights(model, {"model": self.weights, **stated}, called=self.source)
+        content = {"model": self.weights, "model_config": self.config}
+        report = models.load_weights(model, content, called=self.source)
+        report.notes = [*self.notes, *report.notes]
+        return report
 
     def task(self) -> Task:
         """The task that turns outputs into scores, as it was trained."""
@@ -130,10 +151,11 @@ def identify(
         ValueError: no weights, weights of an unknown model, or a contradiction to the arguments.
     """
     located = locate(path)
-    source, content = located.source, models.read_checkpoint(located.path)
+    source, content = located.source, read_described(located.path)
     averaged = None if averaged is False and content.get("is_best") else averaged
     weights = _weights(content, source, averaged, keys, prefix)
-    config = _config(content, weights, source, {**located.told, **(told or {})})
+    opened = _opened(content, weights, source, {**located.told, **(told or {})})
+    config, form = opened.config, opened.converted.format
     flags = training_flags(content)
     spec = get_spec(data_set) if data_set else _known_spec(flags.get("data_set"))
     clips = content.get("clips") or {}
@@ -144,19 +166,26 @@ def identify(
         source=source,
         config=config,
         stated=bool(content.get("model_config")),
-        weights=weights,
+        weights=renormalised(opened.converted.entries, normalisation_of(opened.trained), IMAGENET),
         averaged=(averaged or (averaged is None and content.get(CHOSEN) == "model_ema")),
-        labels=_labels(content, config, flags, spec, class_names, source),
+        labels=_labels(content, config, flags, spec, class_names or opened.class_order, source),
         flags=flags,
         spec=spec,
         sampling_rate=clips.get("sampling_rate")
         or flags.get("sampling_rate")
-        or (spec and spec.sampling_rate),
+        or (spec and spec.sampling_rate)
+        or (None if form is PLAIN else form.stride),
         face_window=tuple(window) if window else None,
         fps=clips.get("fps"),
         is_best=bool(content.get("is_best")),
         chosen_on=content.get("chosen_on"),
+        notes=(*opened.converted.notes, *opened.notes),
     )
+
+
+def told_by(flags: argparse.Namespace) -> dict:
+    """What flags say about the model of a file that does not say it itself; see `identify`."""
+    return {name: getattr(flags, name) for name in _HELPFUL if name in flags.explicit}
 
 
 def where_weights_are(flags: argparse.Namespace) -> dict:
@@ -183,7 +212,7 @@ def model_to_begin_with(
     if not source or "model" in flags.explicit:
         return {}
     try:
-        config = identify(source, **where).config
+        config = identify(source, told=told_by(flags), **where).config
     except (FileNotFoundError, SourceError):
         config = rundir.model_to_go_on(flags)
         if not config:
@@ -209,25 +238,43 @@ def _weights(
     return below(prefix, named_tensors(content, source, keys=keys), source)[0]
 
 
-def _config(content: dict, weights: Mapping[str, Tensor], source: str, told: dict) -> dict:
-    """Keywords of `create_model`: as stated, else as told, else found out."""
-    stated = content.get("model_config")
-    if stated:
-        named = told.get("name") and models.default_config(told["name"])["name"]
-        others = {"name": named} if named and named != stated["name"] else {}
-        if others:
-            raise ValueError(
-                f"{source} holds a {stated['name']}, --model says {named}; leave --model out"
-            )
-        return dict(stated)
-    if "name" not in told:
-        hints = training_flags(content) | told
-        return models.guess_config({"model": weights, "flags": hints}, source)
+def _opened(content: dict, weights: Mapping[str, Tensor], source: str, told: dict) -> Opened:
+    """Which model it is: as stated, else as told, else found out; it takes ImageNet's clips."""
+    facts = {key: content[key] for key in _FACTS if key in content}
+    stated, name = content.get("model_config"), told.get("name")
+    name = name and models.default_config(name)["name"]
+    if stated and name not in (None, stated["name"]):
+        raise ValueError(
+            f"{source} holds a {stated['name']}, --model says {name}; leave --model out"
+        )
+    if stated or not name:
+        opened = understand(facts | {"model": weights}, source, {} if stated else told)
+    else:
+        opened = _named(facts, weights, source, told)
+    usual = {key: None for key in ("mean", "std") if key in opened.config}
+    opened.config = opened.config | usual
+    if note := renormalisation(normalisation_of(opened.trained), IMAGENET):
+        opened.notes.append(note)
+    return opened
+
+
+def _named(facts: dict, weights: Mapping[str, Tensor], source: str, told: dict) -> Opened:
+    """A file of the model that `--model` names."""
+    converted = convert_names(weights, source)
     config = models.default_config(told["name"])
+    config |= {key: value for key, value in converted.format.options.items() if key in config}
     if "num_classes" in config:
-        head = weights.get("head.weight")
-        told = {"num_classes": 0 if head is None else head.shape[0], **told}
-    return told
+        head = converted.entries.get("head.weight")
+        config["num_classes"] = 0 if head is None else head.shape[0]
+    mean, std = described_normalisation(facts, converted.format)
+    return Opened(
+        trained={"mean": mean, "std": std},
+        config=config | told,
+        stated=False,
+        converted=converted,
+        stride=converted.format.stride,
+        class_order=converted.format.class_orders.get(config.get("num_classes")),
+    )
 
 
 def _known_spec(name: object) -> DatasetSpec | None:

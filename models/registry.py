@@ -58,7 +58,14 @@ _REGIONS = {
     "no_third": False,
     "restore_order": False,
 }
-_VIT = {"norm_eps": 1e-6, "last_norm_eps": None, "position_grid": None, "mean": None, "std": None}
+_VIT = {
+    "norm_eps": 1e-6,
+    "last_norm_eps": None,
+    "position_grid": None,
+    "mean": None,
+    "std": None,
+    "encoder_norm": True,
+}
 _WIDTHS = {
     "small": {"embed_dim": 384, "num_heads": 6, "depth": 12},
     "base": {"embed_dim": 768, "num_heads": 12, "depth": 12},
@@ -272,7 +279,8 @@ def create_model(name: str, **overrides) -> nn.Module:
             decoder_depth decoder_num_heads`; contrastive `projection_dim`; image backbones
             `img_size num_frames drop_path_rate`, and the head's in fine-tuning.
             The ViTs also have `norm_eps`, `last_norm_eps` (of the norm before head or pixels; None:
-            the same), `position_grid` (see `Encoder`), and `mean` and `std`, which say how clips
+            the same), `position_grid` (see `Encoder`), `encoder_norm` (whether a norm stands
+            between encoder and decoder), and `mean` and `std`, which say how clips
             are normalised (None: as ImageNet's) and change nothing.
             None means the default; that of `region_size` follows the clip size.
 
@@ -293,6 +301,8 @@ def create_model(name: str, **overrides) -> nn.Module:
     if "region_size" in config and "region_size" not in given:
         config["region_size"] = following_regions(config, default)
     model = _build(config)
+    if not config.get("encoder_norm", True) and hasattr(model, "encoder_to_decoder"):
+        model.encoder.norm = nn.Identity()
     if "norm_eps" in config:
         set_norm_epsilon(model, config["norm_eps"], config["last_norm_eps"])
     model.config = config
@@ -300,7 +310,7 @@ def create_model(name: str, **overrides) -> nn.Module:
 
 
 def _build(config: dict) -> nn.Module:
-    not_built = ("name", "norm_eps", "last_norm_eps", "mean", "std")
+    not_built = ("name", "norm_eps", "last_norm_eps", "mean", "std", "encoder_norm")
     options = {key: value for key, value in config.items() if key not in not_built}
     name, size = config["name"], encoder_name(config["name"])
     if name == size:

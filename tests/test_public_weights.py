@@ -5,12 +5,19 @@ import json
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from svfap import models
+from svfap.datasets.augment import transforms
+from svfap.datasets.catalog import get_spec
+from svfap.engine.identity import identify
+from svfap.engine.predict.predictor import PredictionOptions, Predictor
+from svfap.engine.probe.probing import load_frozen
 from svfap.models.patches import interpolated_positions, sinusoid_table
 from svfap.models.weights.formats import IMAGENET
 from tests.conftest import ROOT
+from tests.hostile import Hostile
 
 PUBLIC = ROOT.parent / "shared" / "public_weights"
 EXACT = {"rtol": 0.0, "atol": 1e-9}
@@ -158,3 +165,200 @@ def test_marlin_takes_pixels_as_they_are():
     mean, std = (torch.tensor(values)[:, None, None, None] for values in IMAGENET)
     changed = usual.double().eval().forward_features((arrays["video"] - mean) / std)
     torch.testing.assert_close(changed, feature, rtol=1e-6, atol=1e-6)
+
+
+def random_marlin(tmp_path, **more):
+    """A MARLIN encoder with a head, under released names, and its own model."""
+    torch.manual_seed(0)
+    sizes = {"depth": 2, "embed_dim": 32, "num_heads": 4, "img_size": 32, "patch_size": 8}
+    own = models.create_model("marlin_small_patch16_224", **sizes, **more).eval()
+    names = {
+        "patch_embed.proj": "patch_embedding.projection", "mlp.fc1": "mlp.layers.0.linear",
+        "mlp.fc2": "mlp.layers.1.linear", "position_table": "pos_embedding.emb", "fc_norm": "norm",
+    }  # fmt: skip
+    weights = {}
+    for name, value in own.state_dict().items():
+        value = value[None] if name == "position_table" else value
+        name = next((name.replace(a, b) for a, b in names.items() if a in name), name)
+        weights[name if name.startswith("head.") else f"encoder.{name}"] = value
+    path = tmp_path / "marlin.pt"
+    torch.save(weights, path)
+    return own, path
+
+
+def test_one_file_through_every_door(tmp_path):
+    """Whatever reads a checkpoint takes it, with the normalisation it was trained with."""
+    own, path = random_marlin(tmp_path, num_classes=3)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 32, 32, 3), dtype=np.uint8)
+    clip = torch.from_numpy(pixels).permute(0, 4, 1, 2, 3) / 255
+    with torch.no_grad():
+        answers, feature = own(clip).softmax(1), own.forward_features(clip)
+    model, report = models.open_weights(path, num_heads=4)
+    assert report.preprocessing.stride == 2 and report.source == str(path)
+    torch.testing.assert_close(model.eval()(clip).softmax(1), answers)
+    told = {"num_heads": 4}
+    identity = identify(path, told=told)
+    assert identity.sampling_rate == 2 and identity.labels.numbered
+    built, report = identity.build()
+    assert "another normalisation of clips" in str(report)
+    usual = transforms.normalize(clip)
+    torch.testing.assert_close(built.eval()(usual).softmax(1), answers, rtol=1e-4, atol=1e-5)
+    torch.save({"model": model.state_dict(), "model_config": model.config}, tmp_path / "again.pth")
+    again, report = models.open_weights(tmp_path / "again.pth")
+    assert again.config == model.config and report.preprocessing.mean == (0, 0, 0)
+    assert torch.equal(again.eval()(clip), model(clip))
+    frozen, _ = load_frozen(tmp_path / "again.pth")
+    torch.testing.assert_close(frozen.eval().forward_features(usual), feature, rtol=1e-4, atol=1e-5)
+    predictor = Predictor(tmp_path / "again.pth", PredictionOptions(crop=False), device="cpu")
+    torch.testing.assert_close(
+        torch.from_numpy(predictor.scores(pixels)).float(), answers, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_clips_of_another_size():
+    """Positions are computed anew or interpolated, as asked for, and it is said."""
+    torch.manual_seed(0)
+    weights = models.create_model("videomae_small_patch16_224", depth=1, num_classes=400)
+    size = {"img_size": 160, "num_frames": 8}
+    model, report = models.open_weights(weights.state_dict(), positions="interpolated", **size)
+    assert "positions interpolated: trained on 16 frames of 224 px" in str(report)
+    assert model.config["position_grid"] == [8, 14, 14] and model.grid == (4, 10, 10)
+    table = interpolated_positions(sinusoid_table(1568, 384), (8, 14, 14), (4, 10, 10))
+    assert torch.equal(model.position_table, table)
+    assert torch.equal(models.create_model(**model.config).position_table, table)
+    anew, report = models.open_weights(weights.state_dict(), positions="recomputed", **size)
+    assert torch.equal(anew.position_table, sinusoid_table(400, 384)) and "recomputed" in str(
+        report
+    )
+    with pytest.raises(ValueError, match="positions is one of recomputed, interpolated"):
+        models.open_weights(weights.state_dict(), positions="cubic")
+    for told, words in (({"depth": 2}, "has depth 1; 2 was asked for"),
+                        ({"dept": 2}, "no option dept; it has: .*positions")):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            models.open_weights(weights.state_dict(), **told)
+    assert "img_size 224, num_frames 16" in str(models.open_weights(weights.state_dict())[1])
+
+
+def test_stages_and_heads():
+    pretrained = models.create_model(
+        "pretrain_mira_base_patch16_224", depth=2, embed_dim=24, num_heads=2, decoder_depth=1
+    )
+    told = {"num_heads": 2, "use_fmp_flashlite": False}
+    model, _ = models.open_weights({"module": pretrained.state_dict()}, **told)
+    assert model.config["stats_mode"] == "batch_ema" and hasattr(model, "mask_token")
+    model, report = models.open_weights({"model": pretrained.state_dict()}, **told, num_classes=7)
+    assert model.config["stats_mode"] == "instance" and "head.weight" in report.new
+    assert report.preprocessing.class_order is None  # a new head has no names yet
+    tuned = models.create_model(
+        "mira_base_patch16_224", depth=2, embed_dim=24, num_heads=2, num_classes=11
+    )
+    _, report = models.open_weights(tuned.half().state_dict(), **told)
+    assert sorted(report.preprocessing.class_order) == sorted(get_spec("MAFW").class_names)
+    seven = models.create_model("mira_base_patch16_224", depth=1).state_dict()
+    _, report = models.open_weights(seven, use_fmp_flashlite=True)
+    for name in ("DFEW", "FERV39k"):
+        known = [label.casefold() for label in get_spec(name).class_names]
+        assert sorted(report.preprocessing.class_order) == sorted(known)
+    with pytest.raises(ValueError, match="MiRA.*--use_fmp_flashlite"):
+        models.open_weights(seven)
+
+
+@pytest.mark.parametrize("name", ["AVF-MAE", "cosine"])
+def test_models_that_are_not_offered_are_named(name):
+    weights = models.create_model("videomae_tiny_patch8_64").state_dict()
+    extra = {"AVF-MAE": "blocks.0.fourth_attn.q.weight", "cosine": "blocks.0.attn.scale"}[name]
+    with pytest.raises(ValueError, match=f"is of .*{name}"):
+        models.open_weights(weights | {extra: torch.ones(4, 1, 1)})
+
+
+def test_damaged_and_hostile_files_are_refused(tmp_path):
+    own, path = random_marlin(tmp_path)
+    weights = torch.load(path)
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(path.read_bytes()[:-1000])
+    torch.save(weights | {"x": Hostile(tmp_path / "trace")}, tmp_path / "hostile.pt")
+    torch.save({n: v for n, v in weights.items() if "blocks.1.mlp" not in n}, tmp_path / "part.pt")
+    endless = weights | {"encoder.norm.bias": torch.full((32,), torch.nan)}
+    torch.save(endless, tmp_path / "nan.pt")
+    safetensors.torch.save_file({"w": torch.ones(3)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"model_type": "videomae", ')
+    for name, words in (("cut.pt", "cut off or damaged"), ("hostile.pt", "refused"),
+                        ("part.pt", r"missing \(4\)"), ("nan.pt", "NaN"),
+                        ("model.safetensors", "config.json does not describe")):  # fmt: skip
+        if name == "part.pt":
+            (tmp_path / "config.json").rename(tmp_path / "config.txt")
+        with pytest.raises(ValueError, match=words):
+            models.open_weights(tmp_path / name, num_heads=4)
+        if name == "nan.pt":
+            (tmp_path / "config.txt").rename(tmp_path / "config.json")
+    assert not (tmp_path / "trace").exists()
+
+
+def randomised(model):
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+VIDEOMAE = {
+    "image_size": 32, "patch_size": 8, "num_frames": 4, "hidden_size": 24, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "intermediate_size": 96, "decoder_hidden_size": 12,
+    "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2,
+    "decoder_intermediate_size": 48,
+}  # fmt: skip
+
+
+@torch.no_grad()
+def test_folders_of_transformers_answer_as_there(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    labels = {0: "happy", 1: "sad", 2: "neutral"}
+    config = transformers.VideoMAEConfig(**VIDEOMAE, id2label=labels)
+    clip = torch.randn(2, 3, 4, 32, 32, dtype=torch.float64)
+    theirs = randomised(transformers.VideoMAEForVideoClassification(config))
+    theirs.save_pretrained(tmp_path / "tuned")
+    statistics = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    (tmp_path / "tuned" / "preprocessor_config.json").write_text(json.dumps(statistics))
+    model, report = opened(tmp_path / "tuned")
+    answers = theirs.double()(clip.transpose(1, 2)).logits
+    torch.testing.assert_close(model(clip), answers, **EXACT)
+    assert report.preprocessing.std == (0.25,) * 3
+    assert report.preprocessing.class_order == ("happy", "sad", "neutral")
+    identity = identify(tmp_path / "tuned")
+    assert identity.labels.class_names == ("happy", "sad", "neutral")
+    mean, std = (torch.tensor(values)[:, None, None, None] for values in IMAGENET)
+    pixels = clip * 0.25 + 0.5
+    usual = identity.build()[0].double().eval()((pixels - mean) / std)
+    torch.testing.assert_close(usual, answers, rtol=1e-5, atol=1e-5)
+
+    theirs = randomised(
+        transformers.VideoMAEForPreTraining(transformers.VideoMAEConfig(**VIDEOMAE))
+    )
+    theirs.save_pretrained(tmp_path / "pretrained")
+    model, _ = opened(tmp_path / "pretrained")
+    mask = torch.rand(2, model.num_tokens).argsort(1) < 20
+    predicted = theirs.double()(clip.transpose(1, 2), mask).logits
+    torch.testing.assert_close(model(clip, mask), predicted, **EXACT)
+
+    first_token = transformers.VideoMAEConfig(**VIDEOMAE, use_mean_pooling=False)
+    theirs = transformers.VideoMAEForVideoClassification(first_token)
+    theirs.save_pretrained(tmp_path / "first")
+    model, report = models.open_weights(tmp_path / "first")
+    assert model.num_classes == 0 and "reads the first token only" in str(report)
+
+
+@torch.no_grad()
+def test_vjepa2_of_transformers_sees_as_there(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.VJEPA2Config(
+        crop_size=32, patch_size=8, frames_per_clip=4, hidden_size=56, num_attention_heads=2,
+        num_hidden_layers=2, mlp_ratio=2, pred_hidden_size=24, pred_num_attention_heads=2,
+        pred_num_hidden_layers=1,
+    )  # fmt: skip
+    theirs = randomised(transformers.VJEPA2Model(config))
+    theirs.save_pretrained(tmp_path)
+    model, report = opened(tmp_path)
+    assert any(name.startswith("predictor.") for name in report.unused)
+    clip = torch.randn(2, 3, 4, 32, 32, dtype=torch.float64)
+    seen = theirs.double().get_vision_features(clip.transpose(1, 2)).mean(1)
+    torch.testing.assert_close(model.forward_features(clip), seen, **EXACT)

@@ -74,6 +74,8 @@ LGI_AND_VIT = Group(
         _ablation(name="lg_attn_param_sharing_all"),
         _ablation(name="lg_no_second"),
         _ablation(name="lg_no_third"),
+        Flag(name="use_fmp_flashlite", kind=boolean, alone=True, metavar="BOOL",
+             text="MiRA: true = flashLite, false = exact attention; its files do not tell"),
     ),
 )  # fmt: skip
 

@@ -18,7 +18,7 @@ from svfap.datasets.clips import training as clips
 from svfap.datasets.labels.annotations import Annotations
 from svfap.engine import build
 from svfap.engine.flags.config import CONTRASTIVE_FLAGS
-from svfap.engine.identity import identify, model_to_begin_with
+from svfap.engine.identity import identify, model_to_begin_with, told_by
 from svfap.engine.loop import Training
 from svfap.engine.pretext.monitor import Monitor
 from svfap.engine.pretext.objectives import MaskedReconstruction
@@ -60,7 +60,7 @@ class MaskedAutoencoding:
         Raises:
             ValueError: they do not fit.
         """
-        identity = identify(source)
+        identity = identify(source, told=told_by(self.flags))
         if any(name.startswith("encoder.") for name in identity.weights):
             report = identity.load(self.model)
             logger.info("weights of %s\n%s", identity.source, report)

@@ -64,6 +64,7 @@ def frozen_encoder(config: Mapping) -> nn.Module:
     sizes = {key: value for key, value in config.items() if key in known}
     fixed = {"name": name, "num_classes": 0, "drop_path_rate": 0.0, "head_activation": None}
     fixed["keep_temporal_dim"] = False
+    fixed |= {key: known[key] for key in ("stats_mode",) if key in known}  # clip by clip
     return models.create_model(**(sizes | fixed))
 
 

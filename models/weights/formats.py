@@ -38,6 +38,7 @@ class Format:
         left_out: names that this is found in have no use here.
         options: of `create_model`, as far as the format fixes them.
         fixed: arguments of the released constructor that are constants here.
+        class_orders: number of classes -> their names in the released files with so many.
         normalisation: mean and std of the clips.
         stride: distance of a clip's frames.
     """
@@ -49,6 +50,7 @@ class Format:
     left_out: str = r"(?!)"
     options: Mapping = field(default_factory=dict)
     fixed: Mapping = field(default_factory=dict)
+    class_orders: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     normalisation: tuple = IMAGENET
     stride: int = 4
 
@@ -92,6 +94,12 @@ def described_normalisation(content: Mapping, form: "Format") -> tuple:
     )
 
 
+# Orders of MiRA's released fine-tuned weights, not those of the data sets' own lists.
+_OF_DFEW = ("disgust", "sad", "neutral", "surprise", "angry", "happy", "fear")  # and FERV39k
+_OF_MAFW = (
+    "contempt", "anxiety", "neutral", "sadness", "anger", "disgust", "fear", "surprise",
+    "happiness", "helplessness", "disappointment",
+)  # fmt: skip
 PLAIN = Format(title="ViT of VideoMAE", marks="")
 FORMATS = (
     Format(
@@ -151,9 +159,10 @@ FORMATS = (
     Format(
         title="HiCMAE",
         family="hicmae",
-        marks=r"^video_layer_weights$|^encoder_audio\.",
+        marks=r"^encoder_audio\.",
         left_out=r"audio|fusion|^fc_norm\.",
     ),
+    Format(title="HiCMAE, video alone", family="hicmae", marks=r"^video_layer_weights$"),
     Format(title="S4D", family="s4d", marks=r"\.moe_layer\."),
     Format(
         title="MiRA",
@@ -171,6 +180,7 @@ FORMATS = (
             "mix_eta": 0.5,
             "ema_m": 0.9,
         },  # fmt: skip
+        class_orders={len(names): names for names in (_OF_DFEW, _OF_MAFW)},
     ),
 )
 _REFUSED = {
@@ -207,8 +217,9 @@ def convert_names(entries: Mapping[str, Tensor], source: str, head: str = HEAD) 
     Raises:
         ValueError: a model that is known and not offered.
     """
+    is_vit = any(name.endswith(PATCH) and value.ndim == 5 for name, value in entries.items())
     for mark, what in _REFUSED.items():
-        if any(re.search(mark, name) for name in entries):
+        if is_vit and any(re.search(mark, name) for name in entries):
             raise ValueError(f"{source} is of {what}; it cannot be used.")
     found = [f for f in FORMATS if any(re.search(f.marks, name) for name in entries)]
     form = found[0] if found else PLAIN
@@ -278,6 +289,16 @@ def _settle_heads(entries: dict[str, Tensor], form: Format, head: str) -> tuple[
         if name in kept:
             entries[f"head.{name.rpartition('.')[2]}"] = value
     return [name for name in names if name not in kept], notes
+
+
+def renormalisation(theirs: tuple, ours: tuple) -> str | None:
+    """What `renormalised` does, in words; None for nothing."""
+    if theirs == ours:
+        return None
+    return (
+        f"the patch embedding makes up for another normalisation of clips: mean {ours[0]} and std "
+        f"{ours[1]}, in training {theirs[0]} and {theirs[1]}"
+    )
 
 
 def renormalised(entries: dict[str, Tensor], theirs: tuple, ours: tuple) -> dict[str, Tensor]:

@@ -69,6 +69,8 @@ def config_of(converted: Converted, flags: Mapping, source: str) -> dict:
     for flag, option in (("input_size", "img_size"), ("num_frames", "num_frames")):
         if isinstance(flags.get(flag), int):
             config[option] = flags[flag]
+    if pretrain and "encoder_norm" in config:
+        config["encoder_norm"] = "norm.weight" in encoder
     config |= _encoder_sizes(encoder, config, flags, source)
     return config | (_decoder_sizes(entries, config) if pretrain else _head_sizes(entries))
 

@@ -13,6 +13,7 @@ from svfap.models.weights.formats import (
     convert_names,
     described_normalisation,
     normalisation_of,
+    renormalisation,
     renormalised,
 )
 from svfap.models.weights.hub import Located, locate
@@ -29,8 +30,8 @@ _MAY_DIFFER = {
     *("name", "img_size", "num_frames", "drop_path_rate", "num_classes", "head_activation"),
     *("keep_temporal_dim", "num_bottleneck_tokens", "position_grid", "mean", "std", "head_norm"),
 }
-_OF_PRETRAINING = {"restore_order"}
-_OF_FINE_TUNING = {"pooled_tokens"}
+_OF_PRETRAINING = {"restore_order", "encoder_norm"}
+_OF_FINE_TUNING = {"pooled_tokens", "stats_mode"}
 
 
 @dataclass
@@ -169,11 +170,7 @@ def _as_ours(
         report.unused += converted.unused
         report.notes += converted.notes
     ours = normalisation_of(getattr(model, "config", {}))
-    if theirs != ours:
-        report.notes.append(
-            f"the patch embedding makes up for another normalisation of clips: {ours[0]} and "
-            f"{ours[1]}, in training {theirs[0]} and {theirs[1]}"
-        )
+    report.notes += [note] if (note := renormalisation(theirs, ours)) else []
     return renormalised(entries, theirs, ours)
 
 

@@ -32,6 +32,7 @@ _OTHER_NAMES = {
     "decoder_hidden_size": "decoder_embed_dim", "decoder_num_hidden_layers": "decoder_depth",
     "decoder_num_attention_heads": "decoder_num_heads", "layer_norm_eps": "norm_eps",
     "num_labels": "num_classes", "layers": "expert_layers",
+    "lg_region_size": "region_size",
 }  # fmt: skip
 # Arguments of others' constructors that names and shapes show, or that matter in training only.
 _NEEDLESS = {
@@ -160,7 +161,8 @@ def understand(content: Mapping, source: str, overrides: Mapping) -> Opened:
             f"{', '.join(key for key in config if key != 'name')}, positions."
         )
     opened.config = config | {name: value for name, value in told.items() if name in config}
-    if "region_size" in config and not told.get("region_size"):
+    sizes = any(opened.config[size] != config[size] for size in ("img_size", "num_frames"))
+    if sizes and "region_size" in config and not told.get("region_size"):
         opened.config["region_size"] = None  # follows the size of the clips
     if assumed := ", ".join(f"{n} {trained[n]}" for n in sorted(opened.assumed - told.keys())):
         opened.notes.append(f"assumed, for the file does not tell: {assumed}")
@@ -216,7 +218,8 @@ def _found_out(content: Mapping, source: str, told: dict) -> Opened:
         stated=False,
         converted=converted,
         stride=flags.get("sampling_rate") or converted.format.stride,
-        class_order=_labels(content.get("hf_config") or {}),
+        class_order=_labels(content.get("hf_config") or {})
+        or converted.format.class_orders.get(config.get("num_classes")),
     )
     said = {"img_size"} if "input_size" in flags else set()
     said |= {"num_frames"} if "use_fmp_flashlite" in config else set()
@@ -228,13 +231,15 @@ def _found_out(content: Mapping, source: str, told: dict) -> Opened:
 def _labels(described: Mapping) -> tuple[str, ...] | None:
     """Class names of a configuration of transformers, in order."""
     names = described.get("id2label") or {}
-    return tuple(str(names[key]) for key in sorted(names, key=int)) or None
+    names = tuple(str(names[key]) for key in sorted(names, key=int))
+    return None if all(name.startswith("LABEL_") for name in names) else names
 
 
 def _fine_tuning(config: Mapping) -> dict:
     """The configuration of the fine-tuning model with the encoder of a pre-training model."""
     own = default_config(encoder_name(config["name"]))
-    return own | {key: value for key, value in config.items() if key in own and key != "name"}
+    kept = own.keys() - {"name", "stats_mode"}  # MiRA is fine-tuned clip by clip
+    return own | {key: value for key, value in config.items() if key in kept}
 
 
 def _choose_positions(opened: Opened, positions: str | None) -> None:

@@ -32,6 +32,7 @@ _MUST_BE = {
     "head_activation": None,
     "head_norm": "layer",
     "position_grid": None,
+    "encoder_norm": True,
 }
 OTHER_EPSILON = 1e-5  # of its fc_norm and decoder.norm, whatever the configuration says
 
