@@ -110,7 +110,7 @@ def pretrain(flags: argparse.Namespace) -> None:
         )  # fmt: skip
 
     merged = 1
-    if not pretext.compares:
+    if not (pretext.compares or origin.mixes_clips(model)):
         merged = batches_together(
             flags.merge_batches, accumulation=flags.update_freq, drop_path=flags.drop_path,
             bytes_for=bytes_for, device=workers.device,

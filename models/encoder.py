@@ -53,6 +53,7 @@ class Encoder(nn.Module):
     """
 
     positions_in_file = False  # whether position tables are in state dicts
+    mixes_clips = False  # whether clips computed together decide about each other
 
     def __init__(
         self,

@@ -196,6 +196,7 @@ def test_one_file_through_every_door(tmp_path):
     model, report = models.open_weights(path, num_heads=4)
     assert report.preprocessing.stride == 2 and report.source == str(path)
     torch.testing.assert_close(model.eval()(clip).softmax(1), answers)
+    assert "num_heads 1" in str(models.open_weights(path)[1])
     told = {"num_heads": 4}
     identity = identify(path, told=told)
     assert identity.sampling_rate == 2 and identity.labels.numbered
@@ -239,7 +240,7 @@ def test_clips_of_another_size():
     assert "img_size 224, num_frames 16" in str(models.open_weights(weights.state_dict())[1])
 
 
-def test_stages_and_heads():
+def test_stages_and_heads(tmp_path):
     pretrained = models.create_model(
         "pretrain_mira_base_patch16_224", depth=2, embed_dim=24, num_heads=2, decoder_depth=1
     )
@@ -261,6 +262,9 @@ def test_stages_and_heads():
         assert sorted(report.preprocessing.class_order) == sorted(known)
     with pytest.raises(ValueError, match="MiRA.*--use_fmp_flashlite"):
         models.open_weights(seven)
+    torch.save({"module": seven}, tmp_path / "mp_rank_00_model_states.pt")
+    identity = identify(tmp_path, told={"use_fmp_flashlite": True}, data_set="DFEW")
+    assert identity.labels.class_names[0] == "disgust" and identity.sampling_rate == 4
 
 
 @pytest.mark.parametrize("name", ["AVF-MAE", "cosine"])

@@ -84,10 +84,15 @@ def describe_weights(path: str, before: Mapping | None, *, keys: Sequence[str] =
     return {"file": located.source, "digest": digest.hexdigest(), **others}
 
 
+def mixes_clips(model: nn.Module) -> bool:
+    """Whether the model's own attention or experts look at all clips of a pass."""
+    return getattr(getattr(model, "encoder", model), "mixes_clips", False)
+
+
 def clips_together(model: nn.Module, num_samples: int, *, compared: bool = False) -> int | None:
     """How many of the samples of a pass decide about each other; None where each is by itself."""
     has_batch_norm = any(isinstance(part, _BatchNorm) for part in model.modules())
-    return num_samples if compared or has_batch_norm else None
+    return num_samples if compared or has_batch_norm or mixes_clips(model) else None
 
 
 def describe_texts(texts: Iterable[str]) -> str:

@@ -122,6 +122,7 @@ class S4D(ViT):
             )
         if queue not in QUEUES:
             raise ValueError(f"queue is one of {', '.join(QUEUES)}; got {queue!r}.")
+        self.mixes_clips = queue == "batch"
         for i in layers:
             self.blocks[i] = ExpertBlock(
                 self.block_options(i), num_experts=num_experts, top_k=top_k,

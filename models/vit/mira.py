@@ -145,6 +145,7 @@ class MiRA(ViT):
         if stats_mode not in STATS_MODES:
             raise ValueError(f"stats_mode is one of {', '.join(STATS_MODES)}; got {stats_mode!r}.")
         self.stats_mode = stats_mode
+        self.mixes_clips = stats_mode != "instance"
         for i in range(depth - count, depth):
             self.blocks[i] = StepWeightedBlock(
                 self.block_options(i), steps=self.grid[0], flash_lite=use_fmp_flashlite,

@@ -65,7 +65,7 @@ class Opened:
         converted: its tensors under our names.
         stride: distance of a clip's frames.
         class_order: names of the outputs, as far as they are known.
-        assumed: sizes of the clips that the file does not tell.
+        assumed: sizes that the file does not tell.
         notes: what a user should know.
     """
 
@@ -224,7 +224,9 @@ def _found_out(content: Mapping, source: str, told: dict) -> Opened:
     said = {"img_size"} if "input_size" in flags else set()
     said |= {"num_frames"} if "use_fmp_flashlite" in config else set()
     said |= {"img_size", "num_frames"} if converted.format.family == "marlin" else set()
-    opened.assumed = {"img_size", "num_frames"} - said - flags.keys() - beside.keys()
+    usual = default_config(config["name"])["embed_dim"] == config["embed_dim"]
+    said |= {"num_heads"} if usual else set()  # which are known of the registered widths
+    opened.assumed = {"img_size", "num_frames", "num_heads"} - said - flags.keys() - beside.keys()
     return opened
 
 
