@@ -65,7 +65,7 @@ if ((GPUS > 0)) && "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_a
 fi
 MODEL=${MODEL:-svfap_tiny_patch8_64}
 FINETUNE_LR=${FINETUNE_LR:-8e-3}
-TINY_FINETUNING=${TINY_FINETUNING:---lr $FINETUNE_LR --init_scale 1 --layer_decay 1 --drop_path 0 --mixup 0 --cutmix 0 --aa none --reprob 0 --scale 0.85 1 --ratio 1 1}
+TINY_FINETUNING=${TINY_FINETUNING:---head_norm batch --lr $FINETUNE_LR --init_scale 1 --layer_decay 1 --drop_path 0 --mixup 0 --cutmix 0 --aa none --reprob 0 --scale 0.85 1 --ratio 1 1}
 source scripts/synthetic/tiny.sh
 
 data=${output_dir:+$output_dir/data} runs=${output_dir:+$output_dir/runs}

@@ -71,6 +71,7 @@ def _draw_faces(part: SubFigure, predictions, run: Path) -> None:
 def _draw_learning(part: SubFigure, runs: Sequence[Path], results, names: Sequence[str]) -> None:
     """Curves of the training loss, and the scores on the test videos with their intervals."""
     loss, score = part.subplots(1, 2)
+    scored = []
     for index, (run, result, name) in enumerate(zip(runs, results, names)):
         style = {"color": OKABE_ITO[index], "label": name}
         log = read_log(run / "log.jsonl")
@@ -79,11 +80,11 @@ def _draw_learning(part: SubFigure, runs: Sequence[Path], results, names: Sequen
         uar = 100 * result.metrics["uar"]
         low, high = (100 * v for v in bootstrap_intervals(result.predictions)["uar"])
         score.barh(index, uar, xerr=[[uar - low], [high - uar]], capsize=3, **style)
-        score.text(99, index + 0.3, f"{uar:.1f} [{low:.1f}, {high:.1f}]", ha="right")
+        scored.append(f"{name}\n{uar:.1f} [{low:.1f}, {high:.1f}]")
     chance = 100 / len(results[0].predictions.names)
     score.axvline(chance, color="black", linestyle=":", linewidth=1)
     score.set(xlim=(0, 100), xlabel=f"UAR on the test videos, % (dotted: chance, {chance:.1f})")
-    score.set_yticks(range(len(names)), names)
+    score.set_yticks(range(len(names)), scored)
     score.invert_yaxis()
     loss.set(xlabel="epoch of fine-tuning", ylabel="training loss")
     loss.legend(frameon=False)
