@@ -76,8 +76,6 @@ def head_norm(
     """What `--head_norm` comes to.
 
     Args:
-        flags: of run_finetune.py.
-        name: of the model.
         world_size: processes, whose batches a batch norm sees together.
         before: gives `config` of the model that training goes on with, None if it begins; models of
             earlier versions have a layer norm and do not say so.

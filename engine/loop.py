@@ -42,39 +42,28 @@ QUICK_SAVE_SECONDS, SAVING_SHARE = 0.5, 0.05
 
 @dataclass
 class Training:
-    """Everything a run changes or needs while it trains.
-
-    Attributes:
-        optimizer: its groups carry `lr_scale`.
-        dataset: training items, indexed by `SampleKey`.
-        sampler: which of them make up this process's batches.
-        loss_of: (model, batch, random generator) -> scalar loss, or a pair of it and a dict of
-            scalar tensors to log as train_<name>, the same names in every step.
-        num_videos: in the training part.
-        output_dir: None writes nothing.
-        position: where the run stands.
-        facts: what checkpoints say beside the state, see `engine.identity`; plain values.
-        rates: learning rate of every step.
-        weight_decays: weight decay of every step.
-    """
+    """Everything a run changes or needs while it trains."""
 
     flags: argparse.Namespace
     resolved: Resolved
     workers: Workers
     model: nn.Module
     parallel: Parallel
-    optimizer: torch.optim.Optimizer
-    dataset: Dataset
-    sampler: EpochSampler
+    optimizer: torch.optim.Optimizer  # its groups carry `lr_scale`
+    dataset: Dataset  # training items, indexed by `SampleKey`
+    sampler: EpochSampler  # which of them make up this process's batches
+    # (model, batch, random generator) -> scalar loss, or a pair of it and a dict of scalar tensors
+    # to log as train_<name>, the same names in every step
     loss_of: Callable
-    num_videos: int
+    num_videos: int  # in the training part
     precision: Precision
-    output_dir: Path | None
+    output_dir: Path | None  # None writes nothing
     average: nn.Module | None = None
-    position: Position = field(default_factory=Position)
+    position: Position = field(default_factory=Position)  # where the run stands
+    # what checkpoints say beside the state, see `engine.identity`; plain values
     facts: dict = field(default_factory=dict)
-    rates: np.ndarray = field(init=False)
-    weight_decays: np.ndarray = field(init=False)
+    rates: np.ndarray = field(init=False)  # learning rate of every step
+    weight_decays: np.ndarray = field(init=False)  # weight decay of every step
     budget: UnreadableBudget = field(init=False)
 
     def __post_init__(self) -> None:

@@ -26,21 +26,15 @@ TEST_PART = "the test part"
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The videos of a run.
-
-    Attributes:
-        val: for choosing weights, or None.
-        chosen_on: what "best" is chosen on, in words; "nothing" without a validation part.
-        carved: rows of train.csv (0-based, without blank lines) that `val` consists of, if carved.
-        share: how `train` was chosen by `--label_fraction`, in words; "" if it was not.
-    """
+    """The videos of a run."""
 
     train: Annotations
-    val: Annotations | None
+    val: Annotations | None  # for choosing weights, or None
     test: Annotations
-    chosen_on: str
+    chosen_on: str  # what "best" is chosen on, in words; "nothing" without a validation part
+    # rows of train.csv (0-based, without blank lines) that `val` consists of, if carved
     carved: tuple[int, ...] = ()
-    share: str = ""
+    share: str = ""  # how `train` was chosen by `--label_fraction`, in words; "" if it was not
 
     @property
     def val_is_test(self) -> bool:
@@ -176,7 +170,6 @@ def balance_classes(setting: Setting, train: Annotations) -> np.ndarray | None:
 
     Args:
         setting: its task gets class weights with "loss".
-        train: the training part.
 
     Returns:
         With "sampler" the (n,) weights of the videos for `EpochSampler`, else None.

@@ -340,10 +340,6 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     Copies from ordinary memory wait until the device has taken them, so on CUDA the values are put
     into page-locked memory first. For what a step draws on the host; batches are page-locked by
     their loader.
-
-    Args:
-        tensor: on the CPU.
-        device: where it goes.
     """
     if device.type == "cuda":
         tensor = tensor.pin_memory()

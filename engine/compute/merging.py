@@ -33,7 +33,6 @@ def batches_together(
         accumulation: `--update_freq`.
         drop_path: `--drop_path`.
         bytes_for: what a process needs for so many batches at once.
-        device: where the model will be.
 
     Returns:
         A divisor of `accumulation`.

@@ -20,39 +20,24 @@ SWITCH, PAIR = "switch", "pair"  # flags without a value: --name; --name and --n
 
 @dataclass(frozen=True, kw_only=True)
 class Flag:
-    """All that is known about a flag.
+    """All that is known about a flag."""
 
-    Attributes:
-        name: without dashes, as in the released scripts where they have it.
-        kind: reads the text of a value; or `SWITCH`, or `PAIR`, which take none.
-        default: without the flag; a mapping where the stages differ.
-        alone: with the flag but no value after it; None: it needs one.
-        text: for --help; "" hides the flag, which is then accepted and without effect, or obvious.
-        goes_on: `SAME`, `CONTENT` or `FREE`.
-        low: least value.
-        high: largest value.
-        choices: allowed values.
-        nargs: how many values, as argparse takes it.
-        metavar: what --help calls the value.
-        other_names: further names, without dashes.
-        owner: the objective that alone has a use for it.
-        refused: why any value but the default is refused.
-    """
-
-    name: str
+    name: str  # without dashes, as in the released scripts where they have it
+    # reads the text of a value; or `SWITCH`, or `PAIR`, which take none
     kind: Callable[[str], Any] | str = str
-    default: Any = None
-    alone: Any = None
+    default: Any = None  # without the flag; a mapping where the stages differ
+    alone: Any = None  # with the flag but no value after it; None: it needs one
+    # for --help; "" hides the flag, which is then accepted and without effect, or obvious
     text: str = ""
-    goes_on: str = SAME
-    low: float = -math.inf
-    high: float = math.inf
-    choices: tuple[str, ...] | None = None
-    nargs: int | str | None = None
-    metavar: str | tuple[str, ...] | None = None
-    other_names: tuple[str, ...] = ()
-    owner: str = ""
-    refused: str = ""
+    goes_on: str = SAME  # `SAME`, `CONTENT` or `FREE`
+    low: float = -math.inf  # least value
+    high: float = math.inf  # largest value
+    choices: tuple[str, ...] | None = None  # allowed values
+    nargs: int | str | None = None  # how many values, as argparse takes it
+    metavar: str | tuple[str, ...] | None = None  # what --help calls the value
+    other_names: tuple[str, ...] = ()  # further names, without dashes
+    owner: str = ""  # the objective that alone has a use for it
+    refused: str = ""  # why any value but the default is refused
 
     def add_to(self, group: argparse._ArgumentGroup, stage: str) -> None:
         """Let a parser read it."""
@@ -121,17 +106,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """The flags of a program.
+    """The flags of a program."""
 
-    Attributes:
-        stage: one of `STAGES`.
-        groups: in the order of --help.
-        by_name: all flags.
-    """
-
-    stage: str
-    groups: tuple[Group, ...]
-    by_name: Mapping[str, Flag] = field(init=False)
+    stage: str  # one of `STAGES`
+    groups: tuple[Group, ...]  # in the order of --help
+    by_name: Mapping[str, Flag] = field(init=False)  # all flags
 
     def __post_init__(self) -> None:
         """Index the flags."""

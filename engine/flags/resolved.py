@@ -14,32 +14,19 @@ from svfap.engine.flags.flag import Flags
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """Numbers of a run that stay the same from its first step to its last one.
+    """Numbers of a run that stay the same from its first step to its last one."""
 
-    Attributes:
-        batch_size: samples (videos, or pairs of views) that a process computes at a time.
-        accumulation: how many of these batches make an optimizer step.
-        clips_per_sample: clips that a batch holds of each sample.
-        global_batch: samples per optimizer step, all processes together.
-        steps_per_epoch: optimizer steps; the last batch is filled up (docs/reproduction.md).
-        total_steps: of the whole run.
-        first_lr: learning rate at the first step of the warm-up.
-        peak_lr: at its end: `--lr` x global batch / 256, as the other two.
-        final_lr: at the end of the run.
-        weight_decays: of the first step, and of the last.
-        settled: flags that were left open and follow from the model, with their values.
-    """
-
-    batch_size: int
-    accumulation: int
-    clips_per_sample: int
-    global_batch: int
-    steps_per_epoch: int
-    total_steps: int
-    first_lr: float
-    peak_lr: float
-    final_lr: float
-    weight_decays: tuple[float, float]
+    batch_size: int  # samples (videos, or pairs of views) that a process computes at a time
+    accumulation: int  # how many of these batches make an optimizer step
+    clips_per_sample: int  # clips that a batch holds of each sample
+    global_batch: int  # samples per optimizer step, all processes together
+    steps_per_epoch: int  # optimizer steps; the last batch is filled up (docs/reproduction.md)
+    total_steps: int  # of the whole run
+    first_lr: float  # learning rate at the first step of the warm-up
+    peak_lr: float  # at its end: `--lr` x global batch / 256, as the other two
+    final_lr: float  # at the end of the run
+    weight_decays: tuple[float, float]  # of the first step, and of the last
+    # flags that were left open and follow from the model, with their values
     settled: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -54,9 +41,6 @@ def resolve(
     """Work out the numbers of a run.
 
     Args:
-        flags: of the run.
-        world_size: processes.
-        num_samples: in an epoch.
         merged: accumulated batches that are computed together (`engine.compute.merging`).
         settled: see `Resolved`.
     """

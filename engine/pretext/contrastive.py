@@ -52,7 +52,6 @@ class ContrastiveLearning:
 
     Args:
         flags: of run_pretrain.py; `model` becomes the contrastive model of the encoder it names.
-        workers: processes and device.
 
     Raises:
         ValueError: flags that cannot work, each with the remedy.

@@ -44,17 +44,11 @@ SHOWN = ("uar", "war", "macro_f1", "ccc", "pcc", "rmse")  # as far as they are m
 
 @dataclass(frozen=True, kw_only=True)
 class Frozen:
-    """Features of the videos of one part.
+    """Features of the videos of one part."""
 
-    Attributes:
-        features: name -> (n, D), see `engine.results.features`.
-        labels: (n,) int64 classes, or (n, L) numbers.
-        tokens: for the attentive probe, if there is to be one.
-    """
-
-    features: dict[str, np.ndarray]
-    labels: np.ndarray
-    tokens: Tokens | None = None
+    features: dict[str, np.ndarray]  # name -> (n, D), see `engine.results.features`
+    labels: np.ndarray  # (n,) int64 classes, or (n, L) numbers
+    tokens: Tokens | None = None  # for the attentive probe, if there is to be one
 
 
 def frozen_encoder(config: Mapping) -> nn.Module:
@@ -106,8 +100,6 @@ def frozen_setting(
     pre-trained one, which come from other videos, as in the data set's recipe.
 
     Args:
-        flags: of run_finetune.py.
-        workers: processes and device.
         model: that is probed (`frozen_encoder`).
         identity: what it comes from, if that is a file.
 
@@ -139,9 +131,7 @@ def extract(
 
     Args:
         setting: its model has no head (`frozen_encoder`).
-        annotations: the part.
         batches: of `setting.reading`.
-        title: what the progress shows.
         stages: also the features of every stage, not only the pooled one.
         token_gib: memory that tokens may take; 0: none are kept.
 
@@ -191,7 +181,6 @@ def probe(
     Args:
         train: what the methods are fitted on.
         test: what they are scored on.
-        names: class or dimension names.
         subjects: subject of each training video; strengths are then chosen on subjects left out,
             else on a stratified part.
         neighbours: k.
@@ -247,7 +236,6 @@ def linear_probe(
         y: (n,) classes or (n, L) numbers.
         x_test: (m, D).
         held_out: (n,) bool, training videos that choose the strength; None: strength 1.
-        num_outputs: classes or numbers.
 
     Returns:
         (m, num_outputs) probabilities or numbers for `x_test`, and the strength chosen.
@@ -303,7 +291,6 @@ def nearest_neighbours(
         y: (n,) classes or (n, L) numbers.
         x_test: (m, D).
         neighbours: k; no more than there are videos are used.
-        num_classes: how many classes there are.
 
     Returns:
         (m, num_classes) shares of the votes, or (m, L) means.
@@ -355,8 +342,6 @@ class PretrainingProbe:
     """`--probe_every`: probes the encoder while it is pre-trained; training is not changed.
 
     Args:
-        flags: of run_pretrain.py.
-        workers: processes of the run.
         config: of the model that is trained.
     """
 

@@ -112,7 +112,6 @@ def differences(before: Mapping, now: Mapping, flags: argparse.Namespace) -> lis
         before: origin of the run that is there, or only its `flags`, as earlier versions kept
             them.
         now: origin of the run that wants to go on.
-        flags: of the latter.
     """
     values = before.get("flags", {})
     found = [

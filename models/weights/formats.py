@@ -31,49 +31,33 @@ class Format:
     """How somebody's files name things.
 
     Attributes:
-        title: what messages call it.
-        family: of `models.registry`.
-        marks: a name that this is found in tells the format.
-        renames: (pattern, replacement), applied one after the other.
-        left_out: names that this is found in have no use here.
         options: of `create_model`, as far as the format fixes them.
         fixed: arguments of the released constructor that are constants here.
         class_orders: number of classes -> their names in the released files with so many.
-        normalisation: mean and std of the clips.
-        stride: distance of a clip's frames.
     """
 
-    title: str
-    family: str = "videomae"
-    marks: str
-    renames: tuple[tuple[str, str], ...] = ()
-    left_out: str = r"(?!)"
+    title: str  # what messages call it
+    family: str = "videomae"  # of `models.registry`
+    marks: str  # a name that this is found in tells the format
+    renames: tuple[tuple[str, str], ...] = ()  # (pattern, replacement), applied one after the other
+    left_out: str = r"(?!)"  # names that this is found in have no use here
     options: Mapping = field(default_factory=dict)
     fixed: Mapping = field(default_factory=dict)
     class_orders: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    normalisation: tuple = IMAGENET
-    stride: int = 4
+    normalisation: tuple = IMAGENET  # mean and std of the clips
+    stride: int = 4  # distance of a clip's frames
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """What clips a model was trained with.
+    """What clips a model was trained with."""
 
-    Attributes:
-        size: side of a frame in pixels.
-        frames: of a clip.
-        stride: distance of these in the video.
-        mean: of each colour, subtracted from values in [0, 1].
-        std: of each colour, by which the difference is divided.
-        class_order: names of the outputs, as far as they are known.
-    """
-
-    size: int
-    frames: int
-    stride: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    class_order: tuple[str, ...] | None = None
+    size: int  # side of a frame in pixels
+    frames: int  # of a clip
+    stride: int  # distance of these in the video
+    mean: tuple[float, float, float]  # of each colour, subtracted from values in [0, 1]
+    std: tuple[float, float, float]  # of each colour, by which the difference is divided
+    class_order: tuple[str, ...] | None = None  # names of the outputs, as far as they are known
 
     def __getitem__(self, name: str) -> object:
         """As from a mapping: `preprocessing["mean"]`."""
@@ -191,27 +175,19 @@ _REFUSED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Converted:
-    """Weights under our names.
+    """Weights under our names."""
 
-    Attributes:
-        format: what they were.
-        entries: the tensors; those of pre-training under "encoder.", "decoder." and "mask_token".
-        unused: names in the file that have no use here.
-        notes: what else a user should know.
-    """
-
-    format: Format
+    format: Format  # what they were
+    # the tensors; those of pre-training under "encoder.", "decoder." and "mask_token"
     entries: dict[str, Tensor]
-    unused: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)  # names in the file that have no use here
+    notes: list[str] = field(default_factory=list)  # what else a user should know
 
 
 def convert_names(entries: Mapping[str, Tensor], source: str, head: str = HEAD) -> Converted:
     """Weights of any known format under our names; ours stay as they are.
 
     Args:
-        entries: tensors by name.
-        source: what messages call them.
         head: which of several heads is taken.
 
     Raises:
@@ -307,7 +283,6 @@ def renormalised(entries: dict[str, Tensor], theirs: tuple, ours: tuple) -> dict
     The patch embedding is linear, so that it takes over the difference exactly.
 
     Args:
-        entries: under our names.
         theirs: mean and std, of three colours each, that the weights were trained with.
         ours: those that clips will have.
     """

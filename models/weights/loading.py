@@ -50,7 +50,6 @@ class LoadReport:
         unused: names of a source that the model has no use for: decoder, mask token and the
             encoder's last norm of pre-training, the classifier of an image backbone.
         resized: parameters interpolated from another clip size.
-        notes: what else happened, in sentences.
         preprocessing: what clips the weights were trained with; of `open_weights` only.
     """
 

@@ -56,27 +56,16 @@ _POSITIONS = ("recomputed", "interpolated")
 
 @dataclass(kw_only=True)
 class Opened:
-    """What a file of weights is.
+    """What a file of weights is."""
 
-    Attributes:
-        trained: keywords of `create_model` for the model it was trained as.
-        config: those of the model that is asked for.
-        stated: whether the file states its model; otherwise it was found out, or told.
-        converted: its tensors under our names.
-        stride: distance of a clip's frames.
-        class_order: names of the outputs, as far as they are known.
-        assumed: sizes that the file does not tell.
-        notes: what a user should know.
-    """
-
-    trained: dict
-    config: dict = field(default_factory=dict)
-    stated: bool
-    converted: Converted
-    stride: int
-    class_order: tuple[str, ...] | None = None
-    assumed: set[str] = field(default_factory=set)
-    notes: list[str] = field(default_factory=list)
+    trained: dict  # keywords of `create_model` for the model it was trained as
+    config: dict = field(default_factory=dict)  # those of the model that is asked for
+    stated: bool  # whether the file states its model; otherwise it was found out, or told
+    converted: Converted  # its tensors under our names
+    stride: int  # distance of a clip's frames
+    class_order: tuple[str, ...] | None = None  # names of the outputs, as far as they are known
+    assumed: set[str] = field(default_factory=set)  # sizes that the file does not tell
+    notes: list[str] = field(default_factory=list)  # what a user should know
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -127,7 +116,6 @@ def understand(content: Mapping, source: str, overrides: Mapping) -> Opened:
 
     Args:
         content: of `read_described`.
-        source: what messages call it.
         overrides: see `open_weights`.
 
     Raises:
