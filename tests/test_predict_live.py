@@ -170,7 +170,6 @@ def test_the_server_of_the_example(checkpoint, predictor, clip, monkeypatch):
 
 
 def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
-    """As a program; where nbclient is there, docs/quick_look.ipynb runs in Jupyter's way, too."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     cells = json.loads((ROOT / "docs" / "quick_look.ipynb").read_text())["cells"]
