@@ -54,12 +54,7 @@ def find_folds(data_path: Path, names: Sequence[str] | None = None) -> dict[str,
 
 
 def check_folds(folds: Mapping[str, Path]) -> None:
-    """Refuse folds whose predictions could not be pooled, before any of them is trained.
-
-    Raises:
-        FileNotFoundError: a fold has no test.csv.
-        ValueError: a video is tested in two folds.
-    """
+    """Refuse folds whose predictions could not be pooled, before any of them is trained."""
     tested: dict[str, str] = {}
     shared: dict[tuple[str, str], list[str]] = {}
     for name, folder in folds.items():

@@ -91,12 +91,7 @@ def measure(source: str, *, device: str = "auto", batch_size: int = 8) -> dict:
 
 
 def read_board(folder: str | Path) -> list[Entry]:
-    """All encoders below a folder, by name.
-
-    Raises:
-        FileNotFoundError: none.
-        ValueError: damaged results.
-    """
+    """All encoders below a folder, by name."""
     folders = sorted({path.parent for name in ("cost.json", FAILED)
                       for path in Path(folder).glob(f"*/{name}")})  # fmt: skip
     if not folders:

@@ -117,11 +117,7 @@ def crossval_table(
 
 
 def beside_published(summary: Summary, spec: DatasetSpec) -> Summary:
-    """The same with a row for each published result of a data set.
-
-    Raises:
-        ValueError: none is known.
-    """
+    """The same with a row for each published result of a data set."""
     if not spec.published:
         raise ValueError(f"--published {spec.name}: no published results are known of it")
     rows = [

@@ -44,12 +44,7 @@ LEAST = ("loss", "mae", "error")  # of metrics with these in their names, less i
 
 
 def read_sweep(path: Path) -> dict:
-    """Read and check a file as in the module's docstring.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: names the entry and what is allowed.
-    """
+    """Read and check a file as in the module's docstring."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
     try:

@@ -285,9 +285,6 @@ def persons_of(annotations: Annotations) -> np.ndarray:
 
     Returns:
         (n,) int64.
-
-    Raises:
-        ValueError: subjects.csv does not name all videos, or there is only one person.
     """
     path = Path(annotations.path).parent / SUBJECTS_FILE
     if path.is_file():

@@ -63,11 +63,7 @@ def frozen_encoder(config: Mapping) -> nn.Module:
 
 
 def set_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Take the encoder's weights from a state dict; heads are left out.
-
-    Raises:
-        ValueError: they do not fit.
-    """
+    """Take the encoder's weights from a state dict; heads are left out."""
     kept = {name: value for name, value in state.items() if not name.startswith("head.")}
     models.load_weights(model, kept)
 
@@ -290,7 +286,6 @@ def nearest_neighbours(
         x: (n, D) training features.
         y: (n,) classes or (n, L) numbers.
         x_test: (m, D).
-        neighbours: k; no more than there are videos are used.
 
     Returns:
         (m, num_classes) shares of the votes, or (m, L) means.

@@ -28,11 +28,7 @@ _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 def write_folder(
     run: Published, folder: Path, repo: str, licence: str | None, subgroups: Sequence[Path] = ()
 ) -> None:
-    """Write what is published; a folder that is there is replaced when all is written.
-
-    Raises:
-        ValueError: see `engine.publish.card.card`.
-    """
+    """Write what is published; a folder that is there is replaced when all is written."""
     identity, config = run.identity, run.identity.config
     part = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(part, ignore_errors=True)
