@@ -79,7 +79,7 @@ def test_the_file_of_features_is_as_documented(data, tmp_path):
     rows = [line.split(",") for line in (out / "pred.csv").read_text().splitlines()[1:]]
     assert content["id"].tolist() == [row[0] for row in rows]
     assert content["label"].tolist() == [int(row[1]) for row in rows]
-    np.testing.assert_allclose(content["score"], np.array(rows)[:, 3:].astype(float), atol=1e-6)
+    np.testing.assert_allclose(content["score"], np.array(rows)[:, 3:5].astype(float), atol=1e-6)
     assert content["name"].tolist() == ["0", "1"]
     assert all(content[name].shape == (5, 128) for name in list(content)[4:])
     assert content["feature"].dtype == np.float32 and content["stage1"].std() > 0
