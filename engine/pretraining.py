@@ -3,6 +3,7 @@
 import argparse
 import logging
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from svfap.engine.compute.merging import batches_together
 from svfap.engine.compute.parallel import check_sharding
 from svfap.engine.compute.precision import choose_precision
 from svfap.engine.compute.step import StepFunction
+from svfap.engine.flags.pretraining import OBJECTIVES
 from svfap.engine.loop import Training
 from svfap.engine.runtime import origin, plan, rundir
 from svfap.engine.runtime.distributed import Workers
@@ -68,14 +70,9 @@ class Pretext(StepFunction, Protocol):
 
 
 def create_pretext(flags: argparse.Namespace, workers: Workers) -> Pretext:
-    """The pretext of `--objective`."""
-    if flags.objective == "contrastive":
-        from svfap.engine.pretext.contrastive import ContrastiveLearning  # slow, not always needed
-
-        return ContrastiveLearning(flags, workers)
-    from svfap.engine.pretext.masked import MaskedAutoencoding
-
-    return MaskedAutoencoding(flags, workers)
+    """The pretext of `--objective`, imported only now: not all are needed, and some are slow."""
+    module, name = OBJECTIVES[flags.objective].split(":")
+    return getattr(import_module(module), name)(flags, workers)
 
 
 def pretrain(flags: argparse.Namespace) -> None:

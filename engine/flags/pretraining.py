@@ -5,7 +5,12 @@ from functools import partial
 from svfap.engine.flags.flag import CONTENT, FREE, SWITCH, Flag, Group
 from svfap.engine.flags.flag_parser import boolean, share
 
-MASKED, CONTRASTIVE = OBJECTIVES = ("mae", "contrastive")
+MASKED, CONTRASTIVE = "mae", "contrastive"
+# Objectives, and where what they bring is: module and class (`engine.pretraining.Pretext`).
+OBJECTIVES = {
+    MASKED: "svfap.engine.pretext.masked:MaskedAutoencoding",
+    CONTRASTIVE: "svfap.engine.pretext.contrastive:ContrastiveLearning",
+}
 # What SSL-FER was trained with, where it differs from the defaults of masked autoencoding.
 CONTRASTIVE_DEFAULTS = {
     "model": "timm/resnet50", "batch_size": 256, "epochs": 300, "opt": "adam", "lr": 3e-4,
