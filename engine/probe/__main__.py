@@ -1,4 +1,4 @@
-"""`python -m svfap.engine.probe CHECKPOINT`: how good are frozen features?."""
+"""`python -m svfap.engine.probe CHECKPOINT`: how good are frozen features?"""
 
 import sys
 

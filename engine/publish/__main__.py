@@ -1,4 +1,4 @@
-"""`python -m svfap.engine.publish RUN owner/repo`: see `engine.publish.command`."""
+"""`python -m svfap.engine.publish RUN owner/repo`: a run for others, with a model card."""
 
 import sys
 
