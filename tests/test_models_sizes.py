@@ -55,6 +55,24 @@ def test_finetune_cost(name, overrides, million_parameters, giga_multiply_adds):
 
 
 @pytest.mark.parametrize(
+    ("name", "overrides", "parameters", "giga_multiply_adds"),
+    [
+        ("videomae_small_patch16_224", {"num_classes": 400}, 22_033_936, 56.88),
+        ("mira_base_patch16_224", {}, 86_232_583, 180.34),
+        ("s4d_base_patch16_160", {}, 100_513_646 - 7 * 769, 83.58),
+        ("vjepa2_large_patch16_256", {"num_classes": 0}, 303_885_312, 827.85),
+        ("hicmae_base_patch16_160", {"num_classes": 0}, None, 32.35),
+    ],
+)
+def test_public_models_are_as_large_as_theirs(name, overrides, parameters, giga_multiply_adds):
+    model = on_meta(name, **overrides)
+    count = sum(p.numel() for p in model.parameters())
+    assert parameters in (None, count)
+    cost = multiply_adds(model, meta_clip(model))
+    assert cost == pytest.approx(giga_multiply_adds, rel=2e-4)
+
+
+@pytest.mark.parametrize(
     ("bottleneck_tokens", "visible_per_step", "giga_multiply_adds"),
     [(4, 10, 12.6), (8, 10, 12.9), (16, 10, 13.7), (8, 25, 18.4), (8, 15, 14.7), (8, 5, 11.2)],
 )
