@@ -32,6 +32,7 @@ def convert(
     *,
     averaged: bool = False,
     to_transformers: bool = False,
+    **told: object,
 ) -> list[str]:
     """Write the weights of one file to another, in the format of the target's ending.
 
@@ -40,6 +41,7 @@ def convert(
         target: .safetensors, .pth or .pt; with `to_transformers` a folder; must not exist.
         averaged: take the moving average ("model_ema").
         to_transformers: write what transformers' VideoMAE opens.
+        told: what a file of others cannot tell, as `models.open_weights` takes it.
 
     Returns:
         Names of the tensors written.
@@ -59,7 +61,7 @@ def convert(
     tensors = _tensors(content, located.source, averaged)
     facts = {name: content[name] for name in HEADER_FACTS if content.get(name)}
     if "model_config" not in facts:  # names may be others', too
-        opened = understand({**content, "model": tensors}, located.source, located.told)
+        opened = understand({**content, "model": tensors}, located.source, located.told | told)
         tensors = {name: value.contiguous() for name, value in opened.converted.entries.items()}
         facts["model_config"] = opened.trained
         if opened.class_order:
@@ -102,6 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         choices=["transformers"],
         help="a folder that transformers opens (default: IN's name and -transformers)",
     )
+    parser.add_argument(
+        "--use_fmp_flashlite", choices=["true", "false"], help="of MiRA: its files do not tell"
+    )
     parser.add_argument("--ema", action="store_true", help="the averaged weights")
     flags = parser.parse_args(arguments)
     to_transformers = flags.to is not None
@@ -112,7 +117,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if target is None:
             path = locate(flags.source).path
             target = path.with_name(f"{path.stem}-transformers")
-        names = convert(flags.source, target, averaged=flags.ema, to_transformers=to_transformers)
+        told = {}
+        if flags.use_fmp_flashlite:
+            told["use_fmp_flashlite"] = flags.use_fmp_flashlite == "true"
+        names = convert(
+            flags.source, target, averaged=flags.ema, to_transformers=to_transformers, **told
+        )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -14,6 +14,8 @@ from svfap.datasets.catalog import get_spec
 from svfap.engine.identity import identify
 from svfap.engine.predict.predictor import PredictionOptions, Predictor
 from svfap.engine.probe.probing import load_frozen
+from svfap.models.convert import convert
+from svfap.models.convert import main as convert_command
 from svfap.models.patches import interpolated_positions, sinusoid_table
 from svfap.models.weights.formats import IMAGENET
 from tests.conftest import ROOT
@@ -82,6 +84,23 @@ def test_pretraining_models_equal_their_sources(name):
         chosen = torch.stack([row.nonzero()[:, 0] for row in arrays["decoded"]])
         prediction = model(arrays["video"], mask, predicted=chosen)
         torch.testing.assert_close(prediction, arrays["prediction_decoded"], **EXACT)
+
+
+@pytest.mark.parametrize("name", [*FINE_TUNED, *PRETRAINED])
+def test_saved_and_opened_again(name, tmp_path):
+    """As a checkpoint it says itself what it is; bare, under our names, as much as before."""
+    _, meta, weights = golden(name)
+    model, report = models.open_weights(weights, **meta)
+    torch.save({"model": model.state_dict(), "model_config": model.config}, tmp_path / "w.pth")
+    convert(tmp_path / "w.pth", tmp_path / "w.safetensors")
+    for source in ("w.pth", "w.safetensors"):
+        again, report_again = models.open_weights(tmp_path / source)
+        assert again.config == model.config and not again.training
+        assert report_again.preprocessing.mean == report.preprocessing.mean
+        for key, value in model.state_dict().items():
+            assert torch.equal(again.state_dict()[key], value)
+    bare, _ = models.open_weights({"model": model.state_dict()}, **meta)
+    assert bare.state_dict().keys() == model.state_dict().keys()
 
 
 def test_positions_of_other_grids():
@@ -263,6 +282,9 @@ def test_stages_and_heads(tmp_path):
     with pytest.raises(ValueError, match="MiRA.*--use_fmp_flashlite"):
         models.open_weights(seven)
     torch.save({"module": seven}, tmp_path / "mp_rank_00_model_states.pt")
+    told = ["--use_fmp_flashlite", "true"]
+    assert convert_command([str(tmp_path), str(tmp_path / "x" / "w.safetensors"), *told]) == 0
+    assert identify(tmp_path / "x").config["use_fmp_flashlite"]
     identity = identify(tmp_path, told={"use_fmp_flashlite": True}, data_set="DFEW")
     assert identity.labels.class_names[0] == "disgust" and identity.sampling_rate == 4
 

@@ -132,7 +132,8 @@ def _step_weights(encoder: Mapping[str, Tensor], config: dict, flags: dict, sour
     if not isinstance(flags.get("use_fmp_flashlite"), bool):
         raise ValueError(
             f"{source} is of MiRA, whose exact and flashLite attention have the same weights: say "
-            "which it is, use_fmp_flashlite=True or False (--use_fmp_flashlite true or false)."
+            "which it is, use_fmp_flashlite=True or False (--use_fmp_flashlite true or false of "
+            "training and of `python -m svfap.models.convert`, whose files say it themselves)."
         )
     options = ("use_fmp_flashlite", "fmp_use_residual", "stats_mode", "flash_tau")
     averages = [value for name, value in encoder.items() if name.endswith(_AVERAGE)]

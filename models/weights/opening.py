@@ -90,7 +90,7 @@ def open_weights(source: str | Path | Mapping, **overrides) -> tuple[nn.Module, 
             becomes of the position table where clips have another size than in training.
 
     Returns:
-        The model, in training mode on the CPU, and what was loaded, left out and assumed;
+        The model, in evaluation mode on the CPU, and what was loaded, left out and assumed;
         `report.preprocessing` says how the model wants its clips.
 
     Raises:
@@ -108,7 +108,7 @@ def open_weights(source: str | Path | Mapping, **overrides) -> tuple[nn.Module, 
     report.unused = opened.converted.unused + report.unused
     report.notes = [*opened.converted.notes, *opened.notes, *report.notes]
     report.preprocessing, report.licence = opened.preprocessing, located.licence
-    return model, report
+    return model.eval(), report
 
 
 def understand(content: Mapping, source: str, overrides: Mapping) -> Opened:
