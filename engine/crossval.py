@@ -15,7 +15,7 @@ from pathlib import Path
 from svfap.datasets.files import write_text
 from svfap.datasets.labels.annotations import read_annotations
 from svfap.engine import runs
-from svfap.engine.results.find import SUBJECTS_FILE, find_results
+from svfap.engine.results.find import SUBJECTS_FILE, find_results, subjects_of
 from svfap.engine.runs import Run
 from svfap.engine.runtime import stopping
 from svfap.engine.runtime.distributed import one_process
@@ -53,8 +53,12 @@ def find_folds(data_path: Path, names: Sequence[str] | None = None) -> dict[str,
     return {name: found[name] for name in chosen}
 
 
-def check_folds(folds: Mapping[str, Path]) -> None:
-    """Refuse folds whose predictions could not be pooled, before any of them is trained."""
+def check_folds(folds: Mapping[str, Path]) -> list[str]:
+    """Refuse folds whose predictions could not be pooled, before any of them is trained.
+
+    Returns:
+        All videos that are tested.
+    """
     tested: dict[str, str] = {}
     shared: dict[tuple[str, str], list[str]] = {}
     for name, folder in folds.items():
@@ -69,6 +73,29 @@ def check_folds(folds: Mapping[str, Path]) -> None:
             for (one, other), videos in shared.items()
         )
         raise ValueError(f"videos are tested in two folds, where each may be in one only: {listed}")
+    return list(tested)
+
+
+def subjects_file(given: str | None, data_path: Path, videos: Sequence[str]) -> str | None:
+    """The file whose subjects intervals resample: what was given, or one beside the folds.
+
+    Raises:
+        ValueError: the given one does not name all, or only one person.
+    """
+    path = given or data_path / SUBJECTS_FILE
+    try:
+        if len(set(subjects_of(path, videos))) < 2:
+            raise ValueError(f"{path}: all tested videos show one person, resampling needs two")
+    except FileNotFoundError:
+        if given:
+            raise
+        return None
+    except ValueError as error:
+        if given:
+            raise
+        logger.warning("intervals resample videos, not subjects: %s", error)
+        return None
+    return str(path)
 
 
 def groups_of_runs(
@@ -145,17 +172,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output_dir, data_path = Path(flags.output_dir), Path(flags.data_path)
     try:
         folds = find_folds(data_path, flags.folds)
-        check_folds(folds)
+        subjects = subjects_file(flags.subjects, data_path, check_folds(folds))
     except (ValueError, FileNotFoundError) as error:
         logger.error("%s", error)
         return 2
     if flags.seeds and any(word.split("=")[0] == "--seed" for word in passed_on):
         logger.error("--seeds gives each run its seed: leave out --seed after --")
         return 2
-    subjects = flags.subjects
-    if subjects is None and (data_path / SUBJECTS_FILE).is_file():
-        subjects = str(data_path / SUBJECTS_FILE)
-        logger.info("intervals resample the subjects of %s", subjects)
     groups = groups_of_runs(folds, output_dir, flags.seeds, passed_on)
     everything = [run for own in groups.values() for run in own]
     how = {"jobs": flags.jobs, "processes": flags.processes, "gpus": flags.gpus}

@@ -297,3 +297,17 @@ def test_seeds_are_runs_of_their_own_with_one_table(data, tmp_path, capsys, monk
     assert "| mean of seeds |" in shown and "50.00 ± 0.00" in shown and "over subjects" in shown
     assert "| pooled" in (tmp_path / "out/seed4/summary.md").read_text()
     assert crossval.main([*own, "--", "--seed", "1"]) == 2
+
+
+def test_subjects_are_looked_at_before_any_training(data, tmp_path, caplog):
+    videos = check_folds(find_folds(data))
+    assert crossval.subjects_file(None, tmp_path, videos) is None
+    path = tmp_path / "subjects.csv"
+    path.write_text("\n".join(["path,subject", *(f"{video},one" for video in videos)]) + "\n")
+    assert crossval.subjects_file(None, tmp_path, videos) is None and "one person" in caplog.text
+    with pytest.raises(ValueError, match="one person"):
+        crossval.subjects_file(str(path), tmp_path, videos)
+    path.write_text(f"path,subject\n{videos[0]},one\n")
+    assert crossval.subjects_file(None, tmp_path, videos) is None
+    own = ["--data_path", str(data), "--output_dir", str(tmp_path / "out"), "--subjects", str(path)]
+    assert crossval.main(own) == 2 and not (tmp_path / "out").exists()

@@ -163,8 +163,8 @@ def _units(
         names, unit = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
         if len(names) < 2:
             raise ValueError(
-                f"all rows belong to {names[0]!r}: resampling needs at least two subjects (two "
-                "videos where rows are frames); leave the subjects out to resample videos."
+                f"all rows belong to {str(names[0])!r}: resampling needs at least two subjects "
+                "(two videos where rows are frames); leave the subjects out to resample videos."
             )
         units = np.zeros((len(names), rows.shape[1]))
         np.add.at(units, unit, rows)
