@@ -165,11 +165,11 @@ def num_workers(asked: int | None) -> int:
     return min(16, max(1, cores // local))
 
 
-def resolve_spec(flags: argparse.Namespace) -> DatasetSpec | None:
+def resolve_spec(data_set: str | None, data_path: str | None) -> DatasetSpec | None:
     """The data set of `--data_set`, or the one that the CSV's path names, or None."""
-    if flags.data_set:
-        return get_spec(flags.data_set)
-    return spec_for_csv(flags.data_path) if flags.data_path else None
+    if data_set:
+        return get_spec(data_set)
+    return spec_for_csv(data_path) if data_path else None
 
 
 def window_text(window: tuple | None, annotations: Annotations) -> str:

@@ -199,7 +199,7 @@ def _face_window(flags: argparse.Namespace, size: int) -> tuple[int, int, int, i
     """`--face_window`, or that of the data set for clips of this size; says which."""
     if flags.face_window:
         return tuple(flags.face_window)
-    spec = build.resolve_spec(flags)
+    spec = build.resolve_spec(flags.data_set, flags.data_path)
     window = spec.face_window(size) if spec else None
     if window is None:
         return None

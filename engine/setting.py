@@ -191,10 +191,11 @@ def settle(
     Raises:
         ValueError: labels, data set, flags and checkpoint contradict each other.
     """
-    spec = build.resolve_spec(flags)
+    spec = build.resolve_spec(flags.data_set, flags.data_path)
     labels = _labels(flags, identity)
     task = create_task(labels.task, flags, list(labels.class_names), labels.heads)
-    _check_evaluation(flags, task)
+    if task.frame_level:
+        _check_frames(flags.average_by, flags.save_feature)
     if model is None and identity:
         model = _model_of(identity, task, flags)
     elif model is None:
@@ -263,15 +264,13 @@ def _labels(flags: argparse.Namespace, identity: Identity | None) -> LabelNames:
     return labels
 
 
-def _check_evaluation(flags: argparse.Namespace, task: Task) -> None:
+def _check_frames(average_by: str, save_feature: bool) -> None:
     """Refuse what an evaluation of frames cannot do."""
-    if not task.frame_level:
-        return
-    if flags.average_by != "videos":
+    if average_by != "videos":
         raise ValueError(
-            f"--average_by {flags.average_by}: this task is about single frames; leave it out"
+            f"--average_by {average_by}: this task is about single frames; leave it out"
         )
-    if flags.save_feature:
+    if save_feature:
         raise ValueError("--save_feature: not for labels of frames; leave it out")
 
 

@@ -80,7 +80,11 @@ class ContrastiveLearning:
             false_negatives=flags.false_negatives,
             weight=flags.false_negative_weight,
             threshold=flags.false_negative_threshold,
-            descriptor=_descriptor(flags, workers.device),
+            descriptor=None
+            if flags.false_negatives == "none"
+            else build.place(
+                create_descriptor(flags.descriptor, flags.descriptor_weights), workers.device
+            ),
             cutmix=flags.cutmix,
             device=workers.device,
         )
@@ -299,12 +303,6 @@ def persons_of(annotations: Annotations) -> np.ndarray:
             "other head; leave it out"
         )
     return persons
-
-
-def _descriptor(flags: argparse.Namespace, device: torch.device) -> Callable | None:
-    if flags.false_negatives == "none":
-        return None
-    return build.place(create_descriptor(flags.descriptor, flags.descriptor_weights), device)
 
 
 def _check(flags: argparse.Namespace) -> None:

@@ -63,7 +63,8 @@ def epochs_figure(
         models.load_weights(model, files[epoch])
         row = rows.setdefault(f"epoch {epoch + 1}", [])
         for _, clip, mask, prediction in predictions(
-            model, pretext.masking, annotations, spread(len(annotations), num_faces), flags=flags,
+            model, pretext.masking, annotations, spread(len(annotations), num_faces),
+            seed=flags.seed, sampling_rate=flags.sampling_rate, backend=flags.reader,
             window=identity.face_window, device=workers.device,
             precision=choose_precision(flags.amp, workers.device, width=model.embed_dim),
         ):  # fmt: skip

@@ -1,6 +1,5 @@
 """Pictures of a pre-training run: reconstructions of its own videos, and its curves."""
 
-import argparse
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -28,27 +27,34 @@ def draw_reconstructions(
     masking,
     annotations,
     *,
-    flags: argparse.Namespace,
+    count: int,
+    seed: int,
+    sampling_rate: int,
+    backend: str,
     window: tuple[int, int, int, int] | None,
     precision: Precision,
     device: torch.device,
     output_dir: Path,
 ) -> list[Path]:
-    """Draw a picture for each of `--visualize` videos, spread over the annotation file.
+    """Draw a picture for each of `count` videos, spread over the annotation file.
 
     `errors.json` beside them has the error of each as a share of the mean's. Clips are the middle
     ones, not cropped at random, with a mask keyed by seed and video.
 
     Args:
         annotations: videos to choose from; unreadable ones are passed over and named.
-        flags: `visualize`, `seed`, sampling and reader.
+        count: how many.
+        seed: of the masks.
+        sampling_rate: distance of the frames of a clip.
+        backend: what decodes videos.
         window: part of each frame that is used.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     written, errors = [], {}
     for index, clip, mask, prediction in predictions(
-        model, masking, annotations, spread(len(annotations), flags.visualize), flags=flags,
-        window=window, precision=precision, device=device,
+        model, masking, annotations, spread(len(annotations), count), seed=seed,
+        sampling_rate=sampling_rate, backend=backend, window=window, precision=precision,
+        device=device,
     ):  # fmt: skip
         figure, shown = reconstruction_figure(
             clip,
@@ -75,7 +81,9 @@ def predictions(
     annotations,
     indices: Sequence[int],
     *,
-    flags: argparse.Namespace,
+    seed: int,
+    sampling_rate: int,
+    backend: str,
     window: tuple[int, int, int, int] | None,
     precision: Precision,
     device: torch.device,
@@ -89,20 +97,20 @@ def predictions(
     views = clips.EvalViews(
         annotations=annotations,
         clip_frames=model.num_frames,
-        stride=flags.sampling_rate,
+        stride=sampling_rate,
         size=model.img_size,
         num_segments=1,
         num_crops=1,
         middle=True,
         face_window=window,
-        backend=flags.reader,
+        backend=backend,
     )
     for index in indices:
         batch = clips.collate([views[index]])
         if any(note.status == "unreadable" for note in batch["notes"]):
             logger.warning("no picture of %s: it cannot be read", annotations.ids[index])
             continue
-        mask = masking(rng.generator(flags.seed, 0, index, 0, "visualize"))
+        mask = masking(rng.generator(seed, 0, index, 0, "visualize"))
         pixels = transforms.to_float(batch["clip"].to(device))
         with precision.autocast():
             prediction = model.forward(  # not as a call, which would compile for one clip

@@ -106,7 +106,7 @@ def frozen_setting(
     if not setting.task.can_be_probed:
         raise ValueError(f"a probe needs a class or numbers per video, not {setting.kind}.")
     trained = identity if identity and identity.labels else None
-    recipe = trained or build.resolve_spec(flags)
+    recipe = trained or build.resolve_spec(flags.data_set, flags.data_path)
     if recipe and "sampling_rate" not in flags.explicit and recipe.sampling_rate:
         setting.sampling_rate = recipe.sampling_rate
     if trained and not flags.face_window:
