@@ -162,13 +162,14 @@ def identify(
     window = clips.get("face_window") or flags.get("face_window")
     if window is None and spec and "face_window" not in clips:
         window = spec.face_window(config.get("img_size", SIZE_PX))
+    known_names = None if content.get("class_names") else opened.class_order
     return Identity(
         source=source,
         config=config,
         stated=bool(content.get("model_config")),
         weights=renormalised(opened.converted.entries, normalisation_of(opened.trained), IMAGENET),
         averaged=(averaged or (averaged is None and content.get(CHOSEN) == "model_ema")),
-        labels=_labels(content, config, flags, spec, class_names or opened.class_order, source),
+        labels=_labels(content, config, flags, spec, class_names or known_names, source),
         flags=flags,
         spec=spec,
         sampling_rate=clips.get("sampling_rate")
