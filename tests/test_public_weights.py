@@ -289,6 +289,13 @@ def test_stages_and_heads(tmp_path):
     assert identity.labels.class_names[0] == "disgust" and identity.sampling_rate == 4
 
 
+@pytest.mark.parametrize("prefix", ["backbone.", "encoder.", "model.", "module.backbone.encoder."])
+def test_encoders_under_a_prefix(prefix):
+    weights = models.create_model("videomae_tiny_patch8_64", num_classes=0).state_dict()
+    _, report = models.open_weights({prefix + name: value for name, value in weights.items()})
+    assert len(report.loaded) == len(weights) and not report.new
+
+
 @pytest.mark.parametrize("name", ["AVF-MAE", "cosine"])
 def test_models_that_are_not_offered_are_named(name):
     weights = models.create_model("videomae_tiny_patch8_64").state_dict()

@@ -208,7 +208,9 @@ def convert_names(entries: Mapping[str, Tensor], source: str, head: str = HEAD) 
                 name = re.sub(pattern, replacement, name)
             kept[name] = value
     kept, notes = _joined(kept), []
-    if form is not PLAIN and "mask_token" not in kept:
+    alone = all(name.startswith(("encoder.", "head.", "fc_norm.")) for name in kept)
+    alone &= any(name.endswith("norm.weight") and ".blocks." not in name for name in kept)
+    if "mask_token" not in kept and (form is not PLAIN or alone):
         kept = {name.removeprefix("encoder."): value for name, value in kept.items()}
         left_out, notes = _settle_heads(kept, form, head)
         unused += left_out

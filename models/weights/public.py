@@ -90,6 +90,6 @@ _OTHERS = [
         for size in ("small", "base", "large")
     ),
     _entry("vjepa2-large", "facebook/vjepa2-vitl-fpc64-256",
-           "V-JEPA 2, ViT large, 256 px", "MIT"),
+           "V-JEPA 2, ViT large, 256 px, here on 16 frames", "MIT", num_frames=16),
 ]  # fmt: skip
 PUBLIC = {one.name: one for one in (*_videomae(), *_mira(), *_OTHERS)}
