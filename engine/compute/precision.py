@@ -2,8 +2,8 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
@@ -16,22 +16,29 @@ MIN_CPU_AUTOCAST_WIDTH = 256
 
 @dataclass(frozen=True)
 class Precision:
-    """Resolved `--amp`: `dtype` None means float32 throughout."""
+    """Resolved `--amp`: `dtype` None means float32 throughout.
+
+    Attributes:
+        autocast: makes the context in which the forward pass runs.
+    """
 
     device_type: str
     dtype: torch.dtype | None
+    autocast: Callable[[], contextlib.AbstractContextManager] = field(
+        init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        """Make `autocast` once; a cached property has a lock, which cannot be compiled."""
+        context = contextlib.nullcontext
+        if self.dtype is not None:
+            context = partial(torch.autocast, self.device_type, dtype=self.dtype)
+        object.__setattr__(self, "autocast", context)
 
     @property
     def needs_scaler(self) -> bool:
         """Whether gradients underflow without loss scaling."""
         return self.dtype == torch.float16
-
-    @cached_property
-    def autocast(self) -> Callable[[], contextlib.AbstractContextManager]:
-        """Makes the context in which the forward pass runs."""
-        if self.dtype is None:
-            return contextlib.nullcontext
-        return partial(torch.autocast, self.device_type, dtype=self.dtype)
 
     def __str__(self) -> str:
         return "float32" if self.dtype is None else str(self.dtype).removeprefix("torch.")
