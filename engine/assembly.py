@@ -108,7 +108,7 @@ class Assembly:
             )  # fmt: skip
         shown = plan.model_rows(
             self.model, self.cost, self.precision,
-            sampling_rate=flags.sampling_rate, global_batch=numbers.global_batch, clips=self.clips,
+            sampling_rate=self.sampling_rate, global_batch=numbers.global_batch, clips=self.clips,
             clips_per_sample=numbers.clips_per_sample, views=self.views, memory=memory,
         )  # fmt: skip
         shown |= rows

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -23,12 +24,13 @@ from svfap.engine.compute.step import augment_together
 from svfap.engine.evaluate import write_results
 from svfap.engine.identity import (
     Identity,
+    begin_with,
     identify,
-    model_to_begin_with,
     told_by,
     where_weights_are,
 )
 from svfap.engine.loop import Training
+from svfap.engine.presets import Choice, choose_preset
 from svfap.engine.results.chance import chance
 from svfap.engine.results.features import check_formats
 from svfap.engine.results.intervals import bootstrap_intervals
@@ -60,10 +62,14 @@ def finetune(flags: argparse.Namespace) -> dict | None:
     if flags.save_feature:
         check_formats(flags.feature_format)
     if not flags.eval:
-        known = model_to_begin_with(flags, flags.finetune, **where_weights_are(flags))
-        name, before = known.get("name", flags.model), partial(rundir.model_to_go_on, flags)
-        known["head_norm"] = build.head_norm(flags, name, workers.world_size, before)
-        return _train_and_test(settle(flags, workers, fresh=known))
+        start = begin_with(flags, flags.finetune, **where_weights_are(flags))
+        name, before = start.model.get("name", flags.model), rundir.run_to_go_on(flags)
+        preset = choose_preset(flags, name, workers.world_size, before and before["flags"])
+        norm = build.head_norm(
+            flags, name, workers.world_size, partial(rundir.model_to_go_on, flags)
+        )
+        start = start._replace(model=start.model | {"head_norm": norm})
+        return _train_and_test(settle(flags, workers, start=start), preset)
     identity = identify(
         _weights_to_evaluate(flags),
         averaged=_averaged(flags),
@@ -73,7 +79,7 @@ def finetune(flags: argparse.Namespace) -> dict | None:
     return _evaluate_only(settle(flags, workers, identity), identity)
 
 
-def _train_and_test(setting: Setting) -> dict | None:
+def _train_and_test(setting: Setting, preset: Choice) -> dict | None:
     flags, workers = setting.flags, setting.workers
     if flags.shard:
         check_sharding(workers, setting.precision, opt=flags.opt, amp=flags.amp)
@@ -95,7 +101,7 @@ def _train_and_test(setting: Setting) -> dict | None:
         erase_mode=flags.remode, augment_together=augment_together(setting.levers),
     )  # fmt: skip
     shapes = partial(_shapes, setting, parts.train)
-    assembly.tell(_plan_rows(setting, parts), function, shapes)
+    assembly.tell({"preset": preset.text, **_plan_rows(setting, parts)}, function, shapes)
     if flags.dry_run:
         return None
     if assembly.is_finished(RESULTS, resume):
@@ -103,6 +109,7 @@ def _train_and_test(setting: Setting) -> dict | None:
     facts = {
         "task": setting.kind, "class_names": setting.task.names,
         "best_chosen_on": parts.chosen_on, "training_videos": parts.describe_training(),
+        "preset": asdict(preset),
     }  # fmt: skip
     with assembly.opened(facts, known=known, resume=resume) as output_dir:
         if output_dir and workers.is_main:

@@ -4,9 +4,12 @@ Evaluation, prediction, probes, export and verification all ask here.
 """
 
 import argparse
+import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -33,6 +36,8 @@ from svfap.models.weights.hub import SourceError, locate
 from svfap.models.weights.loading import below, named_tensors, training_flags
 from svfap.models.weights.opening import Opened, understand
 from svfap.models.weights.weight_file import CHOSEN, read_described
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_FPS = 25.0  # of the papers' videos
 SIZE_PX = 160  # of the papers' clips
@@ -195,13 +200,22 @@ def where_weights_are(flags: argparse.Namespace) -> dict:
     return {"keys": keys, "prefix": flags.model_prefix}
 
 
-def model_to_begin_with(
+class Beginning(NamedTuple):
+    """What a run takes over from the weights that it begins with."""
+
+    model: dict = {}  # keywords of `create_model`
+    sampling_rate: int | None = None  # of their clips
+
+
+def begin_with(
     flags: argparse.Namespace, source: str, *, pretraining: bool = False, **where: object
-) -> dict:
-    """Keywords of `create_model` for a run that begins with weights; none where `--model` says it.
+) -> Beginning:
+    """Shape and clips of the weights that a run begins with; flags that were given win.
+
+    A run that goes on keeps what it was begun with.
 
     Args:
-        flags: of the run; sizes that they give win.
+        flags: of the run; nothing is taken over where `--model` names another encoder.
         source: of the weights; "" for none.
         pretraining: the masked autoencoder, else the classifier, that has their encoder.
         where: keywords of `identify`.
@@ -210,23 +224,48 @@ def model_to_begin_with(
         FileNotFoundError: no such weights, nor a run in `--output_dir` that began with them.
         ValueError: they cannot be used, or their encoder is not for this.
     """
-    if not source or "model" in flags.explicit:
-        return {}
-    try:
-        config = identify(source, told=told_by(flags), **where).config
-    except (FileNotFoundError, SourceError):
-        config = rundir.model_to_go_on(flags)
-        if not config:
+    if not source:
+        return Beginning()
+    named = "model" in flags.explicit and models.encoder_name(
+        models.default_config(flags.model)["name"]
+    )
+    before = rundir.run_to_go_on(flags)
+    if before is not None:
+        config = before["model"]
+        rate = {**before["flags"], **before["clips"]}.get("sampling_rate")
+        if not before["clips"]:  # without a checkpoint it begins anew
+            with suppress(ValueError, FileNotFoundError):
+                rate = identify(source, told=told_by(flags), **where).sampling_rate
+    else:
+        try:
+            known = identify(source, told=told_by(flags), **where)
+        except SourceError:
             raise
+        except ValueError:
+            if named:  # then `--model` says what the file does not
+                return Beginning()
+            raise
+        config, rate = known.config, known.sampling_rate
+    if not config or (named and models.encoder_name(config["name"]) != named):
+        return Beginning()
     name = "pretrain_" * pretraining + models.encoder_name(config["name"])
     if pretraining and name not in models.list_models():
         raise ValueError(
             f"{source} holds a {config['name']}, which has no masked autoencoder here; there are "
             f"{', '.join(models.list_models('pretrain_*'))}"
         )
-    told = {key for flag, key in build.MODEL_FLAGS.items() if flag in flags.explicit}
-    kept = models.default_config(name).keys() - told - _OF_THE_RUN
-    return {key: value for key, value in config.items() if key in kept} | {"name": name}
+    told = {key: flag for flag, key in build.MODEL_FLAGS.items() if flag in flags.explicit}
+    sizes = models.default_config(name).keys() - _OF_THE_RUN
+    other = [
+        f"--{flag} {getattr(flags, flag)} ({config[key]})"
+        for key, flag in told.items()
+        if key in sizes and config.get(key, getattr(flags, flag)) != getattr(flags, flag)
+    ]
+    if other:
+        logger.info("other than in %s: %s", source, ", ".join(other))
+    kept = sizes - told.keys()
+    model = {key: value for key, value in config.items() if key in kept} | {"name": name}
+    return Beginning(model, None if "sampling_rate" in flags.explicit else rate)
 
 
 def _weights(

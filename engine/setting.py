@@ -24,7 +24,7 @@ from svfap.engine.compute.prefetch import open_loader
 from svfap.engine.compute.step import compiled
 from svfap.engine.evaluate import Evaluated, evaluate, view_scores
 from svfap.engine.groups import GROUPS_FILE, average_by_group, read_groups
-from svfap.engine.identity import Identity
+from svfap.engine.identity import Beginning, Identity
 from svfap.engine.runtime.distributed import Workers
 from svfap.engine.tasks.base import create_task
 from svfap.engine.tasks.task import Task
@@ -177,7 +177,7 @@ def settle(
     workers: Workers,
     identity: Identity | None = None,
     model: torch.nn.Module | None = None,
-    fresh: Mapping | None = None,
+    start: Beginning | None = None,
 ) -> Setting:
     """Resolve data set, task, model and precision.
 
@@ -185,8 +185,7 @@ def settle(
         identity: a fine-tuned checkpoint, whose model, weights, labels and clips are taken over, so
             that evaluation needs no flags for them; flags that were given win for clips.
         model: take this one instead of building one.
-        fresh: keywords of `models.create_model` for a model that is built for training, beside
-            what flags say.
+        start: what a model that is built for training takes over, beside what flags say.
 
     Raises:
         ValueError: labels, data set, flags and checkpoint contradict each other.
@@ -200,11 +199,11 @@ def settle(
         model = _model_of(identity, task, flags)
     elif model is None:
         outputs = {"num_classes": task.num_outputs, "keep_temporal_dim": task.frame_level or None}
-        model = build.create_model(flags, **(fresh or {}), **outputs)
+        model = build.create_model(flags, **(start.model if start else {}), **outputs)
     window = flags.face_window or (identity and identity.face_window)
     if identity is None and spec and not window:
         window = spec.face_window(model.img_size)
-    known_rate = identity and identity.sampling_rate
+    known_rate = (identity or start or Beginning()).sampling_rate
     given = "sampling_rate" in flags.explicit or not known_rate
     return Setting(
         flags=flags,

@@ -74,6 +74,13 @@ launch() {
   interruptible "${command[@]}" "$@" ${more[@]+"${more[@]}"}
 }
 
+# folder_name DIR: its name, and a sum of its path, since other folders have that name
+folder_name() {
+  local name
+  name=$(basename "$1" | tr -cs 'A-Za-z0-9._-' '_' | sed 's/_*$//')
+  echo "$name-$(cd "$1" && pwd -P | cksum | cut -d ' ' -f 1)"
+}
+
 # need_file FILE REMEDY
 need_file() {
   if [[ ! -e $1 ]]; then fail "$1 does not exist; $2"; fi

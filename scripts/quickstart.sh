@@ -102,9 +102,7 @@ tell_where() {
 }
 
 if [[ -n $videos ]]; then
-  # A place for each folder: its name, and a sum of its path, since other folders have that name.
-  name=$(basename "$videos" | tr -cs 'A-Za-z0-9._-' '_' | sed 's/_*$//')
-  name+=-$(cd "$videos" && pwd -P | cksum | cut -d ' ' -f 1)
+  name=$(folder_name "$videos")
   data=$data/videos-$name runs=$runs/videos-$name
   step "list the videos of $videos"
   interruptible "$PYTHON" -m preprocess.videos "$videos" --output_dir "$data" --link_dir "$data/links"

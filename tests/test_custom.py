@@ -381,8 +381,7 @@ def test_the_page_leads_from_a_folder_to_a_prediction(tmp_path):
         words = [re.sub(r"^(saved/|my_clips|new_video)", rf"{tmp_path}/\1", w) for w in words]
         words = [sys.executable if word == "python" else word for word in words]
         if "run_finetune.py" in words:
-            words[words.index("--epochs") + 1] = "1"
-            words += ["--num_workers", "0", "--warmup_epochs", "0"]
+            words += ["--num_workers", "0", "--warmup_epochs", "0", "--epochs", "1"]
         if "preprocess.doctor" in words:
             words += [
                 "--no_faces",

@@ -36,16 +36,38 @@ SIZES = ("--model", "--input_size", "--stage_depths", "--num_bottleneck_tokens",
 
 
 @pytest.fixture(scope="module")
-def published(data, tmp_path_factory):
-    """Weights of a pre-training, as safetensors."""
+def pretrained(data, tmp_path_factory):
+    """A run of pre-training, whose clips are every second frame."""
     out = tmp_path_factory.mktemp("published")
     run_pretraining(pretrain_argv(data, out, *ONE_EPOCH))
+    return out
+
+
+@pytest.fixture(scope="module")
+def published(pretrained):
+    """Its weights, as safetensors."""
+    out = pretrained
     convert(out / "checkpoint-last.pth", out / "model.safetensors")
     return (out / "model.safetensors").read_bytes()
 
 
 def forget():
     door._fetched.cache_clear()
+
+
+def test_shape_and_clips_follow_from_the_weights_unless_they_are_given(
+    data, pretrained, tmp_path, capsys
+):
+    more = ("--finetune", str(pretrained / "checkpoint-last.pth"), "--dry_run")
+    argv = without(finetune_argv(data, tmp_path, *more), *SIZES, "--sampling_rate", "--num_frames")
+    for named in ([], ["--model", "svfap_tiny_patch8_64"]):
+        run_finetuning([*argv, *named])
+        assert "16 frames of 32 x 32 px, every 2. frame" in capsys.readouterr().out
+    run_finetuning([*argv, "--num_frames", "8", "--sampling_rate", "3"])
+    said = capsys.readouterr().out
+    assert "8 frames of 32 x 32 px, every 3. frame" in said and "--num_frames 8 (16)" in said
+    with pytest.raises(ValueError, match="do not fit"):
+        run_finetuning([*argv, "--model", "videomae_tiny_patch8_64"])
 
 
 def test_a_run_begins_with_weights_of_the_hub_and_keeps_to_them(

@@ -50,7 +50,7 @@ FLOORS = {
         {"compute", "identity", "report", "runs"},
         {"evaluate", "loop", "predict"},
         {"assembly", "groups", "pretext"},
-        {"setting"},
+        {"presets", "setting"},
         {"selection"},
         {"finetuning", "probe"},
         {"pretraining"},

@@ -25,6 +25,10 @@ HEAD = Group(
         Flag(name="finetune", default="", metavar="FILE", goes_on=CONTENT,
              text="pre-trained weights: a file, hf://owner/repo[@revision][/file], or a name of "
              "`python -m svfap.models.download --list`"),
+        Flag(name="preset", choices=("auto", "paper", "small"), default="auto", goes_on=FREE,
+             text="what flags are that are not given: the papers' values, or those with which "
+             "small data learn; auto: small below 3,000 clips and for tiny models, unless --lr is "
+             "given"),
         Flag(name="nb_classes", kind=int, low=1, text="classes (default: the data set's)"),
         _number(name="layer_decay", default=0.75, low=0, text="rate factor per layer"),
         Flag(name="head_norm", choices=("auto", "layer", "batch"), default="auto",

@@ -18,7 +18,7 @@ from svfap.datasets.clips import training as clips
 from svfap.datasets.labels.annotations import Annotations
 from svfap.engine import build
 from svfap.engine.flags.config import CONTRASTIVE_FLAGS
-from svfap.engine.identity import identify, model_to_begin_with, told_by
+from svfap.engine.identity import begin_with, identify, told_by
 from svfap.engine.loop import Training
 from svfap.engine.pretext.monitor import Monitor
 from svfap.engine.pretext.objectives import MaskedReconstruction
@@ -41,7 +41,7 @@ class MaskedAutoencoding:
     def __init__(self, flags: argparse.Namespace, workers: Workers):
         self.flags, self.workers = flags, workers
         build.refuse_flags(flags, CONTRASTIVE_FLAGS, "--objective contrastive")
-        known = model_to_begin_with(flags, flags.start_from, pretraining=True)
+        known = begin_with(flags, flags.start_from, pretraining=True).model
         self.model = build.create_model(flags, **known)
         if not hasattr(self.model, "mask_token"):
             raise ValueError(

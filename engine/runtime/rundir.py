@@ -141,10 +141,21 @@ def model_to_go_on(flags: argparse.Namespace) -> dict | None:
     Raises:
         FileNotFoundError: as `find_checkpoint`, and its other errors.
     """
+    before = run_to_go_on(flags)
+    return before and before["model"]
+
+
+def run_to_go_on(flags: argparse.Namespace) -> dict | None:
+    """Likewise `model`, `flags` and, where there is a checkpoint, `clips` of the training."""
     if resume := find_checkpoint(flags):
-        return checkpoint.read(resume).get("model_config") or {}
+        content = checkpoint.read(resume)
+        named = {"model": "model_config", "flags": "flags", "clips": "clips"}
+        return {name: content.get(key) or {} for name, key in named.items()}
     before = origin_in(flags.output_dir) if flags.output_dir else None
-    return before and before.get("model", {})
+    if before is None:
+        return None
+    known = _read_config(Path(flags.output_dir)).get("flags", {})
+    return {"model": before.get("model", {}), "flags": known | before.get("flags", {}), "clips": {}}
 
 
 def origin_of(content: Mapping) -> dict:
