@@ -31,7 +31,7 @@ FILLED = (
 PEAK_TINY, PEAK = 1e-3, 2.5e-4  # the latter is the papers' with 64 clips per step
 # Of tiny models from nothing, so that minutes suffice; as in the quick start.
 SMALL_CLIPS = {"input_size": 48, "num_frames": 4, "standardise_clip": True}
-STEPS_TINY, STEPS = (800, 4000), (300, 6000)  # fewest and most of them
+STEPS_TINY, STEPS = (400, 4000), (300, 6000)  # fewest and most of them
 EPOCHS_TINY, EPOCHS = 40, 30  # where these make a number of steps between those
 
 
