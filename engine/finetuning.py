@@ -65,6 +65,7 @@ def finetune(flags: argparse.Namespace) -> dict | None:
         start = begin_with(flags, flags.finetune, **where_weights_are(flags))
         name, before = start.model.get("name", flags.model), rundir.run_to_go_on(flags)
         preset = choose_preset(flags, name, workers.world_size, before and before["flags"])
+        flags = preset.fill(flags)
         norm = build.head_norm(
             flags, name, workers.world_size, partial(rundir.model_to_go_on, flags)
         )

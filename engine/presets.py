@@ -49,6 +49,10 @@ class Choice:
     why: str
     values: Mapping[str, object]
 
+    def fill(self, flags: argparse.Namespace) -> argparse.Namespace:
+        """The flags with these values."""
+        return type(flags)(**(vars(flags) | dict(self.values)))
+
     @property
     def text(self) -> str:
         """A line for the plan."""
@@ -59,22 +63,18 @@ class Choice:
 def choose_preset(
     flags: argparse.Namespace, model_name: str, world_size: int, before: Mapping | None
 ) -> Choice:
-    """Choose, and fill flags that were not given.
+    """Choose values for flags that were not given.
 
     Args:
-        flags: of run_finetune.py; they are changed.
+        flags: of run_finetune.py.
         model_name: of the model.
         world_size: processes.
         before: flags that the run which goes on was begun with; None of a new run.
     """
     if before is not None:
         values = {name: before[name] for name in FILLED if name in before}
-        choice = Choice("as it was begun", "the run goes on", _open(flags, values))
-    else:
-        choice = _choose(flags, model_name, world_size)
-    for name, value in choice.values.items():
-        setattr(flags, name, value)
-    return choice
+        return Choice("as it was begun", "the run goes on", _open(flags, values))
+    return _choose(flags, model_name, world_size)
 
 
 def _choose(flags: argparse.Namespace, model_name: str, world_size: int) -> Choice:

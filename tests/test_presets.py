@@ -16,6 +16,7 @@ def chosen(tmp_path):
         flags = parse_flags(finetuning_parser(), ["--data_path", str(tmp_path), *argv])
         untouched = dict(vars(flags))
         choice = choose_preset(flags, model, processes, before)
+        flags = choice.fill(flags)
         changed = {name for name, value in vars(flags).items() if untouched[name] != value}
         assert changed <= set(FILLED) - set(flags.explicit)
         return choice, flags
