@@ -18,11 +18,15 @@ from svfap.datasets.tables import read_text
 logger = logging.getLogger(__name__)
 
 FEW_CLIPS = 3000  # below, `auto` is `small`
+_SHAPE = (
+    *("input_size", "short_side_size", "num_frames", "patch_size", "tubelet_size", "depth"),
+    *("stage_depths", "temporal_kernel_size", "lg_region_size"),
+)
 # What `small` decides, with flags that decide the same.
 TOGETHER = {
     "warmup_steps": ("warmup_epochs",),
     "epochs": ("max_steps",),
-    "input_size": ("short_side_size",),
+    **dict.fromkeys(("input_size", "num_frames", "stage_depths"), _SHAPE),  # they go together
 }
 FILLED = (
     *("lr", "batch_size", "epochs", "warmup_steps", "layer_decay", "drop_path", "mixup", "cutmix"),

@@ -66,6 +66,9 @@ def test_flags_that_are_given_win(chosen):
     choice, flags = chosen(240, TINY, *given)
     assert (flags.batch_size, flags.epochs, flags.warmup_steps, flags.mixup) == (4, 3, -1, 0.4)
     assert flags.lr == pytest.approx(1e-3 * 256 / 4)
+    assert flags.num_frames == 4
+    _, shaped = chosen(240, TINY, "--stage_depths", "1", "2", "2")
+    assert (shaped.num_frames, shaped.input_size) == (16, None)
     assert {"batch_size", "epochs", "warmup_steps", "mixup"}.isdisjoint(choice.values)
 
 
