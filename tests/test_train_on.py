@@ -37,7 +37,7 @@ def test_class_folders_become_a_report(tmp_path, kind):
     done = train_on(tmp_path / "my clips", tmp_path / "out", *QUICK)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 people, 4 to 4 clips each" in done.stderr
-    assert "preset           small (12 training clips and a tiny model)" in done.stdout
+    assert "small (12 training clips and a tiny model)" in done.stdout
     assert "than chance" in done.stdout
     last = done.stdout.splitlines()[-1]
     assert "run_predict.py VIDEO --checkpoint" in last and last.endswith("--no_crop")
