@@ -43,6 +43,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None
         (B, heads, N, d).
     """
     mask = None if key_bias is None else key_bias[:, None, None].to(query.dtype)
+    masked = {} if mask is None else {"attn_mask": mask}
     trains = torch.is_grad_enabled() and query.requires_grad
     on_cpu_in_bf16 = query.device.type == "cpu" and query.dtype == torch.bfloat16
     if on_cpu_in_bf16 and (trains or not _HAS_AMX):
@@ -51,11 +52,13 @@ def attention(query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None
     for_cudnn = fixed_shapes and query.shape[-2] > 1 and mask is None
     if query.device.type == "cuda" and not for_cudnn:
         with sdpa_kernel(_OTHER_KERNELS):
-            return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            return F.scaled_dot_product_attention(query, key, value, **masked)
+    return F.scaled_dot_product_attention(query, key, value, **masked)
 
 
-def _chunked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+def _chunked_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> Tensor:
     scale, mixed = query.shape[-1] ** -0.5, []
     for i in range(0, len(query), _CHUNK_SAMPLES):
         q, k, v = (x[i : i + _CHUNK_SAMPLES] for x in (query, key, value))
