@@ -141,7 +141,7 @@ def test_a_class_and_values_by_one_model(videos, tmp_path, capsys):
     (fold / "train.csv").write_text(f"{videos[0]} 2 0.1 0.2\n{videos[1]} 1 x 0.2\n")
     with pytest.raises(AnnotationError) as caught:
         run(fold, tmp_path / "wrong")
-    assert "label 2 is out of range; allowed are 0 to 1" in str(caught.value)
+    assert "the labels count from 1 (1 to 2)" in str(caught.value)
     assert "label 'x' is not a finite number" in str(caught.value)
 
 

@@ -90,17 +90,17 @@ class LabelKind:
         whole = all(column.classes is not None for column in columns)
         labels = np.zeros((len(rows), len(columns)), np.int64 if whole else np.float32)
         problems = []
-        for place, (number, fields) in enumerate(rows):
-            for index, (column, text) in enumerate(zip(columns, fields[1:], strict=True)):
-                try:
-                    labels[place, index] = column.value(text)
-                except ValueError as error:
-                    problems.append((number, str(error)))
         for index, column in enumerate(columns):
-            texts = [fields[1 + index] for _, fields in rows]
-            if problems and column.counts_from_one(texts):
-                return labels, [(0, column.from_one)]
-        return (labels[:, 0] if self.one_class else labels), problems
+            of_column = []
+            for place, (number, fields) in enumerate(rows):
+                try:
+                    labels[place, index] = column.value(fields[1 + index])
+                except ValueError as error:
+                    of_column.append((number, str(error)))
+            if of_column and column.counts_from_one([fields[1 + index] for _, fields in rows]):
+                of_column = [(0, column.from_one)]
+            problems += of_column
+        return (labels[:, 0] if self.one_class else labels), sorted(problems, key=lambda p: p[0])
 
 
 class Unlabelled(LabelKind):

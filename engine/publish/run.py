@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from svfap import models
 from svfap.datasets.files import read_json
 from svfap.engine.flags.config import TABLES
 from svfap.engine.flags.flag import FINETUNING, PRETRAINING, SAME
@@ -62,7 +61,7 @@ def read_run(folder: str | Path) -> Published:
         folder / (BEST if weights == "best" else checkpoint.LAST),
         averaged=True if weights == "ema" else None,
     )
-    content = models.read_checkpoint(identity.source)
+    content = checkpoint.read(Path(identity.source))
     if result is None and not identity.config["name"].startswith(("pretrain_", "contrastive_")):
         raise ValueError(f"{folder} has not been tested yet: no metrics.json; finish it first")
     facts = {name: content[name] for name in HEADER_FACTS if content.get(name)}
