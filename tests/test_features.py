@@ -21,7 +21,14 @@ from svfap.engine.results.features import StageRecorder, write_features
 from svfap.engine.results.predictions import read_metrics, read_predictions
 from svfap.engine.results.tokens import TokenCache, Tokens
 from svfap.engine.runtime import checkpoint
-from tests.model_cases import FINETUNE_NAMES, PRETRAIN_NAMES, random_clip, small_model, tube_mask
+from tests.model_cases import (
+    FINETUNE_NAMES,
+    PRETRAIN_NAMES,
+    distinct,
+    random_clip,
+    small_model,
+    tube_mask,
+)
 from tests.test_runs import (
     assert_equal_weights,
     finetune_argv,
@@ -33,7 +40,7 @@ from tests.test_runs import (
 )
 
 
-@pytest.mark.parametrize("name", FINETUNE_NAMES)
+@pytest.mark.parametrize("name", distinct(FINETUNE_NAMES))
 def test_stages_are_recorded_without_changing_the_model(name):
     model = small_model(name).eval()
     clip = random_clip(model)

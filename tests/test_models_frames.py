@@ -5,10 +5,10 @@ import torch
 
 from svfap import models
 from svfap.models.tpsbt import TPSBT
-from tests.model_cases import FINETUNE_NAMES, random_clip, small_model
+from tests.model_cases import FINETUNE_NAMES, distinct, random_clip, small_model
 
 
-@pytest.mark.parametrize("name", FINETUNE_NAMES)
+@pytest.mark.parametrize("name", distinct(FINETUNE_NAMES))
 def test_every_encoder_answers_per_time_step(name):
     pooled = small_model(name).double().eval()
     model = models.create_model(**(pooled.config | {"keep_temporal_dim": True})).double().eval()
