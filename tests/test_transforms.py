@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from svfap.datasets.augment import transforms
-from svfap.datasets.augment.transforms import Box, MultiScaleCrop
+from svfap.datasets.augment.crops import MultiScaleCrop
+from svfap.datasets.augment.transforms import Box
 from svfap.datasets.rng import generator
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
