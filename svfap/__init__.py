@@ -30,6 +30,7 @@ _OFFERED = {
     "load_weights": "models",
     "open_weights": "models",
     "Predictor": "engine.predict.predictor",
+    "PredictionOptions": "engine.predict.predictor",
 }
 _HERE = Path(__file__).resolve().parent
 if not (_HERE / "models").is_dir():

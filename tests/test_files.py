@@ -244,7 +244,7 @@ def test_naming_the_commit_takes_no_lock_of_the_checkout(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("a")
     for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "m"]):
         subprocess.run([*git, *command], check=True)
-    monkeypatch.setattr(log, "__file__", str(tmp_path / "log.py"))
+    monkeypatch.setattr(log, "ROOT", tmp_path)
     os.utime(tmp_path / "file", (1, 1))  # what makes git refresh its index
     index = tmp_path / ".git" / "index"
     before = index.stat().st_mtime_ns

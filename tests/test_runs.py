@@ -422,7 +422,8 @@ def broken_copy(data, folder, *, broken):
 def test_steps_that_fp16_skips_do_not_count_in_the_norm():
     position = checkpoint.Position(step=3, losses=[1.0, 2.0, 3.0], grad_norms=[np.inf, 2.0, 4.0])
     run = SimpleNamespace(
-        position=position, steps_per_epoch=3, rates=np.ones(3), weight_decays=np.ones(3),
+        position=position, resolved=SimpleNamespace(steps_per_epoch=3), rates=np.ones(3),
+        weight_decays=np.ones(3),
         workers=distributed.start("cpu"), budget=SimpleNamespace(num_skipped=0),
     )  # fmt: skip
     facts = {"clips_per_second": 1.0, "data_wait": 0.0}

@@ -221,6 +221,8 @@ def stub(tmp_path):
     answer = """
 if args[0] == "-c":  # the quick start asks for the number of processes
     print(1)
+if "run_finetune.py" in args and "STUB_FAIL" in os.environ:
+    sys.exit(int(os.environ["STUB_FAIL"]))
 if "engine.equal_cost" in args:
     open(args[args.index("--output") + 1], "w").close()
     print("8\\n7\\n6")
