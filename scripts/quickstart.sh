@@ -3,7 +3,7 @@
 # pre-trains an SVFAP on them, fine-tunes it, does so from scratch for comparison, evaluates both on
 # unseen people, and draws one picture of it all. On a GPU with a larger model and larger clips.
 #
-#   bash scripts/quickstart.sh                  drawn faces; less than ten minutes on two cores
+#   bash scripts/quickstart.sh                  drawn faces; five and a half minutes on two cores
 #   bash scripts/quickstart.sh --videos DIR     pre-trains on your videos and reconstructs them
 #   bash scripts/quickstart.sh --output_dir D   keeps everything below D
 #
