@@ -262,7 +262,9 @@ def begin_with(
         if key in sizes and config.get(key, getattr(flags, flag)) != getattr(flags, flag)
     ]
     if other:
-        logger.info("other than in %s: %s", source, ", ".join(other))
+        anew = {"input_size", "num_frames", "patch_size"} & set(told.values())
+        note = "; positions are computed anew for that size" if anew else ""
+        logger.info("other than in %s: %s%s", source, ", ".join(other), note)
     kept = sizes - told.keys()
     model = {key: value for key, value in config.items() if key in kept} | {"name": name}
     return Beginning(model, None if "sampling_rate" in flags.explicit else rate)

@@ -54,10 +54,10 @@ one_of() {
   for known in "${@:3}"; do
     if [[ $known == "$2" ]]; then return; fi
   done
-  fail "no $1 '$2'$("$PYTHON" -c 'import difflib, sys
+  fail "no $1 '$2'$("$PYTHON" -c 'import sys
+from svfap.suggest import did_you_mean
 name, *known = sys.argv[1:]
-near = difflib.get_close_matches(name.lower().replace("-", "_"), known, cutoff=0.4)
-print(f"; did you mean {near[0]}?" if near else ";", end="")' "${@:2}") there are: ${*:3}"
+print(did_you_mean(name.replace("-", "_"), known) or ";")' "${@:2}") there are: ${*:3}"
 }
 
 # launch run_*.py FLAGS...: one process, or one per GPU and machine under torchrun.

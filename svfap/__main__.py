@@ -6,12 +6,12 @@ svfap                                    lists them
 """
 
 import ast
-import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import svfap
+from svfap.suggest import did_you_mean
 
 STAGES = {"pretrain": "pretraining", "finetune": "finetuning"}
 GUARD = 'if __name__ == "__main__":'
@@ -66,8 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known = modules()
     if name not in known:
         tails = {module.rpartition(".")[2]: module for module in known}
-        close = difflib.get_close_matches(name, [*STAGES, "predict", *known, *tails], n=1)
-        hint = f", did you mean {tails.get(close[0], close[0])}?" if close else ""
+        hint = did_you_mean(name, [*STAGES, "predict", *known]) or did_you_mean(name, tails)
         print(f"{me}: error: no command {command!r}{hint}; `{me}` alone lists all", file=sys.stderr)
         sys.exit(2)
     import runpy

@@ -11,5 +11,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         name: as somebody wrote it; capitals do not matter.
     """
     plain = {other.casefold(): other for other in known}
-    near = difflib.get_close_matches(name.casefold(), plain, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(name.casefold(), plain, n=1)
     return f", did you mean {plain[near[0]]}?" if near else ""

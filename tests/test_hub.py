@@ -77,7 +77,7 @@ def test_file_folder_and_revision_are_named(hub, weights):
         ("hf://o", "is not hf://owner/repo"),
         ("hf://../../etc", "could not be fetched|is not hf"),
         ("hf:/o/r", "no weights at hf:/o/r"),
-        ("videomae-bas", "Did you mean videomae-base"),
+        ("videomae-bas", "did you mean videomae-base"),
         ("svfap-base-voxceleb2", "models.download svfap-base-voxceleb2"),
     ],
 )

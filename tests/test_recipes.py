@@ -216,7 +216,7 @@ def test_wrong_names_say_what_is_allowed_and_suggest(stub):
         return stub.run(*words, status=1, PYTHON=sys.executable)
 
     text = output("scripts/pretrain.sh", "svfap")
-    assert "no model 'svfap'; did you mean svfap_base? there are: svfap_base maedfer_base" in text
+    assert "no model 'svfap', did you mean svfap_base? there are: svfap_base maedfer_base" in text
     assert "did you mean dfew?" in output("scripts/finetune.sh", "svfap_base", "dfwe")
     assert "did you mean ferv39k?" in output("scripts/evaluate.sh", "svfap_base", "FERV-39k")
     assert "werewolf_xl lfw" in output("scripts/probe.sh", "svfap_base", "xyz")

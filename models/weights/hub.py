@@ -4,7 +4,6 @@ The library huggingface_hub (extra `hub`) fetches files and keeps them; here the
 what it is gets known: the commit that was really used, and the licence.
 """
 
-import difflib
 import functools
 import logging
 import re
@@ -16,6 +15,7 @@ from urllib.parse import unquote
 
 from svfap.models.weights.public import NOT_STATED, PUBLIC, PublicWeights
 from svfap.models.weights.released import RELEASED
+from svfap.suggest import did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +71,10 @@ def locate(source: str | Path) -> Located:
         path = path / _choose(inside, "", str(source))
         return Located(path=path, source=str(path))
     if not path.is_file():
-        near = difflib.get_close_matches(str(source), [*PUBLIC, *RELEASED], n=2)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        hint = did_you_mean(str(source), [*PUBLIC, *RELEASED])
         raise FileNotFoundError(
             f"no weights at {path}: give the path of a .pth or .safetensors file, "
-            f"hf://owner/repo, or a name of `python -m svfap.models.download --list`.{hint}"
+            f"hf://owner/repo, or a name of `python -m svfap.models.download --list`{hint}"
         )
     return Located(path=path, source=str(source))
 
