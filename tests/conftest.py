@@ -26,6 +26,16 @@ def pytest_collection_modifyitems(items) -> None:
 
 
 @pytest.fixture(scope="session")
+def clip(tmp_path_factory) -> Path:
+    """A video of 40 frames in which something moves."""
+    from tests.tiny_data import write_video
+
+    path = tmp_path_factory.mktemp("clip") / "a.mp4"
+    write_video(path, num_frames=40, direction=0, seed=0)
+    return path
+
+
+@pytest.fixture(scope="session")
 def golden_dir() -> Path:
     """Folder with reference numbers computed from the released modules."""
     return GOLDEN

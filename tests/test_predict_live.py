@@ -16,7 +16,6 @@ from svfap.engine.predict import webcam
 from svfap.engine.predict.predictor import PredictionOptions, Predictor
 from tests.conftest import ROOT
 from tests.test_predict import NAMES, run, save_checkpoint
-from tests.tiny_data import write_video
 
 
 class FakeCapture:
@@ -47,13 +46,6 @@ class FakeCapture:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     return save_checkpoint(tmp_path_factory.mktemp("model") / "checkpoint-best.pth")
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    path = tmp_path_factory.mktemp("clip") / "a.mp4"
-    write_video(path, num_frames=40, direction=0, seed=0)
-    return path
 
 
 @pytest.fixture(scope="module")

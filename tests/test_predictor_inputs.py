@@ -10,14 +10,6 @@ from svfap.datasets.video.open_video import open_video
 from svfap.engine.predict.predictor import PredictionOptions, Predictor
 from tests.face_drawings import BlobDetector, Scene, face_video
 from tests.test_predict import predict, save_checkpoint
-from tests.tiny_data import write_video
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    path = tmp_path_factory.mktemp("clip") / "a.mp4"
-    write_video(path, num_frames=40, direction=0, seed=0)
-    return path
 
 
 @pytest.fixture(scope="module")
