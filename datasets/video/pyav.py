@@ -101,7 +101,10 @@ class PyAVReader(FrameReader):
             raise UnreadableVideoError(self.path, "the file has no video stream")
         streams = [stream for stream in streams if stream.codec_context is not None]
         if not streams:
-            raise UnreadableVideoError(self.path, "there is no decoder for its kind of video")
+            raise UnreadableVideoError(
+                self.path,
+                "its kind of video is unknown: the file is cut off, or has no decoder here",
+            )
         if len(streams) == 1:
             return streams[0].index
         counts = dict.fromkeys((stream.index for stream in streams), 0)
