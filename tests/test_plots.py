@@ -62,6 +62,8 @@ def test_curves_show_chance_and_say_that_labels_are_smoothed():
     loss, recall = curves_figure(records, chance=0.25, smoothing=0.1).axes
     assert "smoothed by 0.1" in loss.get_xlabel()
     assert recall.lines[-1].get_ydata() == [0.25, 0.25]
+    loss.figure.draw_without_rendering()
+    assert all(tick == int(tick) for tick in loss.get_xticks())  # one epoch is no fraction
 
 
 def test_log_of_a_killed_run(tmp_path, caplog):

@@ -306,7 +306,7 @@ def _draw_panel(axis: Axes, records: Sequence[dict], keys: Sequence[str]) -> Non
             marker="o" if len(points) < 3 else None,
             label=NAMES[key],
         )
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axis.grid(alpha=0.3, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
     if len(keys) > 1:
@@ -320,7 +320,8 @@ def _draw_recall(figure: Figure, axis: Axes, counts: np.ndarray, names: Sequence
     percent = np.where(totals > 0, np.char.mod("%.0f", 100 * np.nan_to_num(recall)), "")
     image = _draw_matrix(axis, recall, percent, names)
     bar = figure.colorbar(image, ax=axis, fraction=0.046, pad=0.03)
-    bar.set_label("share of the true class")
+    bar.set_ticks([0, 0.5, 1], labels=["0", "50", "100"])
+    bar.set_label("% of the true class")
     axis.set_title("Recall, %")
 
 
