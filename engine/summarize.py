@@ -103,7 +103,7 @@ def crossval_table(
         pooled_row = _row(name, metrics, intervals(pooled), results)
         beside = chance(pooled, pooled_row.intervals)
         if beside and not beside.better:
-            notes.append(f"{beside.text[0].upper()}{beside.text[1:]}.")
+            notes.append(beside.sentence)
         rows = [*rows, pooled_row] if len(results) > 1 else [pooled_row]
         rows += [
             _row(f"{name}{PART}{part}", own.metrics(), intervals(own), results, is_part=True)

@@ -15,12 +15,12 @@ from PIL import Image
 
 from svfap.engine.report import overview
 from svfap.engine.report.page import main, write_report
-from svfap.engine.report.plots import new_figure, save_figure
+from svfap.engine.report.plots import MAX_LETTERS, confusion_figure, new_figure, save_figure
 from svfap.engine.results.kinds.classes import Classes
 from svfap.engine.results.kinds.numbers import ClassesAndNumbers, Numbers
 from svfap.engine.results.predictions import write_metrics, write_predictions
 
-NAMES = ["happy", "sad", "disgust & fear"]
+NAMES = ["happy", 20 * "sad", "disgust & fear"]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -93,7 +93,7 @@ def folds_page(cross_validation):
 
 def text_of(page):
     text = re.sub(r"<[^>]+>", " ", re.sub(r"<style>.*?</style>", "", page, flags=re.S))
-    return re.sub(r"[ \n]+", " ", text)
+    return re.sub(r"[ \n\u00a0]+", " ", text)
 
 
 def assert_self_contained(page):
@@ -101,6 +101,8 @@ def assert_self_contained(page):
     assert places and all(p.startswith(("data:image/", "#")) for p in places)
     assert "http" not in re.sub(r"base64,[^\"]*", "", page)
     assert "@import" not in page and "url(" not in page
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", page)  # such as of a mistaken escape in the style
+    assert all('alt="' in tag and 'alt=""' not in tag for tag in re.findall(r"<img[^>]*>", page))
 
 
 def test_report_of_one_run(cross_validation, fold_page):
@@ -246,8 +248,27 @@ def test_a_report_begins_with_what_matters(cross_validation, fold_page):
     for place in re.findall(r'href="#([^"]+)"', fold_page):
         assert f'<section id="{place}">' in fold_page
     assert 'href="#most-confused"' in fold_page
-    (moving, *_) = re.findall(r'<details class="clip">.*?data:image/webp;base64,([^"]*)', fold_page)
+    (moving, *_) = re.findall(
+        r'<details class="clip"[^>]*>.*?data:image/webp;base64,([^"]*)', fold_page
+    )
     assert Image.open(io.BytesIO(base64.b64decode(moving))).n_frames > 1
+
+
+def test_many_classes_are_drawn_wide_and_tables_of_them_fold_away(tmp_path):
+    names = [f"class {index} of many, with a name that is long" for index in range(20)]
+    labels = np.arange(40) % 20
+    ids = [f"{index}.mp4" for index in range(40)]
+    predictions = Classes.from_scores(ids, labels, np.eye(20)[(labels + (labels < 3)) % 20], names)
+    write_predictions(tmp_path / "pred.csv", predictions)
+    write_metrics(tmp_path / "metrics.json", predictions.metrics(), weights="last", split="test")
+    page = write_report(tmp_path).read_text()
+    assert '<div class="figures wide"><figure><img class="chart"' in page
+    assert "<details><summary>As a table</summary>" in page
+    figure = confusion_figure(predictions.metrics(), ["recall"])
+    labels = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert labels[7] == "class 7 of \u2026that is long"
+    assert max(map(len, labels)) <= MAX_LETTERS and len(set(labels)) == 20
+    assert "0" not in [text.get_text() for text in figure.axes[0].texts]
 
 
 def test_a_report_beside_another_run(cross_validation, tmp_path):
@@ -255,7 +276,10 @@ def test_a_report_beside_another_run(cross_validation, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(cross_validation / "fold1", run)
     page = text_of(write_report(run, beside=cross_validation / "fold1").read_text())
-    assert re.search(r"Comparison metric this run fold1 difference.*UAR \S+ \S+ 0.00 0.00 to", page)
+    assert re.search(
+        r"Comparison UAR: .* here, .* in fold1; difference 0.00 .* may be chance", page
+    )
+    assert re.search(r"metric this run fold1 difference.*UAR \S+ \S+ 0.00 0.00 to", page)
 
 
 def test_report_of_features(cross_validation, tmp_path):
@@ -279,7 +303,8 @@ def test_command(cross_validation, tmp_path, capsys):
 @pytest.mark.parametrize("which", ["fold_page", "folds_page"])
 @pytest.mark.parametrize("width_px", [390, 1280])
 def test_page_fits_the_screen(tmp_path, request, which, width_px):
-    page = request.getfixturevalue(which).replace("<details>", "<details open>")
+    page = request.getfixturevalue(which).replace(' name="clip"', "")
+    page = page.replace("<details", "<details open")
     frame = tmp_path / "frame.html"
     frame.write_text(
         f'<body><iframe id=f style="width:{width_px}px;height:800px" srcdoc="{escape(page)}">'

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from svfap.datasets.augment import transforms
 from svfap.engine.pretext.objectives import MaskedReconstruction
+from svfap.engine.results.chance import AT_THE_MEAN
 from svfap.models.patches import split_mask
 
 logger = logging.getLogger(__name__)
 
 NUM_CLIPS = 32
-AT_THE_MEAN = 0.98  # of the mean's loss; from here on nothing has been learnt
 COLLAPSED = 2.0  # effective rank
 
 

@@ -17,20 +17,23 @@ STYLE = """
   --ground: #f4f6f8; --warn: #fdf3ec; color-scheme: light dark; }
 @media (prefers-color-scheme: dark) { @media screen { :root { --ink: #e6ebf0; --soft: #9aa7b5;
   --line: #333d49; --accent: #56b4e9; --paper: #1b222b; --ground: #11161c; --warn: #3a2a1d; }
-  img { border-radius: 6px; } } }
+  img { border-radius: 6px; }
+  .chart { filter: invert(1) hue-rotate(180deg); mix-blend-mode: screen; } } }
 * { box-sizing: border-box; }
 html { scroll-behavior: smooth; }
 body { margin: 0; background: var(--ground); color: var(--ink); line-height: 1.5;
+  overflow-wrap: anywhere;
   font-family: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 main { max-width: 1080px; margin: 0 auto; padding: 1rem; }
-header { padding: 1rem 0 .5rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 0; overflow-wrap: anywhere; }
+header { padding: 1rem 0 0; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0; }
 h2 { font-size: 1.15rem; margin: 0 0 .8rem; }
 h3 { font-size: .95rem; margin: .2rem 0 .4rem; }
 p { margin: .3rem 0; } .soft { color: var(--soft); }
 section { background: var(--paper); border: 1px solid var(--line); border-radius: 10px;
-  padding: 1.1rem; margin: 1rem 0; }
-.cards { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fit, minmax(145px, 1fr)); }
+  padding: 1.1rem; margin: .8rem 0 1rem; scroll-margin-top: 3rem; }
+.cards { display: grid; gap: .8rem; margin: .8rem 0;
+  grid-template-columns: repeat(auto-fit, minmax(145px, 1fr)); }
 .card { border: 1px solid var(--line); border-radius: 8px; padding: .7rem .9rem; }
 .card b { display: block; font-size: 1.55rem; line-height: 1.2; }
 .card span { color: var(--soft); font-size: .85rem; display: block; }
@@ -40,35 +43,40 @@ section { background: var(--paper); border: 1px solid var(--line); border-radius
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); align-items: start; }
 .wide { grid-template-columns: 1fr; } .scroll + .figures { margin-top: 1rem; }
 figure { margin: 0; min-width: 0; } img { max-width: 100%; height: auto; display: block; }
-figcaption { color: var(--soft); font-size: .85rem; overflow-wrap: anywhere; }
+figcaption { color: var(--soft); font-size: .85rem; }
+.none { border: 1px dashed var(--line); border-radius: 6px; padding: .4rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; width: 100%; }
 th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
-  white-space: nowrap; }
+  white-space: nowrap; overflow-wrap: normal; }
 th:first-child, td:first-child { text-align: left; }
+td:first-child { white-space: normal; min-width: 6rem; overflow-wrap: anywhere; }
 th { color: var(--soft); font-weight: 600; }
-.facts th, .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere;
-  vertical-align: top; }
+.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; vertical-align: top; }
 .facts { table-layout: fixed; } .facts td:first-child { width: 38%; color: var(--soft); }
 .thumbs { display: grid; gap: .6rem; grid-template-columns: repeat(4, minmax(0, 112px)); }
 .thumbs img { border-radius: 6px; width: 100%; }
-nav { display: flex; flex-wrap: wrap; gap: .2rem .9rem; font-size: .9rem; padding: .4rem 0; }
+nav { display: flex; flex-wrap: wrap; gap: .2rem .9rem; font-size: .9rem; padding: .5rem 0;
+  position: sticky; top: 0; z-index: 3; background: var(--ground); }
 nav a { color: var(--accent); text-decoration: none; } nav a:hover { text-decoration: underline; }
 .headline { font-size: 1.35rem; line-height: 1.35; margin: 0 0 .5rem; }
 .clip summary { list-style: none; font-weight: 400; } .clip summary::-webkit-details-marker
-  { display: none; } .clip summary::after { content: "\25B6"; position: absolute; top: 4px;
-  left: 6px; color: #fff; text-shadow: 0 0 3px #000; font-size: .8rem; }
+  { display: none; } .clip summary::after { content: ""; position: absolute; top: 7px; left: 8px;
+  border: solid transparent; border-width: 6px 0 6px 10px; border-left-color: #fff;
+  filter: drop-shadow(0 0 2px #000); }
 .clip { position: relative; } .clip[open] > img { position: absolute; z-index: 2; top: 0; left: 0;
   width: 224px; max-width: 224px; border: 2px solid var(--accent); pointer-events: none; }
-.thumbs > :nth-child(3n) .clip[open] > img, .thumbs > :nth-child(4n) .clip[open] > img
+.thumbs > .clip:nth-child(3n) > img, .thumbs > .clip:nth-child(4n) > img
   { left: auto; right: 0; }
 .word { display: inline-block; max-width: 100%; }
-code { font-size: .85em; overflow-wrap: anywhere; }
 summary { cursor: pointer; font-weight: 600; }
 @media (max-width: 480px) { main { padding: .5rem; } section { padding: .8rem; }
-  table { font-size: .82rem; } th, td { padding: .3rem .35rem; } }
-@media print { nav, .clip > img { display: none; } body { background: #fff; }
-  section { break-inside: avoid; border: 0; } }
+  nav { flex-wrap: nowrap; overflow-x: auto; white-space: nowrap; }
+  .wide figure { overflow-x: auto; } .wide img { max-width: none; width: 640px; }
+  table { font-size: .82rem; } th, td { padding: .3rem .35rem; white-space: normal; } }
+@media print { nav, .clip > img, .clip summary::after { display: none; } body { background: #fff; }
+  section { border: 0; padding: 0; } h2 { break-after: avoid; } th, td { white-space: normal; }
+  figure, tr, .card, .figures > div { break-inside: avoid; } }
 """
 
 
@@ -86,8 +94,8 @@ def page(title: str, subtitle: str, sections: Sequence[str]) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f'<header><h1>{escape(title)}</h1><p class="soft">{escape(subtitle)}</p>'
-        f"<nav>{links}</nav></header>\n"
+        f'<header><h1>{escape(title)}</h1><p class="soft">{escape(subtitle)}</p></header>\n'
+        f"<nav>{links}</nav>\n"
         f"{body}\n</main>\n</body>\n</html>\n"
     )
 
@@ -105,14 +113,19 @@ def section(title: str, *parts: str) -> str:
 
 def paragraph(text: str, kind: str = "") -> str:
     """A paragraph of plain text; kind "soft" is grey, "caution" stands out, "headline" is large."""
-    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+    return f'<p class="{kind}">{_kept(text)}</p>' if kind else f"<p>{_kept(text)}</p>"
+
+
+def _kept(text: str) -> str:
+    """Escaped, numbers and their % in one line."""
+    return escape(text).replace(" %", "\u00a0%")
 
 
 def cards(items: Sequence[tuple[str, str, str]]) -> str:
     """Headline numbers: (name, value, remark), plain text each."""
     inside = "".join(
         f'<div class="card"><span>{escape(name)}</span><b>{escape(value)}</b>'
-        f"<span>{escape(remark)}</span></div>"
+        f"<span>{_kept(remark)}</span></div>"
         for name, value, remark in items
     )
     return f'<div class="cards">{inside}</div>' if items else ""
@@ -160,7 +173,7 @@ def block(title: str, inside: str) -> str:
 
 def no_picture(caption: str) -> str:
     """The place of a picture that cannot be shown, with a caption of plain text."""
-    return f"<figure><figcaption>{escape(caption)}</figcaption></figure>"
+    return f'<figure class="none"><figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def picture(data: bytes, kind: str, alt: str, caption: str = "") -> str:
@@ -168,13 +181,14 @@ def picture(data: bytes, kind: str, alt: str, caption: str = "") -> str:
 
     Args:
         data: its file's content.
-        kind: "png" or "jpeg".
+        kind: "png" of a drawing, which is shown dark where pages are, or "jpeg" of a photograph.
         alt: what it shows, for those who cannot see it.
         caption: plain text below.
     """
     text = base64.b64encode(data).decode()
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    image = f'<img src="data:image/{kind};base64,{text}" alt="{escape(alt)}">'
+    shade = ' class="chart"' if kind == "png" else ""
+    image = f'<img{shade} src="data:image/{kind};base64,{text}" alt="{escape(alt)}">'
     return f"<figure>{image}{below}</figure>"
 
 
@@ -197,7 +211,7 @@ def clip(frames: np.ndarray, still_px: int, moving_px: int, alt: str, caption: s
                    duration=120, loop=0)  # fmt: skip
     moving = base64.b64encode(buffer.getvalue()).decode()
     return (
-        f'<details class="clip"><summary>{still}</summary>'
+        f'<details class="clip" name="clip"><summary>{still}</summary>'
         f'<img src="data:image/webp;base64,{moving}" alt="{escape(alt)}, moving"></details>'
     )
 

@@ -19,7 +19,7 @@ from svfap.engine.compare import compare
 from svfap.engine.report import html as html
 from svfap.engine.report import plots
 from svfap.engine.report import videos as report_videos
-from svfap.engine.results.chance import chance
+from svfap.engine.results.chance import AT_THE_MEAN, chance
 from svfap.engine.results.features import MIN_EMBEDDED, tsne
 from svfap.engine.results.find import ERRORS_FILE, Result, find_results, pool, read_log, subjects_of
 from svfap.engine.results.intervals import bootstrap_intervals
@@ -84,8 +84,7 @@ def write_report(
     classes = runs[0].config.get("resolved", {}).get("class_names")
     figures = Page(folder=folder / "figures", data=data, subjects_csv=subjects_csv)
     sections = [
-        *(_evaluation(results, figures) if results else [_learning(runs[0])]),
-        _comparison(results, beside, subjects_csv) if beside else "",
+        *(_evaluation(results, figures, beside) if results else [_learning(runs[0])]),
         _curves(runs, figures),
         report_videos.data_section(data, names, classes),
         _features(runs[0], figures) if is_run else "",
@@ -143,6 +142,7 @@ class Page:
         names = metrics["class_names"]
         intervals = self.intervals(pooled)
         per_class = [intervals.get(f"recall_{index}") for index in range(len(names))]
+        many = len(names) > plots.MAX_NAMED
         matrices = [
             self.show(
                 f"{head}_confusion_{panel}".lstrip("_"),
@@ -162,9 +162,11 @@ class Page:
             for name, total, recall, interval in zip(names, totals, recalls, per_class)
         ]
         listed = html.table(["class", "videos", "recall %", "low", "high"], rows)
+        listed = html.fold_away("As a table", listed) if many else listed
         title = f"{head}: " if head else ""
+        kind = "figures wide" if many else "figures"
         return [
-            html.section(f"{title}Confusion matrix", html.figures(matrices)),
+            html.section(f"{title}Confusion matrix", html.figures(matrices, kind)),
             html.section(f"{title}Recall per class", html.figures([drawn, listed])),
             report_videos.confused_section(pooled, metrics, self.data, title),
         ]
@@ -204,12 +206,14 @@ def _title(folder: Path, runs: Sequence[Run], results: Sequence[Result]) -> tupl
     return f"{what} · {name}" if what else name, f"Report of {kind}"
 
 
-def _evaluation(results: Sequence[Result], page: Page) -> list[str]:
+def _evaluation(results: Sequence[Result], page: Page, beside) -> list[str]:
     summary = crossval_table(results, page.subjects_csv)
+    predictions = pool(results) if all(r.predictions is not None for r in results) else None
+    first, found = _headline(predictions, page) if predictions else ([], "")
     cautions = [
         html.paragraph(note, "caution")
         for note in summary.notes
-        if not note.startswith(("Intervals", "±"))
+        if not note.startswith(("Intervals", "±")) and note != found
     ]
     remarks = [
         html.paragraph(note, "soft")
@@ -220,25 +224,24 @@ def _evaluation(results: Sequence[Result], page: Page) -> list[str]:
     # With one label per video micro F1 is WAR: not worth the room.
     shown = [index for index, title in enumerate(header) if title != METRICS["micro_f1"].title]
     header, *cells = [[row[index] for index in shown] for row in (header, *cells)]
-    predictions = pool(results) if all(r.predictions is not None for r in results) else None
-    first = _headline(predictions, page) if predictions else []
     sections = [
         html.section("Result", *first, html.cards(_cards(summary)), *cautions, *remarks),
+        _comparison(results, beside, page.subjects_csv) if beside else "",
         html.section("Folds", html.table(header, cells)) if len(results) > 1 else "",
     ]
     return sections + (predictions.sections(page) if predictions else [])
 
 
-def _headline(pooled: Predictions, page: Page) -> list[str]:
-    """The result in a sentence, beside chance, and what to look at first."""
+def _headline(pooled: Predictions, page: Page) -> tuple[list[str], str]:
+    """The result in a sentence, beside chance, and what to look at first; and that sentence."""
     found = chance(pooled, page.intervals(pooled))
     if found is None:
-        return []
-    said = [html.paragraph(found.text[0].upper() + found.text[1:] + ".", "headline")]
+        return [], ""
+    said = [html.paragraph(found.sentence, "headline")]
     metrics = pooled.metrics()
     recalls = metrics.get("per_class_recall")
-    if not recalls:
-        return said
+    if not recalls or found.value == 1:
+        return said, found.sentence
     counts, names = np.array(metrics["confusion_matrix"]), metrics["class_names"]
     known = [index for index, recall in enumerate(recalls) if recall is not None]
     worst = min(known, key=lambda index: recalls[index])
@@ -250,7 +253,7 @@ def _headline(pooled: Predictions, page: Page) -> list[str]:
     if not counts.sum(axis=0).all():
         never = [name for name, total in zip(names, counts.sum(axis=0)) if not total]
         look += f". Never answered: {', '.join(never)}"
-    return [*said, html.paragraph(f"{look}.")]
+    return [*said, html.paragraph(f"{look}.")], found.sentence
 
 
 def _learning(run: Run) -> str:
@@ -268,8 +271,10 @@ def _learning(run: Run) -> str:
             items.append((title, f"{last[key]:.3f}", remark))
     first = []
     if relative is not None:
-        verdict = "less than" if relative < 1 else "no less than"
-        said = f"The error is {relative:.3f} of what the mean scores: {verdict} grey tubelets'."
+        said = (
+            f"Hidden parts are predicted with {100 * relative:.0f} % of the error of a flat guess"
+        )
+        said += "." if relative < AT_THE_MEAN else ": nothing is learnt."
         first = [html.paragraph(said, "headline")]
     return html.section("Result", *first, html.cards(items))
 
@@ -286,9 +291,16 @@ def _comparison(results: Sequence[Result], beside, subjects_csv) -> str:
         p = f"{test.p_values[name]:.4f}"
         rows.append([METRICS[name].title, show(own), show(other), show(own - other),
                      f"{show(low)} to {show(high)}", p])  # fmt: skip
-    header = ["metric", "this run", Path(beside).resolve().name, "difference", "95 %", "p"]
-    said = "Paired bootstrap over the videos of both; an interval around 0 is no difference shown."
-    return html.section("Comparison", html.table(header, rows), html.paragraph(said, "soft"))
+    name = Path(beside).resolve().name
+    header = ["metric", "this run", name, "difference", "95 %", "p"]
+    title, own, other, difference, between, _ = rows[0]
+    low, high = next(iter(test.intervals.values()))
+    verdict = "which may be chance" if low <= 0 <= high else "beyond chance"
+    first = f"{title}: {own} here, {other} in {name}; difference {difference} (95 %: {between}), "
+    first += f"{verdict}."
+    said = "Paired bootstrap over the videos of both."
+    listed = html.table(header, rows)
+    return html.section("Comparison", html.paragraph(first), listed, html.paragraph(said, "soft"))
 
 
 def _cards(summary: Summary) -> list[tuple[str, str, str]]:
@@ -390,21 +402,25 @@ def _facts(runs: Sequence[Run]) -> str:
         ("epochs, all folds" if len(runs) > 1 else "epochs", str(len(log))),
         ("training time", duration(seconds)),
         ("clips per second, median", _median(log, "clips_per_second", ".1f")),
-        ("share of time waiting for data", _median(log, "data_wait", ".1%")),
-        ("peak memory, GiB", f"{max((line.get('memory_gib', 0) for line in log), default=0):.2f}"),
+        ("time waiting for data, %", _median(log, "data_wait", ".1f", 100)),
     ]
+    if memory := [line["memory_gib"] for line in log if line.get("memory_gib")]:
+        rows.append(("peak memory, GiB", f"{max(memory):.2f}"))
     rows = rows if log else []
     if begun := (config.get("origin") or {}).get("weights"):
         licence = f"; licence: {begun['licence']}" if "licence" in begun else ""
         rows.append(("training began with", f"{begun['file']}{licence}"))
-    for name in ("commit", "command"):
-        value = config.get(name)
-        if value:
-            rows.append((name, value if isinstance(value, list) else str(value)))
+    if config.get("commit"):
+        rows.append(("commit", config["commit"]))
     for name in ("versions", "machine"):
         rows += [(key, str(value)) for key, value in config.get(name, {}).items() if value]
     rows += [(f"unreadable: {r.folder.name}", text) for r in runs if (text := _unreadable(r))]
-    return html.section("Run", html.table([], rows, "facts")) if rows else ""
+    command = html.table([], [[config["command"]]], "facts") if config.get("command") else ""
+    return html.section(
+        "Run",
+        html.table([], rows, "facts") if rows else "",
+        command and html.fold_away("Command", command),
+    )
 
 
 def _unreadable(run: Run) -> str:
@@ -423,11 +439,10 @@ def _configuration(run: Run) -> str:
     resolved = [(name, _text(value)) for name, value in run.config.get("resolved", {}).items()]
     if not rows:
         return ""
+    folded = {"Flags that were given": given, "All flags": rows, "Resolved settings": resolved}
     return html.section(
         "Configuration",
-        html.table([], given or rows, "facts"),
-        html.fold_away("All flags", html.table([], rows, "facts")) if given else "",
-        html.fold_away("Resolved settings", html.table([], resolved, "facts")) if resolved else "",
+        *(html.fold_away(k, html.table([], v, "facts")) for k, v in folded.items() if v),
     )
 
 
@@ -439,6 +454,6 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def _median(log: Sequence[dict], name: str, form: str) -> str:
+def _median(log: Sequence[dict], name: str, form: str, times: int = 1) -> str:
     values = [line[name] for line in log if line.get(name) is not None]
-    return format(float(np.median(values)), form) if values else "-"
+    return format(times * float(np.median(values)), form) if values else "-"

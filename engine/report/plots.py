@@ -23,7 +23,10 @@ MARKERS = ("o", "^", "s", "v", "D", "P", "X")
 LINE_STYLES = ("-", "--", "-.", ":")
 DOTS_PER_INCH = 150
 MAX_POINTS = 3000
-MAX_NAMED = 14  # in a legend
+MAX_NAMED = 14  # in a legend, or in a confusion matrix with numbers everywhere
+MAX_LETTERS = 24
+CHANCE = {"color": "#888888", "linestyle": (0, (1, 2)), "label": "chance"}
+LEGEND = {"fontsize": "small", "framealpha": 0.8, "edgecolor": "none"}
 
 # Panels of the curves: title, unit of the vertical axis, keys of a log line in drawing order.
 # A panel is drawn when the log has at least one of its keys.
@@ -113,8 +116,8 @@ def curves_figure(
         if title in BEST:
             _mark_best(axis, records, keys[0])
         if title == "Validation recall" and chance:
-            axis.axhline(chance, color="#888888", linestyle=(0, (1, 2)), label="chance")
-            axis.legend(frameon=False, fontsize="small")
+            axis.axhline(chance, **CHANCE)
+            axis.legend(**LEGEND)
         if title == "Loss" and smoothing and len(keys) > 1:
             axis.set_xlabel(
                 f"epoch (labels are smoothed by {smoothing:g} in training only)", fontsize="small"
@@ -127,7 +130,7 @@ def curves_figure(
 def _mark_best(axis: Axes, records: Sequence[dict], key: str) -> None:
     value, epoch = max((r[key], -r["epoch"]) for r in records if _is_number(r.get(key)))
     axis.plot(1 - epoch, value, "*", color=OKABE_ITO[0], markersize=11, label=f"best {value:.3g}")
-    axis.legend(frameon=False, fontsize="small")
+    axis.legend(**LEGEND)
 
 
 def plot_confusion_matrices(metrics: dict, folder: str | Path) -> None:
@@ -153,7 +156,8 @@ def confusion_figure(metrics: dict, panels: Sequence[str] = ("counts", "recall")
         The panels side by side; with both, UAR and WAR above.
     """
     counts, names = np.asarray(metrics["confusion_matrix"]), metrics["class_names"]
-    side = max(3.6, 1.2 + 0.48 * len(names))
+    cell = 0.48 if len(names) <= MAX_NAMED else 0.27
+    side = max(3.6, 1.2 + cell * len(names))
     figure = new_figure((side + 0.5) * len(panels), side)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, panel in zip(axes, panels):
@@ -184,7 +188,7 @@ def recall_figure(
         intervals: C pairs (low, high), or None where unknown.
 
     Returns:
-        The figure; a vertical line marks the mean of the recalls, which is UAR.
+        The figure; vertical lines mark the mean of the recalls, which is UAR, and chance.
     """
     figure = new_figure(5.2, 0.8 + 0.34 * len(class_names))
     axis = figure.subplots()
@@ -197,11 +201,12 @@ def recall_figure(
         axis.plot(recall, row, "o", color=OKABE_ITO[0], markersize=6)
     known = [recall for recall in recalls if recall is not None]
     axis.axvline(np.mean(known), color=OKABE_ITO[1], linestyle="--", linewidth=1, label="UAR")
-    axis.set_yticks(range(len(class_names)), class_names)
+    axis.axvline(1 / len(class_names), **CHANCE)
+    axis.set_yticks(range(len(class_names)), map(short, class_names))
     axis.set(xlim=(-0.02, 1.02), ylim=(len(class_names) - 0.5, -0.5), xlabel="recall")
     axis.grid(axis="x", alpha=0.3, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize="small", loc="best")
+    axis.legend(frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return figure
 
 
@@ -265,6 +270,12 @@ def spread(total: int, count: int) -> list[int]:
     return np.unique(np.linspace(0, total - 1, count).round().astype(int)).tolist()
 
 
+def short(name: str) -> str:
+    """A name with at most `MAX_LETTERS` letters; of a longer one, the beginning and the end."""
+    half = MAX_LETTERS // 2
+    return name if len(name) <= MAX_LETTERS else f"{name[: half - 1]}\u2026{name[-half:]}"
+
+
 def new_figure(width_inches: float, height_inches: float) -> Figure:
     """Empty figure in the house style: constrained layout, white, no pyplot."""
     return Figure(figsize=(width_inches, height_inches), layout="constrained", facecolor="white")
@@ -310,7 +321,7 @@ def _draw_panel(axis: Axes, records: Sequence[dict], keys: Sequence[str]) -> Non
     axis.grid(alpha=0.3, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
     if len(keys) > 1:
-        axis.legend(frameon=False, fontsize="small")
+        axis.legend(**LEGEND)
 
 
 def _draw_recall(figure: Figure, axis: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
@@ -327,14 +338,18 @@ def _draw_recall(figure: Figure, axis: Axes, counts: np.ndarray, names: Sequence
 
 def _draw_matrix(axis: Axes, shade: np.ndarray, texts: np.ndarray, names: Sequence[str]):
     image = axis.imshow(shade, cmap="Blues", vmin=0, vmax=1)
-    size = 8 if len(names) <= 8 else 6.5
+    size = 9 if len(names) <= 8 else 7 if len(names) <= MAX_NAMED else 5.5
     for (row, column), text in np.ndenumerate(texts):
+        if text == "0" and len(names) > MAX_NAMED:
+            continue  # the colour says it
         # Light to dark in one hue: readable in print and for every kind of colour vision.
         colour = "white" if shade[row, column] > 0.55 else "black"
         axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
-    axis.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    names = [short(name) for name in names]
+    slant = {"rotation": 45 if len(names) <= MAX_NAMED else 90, "ha": "right", "va": "center"}
+    axis.set_xticks(range(len(names)), names, rotation_mode="anchor", **slant)
     axis.set_yticks(range(len(names)), names)
-    axis.tick_params(length=0)
+    axis.tick_params(length=0, labelsize="medium" if len(names) <= MAX_NAMED else 6.5)
     axis.set(xlabel="predicted", ylabel="true")
     for row in np.flatnonzero(np.isnan(shade).all(axis=1)):
         axis.text((len(names) - 1) / 2, row, "no videos", ha="center", va="center", fontsize=size)

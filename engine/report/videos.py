@@ -11,7 +11,7 @@ from svfap.datasets.labels.splits import take_rows
 from svfap.datasets.tables import read_text
 from svfap.datasets.video.open_video import UnreadableVideoError, open_video
 from svfap.engine.report import html as html
-from svfap.engine.report.plots import spread
+from svfap.engine.report.plots import MAX_NAMED, spread
 from svfap.engine.results.find import CARVED_FILE, LABELLED_FILE
 from svfap.engine.results.predictions import Predictions
 
@@ -106,8 +106,11 @@ def data_section(data: Sequence[dict[str, Annotations]], runs: Sequence[str], cl
                 [name, *(str((values == index).sum()) for values in labels)]
                 for index, name in enumerate(classes)
             ]
-    table = html.table([first, *parts], rows)
-    return html.section("Data", html.paragraph("Videos", "soft"), table)
+    tables = [html.table([first, *parts], rows)]
+    if len(rows) > MAX_NAMED:
+        folded = html.fold_away(f"Videos of each {first}", tables[0])
+        tables = [html.table(["", *parts], rows[:1]), folded] if first == "class" else [folded]
+    return html.section("Data", html.paragraph("Videos", "soft"), *tables)
 
 
 def confused_section(

@@ -7,6 +7,7 @@ from svfap.engine.results.kinds.base import Predictions
 from svfap.engine.results.metrics import METRICS
 
 Intervals = Mapping[str, tuple[float, float]]
+AT_THE_MEAN = 0.98  # of the mean's loss, in pre-training; from here on nothing has been learnt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,11 @@ class Chance:
             f"{verdict} than chance: {metric.title} {show(self.value)}{unit}{between}; guessing "
             f"gives {show(self.level)}{unit}"
         )
+
+    @property
+    def sentence(self) -> str:
+        """`text` with a capital and a full stop."""
+        return f"{self.text[0].upper()}{self.text[1:]}."
 
     def as_dict(self) -> dict:
         """What metrics.json holds as `chance`."""
