@@ -1,6 +1,6 @@
 """A server that answers for videos, as an example to start from.
 
-pip install fastapi uvicorn
+pip install '.[serve]'
 SVFAP_CHECKPOINT=checkpoint-best.pth uvicorn --app-dir docs serve:app
 curl --data-binary @talk.mp4 http://localhost:8000/predict
 """

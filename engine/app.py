@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from svfap.engine.runtime.log import set_up_logging
 from svfap.engine.runtime.programs import tells_user
+from svfap.extras import install
 
-INSTALL = "pip install gradio"
 WHAT_FOR = """
 # What a face shows
 
@@ -48,7 +48,7 @@ def build_app(predictor):
     try:
         import gradio
     except ImportError as error:
-        raise ImportError(f"the page needs gradio ({error}); {INSTALL}") from error
+        raise ImportError(f"the page needs gradio ({error}); {install('app')}") from error
     with gradio.Blocks(title="svfap", analytics_enabled=False) as page:
         gradio.Markdown(WHAT_FOR)
         with gradio.Row():

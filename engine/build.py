@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -189,17 +189,6 @@ def require(flags: argparse.Namespace, *names: str) -> None:
     missing = [f"--{name}" for name in names if not getattr(flags, name)]
     if missing:
         raise ValueError(f"missing {' and '.join(missing)}; see --help")
-
-
-def refuse_flags(flags: argparse.Namespace, names: Iterable[str], owner: str) -> None:
-    """Refuse flags that would be without effect.
-
-    Raises:
-        ValueError: one of `names` was given; it belongs to `owner`.
-    """
-    given = [f"--{name}" for name in names if name in flags.explicit]
-    if given:
-        raise ValueError(f"{', '.join(given)} belong to {owner}; leave them out")
 
 
 def synchronise(device: torch.device) -> None:

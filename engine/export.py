@@ -22,12 +22,12 @@ from svfap.engine.predict.predictor import PredictionOptions, Predictor
 from svfap.engine.runtime.log import set_up_logging
 from svfap.engine.runtime.programs import tells_user
 from svfap.engine.tasks.task import Task
+from svfap.extras import install
 
 logger = logging.getLogger("svfap.engine.export")  # also when it runs as the program
 
 FORMATS = {".onnx": "onnx", ".pt2": "torch"}
 TOLERANCE = 1e-4  # largest difference of outputs, relative to their largest value
-INSTALL = "pip install onnx onnxscript onnxruntime"
 
 
 class ClipToAnswer(nn.Module):
@@ -72,7 +72,9 @@ def write_onnx(module: nn.Module, example: torch.Tensor, path: Path, facts: dict
 
         table = _translations()
     except ImportError as error:
-        raise ImportError(f"writing ONNX needs onnx and onnxscript ({error}); {INSTALL}") from error
+        raise ImportError(
+            f"writing ONNX needs onnx and onnxscript ({error}); {install('onnx')}"
+        ) from error
     batch = {0: torch.export.Dim("batch", min=1, max=4096)}
     with torch.no_grad(), tempfile.TemporaryDirectory(dir=path.parent) as folder:
         temporary = Path(folder, path.name)
@@ -112,7 +114,9 @@ def run_onnx(path: Path, clip: np.ndarray) -> np.ndarray:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ImportError(f"checking ONNX needs onnxruntime ({error}); {INSTALL}") from error
+        raise ImportError(
+            f"checking ONNX needs onnxruntime ({error}); {install('onnx')}"
+        ) from error
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: clip})[0]
 

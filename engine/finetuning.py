@@ -173,8 +173,6 @@ def _check_choice(setting: Setting, parts: selection.Parts) -> None:
     """
     flags = setting.flags
     validates = parts.val is not None and not flags.disable_eval_during_finetuning
-    if flags.test_weights == "ema" and not flags.model_ema:
-        raise ValueError("--test_weights ema needs --model_ema")
     if flags.test_weights == "best" and not (validates and flags.output_dir and flags.save_ckpt):
         missing = {
             "a validation part: a val.csv or --val_fraction, without "

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from svfap.datasets.catalog import get_spec
 from svfap.datasets.clips import training as clips
 from svfap.datasets.clips.frame_views import WINDOWS_PER_ITEM, FrameViews
 from svfap.datasets.labels.annotations import Annotations, read_annotations
-from svfap.datasets.labels.classes import LabelNames, read_classes
+from svfap.datasets.labels.classes import LabelNames
 from svfap.datasets.labels.matching import read_mapping, relabel
 from svfap.datasets.loading.loader import Batches, Loader, Reading
 from svfap.engine import build
@@ -23,6 +22,7 @@ from svfap.engine.compute.precision import Precision, choose_precision
 from svfap.engine.compute.prefetch import open_loader
 from svfap.engine.compute.step import compiled
 from svfap.engine.evaluate import Evaluated, evaluate, view_scores
+from svfap.engine.flags.labels import labels_of, named_labels
 from svfap.engine.groups import GROUPS_FILE, average_by_group, read_groups
 from svfap.engine.identity import Beginning, Identity
 from svfap.engine.runtime.distributed import Workers
@@ -191,7 +191,7 @@ def settle(
         ValueError: labels, data set, flags and checkpoint contradict each other.
     """
     spec = build.resolve_spec(flags.data_set, flags.data_path)
-    labels = _labels(flags, identity)
+    labels = labels_of(flags, *((identity.labels, identity.source) if identity else ()))
     task = create_task(labels.task, flags, list(labels.class_names), labels.heads)
     if task.frame_level:
         _check_frames(flags.average_by, flags.save_feature)
@@ -216,51 +216,6 @@ def settle(
         sampling_rate=flags.sampling_rate if given else known_rate,
         mapping=read_mapping(flags.map_classes or ()),
     )
-
-
-def named_labels(flags: argparse.Namespace, folder: str | Path) -> LabelNames | None:
-    """What the annotation files of a folder mean: by what stands beside them, or `--data_set`."""
-    beside = read_classes(folder)
-    spec = get_spec(flags.data_set) if flags.data_set else None
-    if not (spec and spec.class_names):
-        return beside
-    stated = LabelNames(task=spec.task, class_names=spec.class_names)
-    if beside and str(folder) == str(flags.data_path) and beside.meaning != stated.meaning:
-        raise ValueError(
-            f"{folder}/classes.json is for {beside.task} ({', '.join(beside.class_names)}), "
-            f"--data_set {spec.name} is {spec.task} ({', '.join(spec.class_names)}); use "
-            "--data_set custom, or leave it out"
-        )
-    return beside or stated
-
-
-def _labels(flags: argparse.Namespace, identity: Identity | None) -> LabelNames:
-    """What the model's outputs mean: as the checkpoint says, else as the data, or numbers.
-
-    Raises:
-        ValueError: the number of classes is unknown, or two sources of it contradict each other.
-    """
-    known = identity.labels if identity else None
-    if known and not known.numbered:
-        labels, source = known, identity.source
-    else:
-        folder = (identity and flags.eval_data_path) or flags.data_path
-        labels, source = named_labels(flags, folder), flags.data_set or f"{folder}/classes.json"
-    if labels is None and flags.nb_classes:
-        return LabelNames.of_numbers(flags.nb_classes)
-    labels = labels or known
-    if labels is None:
-        raise ValueError(
-            "the number of classes is unknown: give --nb_classes, a --data_set of the catalogue, "
-            f"or put a classes.json into {flags.data_path}"
-        )
-    names = labels.output_names
-    if flags.nb_classes not in (None, len(names)):
-        raise ValueError(
-            f"--nb_classes {flags.nb_classes}: {source} has {len(names)} ({', '.join(names)}); "
-            "leave --nb_classes out, or use --data_set custom for other labels"
-        )
-    return labels
 
 
 def _check_frames(average_by: str, save_feature: bool) -> None:

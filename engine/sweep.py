@@ -34,6 +34,7 @@ from svfap.engine.runtime.distributed import one_process
 from svfap.engine.runtime.log import set_up_logging
 from svfap.engine.runtime.programs import tells_user
 from svfap.engine.runtime.rundir import alone_in
+from svfap.extras import install
 
 logger = logging.getLogger("svfap.engine.sweep")  # also when run as a command, as "__main__"
 
@@ -137,7 +138,7 @@ def search(sweep: Mapping, output_dir: Path, carry_out) -> tuple[list, int]:
     try:
         import optuna
     except ModuleNotFoundError as error:
-        raise ValueError("search needs Optuna: pip install optuna, or give a grid") from error
+        raise ValueError(f"search needs Optuna: {install('sweep')}, or give a grid") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     direction = "minimize" if _less_is_better(sweep["metric"]) else "maximize"
     study = optuna.create_study(direction=direction, sampler=optuna.samplers.TPESampler(seed=0))

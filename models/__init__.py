@@ -31,39 +31,34 @@ have buffers in their state dicts.
 `clip` is (B, 3, T, H, W), normalised. Names in state dicts are those of the released code.
 """
 
-from svfap import short_name
-from svfap.models.classifier import HEAD_SCALE, to_frames
-from svfap.models.contrastive import ContrastiveModel
-from svfap.models.registry import (
-    contrastive_name,
-    create_model,
-    default_config,
-    encoder_name,
-    is_image_model,
-    list_models,
-)
-from svfap.models.timm_names import register_with_timm
-from svfap.models.weights.guess import guess_config
-from svfap.models.weights.loading import LoadReport, load_weights
-from svfap.models.weights.opening import open_weights
-from svfap.models.weights.weight_file import read_checkpoint
+from importlib import import_module
 
-__all__ = [
-    "HEAD_SCALE",
-    "ContrastiveModel",
-    "LoadReport",
-    "contrastive_name",
-    "create_model",
-    "default_config",
-    "encoder_name",
-    "guess_config",
-    "is_image_model",
-    "list_models",
-    "load_weights",
-    "open_weights",
-    "read_checkpoint",
-    "to_frames",
-]
+from svfap import short_name
+from svfap.models.timm_names import register_with_timm
+
+# What the package offers, imported when asked for: PyTorch takes seconds.
+_OFFERED = {
+    "classifier": ("HEAD_SCALE", "to_frames"),
+    "contrastive": ("ContrastiveModel",),
+    "registry": (
+        *("contrastive_name", "create_model", "default_config", "encoder_name", "is_image_model"),
+        "list_models",
+    ),
+    "weights.guess": ("guess_config",),
+    "weights.loading": ("LoadReport", "load_weights"),
+    "weights.opening": ("open_weights",),
+    "weights.weight_file": ("read_checkpoint",),
+}
+_ROOM_OF = {name: room for room, names in _OFFERED.items() for name in names}
+__all__ = [*_ROOM_OF, "register_with_timm"]  # noqa: PLE0604 - names, all of them
+
+
+def __getattr__(name: str):
+    """What is offered under this name."""
+    if name in _ROOM_OF:
+        return getattr(import_module(f"svfap.models.{_ROOM_OF[name]}"), name)
+    raise AttributeError(f"module 'svfap.models' has no attribute {name!r}")
+
 
 register_with_timm()
 short_name(__name__)

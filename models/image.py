@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from svfap.models.classifier import Classifier
 from svfap.models.encoder import EncoderOutput, check_clip, check_positive, check_rates
+from svfap.models.sizes import IMAGE_PREFIX
 
-PREFIX = "timm/"
 _STEM = "backbone."
 
 
@@ -165,7 +165,7 @@ def timm_name(name: str) -> str | None:
     """The timm backbone that a model name stands for: "timm/NAME", or NAME itself; else None."""
     import timm
 
-    bare = name.removeprefix(PREFIX)
+    bare = name.removeprefix(IMAGE_PREFIX)
     architecture = bare.split(".")[0]
     if not timm.is_model(architecture):
         return None

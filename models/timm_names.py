@@ -1,4 +1,4 @@
-"""Makes our models known to timm, without importing timm for those who do not use it.
+"""Makes our models known to timm, without importing timm or PyTorch for those who do not use them.
 
 timm takes seconds to import (through torchvision). If it is imported already, the names are
 registered at once, otherwise right after somebody imports it.
@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from torch import nn
-
-from svfap.models.registry import ALIASES, create_model, list_models
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @cache
@@ -28,14 +28,17 @@ def register_with_timm() -> None:
 def _register() -> None:
     from timm.models import register_model
 
+    from svfap.models.registry import ALIASES, list_models
+
     for name in [*list_models(), *ALIASES]:
         entry = _timm_entry(name)
         setattr(sys.modules[__name__], name, entry)  # timm exports it from this module
         register_model(entry)
 
 
-def _timm_entry(name: str) -> Callable[..., nn.Module]:
+def _timm_entry(name: str) -> Callable[..., "nn.Module"]:
     """A function timm can call under this name."""
+    from svfap.models.registry import create_model
 
     def entry(
         pretrained: bool = False,
@@ -43,7 +46,7 @@ def _timm_entry(name: str) -> Callable[..., nn.Module]:
         pretrained_cfg_overlay=None,
         cache_dir=None,
         **overrides,
-    ) -> nn.Module:
+    ) -> "nn.Module":
         if pretrained:
             raise ValueError(
                 f"pretrained=True: no weights of {name} can be fetched by name; build the model "
@@ -63,7 +66,10 @@ class _AfterTimm(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if fullname != "timm":
             return None
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec("timm")
+        try:
+            spec = importlib.util.find_spec("timm")
+        finally:
+            sys.meta_path.insert(0, self)  # somebody may only have asked where it is
         if spec is not None:
             self.loader, spec.loader = spec.loader, self
         return spec
@@ -73,5 +79,6 @@ class _AfterTimm(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__.loader = module.__loader__ = self.loader
+        sys.meta_path.remove(self)
         self.loader.exec_module(module)
         _register()

@@ -26,7 +26,7 @@ ALLOWED = {
 # From the ground up; a name that is not listed stands on the last floor with the commands.
 FLOORS = {
     "models": [
-        {"batch_norm", "layers", "patches"},
+        {"batch_norm", "layers", "patches", "sizes"},
         {"encoder"},
         {"classifier", "contrastive", "masked_autoencoder"},
         {"image", "lgi_former", "tpsbt", "vit"},

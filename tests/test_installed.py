@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import svfap
+from svfap.extras import LIBRARIES
 from tests.conftest import ROOT
 from tests.test_predict import save_checkpoint
 from tests.tiny_data import write_video
@@ -128,6 +129,14 @@ def test_the_constraints_pin_what_pyproject_allows():
         for pin in pins.get(canonicalize_name(allowed.name), []):
             (only,) = pin.specifier
             assert only.operator == "==" and only.version in allowed.specifier, pin
+
+
+def test_hints_name_the_libraries_of_extras():
+    tomllib = pytest.importorskip("tomllib")  # of Python 3.11
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = stated["optional-dependencies"]
+    names = {extra: tuple(Requirement(text).name for text in extras[extra]) for extra in extras}
+    assert {extra: names[extra] for extra in names if not extra.startswith("test")} == LIBRARIES
 
 
 def test_the_images_take_what_the_installation_needs():

@@ -42,7 +42,23 @@ MISUSE = [
     (FINE, "--data_path {p}/fold --config {p}/run.yaml", "batchsize, did you mean batch_size?"),
     (FINE, "--data_path {p}/fold --layer_decy 1", "--layer_decy, did you mean --layer_decay?"),
     (FINE, "--data_path {p}/fold --lr fast", "argument --lr: invalid float value: 'fast'"),
+    (FINE, "--data_path {p}/fold --model svfap_bse_patch16_160", "mean svfap_base_patch16_160?"),
+    (FINE, "--data_path {p}/fold --opt adamww", "--opt adamww: unknown, did you mean adamw?"),
+    (FINE, "--data_path {p}/fold --device gpu", "'gpu' is none of auto, cpu, cuda, cuda:N"),
+    (FINE, "--data_path {p}/fold --data_set DFEW --nb_classes 6", "DFEW has 7 (happy, sad, neu"),
+    (FINE, "--data_path {p}/fold", "number of classes is unknown: give --nb_classes, a --data_set"),
+    (FINE, "--data_path {p}/fold --finetune videomae-bas", "did you mean videomae-base?"),
+    (FINE, "--data_path {p}/fold --output_dir {p}/run.yaml", "run.yaml is a file; name a folder"),
+    (FINE, "--data_path {p}/fold --data_root {p}/video", "did you mean videos?"),
+    (FINE, "--data_path {p}/fold --subjects {p}/subjects.csv", "--subjects {p}/subjects.csv does"),
+    (FINE, "--data_path {p}/fold --logger trackio", "pip install trackio (this project's extra"),
+    (FINE, "--data_path {p}/fold --logger wanb", "invalid choice: 'wanb'"),
+    (FINE, "--data_path {p}/fold --test_weights ema", "--test_weights ema needs --model_ema"),
     (PRE, "", "missing --data_path"),
+    (PRE, "--data_path {p}/listed/info_clean.csv --model svfap_base_patch16_160",
+     "is no masked autoencoder; take pretrain_svfap_base_patch16_160"),
+    (PRE, "--data_path {p}/listed/info_clean.csv --objective contrastiv", "'contrastiv'"),
+    (PRE, "--data_path {p}/listed/info_clean.csv --color_jitter 1", "not supported in pre-train"),
     (PRE, "--data_path {p}/videos", "python -m svfap.preprocess.videos {p}/videos --out"),
     (PRE, "--data_path {p}/listed", "give the list in it, {p}/listed/info_clean.csv"),
     (PRE, "--data_path {p}/list", "list does not exist, did you mean listed?"),
@@ -51,7 +67,8 @@ MISUSE = [
 
 
 @pytest.mark.parametrize(("stage", "argv", "message"), MISUSE)
-def test_misuse_is_told_with_what_to_do(place, capsys, stage, argv, message):
+def test_misuse_is_told_with_what_to_do(place, capsys, monkeypatch, stage, argv, message):
+    monkeypatch.setitem(sys.modules, "trackio", None)  # as if it were not installed
     with pytest.raises(SystemExit) as stop:
         command.run_command(stage, argv.format(p=place).split())
     assert stop.value.code == 2

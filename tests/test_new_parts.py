@@ -25,7 +25,7 @@ from svfap.engine.flags.parsing import parse_flags
 from svfap.engine.flags.pretraining import OBJECTIVES
 from svfap.engine.pretraining import pretrain
 from svfap.engine.runtime import checkpoint, plan
-from svfap.models import registry
+from svfap.models import registry, sizes
 from svfap.models.classifier import Classifier
 from svfap.models.encoder import Encoder, EncoderOutput
 from svfap.models.layers import Mlp
@@ -59,9 +59,9 @@ NAME = "means_tiny_patch8_64"
 
 @pytest.fixture
 def means(monkeypatch):
-    sizes = registry._CLIP_64 | registry._COMMON | {"embed_dim": 32, "num_heads": 1, "depth": 2}
+    own = sizes._CLIP_64 | sizes._COMMON | {"embed_dim": 32, "num_heads": 1, "depth": 2}
     monkeypatch.setitem(registry.FAMILIES, "means", registry.Family(Means, MeansClassifier))
-    monkeypatch.setitem(registry.SIZES, NAME, sizes)
+    monkeypatch.setitem(sizes.SIZES, NAME, own)
     monkeypatch.setattr(contract, "FINETUNE_NAMES", [NAME])
     monkeypatch.setattr(contract, "PRETRAIN_NAMES", [f"pretrain_{NAME}"])
 

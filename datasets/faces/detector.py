@@ -12,8 +12,9 @@ from typing import NamedTuple, Protocol
 import cv2
 import numpy as np
 
+from svfap.extras import install
+
 LANDMARK_FILE = "models/shape_predictor_68_face_landmarks.dat"
-INSTALL = "pip install dlib-bin face_recognition_models"
 
 
 class MissingExtraError(ImportError, ValueError):
@@ -61,7 +62,7 @@ class DlibDetector:
             import dlib
         except ImportError as error:
             raise MissingExtraError(
-                f"finding faces needs dlib, which cannot be imported ({error}); {INSTALL}"
+                f"finding faces needs dlib, which cannot be imported ({error}); {install('faces')}"
             ) from error
         self._rectangle = dlib.rectangle
         self._detector = dlib.get_frontal_face_detector()
@@ -97,7 +98,7 @@ def landmark_file() -> Path:
             return path
     raise MissingExtraError(
         f"finding faces needs {LANDMARK_FILE} of face_recognition_models, which is not installed; "
-        f"{INSTALL}"
+        f"{install('faces')}"
     )
 
 

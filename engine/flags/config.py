@@ -7,11 +7,10 @@ users already have keep parsing; what is new is marked so in docs and CHANGELOG.
 import argparse
 
 from svfap.engine.flags import finetuning, pretraining, shared
-from svfap.engine.flags.flag import FINETUNING, PRETRAINING, STAGES, Table, names_of
+from svfap.engine.flags.flag import FINETUNING, PRETRAINING, STAGES, Table
 from svfap.engine.flags.flag_parser import Parser
 
-__all__ = ["CONTRASTIVE_FLAGS", "MASKING_FLAGS", "STAGES", "TABLES", "finetuning_parser",
-           "pretraining_parser", "table_of"]  # fmt: skip
+__all__ = ["STAGES", "TABLES", "finetuning_parser", "pretraining_parser", "table_of"]
 
 _MODEL = (shared.MODEL, shared.TPSBT, shared.LGI_AND_VIT)
 _RUN = (shared.RUN, shared.CHECKPOINTS)
@@ -44,9 +43,6 @@ TABLES = {
         ),
     ),
 }
-# Flags that only one objective of pre-training has a use for.
-MASKING_FLAGS = names_of(TABLES[PRETRAINING].groups, pretraining.MASKED)
-CONTRASTIVE_FLAGS = names_of(TABLES[PRETRAINING].groups, pretraining.CONTRASTIVE)
 
 
 def table_of(flags: argparse.Namespace) -> Table:

@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -129,15 +129,16 @@ class Table:
         return parser
 
     def check(self, flags: argparse.Namespace) -> None:
-        """Check the value of every flag by itself.
+        """Check the value of every flag by itself, and whether the objective has a use for it.
 
         Raises:
-            ValueError: see `Flag.check`.
+            ValueError: see `Flag.check`; or the flag was given and would be without effect.
         """
+        others = []
         for name, flag in self.by_name.items():
             flag.check(getattr(flags, name))
-
-
-def names_of(groups: Iterable[Group], owner: str) -> tuple[str, ...]:
-    """The flags that only one objective has a use for."""
-    return tuple(flag.name for group in groups for flag in group.flags if flag.owner == owner)
+            if name in flags.explicit and flag.owner not in ("", getattr(flags, "objective", "")):
+                others.append(flag)
+        if others:
+            names = ", ".join(f"--{flag.name}" for flag in others)
+            raise ValueError(f"{names} belong to --objective {others[0].owner}; leave them out")

@@ -1,6 +1,7 @@
 """An argument parser whose errors fit on a screen, and the kinds of values it reads."""
 
 import argparse
+import re
 from typing import NoReturn
 
 from svfap.suggest import did_you_mean
@@ -55,6 +56,13 @@ def share(text: str) -> float:
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text} must be above 0 and at most 1")
     return value
+
+
+def device(text: str) -> str:
+    """Read what `--device` may be; which of them are there is seen later."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of auto, cpu, cuda, cuda:N and mps")
+    return text
 
 
 def auto_on_off(text: str) -> str:

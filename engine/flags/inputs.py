@@ -1,13 +1,20 @@
 """What `--data_path` and other files named by flags are, looked at before PyTorch is imported."""
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
 from svfap.datasets.catalog import get_spec
 from svfap.engine.flags.flag import FINETUNING
+from svfap.engine.flags.labels import labels_of
+from svfap.engine.flags.names import check_model, check_optimizer
+from svfap.engine.flags.pretraining import MASKED
+from svfap.extras import install
+from svfap.models.sizes import PRETRAIN_PREFIX, SIZES
+from svfap.models.weights.hub import is_remote
+from svfap.models.weights.public import PUBLIC
+from svfap.models.weights.released import RELEASED
 from svfap.suggest import did_you_mean
-
-WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
 
 def check_inputs(flags: argparse.Namespace, stage: str) -> None:
@@ -21,6 +28,8 @@ def check_inputs(flags: argparse.Namespace, stage: str) -> None:
         raise ValueError("missing --data_path; see --help")
     if flags.data_set:
         get_spec(flags.data_set)
+    _check_names(flags)
+    _check_places(flags)
     if stage == FINETUNING:
         for part in (flags.eval_split,) if flags.eval else ("train", "test"):
             other = part != "train" and flags.eval_data_path
@@ -28,19 +37,58 @@ def check_inputs(flags: argparse.Namespace, stage: str) -> None:
             _check_folder(other or flags.data_path, part, flag)
     else:
         _check_list(flags.data_path)
-    for name in ("finetune", "resume"):
+    for name in ("finetune", "start_from", "resume"):
         check_weights(f"--{name}", getattr(flags, name, ""))
+    if stage == FINETUNING and not flags.eval:
+        labels_of(flags)
 
 
 def check_weights(flag: str, name: str) -> None:
-    """Refuse a file of weights that is not there; names of other kinds are looked at later.
+    """Refuse weights that are neither a file nor a name that can be looked up.
 
     Raises:
         FileNotFoundError: it does not exist.
     """
     path = Path(name)
-    if path.suffix in WEIGHT_SUFFIXES and "://" not in name and not path.exists():
-        raise FileNotFoundError(f"{flag} {path} does not exist{_near(path)}")
+    if name and not path.exists() and not is_remote(name):
+        near = _near(path) or did_you_mean(name, [*PUBLIC, *RELEASED])
+        raise FileNotFoundError(
+            f"{flag} {path} does not exist{near or ';'} take a file, hf://owner/repo, or a name of "
+            "`python -m svfap.models.download --list`"
+        )
+
+
+def _check_names(flags: argparse.Namespace) -> None:
+    """Of models, optimizers and libraries."""
+    check_model(flags.model)
+    masked = getattr(flags, "objective", "") == MASKED and "model" in flags.explicit
+    if masked and not flags.model.startswith(PRETRAIN_PREFIX):
+        named = flags.model if flags.model in SIZES else "svfap_base_patch16_160"
+        raise ValueError(
+            f"--model {flags.model} is no masked autoencoder; take {PRETRAIN_PREFIX}{named}, or "
+            "--objective contrastive"
+        )
+    check_optimizer(flags.opt)
+    for flag, name, library, remedy in (
+        *(("logger", name, name, install(name)) for name in ("wandb", "mlflow", "trackio")),
+        ("feature_format", "parquet", "pyarrow", install("parquet")),
+        *(("reader", name, name, f"pip install {name}") for name in ("decord", "torchcodec")),
+    ):
+        asked = getattr(flags, flag, ())
+        if name in ([asked] if isinstance(asked, str) else asked) and not find_spec(library):
+            raise ValueError(f"--{flag} {name}: {library} is not installed; {remedy}")
+
+
+def _check_places(flags: argparse.Namespace) -> None:
+    """Folders and files that are read, or written."""
+    for name in ("data_root", "subjects", "landmarks", "probe_path"):
+        path = Path(getattr(flags, name, None) or ".")
+        if not path.exists():
+            raise FileNotFoundError(f"--{name} {path} does not exist{_near(path)}")
+    for name in ("output_dir", "log_dir"):
+        path = Path(getattr(flags, name) or ".")
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"--{name} {path} is a file; name a folder, which is made if need be")
 
 
 def _near(path: Path) -> str:

@@ -10,7 +10,12 @@ import yaml
 from svfap.datasets.files import write_text
 from svfap.engine.flags.flag import Flags, Table
 from svfap.engine.flags.flag_parser import Parser, boolean
-from svfap.engine.flags.pretraining import CONTRASTIVE, CONTRASTIVE_DEFAULTS, MASKED
+from svfap.engine.flags.pretraining import (
+    CONTRASTIVE,
+    CONTRASTIVE_DEFAULTS,
+    MASKED,
+    check_contrastive,
+)
 from svfap.engine.flags.shared import WITHOUT_GRAPHS
 from svfap.suggest import did_you_mean
 
@@ -147,6 +152,13 @@ def _check(flags: argparse.Namespace, table: Table) -> None:
             "count from 0"
         )
     _check_compiling(flags)
+    if getattr(flags, "objective", MASKED) == CONTRASTIVE:
+        check_contrastive(flags)
+    for name, default in (("target_diff_weight", None), ("frame_diff_group_size", 2)):
+        if getattr(flags, name, default) != default and not flags.use_frame_diff_as_target:
+            raise ValueError(f"--{name} belongs to --use_frame_diff_as_target; give both or none")
+    if getattr(flags, "test_weights", "") == "ema" and not (flags.model_ema or flags.eval):
+        raise ValueError("--test_weights ema needs --model_ema")
     short = getattr(flags, "short_side_size", None)
     if short is not None and flags.input_size is not None and short != flags.input_size:
         raise ValueError(

@@ -1,5 +1,6 @@
 """Flags of `run_pretrain.py` alone: its objectives, their augmentation, pictures and probe."""
 
+import argparse
 from functools import partial
 
 from svfap.engine.flags.flag import CONTENT, FREE, SWITCH, Flag, Group
@@ -84,7 +85,7 @@ CONTRASTING = Group(
                      text="two pairs per video, far from each other"),
         _contrastive(name="hard_negative_gap", kind=float, default=3.0, low=0, metavar="SECONDS",
                      text="how far at least"),
-        _contrastive(name="face_swap", kind=float, default=0.0, metavar="P",
+        _contrastive(name="face_swap", kind=float, default=0.0, low=0, high=1, metavar="P",
                      text="probability that a positive gets another person's head"),
         _contrastive(name="false_negatives", choices=("none", "remove", "promote"),
                      default="none",
@@ -98,7 +99,7 @@ CONTRASTING = Group(
                      text="describes eyes and mouth: hog, or a timm backbone"),
         _contrastive(name="descriptor_weights", metavar="FILE", goes_on=CONTENT,
                      text="of the timm backbone"),
-        _contrastive(name="part_mask", kind=float, default=0.0, metavar="P",
+        _contrastive(name="part_mask", kind=float, default=0.0, low=0, high=1, metavar="P",
                      text="cover mouth or an eye, so likely"),
         _contrastive(name="cutmix", kind=float, default=0.0, text="alpha; 0 = off"),
         _contrastive(name="landmarks", metavar="DIR", goes_on=CONTENT,
@@ -117,7 +118,8 @@ AUGMENTATION = Group(
                 goes_on=FREE,
                 text="where crops are enlarged; auto: on a GPU if there is one, to spare the "
                 "loader"),
-        Flag(name="color_jitter", kind=float, default=0.0, text="only 0 is supported"),
+        Flag(name="color_jitter", kind=float, default=0.0, text="only 0 is supported",
+             refused="is not supported in pre-training; leave it out"),
         Flag(name="train_interpolation", choices=("bilinear", "bicubic"), default="bicubic",
              goes_on=FREE),
     ),
@@ -142,3 +144,35 @@ PROBE = Group(
              text="data set of --probe_path"),
     ),
 )  # fmt: skip
+
+
+def check_contrastive(flags: argparse.Namespace) -> None:
+    """Refuse flags of contrastive learning that contradict each other.
+
+    Raises:
+        ValueError: with the remedy.
+    """
+    if flags.hard_negatives and flags.batch_size % 2:
+        raise ValueError(
+            f"--batch_size {flags.batch_size}: with --hard_negatives every video gives two pairs, "
+            "so it must be even"
+        )
+    if flags.batch_size == 1:
+        raise ValueError("--batch_size 1: there would be nothing to contrast with; take 2 or more")
+    if flags.frame_rate is not None and not flags.frame_rate > 0:
+        raise ValueError(f"--frame_rate {flags.frame_rate:g}: must be above 0")
+    belongs = {
+        "time_interval": ("time_aug", "uniform, rising or falling", flags.time_aug != "none"),
+        "hard_negative_gap": ("hard_negatives", "", flags.hard_negatives),
+        "false_negative_weight": (
+            "false_negatives", "promote", flags.false_negatives == "promote"),
+        "false_negative_threshold": (
+            "false_negatives", "remove", flags.false_negatives == "remove"),
+        "descriptor_weights": (
+            "false_negatives", "remove or promote", flags.false_negatives != "none"),
+    }  # fmt: skip
+    for name, (other, value, on) in belongs.items():
+        if name in flags.explicit and not on:
+            raise ValueError(
+                f"--{name} belongs to --{other} {value}".rstrip() + "; give both or none"
+            )

@@ -12,7 +12,7 @@ from svfap.engine.flags.flag import (
     Flag,
     Group,
 )
-from svfap.engine.flags.flag_parser import auto_on_off, boolean
+from svfap.engine.flags.flag_parser import auto_on_off, boolean, device
 
 # Of torch.compile; all but these two capture CUDA graphs.
 COMPILE_MODES = ("default", "max-autotune-no-cudagraphs", "reduce-overhead", "max-autotune")
@@ -152,7 +152,8 @@ RUN = Group(
         Flag(name="config", metavar="FILE.yaml", goes_on=FREE,
              text="flags by name; the command line wins"),
         _whole(name="seed", default=0, low=0, text="of every random choice"),
-        Flag(name="device", default="auto", goes_on=FREE, text="auto, cpu, cuda, cuda:N or mps"),
+        Flag(name="device", kind=device, default="auto", goes_on=FREE,
+             text="auto, cpu, cuda, cuda:N or mps"),
         # Rounding only, and a run whose loss overflows in one format goes on in another.
         Flag(name="amp", choices=("auto", "bf16", "fp16", "off"), default="auto", goes_on=FREE,
              text="mixed precision; auto takes what the device computes fast"),

@@ -27,7 +27,6 @@ from svfap.datasets.labels.splits import take_rows
 from svfap.datasets.loading.order import SampleKey
 from svfap.datasets.tables import write_table
 from svfap.engine import build
-from svfap.engine.flags.config import MASKING_FLAGS
 from svfap.engine.loop import Training
 from svfap.engine.pretext.contrastive_loss import ContrastiveLoss
 from svfap.engine.pretext.view_pictures import views_figure
@@ -63,7 +62,6 @@ class ContrastiveLearning:
 
     def __init__(self, flags: argparse.Namespace, workers: Workers):
         self.flags, self.workers = flags, workers
-        _check(flags)
         self.model = _model(flags)
         span = (self.model.num_frames - 1) * flags.sampling_rate + 1
         self.rule = PairRule(
@@ -303,39 +301,3 @@ def persons_of(annotations: Annotations) -> np.ndarray:
             "other head; leave it out"
         )
     return persons
-
-
-def _check(flags: argparse.Namespace) -> None:
-    """Refuse flags that contradict each other.
-
-    Raises:
-        ValueError: with the remedy.
-    """
-    build.refuse_flags(flags, MASKING_FLAGS, "--objective mae")
-    for name in ("part_mask", "face_swap"):
-        if not 0 <= getattr(flags, name) <= 1:
-            raise ValueError(f"--{name} {getattr(flags, name):g}: a probability lies in 0..1")
-    if flags.hard_negatives and flags.batch_size % 2:
-        raise ValueError(
-            f"--batch_size {flags.batch_size}: with --hard_negatives every video gives two pairs, "
-            "so it must be even"
-        )
-    if flags.batch_size == 1:
-        raise ValueError("--batch_size 1: there would be nothing to contrast with; take 2 or more")
-    if flags.frame_rate is not None and not flags.frame_rate > 0:
-        raise ValueError(f"--frame_rate {flags.frame_rate:g}: must be above 0")
-    belongs = {
-        "time_interval": ("time_aug", "uniform, rising or falling", flags.time_aug != "none"),
-        "hard_negative_gap": ("hard_negatives", "", flags.hard_negatives),
-        "false_negative_weight": (
-            "false_negatives", "promote", flags.false_negatives == "promote"),
-        "false_negative_threshold": (
-            "false_negatives", "remove", flags.false_negatives == "remove"),
-        "descriptor_weights": (
-            "false_negatives", "remove or promote", flags.false_negatives != "none"),
-    }  # fmt: skip
-    for name, (other, value, on) in belongs.items():
-        if name in flags.explicit and not on:
-            raise ValueError(
-                f"--{name} belongs to --{other} {value}".rstrip() + "; give both or none"
-            )

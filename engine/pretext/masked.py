@@ -17,7 +17,6 @@ from svfap.datasets.augment.masking import make_masking
 from svfap.datasets.clips import training as clips
 from svfap.datasets.labels.annotations import Annotations
 from svfap.engine import build
-from svfap.engine.flags.config import CONTRASTIVE_FLAGS
 from svfap.engine.identity import begin_with, identify, told_by
 from svfap.engine.loop import Training
 from svfap.engine.pretext.monitor import Monitor
@@ -40,7 +39,6 @@ class MaskedAutoencoding:
 
     def __init__(self, flags: argparse.Namespace, workers: Workers):
         self.flags, self.workers = flags, workers
-        build.refuse_flags(flags, CONTRASTIVE_FLAGS, "--objective contrastive")
         known = begin_with(flags, flags.start_from, pretraining=True).model
         self.model = build.create_model(flags, **known)
         if not hasattr(self.model, "mask_token"):
@@ -233,14 +231,7 @@ def _masking(
 def _objective(
     flags: argparse.Namespace, model, masking, device: torch.device
 ) -> MaskedReconstruction:
-    if flags.color_jitter:
-        raise ValueError(
-            f"--color_jitter {flags.color_jitter}: pre-training uses none; leave it out"
-        )
     motion = flags.use_frame_diff_as_target
-    for name, default in (("target_diff_weight", None), ("frame_diff_group_size", 2)):
-        if getattr(flags, name) != default and not motion:
-            raise ValueError(f"--{name} belongs to --use_frame_diff_as_target; give both or none")
     if motion and model.num_frames % flags.frame_diff_group_size:
         raise ValueError(
             f"--frame_diff_group_size {flags.frame_diff_group_size}: must divide --num_frames "

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from svfap.datasets.files import replacing
 from svfap.datasets.tables import readable
+from svfap.extras import install
 
 FORMATS = ("npz", "parquet")
 POOLED = "feature"
@@ -146,7 +147,7 @@ def check_formats(formats: Sequence[str]) -> None:
         import pyarrow  # noqa: F401 - asked whether it is there
     except ImportError as error:
         raise ValueError(
-            "--feature_format parquet needs pyarrow: pip install pyarrow, or take npz"
+            f"--feature_format parquet needs pyarrow: {install('parquet')}, or take npz"
         ) from error
 
 

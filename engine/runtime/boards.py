@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from svfap.datasets.files import CannotWriteError, writing
+from svfap.extras import install
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ class Boards:
                 raise
             except ModuleNotFoundError as error:
                 raise ValueError(
-                    f"--logger {name}: {error.name} is not installed; pip install {error.name}"
+                    f"--logger {name}: {error.name} is not installed; {install(name)}"
                 ) from error
             except Exception as error:  # of somebody else's service
                 raise ValueError(f"--logger {name} cannot begin: {error}") from error

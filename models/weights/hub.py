@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
+from svfap.extras import install
 from svfap.models.weights.public import NOT_STATED, PUBLIC, PublicWeights
 from svfap.models.weights.released import RELEASED
 from svfap.suggest import did_you_mean
@@ -215,9 +216,7 @@ def in_words(source: str, repo: str, revision: str) -> Iterator:
         import huggingface_hub as library
         from huggingface_hub import constants, errors
     except ImportError as error:
-        raise SourceError(
-            f"{source} needs huggingface_hub: pip install 'svfap[hub]' (or huggingface_hub)."
-        ) from error
+        raise SourceError(f"{source} needs huggingface_hub: {install('hub')}.") from error
     page = f"{constants.ENDPOINT}/{repo}"
     log_in = "log in with `hf auth login` or set HF_TOKEN"
     try:
