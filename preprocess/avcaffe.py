@@ -16,10 +16,10 @@ no other source: without them nothing is split.
 """
 
 import argparse
-import dataclasses
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from svfap.datasets.catalog import get_spec
@@ -27,16 +27,9 @@ from svfap.datasets.labels.classes import LabelNames
 from svfap.datasets.labels.listing import find_videos
 from svfap.datasets.tables import read_text
 from svfap.preprocess.shared.common import PreparationError, Problems, run_command
-from svfap.preprocess.shared.labelled import (
-    Clip,
-    Found,
-    carve,
-    csv_paths,
-    warn_about_validation,
-    write_parts,
-    write_subjects,
-)
-from svfap.preprocess.shared.runner import check_found, dataset_parser
+from svfap.preprocess.shared.labelled import Clip, Found, first_folder, matching
+from svfap.preprocess.shared.runner import Command, published_counts
+from svfap.preprocess.shared.writing import Target
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +41,8 @@ HEADS = {
 SEGMENTS = "videos/shorter_segments"
 CLIP_FOLDERS = ("face_crops/shorter_segments_face", "images/shorter_segments_face", SEGMENTS)
 LISTS = {"train": "info/train.txt", "test": "info/val.txt"}
-PARTICIPANT, TASK = re.compile(r"aiim\d{3}"), re.compile(r"task_\d+")
+PARTICIPANT = re.compile(r"aiim\d{3}")
+PATTERN = re.compile(rf"(?P<who>{PARTICIPANT.pattern})/(?P<task>task_\d+)/[^/]+")
 
 
 def read_reports(path: Path, classes: Sequence[str], problems: Problems) -> dict[str, int]:
@@ -91,87 +85,57 @@ def read_participants(
     return parts
 
 
-def clips_folder(dataset_dir: Path, given: Path | None) -> Path:
-    """Folder of the clips: `given`, or the first usual one that exists (face crops first)."""
-    candidates = [given] if given else [dataset_dir / name for name in CLIP_FOLDERS]
-    for folder in candidates:
-        if folder.is_dir():
-            return folder
-    raise PreparationError(
-        f"no clips: looked for {', '.join(map(str, candidates))}; pass --clips_dir"
-    )
-
-
-def read_layout(
-    dataset_dir: Path, clips_dir: Path, given: Mapping[str, Path | None]
-) -> tuple[Found, dict[str, str]]:
-    """Clips with both labels ("arousal valence"), and the part of each participant."""
-    found = Found()
-    folder = dataset_dir / "ground_truths"
-    reports = {
-        head: read_reports(folder / f"{head}.txt", classes, found.problems)
+def read(flags: argparse.Namespace) -> Found:
+    """Clips with both labels ("arousal valence") in the parts of their participants."""
+    found, root, unlabelled = Found(), flags.dataset_dir, Counter()
+    clips_dir = first_folder(root, flags.clips_dir, CLIP_FOLDERS, "--clips_dir")
+    reports = [
+        read_reports(root / "ground_truths" / f"{head}.txt", classes, found.problems)
         for head, classes in HEADS.items()
-    }
-    parts = read_participants(dataset_dir, given, found.problems)
-    unlabelled: dict[str, int] = {}
-    for path in find_videos(clips_dir):
-        names = path.relative_to(clips_dir).parts
-        if len(names) != 3 or not PARTICIPANT.fullmatch(names[0]) or not TASK.fullmatch(names[1]):
-            found.extra.append(f"{path} (paths are aiimNNN/task_K/clip)")
+    ]
+    given = {"train": flags.train_subjects, "test": flags.test_subjects}
+    part_of = read_participants(root, given, found.problems)
+    parts = found.splits[""] = {part: [] for part in LISTS}
+    present, form = set(), "paths are aiimNNN/task_K/clip"
+    videos = {path.relative_to(clips_dir).as_posix(): path for path in find_videos(clips_dir)}
+    for match, path in matching(videos, PATTERN, form, found, {}):
+        who, video = match["who"], "_".join(match.groups())
+        if any(video not in of_head for of_head in reports):
+            unlabelled[video] += 1
             continue
-        video = f"{names[0]}_{names[1]}"
-        if any(video not in of_head for of_head in reports.values()):
-            unlabelled[video] = unlabelled.get(video, 0) + 1
-            continue
-        label = " ".join(str(of_head[video]) for of_head in reports.values())
-        found.clips.append(Clip(path=path, label=label, subject=names[0], group=video))
+        label = " ".join(str(of_head[video]) for of_head in reports)
+        if who in part_of:
+            parts[part_of[who]].append(Clip(path=path, label=label, subject=who, group=video))
+        elif who not in present:
+            found.problems.add(f"participant {who} has clips and is in neither list")
+        present.add(who)
     found.missing = [f"self-report of {v}: its {n} clips are not used" for v, n in
                      unlabelled.items()]  # fmt: skip
-    _check_participants(found, parts)
-    return found, parts
+    found.missing += [f"clips of {name} ({part_of[name]} list)" for name in
+                      sorted(set(part_of) - present)]  # fmt: skip
+    return found
 
 
-def _check_participants(found: Found, parts: Mapping[str, str]) -> None:
-    present = {clip.subject for clip in found.clips}
-    for name in sorted(present - set(parts)):
-        found.problems.add(f"participant {name} has clips and is in neither list")
-    found.missing += [f"clips of {name} ({parts[name]} list)" for name in
-                      sorted(set(parts) - present)]  # fmt: skip
-    videos = {clip.group for clip in found.clips}
-    logger.info("%d clips of %d task videos", len(found.clips), len(videos))
-
-
-def write_targets(
-    clips: Sequence[Clip], parts: Mapping[str, str], flags: argparse.Namespace
-) -> None:
-    """Write both/, arousal/ and valence/ with the same clips in the same parts."""
-    train = [clip for clip in clips if parts[clip.subject] == "train"]
-    test = [clip for clip in clips if parts[clip.subject] == "test"]
-    train, val = carve(train, flags) if flags.val_fraction else (train, None)
-    rename = csv_paths(clips, flags.output_dir / "both", flags)
+def targets(flags: argparse.Namespace) -> dict[str, Target]:
+    """Both labels, a head each, and each label alone."""
     both = LabelNames(task="multihead", class_names=tuple(HEADS), heads=HEADS, data_set=SPEC.name)
-    folders = {"both": (None, both)} | {
-        head: (index, LabelNames(task="classification", class_names=names, data_set=SPEC.name))
+    return {"both": Target(both)} | {
+        head: Target(
+            LabelNames(task="classification", class_names=names, data_set=SPEC.name),
+            slice(index, index + 1),
+        )
         for index, (head, names) in enumerate(HEADS.items())
     }
-    for folder, (index, names) in folders.items():
-        write_parts(
-            flags.output_dir / folder,
-            train=_one_label(train, index),
-            val=None if val is None else _one_label(val, index),
-            test=_one_label(test, index),
-            names=names,
-            flags=flags,
-            rename=rename,
-        )
-    write_subjects(flags.output_dir, clips, rename)
-    warn_about_validation(flags)
 
 
-def _one_label(clips: Iterable[Clip], index: int | None) -> list[Clip]:
-    if index is None:
-        return list(clips)
-    return [dataclasses.replace(clip, label=clip.label.split()[index]) for clip in clips]
+def published(flags: argparse.Namespace, found: Found) -> dict[str, int]:
+    """Published numbers; that of the clips is for the whole videos' segments only."""
+    counts = published_counts(SPEC)
+    if first_folder(flags.dataset_dir, flags.clips_dir, CLIP_FOLDERS, "") != (
+        flags.dataset_dir / SEGMENTS
+    ):
+        del counts["clips"]
+    return counts
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -180,34 +144,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--clips_dir", type=Path, metavar="DIR",
         help=f"clips as aiimNNN/task_K/clip (default: {' or '.join(CLIP_FOLDERS)})",
     )  # fmt: skip
-    for part, official in LISTS.items():
+    for part, path in LISTS.items():
         parser.add_argument(
             f"--{part}_subjects", type=Path, metavar="FILE",
-            help=f"{part} participants, one per line (default: {official})",
+            help=f"participants of the {part} part, one per line (default: {path})",
         )  # fmt: skip
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Parser of `python -m svfap.preprocess.avcaffe`."""
-    return dataset_parser(SPEC, "avcaffe", __doc__, add_flags=add_flags)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write the CSVs of AVCAffe."""
-    flags = build_parser().parse_args(argv)
-    clips_dir = clips_folder(flags.dataset_dir, flags.clips_dir)
-    given = {"train": flags.train_subjects, "test": flags.test_subjects}
-    found, parts = read_layout(flags.dataset_dir, clips_dir, given)
-    present = {clip.subject for clip in found.clips}
-    counts = {
-        f"{part} participants": sum(parts.get(name) == part for name in present) for part in LISTS
-    }
-    published = {f"{part} participants": SPEC.counts[f"{part}_subjects"] for part in LISTS}
-    if clips_dir == flags.dataset_dir / SEGMENTS:
-        published["clips"] = SPEC.counts["all"]
-    clips = check_found(found, counts, published, name=SPEC.name, flags=flags)
-    write_targets(clips, parts, flags)
-
+COMMAND = Command(
+    spec=SPEC, name="avcaffe", description=__doc__, read=read, targets=targets,
+    published=published, add_flags=add_flags,
+)  # fmt: skip
+build_parser, main = COMMAND.build_parser, COMMAND.main
 
 if __name__ == "__main__":
     run_command(main)

@@ -14,22 +14,20 @@ validation clips were cut from are in training too (1,674 of 2,000 clips). The n
 identifier of the longer video, written to subjects.csv.
 """
 
+import argparse
 import math
 from pathlib import Path
 
 from svfap.datasets.catalog import get_spec
 from svfap.datasets.labels.listing import visible_files
 from svfap.preprocess.shared.common import PreparationError, Problems, run_command
-from svfap.preprocess.shared.labelled import Clip, Found, Parts, clip_name, named_videos
+from svfap.preprocess.shared.labelled import Clip, Found, clip_name, named_videos
 from svfap.preprocess.shared.runner import Command
 from svfap.preprocess.shared.safe_pickle import load_plain_pickle
 
 SPEC = get_spec("ChaLearn")
-FILES = {
-    "train": "annotation_training.pkl",
-    "val": "annotation_validation.pkl",
-    "test": "annotation_test.pkl",
-}
+PARTS = {"train": "training", "val": "validation", "test": "test"}
+FILES = {part: f"annotation_{name}.pkl" for part, name in PARTS.items()}
 UNUSED = ("interview",)
 
 Scores = dict[str, tuple[float, ...]]
@@ -66,11 +64,8 @@ def read_annotation(path: Path, problems: Problems) -> Scores:
     scores: Scores = {}
     for name in dict.fromkeys(name for trait in SPEC.class_names for name in content[trait]):
         values = tuple(content[trait].get(name) for trait in SPEC.class_names)
-        wrong = [
-            f"{trait} {value!r}"
-            for trait, value in zip(SPEC.class_names, values, strict=True)
-            if not _is_score(value)
-        ]
+        wrong = [f"{t} {value!r}" for t, value in zip(SPEC.class_names, values)
+                 if not _is_score(value)]  # fmt: skip
         if wrong:
             problems.add(f"{path}: {name}: no score in [0, 1]: {', '.join(wrong)}")
         else:
@@ -89,33 +84,27 @@ def speaker(name: str) -> str:
     return stem if stem and number.isdecimal() else name
 
 
-def read_layout(dataset_dir: Path) -> Found:
+def read(flags: argparse.Namespace) -> Found:
     """Join annotations and videos."""
-    problems, missing = Problems(), []
-    scores = {
-        part: read_annotation(find_annotations(dataset_dir, part), problems) for part in FILES
-    }
-    videos = named_videos(dataset_dir, problems)
-    parts: Parts = {}
+    found, root = Found(), flags.dataset_dir
+    scores = {part: read_annotation(find_annotations(root, part), found.problems) for part in FILES}
+    videos = named_videos(root, found.problems)
+    parts = found.splits[""] = {part: [] for part in FILES}
     known: dict[str, str] = {}
-    for part, of_part in scores.items():
-        parts[part] = []
-        for name, values in of_part.items():
-            if known.setdefault(name, part) != part:
-                problems.add(f"{FILES[part]}: {name} is also in {FILES[known[name]]}")
-            elif name not in videos:
-                missing.append(f"video of {name} ({FILES[part]})")
-            else:
-                label = " ".join(f"{value:.9g}" for value in values)
-                parts[part].append(Clip(path=videos[name], label=label, subject=speaker(name)))
-    extra = [f"{path} (in no annotation)" for name, path in videos.items() if name not in known]
-    return Found(problems=problems, missing=missing, extra=extra, splits={"": parts})
+    for part, name in ((part, name) for part, of_part in scores.items() for name in of_part):
+        if known.setdefault(name, part) != part:
+            found.problems.add(f"{FILES[part]}: {name} is also in {FILES[known[name]]}")
+        elif name not in videos:
+            found.missing.append(f"video of {name} ({FILES[part]})")
+        else:
+            label = " ".join(f"{value:.9g}" for value in scores[part][name])
+            parts[part].append(Clip(path=videos[name], label=label, subject=speaker(name)))
+    found.extra = [f"{path} (in no annotation)" for name, path in videos.items()
+                   if name not in known]  # fmt: skip
+    return found
 
 
-COMMAND = Command(
-    spec=SPEC, name="chalearn", description=__doc__,
-    read=lambda flags: read_layout(flags.dataset_dir),
-)  # fmt: skip
+COMMAND = Command(spec=SPEC, name="chalearn", description=__doc__, read=read)
 build_parser, main = COMMAND.build_parser, COMMAND.main
 
 if __name__ == "__main__":

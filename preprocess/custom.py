@@ -30,8 +30,9 @@ from svfap.preprocess.shared.custom_sources import (
 from svfap.preprocess.shared.custom_sources import to_clips as labelled_clips
 from svfap.preprocess.shared.labelled import Clip, Found, Parts
 from svfap.preprocess.shared.layouts import LAYOUTS, guess_pattern, read_layout
-from svfap.preprocess.shared.runner import check_found, write_splits
-from svfap.preprocess.shared.subject_folds import add_fold_flags, warn_about_absent, write_folds
+from svfap.preprocess.shared.runner import check_found
+from svfap.preprocess.shared.subject_folds import add_fold_flags, fold_splits, warn_about_absent
+from svfap.preprocess.shared.writing import Target, write_splits
 
 logger = logging.getLogger(__name__)
 
@@ -190,15 +191,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = settle_labels(source, flags)
     parts = dict(labelled_clips(source, names))
     found = Found(clips=list(parts), problems=source.problems)
-    clips = check_found(found, {}, {}, name=str(flags.dataset_dir), flags=flags)
+    usable = check_found(found, {}, {}, name=str(flags.dataset_dir), flags=flags)
+    clips = [clip for clip in parts if clip.path in usable]
     tell_subjects(clips)
     if not any(parts.values()) and (flags.num_folds >= 2 or flags.folds_file):
-        write_folds(clips, names, flags)
+        splits = fold_splits(usable, names, flags)
     else:
         given = any(parts.values())
         split = given_split(clips, parts, flags) if given else drawn_split(clips, names, flags)
-        warn_about_absent(str(flags.output_dir), split["train"], split["test"], names)
-        write_splits(clips, {"": split}, names, flags)
+        warn_about_absent(str(flags.output_dir), split, names)
+        splits = {"": split}
+    write_splits(usable, splits, {"": Target(names)}, flags)
     _tell_next(flags)
 
 

@@ -16,6 +16,7 @@ Crop faces first (preprocess.faces) and pass the crops, laid out alike; it write
 `subject 1`, which is read as well.
 """
 
+import argparse
 import logging
 import re
 from pathlib import Path
@@ -23,78 +24,57 @@ from pathlib import Path
 from svfap.datasets.catalog import get_spec
 from svfap.datasets.labels.listing import find_videos
 from svfap.preprocess.shared.common import PreparationError, run_command
-from svfap.preprocess.shared.labelled import Clip, Found, clip_name
+from svfap.preprocess.shared.labelled import Clip, Found, matching
 from svfap.preprocess.shared.runner import Command
 
 logger = logging.getLogger(__name__)
 
 SPEC = get_spec("eNTERFACE05")
-SUBJECT, SENTENCE = re.compile(r"subject[ _](\d+)"), re.compile(r"sentence[ _](\d+)")
+PATTERN = re.compile(
+    r"subject[ _](?P<subject>\d+)/(?P<emotion>[^/]+)/sentence[ _](?P<sentence>\d+)/(?P<name>[^/]+)"
+)
+FORM = "paths are subject N/EMOTION/sentence M/*.avi; subject 6 is uncut"
 NAME = re.compile(r"s_?\d+_(an|di|fe|ha|sa|su)_\d.*")
 NUM_SUBJECTS, NUM_SENTENCES, UNCUT_SUBJECT = 44, 5, 6
 
 
-def read_layout(dataset_dir: Path) -> Found:
+def read(flags: argparse.Namespace) -> Found:
     """Find the videos and what is missing or extra."""
-    found = Found()
-    seen: dict[tuple[int, str, int], Path] = {}
-    paths = find_videos(dataset_dir)
+    found, root = Found(), flags.dataset_dir
+    paths = find_videos(root)
     if not paths:
-        raise PreparationError(f"no videos in {dataset_dir}")
-    for path in paths:
-        parts = path.relative_to(dataset_dir).parts
-        subject = SUBJECT.fullmatch(parts[0])
-        sentence = SENTENCE.fullmatch(parts[2]) if len(parts) == 4 else None
-        if subject is None or sentence is None:
-            uncut = subject is not None and int(subject[1]) == UNCUT_SUBJECT
-            reason = "uncut" if uncut else "paths are subject N/EMOTION/sentence M/*.avi"
-            found.extra.append(f"{path} ({reason})")
-            continue
-        if parts[1] not in SPEC.class_names:
-            known = ", ".join(SPEC.class_names)
-            found.problems.add(f"{path}: emotion folder {parts[1]!r} is none of {known}")
-            continue
-        key = (int(subject[1]), parts[1], int(sentence[1]))
-        first = seen.setdefault(key, path)
+        raise PreparationError(f"no videos in {root}")
+    seen: dict[tuple[int, str, int], Path] = {}
+    videos = {path.relative_to(root).as_posix(): path for path in paths}
+    for match, path in matching(videos, PATTERN, FORM, found, {"emotion": SPEC.class_names}):
+        subject, emotion, sentence, name = match.groups()
+        first = seen.setdefault((int(subject), emotion, int(sentence)), path)
         if first is not path:
             found.problems.add(f"{path}: this sentence has another video, {first.name}")
             continue
-        _tell_odd_name(path, parts[1])
-        label = str(SPEC.class_names.index(parts[1]))
-        found.clips.append(Clip(path=path, label=label, subject=subject[1]))
-    found.missing = _missing(set(seen))
+        said = NAME.fullmatch(name)
+        if said and not emotion.startswith(said[1]):
+            logger.warning("%s: its name says %s, its folder %s (used)", path, said[1], emotion)
+        label = str(SPEC.class_names.index(emotion))
+        found.clips.append(Clip(path=path, label=label, subject=subject))
+    for subject in range(1, NUM_SUBJECTS + 1):
+        if subject != UNCUT_SUBJECT:
+            found.missing += _missing(subject, {key[1:] for key in seen if key[0] == subject})
     return found
 
 
-def _tell_odd_name(path: Path, emotion: str) -> None:
-    match = NAME.fullmatch(clip_name(path))
-    if match and not emotion.startswith(match[1]):
-        logger.warning("%s: its name says %s, its folder %s (used)", path, match[1], emotion)
-
-
-def _missing(seen: set[tuple[int, str, int]]) -> list[str]:
-    """Folders without a video, whole subjects and emotions as one line."""
+def _missing(subject: int, seen: set[tuple[str, int]]) -> list[str]:
+    """Folders of a subject without a video; all of it, and all of an emotion, as one line."""
     lines = []
-    for subject in range(1, NUM_SUBJECTS + 1):
-        if subject == UNCUT_SUBJECT:
-            continue
-        if not any(key[0] == subject for key in seen):
-            lines.append(f"subject {subject}")
-            continue
-        for emotion in SPEC.class_names:
-            have = {key[2] for key in seen if key[:2] == (subject, emotion)}
-            lack = [str(n) for n in range(1, NUM_SENTENCES + 1) if n not in have]
-            if not have:
-                lines.append(f"subject {subject}/{emotion}")
-            elif lack:
-                lines.append(f"subject {subject}/{emotion}/sentence {' '.join(lack)}")
-    return lines
+    for emotion in SPEC.class_names if seen else ():
+        lack = [str(n) for n in range(1, NUM_SENTENCES + 1) if (emotion, n) not in seen]
+        if lack:
+            which = f"/sentence {' '.join(lack)}" if len(lack) < NUM_SENTENCES else ""
+            lines.append(f"subject {subject}/{emotion}{which}")
+    return lines if seen else [f"subject {subject}"]
 
 
-COMMAND = Command(
-    spec=SPEC, name="enterface", description=__doc__,
-    read=lambda flags: read_layout(flags.dataset_dir),
-)  # fmt: skip
+COMMAND = Command(spec=SPEC, name="enterface", description=__doc__, read=read)
 build_parser, main = COMMAND.build_parser, COMMAND.main
 
 if __name__ == "__main__":

@@ -21,15 +21,10 @@ import numpy as np
 from svfap.datasets.catalog import get_spec
 from svfap.datasets.files import replacing
 from svfap.datasets.tables import iterate_table
-from svfap.preprocess.shared.common import PreparationError, Problems, run_command, watched
-from svfap.preprocess.shared.labelled import (
-    Clip,
-    Found,
-    Parts,
-    add_validation_flags,
-    read_class_folders,
-)
+from svfap.preprocess.shared.common import PreparationError, run_command, watched
+from svfap.preprocess.shared.labelled import Clip, Found, read_class_folders
 from svfap.preprocess.shared.runner import Command, published_counts
+from svfap.preprocess.shared.writing import add_validation_flags
 
 SPEC = get_spec("FER2013")
 TABLES = ("fer2013.csv", "icml_face_data.csv")
@@ -58,8 +53,8 @@ def read_table(path: Path, images_dir: Path) -> Found:
     Args:
         images_dir: gets `train/00000.png`, ..., named after the row in the table.
     """
-    problems = Problems()
-    parts: Parts = {part: [] for part in PARTS.values()}
+    found = Found()
+    problems, parts = found.problems, {part: [] for part in PARTS.values()}
     rows = watched(iterate_table(path, COLUMNS), sum(SPEC.counts.values()), "images")
     for number, (line, row) in enumerate(rows):
         where = f"{path} line {line}"
@@ -77,7 +72,8 @@ def read_table(path: Path, images_dir: Path) -> Found:
             image = images_dir / PARTS[usage] / f"{number:05d}.png"
             _write_image(image, pixels)
             parts[PARTS[usage]].append(Clip(path=image, label=str(int(label))))
-    return Found(problems=problems, splits={"": parts})
+    found.splits[""] = parts
+    return found
 
 
 def _write_image(path: Path, pixels: np.ndarray) -> None:
@@ -103,8 +99,8 @@ def read_folders(dataset_dir: Path) -> Found:
         tests = parts["test"]
         for part, wanted in (("val", "PublicTest"), ("test", "PrivateTest")):
             parts[part] = [clip for clip, usage in zip(tests, usages) if usage == wanted]
-    return Found(problems=found.problems, missing=found.missing, extra=found.extra,
-                 splits={"": parts})  # fmt: skip
+    found.splits[""] = parts
+    return found
 
 
 def published(flags: argparse.Namespace, found: Found) -> dict[str, int]:
@@ -116,12 +112,12 @@ def published(flags: argparse.Namespace, found: Found) -> dict[str, int]:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """`--images_dir`."""
+    """Where images go; the validation part of folders that do not tell their test parts apart."""
     parser.add_argument(
         "--images_dir", type=Path, metavar="DIR",
         help="where the images of the table go (default: images in --output_dir)",
     )  # fmt: skip
-    add_validation_flags(parser)  # for folders that do not tell their test parts apart
+    add_validation_flags(parser)
 
 
 def read(flags: argparse.Namespace) -> Found:

@@ -9,31 +9,24 @@ import argparse
 
 from svfap.datasets.catalog import get_spec
 from svfap.preprocess.shared.common import Problems, run_command
-from svfap.preprocess.shared.labelled import Found, Parts
-from svfap.preprocess.shared.lists import (
-    add_frames_flag,
-    clip_of,
-    found_in_lists,
-    label_of,
-    read_lines,
-)
+from svfap.preprocess.shared.labelled import Found
+from svfap.preprocess.shared.lists import add_list_flags, found_in_lists, read_list
 from svfap.preprocess.shared.runner import Command
 
 LISTS, FRAMES, FOLDER = "4_setups/All_scenes", "2_ClipsforFaceCrop", "all_scenes"
-PARTS = ("train", "test")
 SPEC = get_spec("FERV39k")
 
 
 def read(flags: argparse.Namespace) -> Found:
     """Read the official lists."""
     frames_dir, problems = flags.frames_dir or flags.dataset_dir / FRAMES, Problems()
-    parts: Parts = {part: [] for part in PARTS}
-    for part, clips in parts.items():
-        path = flags.dataset_dir / LISTS / f"{part}_All.csv"
-        for where, name, text in read_lines(path, "path label-name", problems):
-            label = label_of(text, SPEC.class_names, where, problems)
-            if label is not None:
-                clips.append(clip_of(frames_dir, _below_frames(name), label, where))
+    parts = {
+        part: read_list(
+            flags.dataset_dir / LISTS / f"{part}_All.csv", "path label-name",
+            frames_dir, SPEC.class_names, problems, _below_frames,
+        )
+        for part in ("train", "test")
+    }  # fmt: skip
     return found_in_lists({FOLDER: parts}, problems, frames_dir)
 
 
@@ -44,8 +37,7 @@ def _below_frames(path: str) -> str:
 
 COMMAND = Command(
     spec=SPEC, name="ferv39k", description=__doc__, read=read,
-    add_flags=lambda parser: add_frames_flag(parser, FRAMES),
-    published=lambda flags, found: {f"{FOLDER} {part}": SPEC.counts[part] for part in PARTS},
+    add_flags=lambda parser: add_list_flags(parser, FRAMES),
 )  # fmt: skip
 build_parser, main = COMMAND.build_parser, COMMAND.main
 

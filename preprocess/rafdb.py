@@ -12,13 +12,12 @@ surprise fear disgust happiness sadness anger neutral.
 
 import argparse
 import re
-from dataclasses import replace
 from pathlib import Path
 
 from svfap.datasets.catalog import get_spec
-from svfap.datasets.tables import read_text
 from svfap.preprocess.shared.common import PreparationError, run_command
-from svfap.preprocess.shared.labelled import Clip, Found, Parts, find_images, read_class_folders
+from svfap.preprocess.shared.labelled import Clip, Found, find_images, read_class_folders
+from svfap.preprocess.shared.lists import read_lines
 from svfap.preprocess.shared.runner import Command
 
 SPEC = get_spec("RAF-DB")
@@ -26,38 +25,28 @@ LIST, IMAGES, ALIGNED = "EmoLabel/list_patition_label.txt", "Image/aligned", "_a
 NAME = re.compile(r"(train|test)_\d+\.jpg")
 
 
-def read_official(list_path: Path, images_dir: Path) -> Found:
+def read_official(listed: Path, images_dir: Path) -> Found:
     """Images of the official list."""
     found = Found()
-    parts: Parts = {"train": [], "test": []}
+    parts = found.splits[""] = {"train": [], "test": []}
     images = {path.name: path for path in find_images(images_dir)}
-    seen: dict[str, int] = {}
-    for line, text in enumerate(read_text(list_path).split("\n"), start=1):
-        where, fields = f"{list_path} line {line}", text.split()
-        if not fields:
-            continue
-        match = NAME.fullmatch(fields[0])
-        if len(fields) != 2 or match is None:
-            found.problems.add(f"{where}: expected `train_NNNNN.jpg label`, got {text!r}")
-        elif not fields[1].isdecimal() or not 1 <= int(fields[1]) <= SPEC.num_classes:
-            found.problems.add(f"{where}: label {fields[1]!r} is not one of 1..{SPEC.num_classes}")
-        elif fields[0] in seen:
-            found.problems.add(f"{where}: {fields[0]} is already in line {seen[fields[0]]}")
+    seen: dict[str, str] = {}
+    for where, name, label in read_lines(listed, "train_NNNNN.jpg label", found.problems):
+        line, match = where.split()[-1], NAME.fullmatch(name)
+        present = [n for n in (name.replace(".jpg", f"{ALIGNED}.jpg"), name) if n in images]
+        if match is None:
+            found.problems.add(f"{where}: expected `train_NNNNN.jpg label`, got {name!r}")
+        elif not label.isdecimal() or not 1 <= int(label) <= SPEC.num_classes:
+            found.problems.add(f"{where}: label {label!r} is not one of 1..{SPEC.num_classes}")
+        elif seen.setdefault(name, line) != line:
+            found.problems.add(f"{where}: {name} is already in line {seen[name]}")
+        elif not present:
+            found.missing.append(f"image of {name} in {images_dir}")
         else:
-            name = _image_name(fields[0], images)
-            if name is None:
-                found.missing.append(f"image of {fields[0]} in {images_dir}")
-            else:
-                label = str(int(fields[1]) - 1)
-                parts[match[1]].append(Clip(path=images.pop(name), label=label))
-        seen.setdefault(fields[0], line)
-    found.extra = [f"{path} (not in {list_path.name})" for path in images.values()]
-    return replace(found, splits={"": parts})
-
-
-def _image_name(listed: str, images: dict[str, Path]) -> str | None:
-    aligned = listed.replace(".jpg", f"{ALIGNED}.jpg")
-    return next((name for name in (aligned, listed) if name in images), None)
+            path = images.pop(present[0])
+            parts[match[1]].append(Clip(path=path, label=str(int(label) - 1)))
+    found.extra = [f"{path} (not in {listed.name})" for path in images.values()]
+    return found
 
 
 def read_folders(dataset_dir: Path) -> Found:
@@ -70,14 +59,8 @@ def read_folders(dataset_dir: Path) -> Found:
         folder = dataset_dir / part
         by_name = folder.is_dir() and any((folder / name).is_dir() for name in names)
         parts[part] = read_class_folders(folder, names if by_name else numbers, found)
-    return replace(found, splits={"": parts})
-
-
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """`--images_dir`."""
-    parser.add_argument(
-        "--images_dir", type=Path, metavar="DIR", help=f"(default: {IMAGES} in --dataset_dir)"
-    )
+    found.splits[""] = parts
+    return found
 
 
 def read(flags: argparse.Namespace) -> Found:
@@ -90,7 +73,12 @@ def read(flags: argparse.Namespace) -> Found:
     raise PreparationError(f"{root}: neither {LIST} nor a folder train (docs/datasets_lab.md)")
 
 
-COMMAND = Command(spec=SPEC, name="rafdb", description=__doc__, read=read, add_flags=add_flags)
+COMMAND = Command(
+    spec=SPEC, name="rafdb", description=__doc__, read=read,
+    add_flags=lambda parser: parser.add_argument(
+        "--images_dir", type=Path, metavar="DIR", help=f"(default: {IMAGES} in --dataset_dir)"
+    ),
+)  # fmt: skip
 build_parser, main = COMMAND.build_parser, COMMAND.main
 
 if __name__ == "__main__":

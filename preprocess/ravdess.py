@@ -11,6 +11,7 @@ each actor. The six folds are those of the authors of MAE-DFER and SVFAP (actors
 `--fold_seed` draws others. Crop faces first (preprocess.faces) and pass the crops, named alike.
 """
 
+import argparse
 import logging
 import re
 from itertools import product
@@ -18,91 +19,46 @@ from pathlib import Path
 
 from svfap.datasets.catalog import get_spec
 from svfap.preprocess.shared.common import run_command
-from svfap.preprocess.shared.labelled import Clip, Found, named_videos
+from svfap.preprocess.shared.labelled import Clip, Found, matching, named_videos
 from svfap.preprocess.shared.runner import Command
 
 logger = logging.getLogger(__name__)
 
 SPEC = get_spec("RAVDESS")
-PATTERN = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
+GROUPS = ("modality", "channel", "emotion", "intensity", "statement", "repetition", "actor")
+PATTERN = re.compile("-".join(rf"(?P<{group}>\d\d)" for group in GROUPS))
 FULL, VIDEO_ONLY, AUDIO_ONLY, SPEECH, SONG = "01", "02", "03", "01", "02"
+TWO = ("01", "02")
 EMOTIONS = tuple(f"{number:02d}" for number in range(1, SPEC.num_classes + 1))
 ACTORS = tuple(f"{number:02d}" for number in range(1, SPEC.counts["subjects"] + 1))
-TWO = ("01", "02")
+ALLOWED = dict(zip(GROUPS, ((*TWO, AUDIO_ONLY), TWO, EMOTIONS, TWO, TWO, TWO, ACTORS)))
 
 
-def expected_trials() -> set[str]:
-    """`EE-II-SS-RR-AA` of all speech recordings; neutral has no strong intensity."""
-    trials = product(EMOTIONS, TWO, TWO, TWO, ACTORS)
-    return {"-".join(trial) for trial in trials if trial[:2] != (EMOTIONS[0], "02")}
-
-
-def read_layout(dataset_dir: Path) -> Found:
+def read(flags: argparse.Namespace) -> Found:
     """Find one video of every speech recording and what is missing or extra."""
     found = Found()
     chosen: dict[str, tuple[str, Path]] = {}
-    twice, songs = 0, 0
-    for name, path in named_videos(dataset_dir, found.problems).items():
-        match = PATTERN.fullmatch(name)
-        if match is None:
-            found.extra.append(f"{path} (names are MM-VC-EE-II-SS-RR-AA)")
-            continue
-        if problem := _problem(match):
-            found.problems.add(f"{path}: {problem}")
-            continue
-        if match[2] == SONG or match[1] == AUDIO_ONLY:
-            songs += 1
-            continue
+    videos = named_videos(flags.dataset_dir, found.problems)
+    matches = list(matching(videos, PATTERN, "names are MM-VC-EE-II-SS-RR-AA", found, ALLOWED))
+    used = [(m, path) for m, path in matches if m[2] == SPEECH and m[1] != AUDIO_ONLY]
+    for match, path in used:
         trial = "-".join(match.groups()[2:])
-        twice += trial in chosen
-        if trial not in chosen or match[1] < chosen[trial][0]:
-            chosen[trial] = (match[1], path)
+        chosen[trial] = min(chosen.get(trial, (match[1], path)), (match[1], path))
     for trial, (_, path) in chosen.items():
         label = str(EMOTIONS.index(trial[:2]))
         found.clips.append(Clip(path=path, label=label, subject=trial[-2:]))
-    found.missing = _missing(set(chosen))
-    if twice:
-        logger.info("%d recordings are there with and without sound: one of each is used", twice)
-    if songs:
-        logger.info("%d songs or sound-only files not used", songs)
+    for actor in ACTORS:  # neutral has no strong intensity
+        trials = ["-".join((*t, actor)) for t in product(EMOTIONS, TWO, TWO, TWO) if t[:2] != TWO]
+        absent = [f"*-01-{trial}" for trial in trials if trial not in chosen]
+        found.missing += absent if len(absent) < len(trials) else [f"actor {actor}"]
+    logger.info(
+        "%d recordings are there with and without sound: one of each is used; %d songs or "
+        "sound-only files not used", len(used) - len(chosen), len(matches) - len(used),
+    )  # fmt: skip
     return found
 
 
-def _missing(present: set[str]) -> list[str]:
-    """Recordings that are not there; actors without any as one line."""
-    lines = []
-    for actor in ACTORS:
-        expected = {trial for trial in expected_trials() if trial.endswith(f"-{actor}")}
-        absent = sorted(expected - present)
-        whole = len(absent) == len(expected)
-        lines += [f"actor {actor}"] if whole else [f"*-01-{trial}" for trial in absent]
-    return lines
-
-
-def _problem(match: re.Match) -> str | None:
-    """What is wrong with the numbers of a file name."""
-    modality, channel, emotion, intensity, statement, repetition, actor = match.groups()
-    checks = (
-        ("modality", modality, (FULL, VIDEO_ONLY, AUDIO_ONLY)),
-        ("vocal channel", channel, (SPEECH, SONG)),
-        ("emotion", emotion, EMOTIONS),
-        ("intensity", intensity, TWO),
-        ("statement", statement, TWO),
-        ("repetition", repetition, TWO),
-        ("actor", actor, ACTORS),
-    )
-    for what, value, allowed in checks:
-        if value not in allowed:
-            return f"{what} {value} is not one of {allowed[0]}..{allowed[-1]}"
-    return None
-
-
-COMMAND = Command(
-    spec=SPEC,
-    name="ravdess",
-    description=__doc__,
-    read=lambda flags: read_layout(flags.dataset_dir),
-)
+COMMAND = Command(spec=SPEC, name="ravdess", description=__doc__, read=read)
 build_parser, main = COMMAND.build_parser, COMMAND.main
 
 if __name__ == "__main__":

@@ -12,58 +12,44 @@ import argparse
 from collections.abc import Sequence
 
 from svfap.datasets.labels.classes import LabelNames
-from svfap.preprocess.shared.affect_targets import DIMENSIONS
 from svfap.preprocess.shared.common import run_command, without_spaces
-from svfap.preprocess.shared.labelled import (
-    Clip,
-    csv_paths,
-    link_folder,
-    warn_about_validation,
-    write_parts,
-    write_subjects,
+from svfap.preprocess.shared.labelled import Clip
+from svfap.preprocess.shared.writing import DIMENSIONS, Target, link_folder, write_splits
+from svfap.preprocess.synthetic.lists import (
+    lists_parser,
+    parse_lists,
+    read_clips,
+    read_folds,
+    text_of,
 )
-from svfap.preprocess.synthetic.lists import lists_parser, read_clips, read_folds, text_of
+
+FOLDER = "affect"
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m svfap.preprocess.synthetic_affect`."""
-    return lists_parser("synthetic_affect", __doc__.split("\n")[0], folder="affect")
+    return lists_parser("synthetic_affect", __doc__, folder=FOLDER)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the CSVs."""
-    parser = build_parser()
-    flags = parser.parse_args(argv)
-    if not flags.output_dir:
-        parser.set_defaults(output_dir=flags.dataset_dir / "affect")
-        flags = parser.parse_args(argv)
-    folds = read_folds(flags.dataset_dir)
-    drawn = read_clips(flags.dataset_dir, flags.output_dir / "problems.txt")
-
-    def listed(label) -> dict[str, Clip]:
-        return {
-            name: Clip(path=clip.folder, label=label(clip), subject=clip.subject)
-            for name, clip in drawn.items()
-        }
-
-    links, inside = link_folder(flags), flags.output_dir / "videos" / "split01"
-    videos = listed(lambda clip: text_of(clip.values.mean(axis=0)))
-    frames = listed(lambda clip: str(without_spaces(clip.annotation, links, inside)))
-    rename = csv_paths(videos.values(), inside, flags)
-    for folder, task, clips in (
-        ("videos", "regression", videos),
-        ("frames", "regression_frames", frames),
-    ):
-        for fold, parts in folds.items():
-            write_parts(
-                flags.output_dir / folder / f"split{fold:02d}",
-                **{part: [clips[name] for name, _ in some] for part, some in parts.items()},
-                names=LabelNames(task=task, class_names=DIMENSIONS),
-                flags=flags,
-                rename=rename,
-            )
-    write_subjects(flags.output_dir, videos.values(), rename)
-    warn_about_validation(flags)
+    flags = parse_lists(build_parser(), argv, FOLDER)
+    folds, links = read_folds(flags.dataset_dir), link_folder(flags)
+    inside = flags.output_dir / "videos" / "split01"
+    clips: dict[str, Clip] = {}
+    for name, drawn in read_clips(flags.dataset_dir, flags.output_dir / "problems.txt").items():
+        labels = without_spaces(drawn.annotation, links, inside)
+        label = f"{text_of(drawn.values.mean(axis=0))} {labels}"
+        clips[name] = Clip(path=drawn.folder, label=label, subject=drawn.subject)
+    splits = {
+        f"split{fold:02d}": {p: [clips[name] for name, _ in some] for p, some in parts.items()}
+        for fold, parts in folds.items()
+    }
+    targets = {
+        "videos": Target(LabelNames(task="regression", class_names=DIMENSIONS), slice(2)),
+        "frames": Target(LabelNames(task="regression_frames", class_names=DIMENSIONS), slice(2, 3)),
+    }
+    write_splits({clip.path: clip for clip in clips.values()}, splits, targets, flags)
 
 
 if __name__ == "__main__":

@@ -19,17 +19,24 @@ import numpy as np
 from svfap.datasets.catalog import get_spec
 from svfap.datasets.labels.classes import LabelNames
 from svfap.datasets.video.open_video import natural_key
-from svfap.preprocess.shared.affect_targets import affect_targets
 from svfap.preprocess.shared.common import PreparationError, run_command
-from svfap.preprocess.shared.labelled import Clip, warn_about_validation, write_parts
+from svfap.preprocess.shared.labelled import Clip
+from svfap.preprocess.shared.writing import (
+    Target,
+    affect_targets,
+    warn_about_validation,
+    write_parts,
+)
 from svfap.preprocess.synthetic.lists import (
     DrawnClip,
     lists_parser,
+    parse_lists,
     read_clips,
     read_folds,
     text_of,
 )
 
+FOLDER = "images"
 STRONG = 0.75  # of the clip's strongest frame
 
 
@@ -58,21 +65,15 @@ def write_folds(clips: Mapping[str, DrawnClip], flags: argparse.Namespace) -> No
     """Write expression, values and both, of every fold."""
     targets = affect_targets(get_spec("synthetic").class_names)
     for fold, parts in read_folds(flags.dataset_dir).items():
-        for target, (names, line) in targets.items():
-            frames = {
-                part: [
-                    Clip(
-                        path=path,
-                        label=line.format(expression=label, affect=affect),
-                        subject=clips[name].subject,
-                    )
-                    for name, label in some
-                    for path, affect in frames_of(clips[name], flags.frames_per_clip)
-                ]
-                for part, some in parts.items()
-            }
-            folder = flags.output_dir / target / f"split{fold:02d}"
-            write_parts(folder, **frames, names=names, flags=flags)
+        frames = {
+            part: [
+                Clip(path=path, label=f"{label} {affect}", subject=clips[name].subject)
+                for name, label in some
+                for path, affect in frames_of(clips[name], flags.frames_per_clip)
+            ]
+            for part, some in parts.items()
+        }
+        write_parts(f"split{fold:02d}", frames, targets, flags)
 
 
 def write_identity(clips: Mapping[str, DrawnClip], flags: argparse.Namespace) -> None:
@@ -98,23 +99,19 @@ def write_identity(clips: Mapping[str, DrawnClip], flags: argparse.Namespace) ->
         for part, first in (("train", 0), ("test", 1))
     }
     names = LabelNames(task="classification", class_names=tuple(people))
-    write_parts(flags.output_dir / "identity", **parts, names=names, flags=flags)
+    write_parts("", parts, {"identity": Target(names)}, flags)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m svfap.preprocess.synthetic_images`."""
-    parser = lists_parser("synthetic_images", __doc__.split("\n")[0], folder="images")
+    parser = lists_parser("synthetic_images", __doc__, folder=FOLDER)
     parser.add_argument("--frames_per_clip", type=int, default=4, metavar="N")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the CSVs."""
-    parser = build_parser()
-    flags = parser.parse_args(argv)
-    if not flags.output_dir:
-        parser.set_defaults(output_dir=flags.dataset_dir / "images")
-        flags = parser.parse_args(argv)
+    flags = parse_lists(build_parser(), argv, FOLDER)
     if flags.frames_per_clip < 1:
         raise PreparationError(f"--frames_per_clip {flags.frames_per_clip}: give 1 or more")
     clips = read_clips(flags.dataset_dir, flags.output_dir / "problems.txt")

@@ -75,15 +75,15 @@ def score_columns(header: Sequence[str], given: Sequence[str] | None, table: Pat
     return columns
 
 
-def read_layout(dataset_dir: Path, table: Path, columns: Sequence[str] | None) -> Found:
+def read(flags: argparse.Namespace) -> Found:
     """Join the table with the clips."""
-    found = Found()
+    found, table = Found(), find_table(flags.dataset_dir, flags.labels)
     rows = read_table(table, (NAME,))
     header = [name for name in (rows[0][1] if rows else {}) if name is not None]
-    columns = score_columns(header, columns, table)
+    columns = score_columns(header, flags.columns, table)
     videos = {
         same_name(name).removesuffix(ALIGNED): path
-        for name, path in named_videos(dataset_dir, found.problems).items()
+        for name, path in named_videos(flags.dataset_dir, found.problems).items()
     }
     seen: dict[str, int] = {}
     for line, row in rows:
@@ -130,12 +130,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--columns", nargs=3, metavar=("AROUSAL", "VALENCE", "DOMINANCE"),
         help="columns of the table that hold the scores",
     )  # fmt: skip
-
-
-def read(flags: argparse.Namespace) -> Found:
-    """Read the layout as the flags say."""
-    table = find_table(flags.dataset_dir, flags.labels)
-    return read_layout(flags.dataset_dir, table, flags.columns)
 
 
 COMMAND = Command(

@@ -3,6 +3,7 @@
 import errno
 import os
 import unicodedata
+from argparse import Namespace
 from pathlib import Path
 
 import cv2
@@ -165,7 +166,7 @@ def test_every_command_that_lists_says_what_it_leaves_out(tmp_path, caplog):
     assert "1 files or folders of the system" in caplog.text
     touch(tmp_path / "cremad/VideoFlash/1001_IEO_SAD_LO.flv")
     touch(tmp_path / "cremad/VideoFlash/1001_IEO_SAD_LO.wav")
-    assert len(cremad.read_layout(tmp_path / "cremad").clips) == 1
+    assert len(cremad.read(Namespace(dataset_dir=tmp_path / "cremad")).every) == 1
     assert "1 .wav files" in caplog.text
 
 
@@ -184,8 +185,8 @@ def test_tables_are_not_looked_for_in_folders_of_systems(tmp_path):
     for path in list(tmp_path.glob("*.pkl")):
         touch(tmp_path / "@eaDir" / path.name / "SYNOINDEX_MEDIA_INFO")
         touch(tmp_path / "__MACOSX" / path.name)
-    found = chalearn.read_layout(tmp_path)
-    assert len(found.clips) == 10
+    found = chalearn.read(Namespace(dataset_dir=tmp_path))
+    assert len(found.every) == 10
 
 
 def write_pictures(folder: Path, seeds, side=32) -> Path:

@@ -12,6 +12,7 @@ from svfap.datasets.labels.annotations import read_annotations
 from svfap.datasets.labels.splits import carve_validation
 from svfap.preprocess import dfew
 from svfap.preprocess.shared.common import PreparationError, check_counts, without_spaces
+from svfap.preprocess.shared.runner import published_counts
 from tests.conftest import ROOT
 from tests.preparation import lines_of, write_frames
 
@@ -131,8 +132,10 @@ def test_official_dfew_counts_pass(tmp_path):
     sizes = {1: 9356, 2: 9356, 3: 9357, 4: 9358, 5: 9361}
     found = {f"split{f:02d} {p}": n for f, t in sizes.items() for p, n in
              (("train", t), ("test", 11697 - t))}  # fmt: skip
-    check_counts(found, dfew.published_counts(list(sizes)), allow_other=False, name="DFEW")
-    assert dfew.published_counts([2, 5]) == {
+    published = published_counts(dfew.SPEC, [f"split{fold:02d}" for fold in sizes])
+    check_counts(found | {"clips": 11697}, published, allow_other=False, name="DFEW")
+    assert published_counts(dfew.SPEC, ["split02", "split05"]) == {
+        "clips": 11697,
         "split02 train": 9356,
         "split02 test": 2341,
         "split05 train": 9361,

@@ -1,7 +1,7 @@
 """Official train and test lists of frame folders, as DFEW, FERV39k and MAFW have them."""
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from svfap.datasets.labels.listing import Unused, visible_folders
@@ -12,7 +12,7 @@ from svfap.preprocess.shared.labelled import Clip, Found, Parts
 NAME_COLUMNS = ("video_name", "id", "clip")
 
 
-def read_lines(path: Path, expected: str, problems: Problems) -> Iterator[tuple[str, str, str]]:
+def read_lines(path: Path, form: str, problems: Problems) -> Iterator[tuple[str, str, str]]:
     """`name label` lines of a list without a header: where, name and label.
 
     Args:
@@ -25,15 +25,34 @@ def read_lines(path: Path, expected: str, problems: Problems) -> Iterator[tuple[
         if len(fields) == 2:
             yield where, *fields
         elif fields:
-            problems.add(f"{where}: expected `{expected}`, got {text!r}")
+            problems.add(f"{where}: expected `{form}`, got {text!r}")
 
 
-def label_of(name: str, class_names: Sequence[str], where: str, problems: Problems) -> str | None:
-    """Number of a label name; an unknown name is a problem, never guessed."""
-    if name in class_names:
-        return str(class_names.index(name))
-    problems.add(f"{where}: label {name!r} is none of {', '.join(class_names)}")
-    return None
+def read_list(
+    path: Path,
+    form: str,
+    frames_dir: Path,
+    class_names: Sequence[str],
+    problems: Problems,
+    folder_of: Callable[[str], str | None],
+) -> list[Clip]:
+    """Clips of a list of `name label-name` lines; an unknown label is a problem, never guessed.
+
+    Args:
+        form: what lines look like, for people.
+        folder_of: frame folder, below `frames_dir`, by name; None for names of another form.
+    """
+    clips = []
+    for where, name, label in read_lines(path, form, problems):
+        folder = folder_of(name)
+        if folder is None:
+            problems.add(f"{where}: expected `{form}`, got '{name} {label}'")
+        elif label not in class_names:
+            problems.add(f"{where}: label {label!r} is none of {', '.join(class_names)}")
+        else:
+            number = str(class_names.index(label))
+            clips.append(Clip(path=frames_dir / folder, label=number, where=where, name=folder))
+    return clips
 
 
 def found_in_lists(
@@ -44,7 +63,7 @@ def found_in_lists(
         raise PreparationError(f"no such frames folder: {frames_dir} (see --frames_dir)")
     found = Found(problems=problems, splits=splits, complete=complete, frame_folders=True)
     if frames_dir.is_dir():
-        _name_extra((clip.path for clip in found.clips), Unused(frames_dir))
+        _name_extra((clip.path for clip in found.every), Unused(frames_dir))
     return found
 
 
@@ -78,16 +97,11 @@ def read_subjects(path: Path | None, default: Path) -> dict[str, str]:
     return {row[column].strip(): row["subject"].strip() for row in rows}
 
 
-def add_frames_flag(parser: argparse.ArgumentParser, default: str) -> None:
-    """`--frames_dir`."""
+def add_list_flags(parser: argparse.ArgumentParser, default: str, *, folds: bool = False) -> None:
+    """`--frames_dir`, and `--folds` where there are some."""
     parser.add_argument(
-        "--frames_dir",
-        type=Path,
-        metavar="DIR",
+        "--frames_dir", type=Path, metavar="DIR",
         help=f"folder of the frame folders (default: {default} in --dataset_dir)",
-    )
-
-
-def clip_of(frames_dir: Path, name: str, label: str, where: str) -> Clip:
-    """A frame folder of a list."""
-    return Clip(path=frames_dir / name, label=label, where=where, name=name)
+    )  # fmt: skip
+    if folds:
+        parser.add_argument("--folds", type=int, nargs="+", metavar="N", help="only these folds")

@@ -1,4 +1,4 @@
-"""Subject-independent folds: drawn from a seed or read from a file, checked, written out."""
+"""Subject-independent folds: the authors', drawn from a seed or read from a file; checked."""
 
 import argparse
 import dataclasses
@@ -17,13 +17,7 @@ from svfap.datasets.rng import generator
 from svfap.datasets.tables import write_table
 from svfap.datasets.video.open_video import natural_key
 from svfap.preprocess.shared.common import PreparationError, Problems, read_table
-from svfap.preprocess.shared.labelled import (
-    Clip,
-    csv_paths,
-    warn_about_validation,
-    write_parts,
-    write_subjects,
-)
+from svfap.preprocess.shared.labelled import Clip, Parts
 
 logger = logging.getLogger(__name__)
 
@@ -163,40 +157,40 @@ def published_folds(
     return folds
 
 
-def write_folds(
-    clips: Sequence[Clip],
+def fold_splits(
+    usable: Mapping[Path, Clip],
     names: LabelNames,
     flags: argparse.Namespace,
     spec: DatasetSpec | None = None,
-) -> None:
-    """Make or read the folds and write `split01`, `split02`, ... with all that belongs to them.
+) -> dict[str, Parts]:
+    """Make or read the folds `split01`, `split02`, ..., and write down who is tested in which.
 
     Clips without subjects are distributed one by one.
     """
-    known = all(clip.subject is not None for clip in clips)
-    units = {clip.path: clip.subject if known else str(clip.path) for clip in clips}
-    folds, source = _make_folds(clips, units, flags, spec)
-    rename = csv_paths(clips, flags.output_dir / "split01", flags)
-    written = []
+    known = all(clip.subject is not None for clip in usable.values())
+    units = {path: clip.subject if known else str(path) for path, clip in usable.items()}
+    folds, source = _make_folds(list(usable.values()), list(units.values()), flags, spec)
+    splits: dict[str, Parts] = {}
     for fold in range(max(folds.values()) + 1):
-        name = f"split{fold + 1:02d}"
-        test = [clip for clip in clips if folds[units[clip.path]] == fold]
-        train = [clip for clip in clips if folds[units[clip.path]] != fold]
-        warn_about_absent(name, train, test, names)
-        write_parts(
-            flags.output_dir / name, train=train, test=test, names=names, flags=flags, rename=rename
-        )
-        written.append(name)
+        parts: Parts = {"train": [], "test": []}
+        for path, clip in usable.items():
+            part = "test" if folds[units[path]] == fold else "train"
+            parts[part].append(dataclasses.replace(clip, path=path))
+        splits[f"split{fold + 1:02d}"] = parts
+    for name, parts in splits.items():
+        warn_about_absent(name, parts, names)
     if known:
-        _write_list(flags.output_dir, written, folds, clips, {"data_set": names.data_set, **source})
-    write_subjects(flags.output_dir, clips, rename)
-    warn_about_stale(flags.output_dir, written)
-    warn_about_validation(flags)
+        source = {"data_set": names.data_set, **source}
+        _write_list(flags.output_dir, list(splits), folds, list(units.values()), source)
+    stale = {path.name for path in flags.output_dir.glob("split[0-9]*") if path.is_dir()}
+    if left := sorted(stale - set(splits)):
+        logger.warning("%s: left from an earlier run, remove: %s", flags.output_dir, " ".join(left))
+    return splits
 
 
 def _make_folds(
     clips: Sequence[Clip],
-    units: Mapping[Path, str],
+    units: Sequence[str],
     flags: argparse.Namespace,
     spec: DatasetSpec | None,
 ) -> tuple[dict[str, int], dict]:
@@ -205,13 +199,13 @@ def _make_folds(
     of_authors = spec.subject_folds if spec else ()
     authors = flags.fold_seed is None and flags.num_folds == len(of_authors)
     if flags.folds_file is not None:
-        folds = read_folds(flags.folds_file, set(units.values()), problems)
+        folds = read_folds(flags.folds_file, set(units), problems)
         problems.raise_if_any("folds file", report=report)
         return folds, {"file": str(flags.folds_file)}
-    if authors and (kept := _kept_folds(flags.output_dir / FOLDS_JSON, set(units.values()))):
+    if authors and (kept := _kept_folds(flags.output_dir / FOLDS_JSON, set(units))):
         return kept
     if authors:
-        folds = published_folds(spec, units.values(), problems)
+        folds = published_folds(spec, units, problems)
         if problems.lines and flags.allow_other_counts:
             logger.warning(
                 "%s; so the folds are not the authors', they are drawn as by --fold_seed 0",
@@ -222,7 +216,7 @@ def _make_folds(
             problems.raise_if_any(f"{spec.name} folds", report=report, remedy=remedy)
             return folds, {"authors": True}
     seed = flags.fold_seed or 0
-    clips = [dataclasses.replace(clip, subject=units[clip.path]) for clip in clips]
+    clips = [dataclasses.replace(clip, subject=unit) for clip, unit in zip(clips, units)]
     return assign_folds(clips, flags.num_folds, seed=seed), {"seed": seed}
 
 
@@ -242,27 +236,23 @@ def _kept_folds(path: Path, subjects: set[str]) -> tuple[dict[str, int], dict] |
     return folds, source
 
 
-def warn_about_absent(
-    fold: str, train: Sequence[Clip], test: Sequence[Clip], names: LabelNames
-) -> None:
+def warn_about_absent(fold: str, parts: Parts, names: LabelNames) -> None:
     """Say which classes a part of a fold lacks."""
-    if not names.kind.one_class:
-        return
-    for part, clips in (("training", train), ("test", test)):
-        present = {clip.label for clip in clips}
+    for part, what in (("train", "training"), ("test", "test")) if names.kind.one_class else ():
+        present = {clip.label for clip in parts[part]}
         absent = [n for i, n in enumerate(names.class_names) if str(i) not in present]
         if absent:
-            logger.warning("%s: no %s clips of %s", fold, part, ", ".join(absent))
+            logger.warning("%s: no %s clips of %s", fold, what, ", ".join(absent))
 
 
 def _write_list(
     output_dir: Path,
     written: Sequence[str],
     folds: Mapping[str, int],
-    clips: Sequence[Clip],
+    subjects: Sequence[str],
     source: dict,
 ) -> None:
-    numbers = Counter(clip.subject for clip in clips)
+    numbers = Counter(subjects)
     content = source | {
         "folds": [
             {
@@ -278,11 +268,3 @@ def _write_list(
     rows = [(s, folds[s] + 1, numbers[s]) for s in sorted(numbers, key=natural_key)]
     write_table(output_dir / FOLDS_CSV, ("subject", "fold", "clips"), rows)
     logger.info("wrote %s: who is tested in which fold", output_dir / FOLDS_JSON)
-
-
-def warn_about_stale(output_dir: Path, written: Sequence[str]) -> None:
-    """Say which folds of an earlier run are still there."""
-    stale = sorted(path.name for path in output_dir.glob("split[0-9]*") if path.is_dir())
-    stale = [name for name in stale if name not in written]
-    if stale:
-        logger.warning("%s: left from an earlier run, remove: %s", output_dir, " ".join(stale))

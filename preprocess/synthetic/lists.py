@@ -1,6 +1,7 @@
 """What preprocess.synthetic has written, read again: labelled clips, annotations and folds."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,10 +9,9 @@ import numpy as np
 
 from svfap.datasets.files import read_arrays
 from svfap.datasets.video.open_video import IMAGE_SUFFIXES, natural_key
-from svfap.preprocess.shared.affect_targets import DIMENSIONS
 from svfap.preprocess.shared.common import PreparationError, Problems, add_link_flag, read_table
-from svfap.preprocess.shared.labelled import add_validation_flags
 from svfap.preprocess.shared.lists import read_subjects
+from svfap.preprocess.shared.writing import DIMENSIONS, add_validation_flags
 
 FRAMES, LABELS = "dfew/Clip/jpg_256", "dfew/annotation"
 LISTS = "dfew/EmoLabel_DataSplit/{part}(single-labeled)/set_{fold}.csv"
@@ -31,10 +31,12 @@ def lists_parser(command: str, description: str, *, folder: str) -> argparse.Arg
     """Parser of a command that lists the drawn faces.
 
     Args:
-        description: first line of the module's documentation.
+        description: documentation of the module, of which the first line is shown.
         folder: of the CSVs, below `--dataset_dir` unless `--output_dir` is given.
     """
-    parser = argparse.ArgumentParser(f"preprocess.{command}", description=description)
+    parser = argparse.ArgumentParser(
+        f"preprocess.{command}", description=description.split("\n")[0]
+    )
     parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR")
     parser.add_argument(
         "--output_dir", type=Path, metavar="DIR", help=f"default: {folder} in --dataset_dir"
@@ -42,6 +44,15 @@ def lists_parser(command: str, description: str, *, folder: str) -> argparse.Arg
     add_link_flag(parser)
     add_validation_flags(parser)
     return parser
+
+
+def parse_lists(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, folder: str
+) -> argparse.Namespace:
+    """Flags of such a command; by default the CSVs go to a folder in `--dataset_dir`."""
+    flags = parser.parse_args(argv)
+    flags.output_dir = flags.output_dir or flags.dataset_dir / folder
+    return flags
 
 
 def read_folds(dataset_dir: Path) -> dict[int, dict[str, list[tuple[str, int]]]]:
