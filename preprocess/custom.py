@@ -17,7 +17,6 @@ from pathlib import Path
 
 from svfap.datasets.labels.classes import LabelNames
 from svfap.datasets.labels.kinds import KINDS
-from svfap.datasets.labels.splits import carve_validation
 from svfap.preprocess.shared.common import PreparationError, Problems, add_link_flag, run_command
 from svfap.preprocess.shared.custom_sources import (
     Source,
@@ -30,9 +29,9 @@ from svfap.preprocess.shared.custom_sources import (
 from svfap.preprocess.shared.custom_sources import to_clips as labelled_clips
 from svfap.preprocess.shared.labelled import Clip, Found, Parts
 from svfap.preprocess.shared.layouts import LAYOUTS, guess_pattern, read_layout
-from svfap.preprocess.shared.runner import check_found
+from svfap.preprocess.shared.runner import check_found, check_subjects
 from svfap.preprocess.shared.subject_folds import add_fold_flags, fold_splits, warn_about_absent
-from svfap.preprocess.shared.writing import Target, write_splits
+from svfap.preprocess.shared.writing import Target, carve, write_splits
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = read_source(flags)
     settle_subjects(source, flags.subject_pattern)
     names = settle_labels(source, flags)
-    parts = dict(labelled_clips(source, names))
+    target, parts = Target(names), dict(labelled_clips(source, names))
     found = Found(clips=list(parts), problems=source.problems)
     usable = check_found(found, {}, {}, name=str(flags.dataset_dir), flags=flags)
     clips = [clip for clip in parts if clip.path in usable]
@@ -197,11 +196,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not any(parts.values()) and (flags.num_folds >= 2 or flags.folds_file):
         splits = fold_splits(usable, names, flags)
     else:
-        given = any(parts.values())
-        split = given_split(clips, parts, flags) if given else drawn_split(clips, names, flags)
+        if any(parts.values()):
+            split = given_split(clips, parts, flags)
+        else:
+            flag = ("--test_fraction", flags.test_fraction)
+            split = dict(zip(("train", "test"), carve(clips, target, flag, flags.fold_seed)))
         warn_about_absent(str(flags.output_dir), split, names)
         splits = {"": split}
-    write_splits(usable, splits, {"": Target(names)}, flags)
+    write_splits(usable, splits, {"": target}, flags)
     _tell_next(flags)
 
 
@@ -214,29 +216,12 @@ def given_split(
         if not split[part]:
             raise PreparationError(f"{flags.dataset_dir}: no clips for {part}")
     problems = Problems()
-    sides = {part: {c.subject for c in some} - {None} for part, some in split.items()}
-    for part in ("val", "test"):
-        for subject in sorted(sides["train"] & sides[part]):
-            problems.add(f"subject {subject} is in train and in {part}")
+    check_subjects("the given split", split, problems)
     remedy = "move them, or remove the column or folders of the split and let it be drawn"
     problems.raise_if_any(
         "the given split", report=flags.output_dir / "problems.txt", remedy=remedy
     )
     return {part: some for part, some in split.items() if some}
-
-
-def drawn_split(clips: Sequence[Clip], names: LabelNames, flags: argparse.Namespace) -> Parts:
-    """Training and test part, drawn by subject where all are known."""
-    known = all(clip.subject is not None for clip in clips)
-    chosen = carve_validation(
-        [clip.label if names.kind.one_class else "any" for clip in clips],
-        flags.test_fraction,
-        seed=flags.fold_seed,
-        subjects=[clip.subject for clip in clips] if known else None,
-        flag="--test_fraction",
-    )
-    taken = list(zip(clips, chosen, strict=True))
-    return {"train": [c for c, test in taken if not test], "test": [c for c, test in taken if test]}
 
 
 def _tell_next(flags: argparse.Namespace) -> None:

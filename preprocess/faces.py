@@ -38,64 +38,47 @@ from svfap.preprocess.shared.workers import parallel
 logger = logging.getLogger(__name__)
 
 FAILED = ("unreadable", "failed")
+# Flags of the settings of these names: what is allowed, and what it means.
+NUMBERS = {
+    "size": (8, 4096, "side of the crops in pixels"),
+    "smooth_seconds": (0.0, 60.0, "smoothing of the box over time; 0: none"),
+    "quality": (1, 100, "of jpg, 1 to 100"),
+    "every": (1, 10**6, "take every N-th frame"),
+    "max_gap_seconds": (0.0, 3600.0, "a face out of sight for longer is another track"),
+    "min_face": (
+        0.01, 1.0,
+        "smallest face, as a share of the frame's shorter side; smaller is slower",
+    ),
+}  # fmt: skip
+CHOICES = {
+    "align": (ALIGNMENTS, "similarity: eyes made level"),
+    "box": (BOXES, "constant: one box for the whole track instead of one that follows the face"),
+    "faces": (
+        ("largest", "all"),
+        "the most prominent face of each video, or every face in a folder face_<n>",
+    ),
+    "format": (FORMATS, "of the crops"),
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m svfap.preprocess.faces`."""
     parser = argparse.ArgumentParser("preprocess.faces", description=__doc__.split("\n")[0])
-    add = parser.add_argument
-    default = FaceSettings()
+    add, default = parser.add_argument, FaceSettings()
     add("inputs", type=Path, nargs="+", metavar="INPUT", help="videos, frame folders, or folders")
     add("--output_dir", type=Path, required=True, metavar="DIR", help="gets the crops")
-    add("--size", type=int, default=default.size, help="side of the crops in pixels")
-    add(
-        "--margin",
-        default=default.margin,
-        metavar="STYLE|NUMBER",
-        help=f"{', '.join(STYLES)}, or what is added on each side as a share of the face",
-    )
-    add("--align", choices=ALIGNMENTS, default=default.align, help="similarity: eyes made level")
-    add(
-        "--box",
-        choices=BOXES,
-        default=default.box,
-        help="constant: one box for the whole track instead of one that follows the face",
-    )
-    add(
-        "--border",
-        choices=BORDERS,
-        help="what shows outside the frame; inside: crops are moved "
-        "into the frame (default: inside, with --align similarity black)",
-    )
-    add(
-        "--smooth_seconds",
-        type=float,
-        default=default.smooth_seconds,
-        help="smoothing of the box over time; 0: none",
-    )
-    add(
-        "--faces",
-        choices=("largest", "all"),
-        default=default.faces,
-        help="the most prominent face of each video, or every face in a folder face_<n>",
-    )
+    add("--margin", default=default.margin, metavar="STYLE|NUMBER",
+        help=f"{', '.join(STYLES)}, or what is added on each side as a share of the face"
+    )  # fmt: skip
+    for name, (low, _, text) in NUMBERS.items():
+        add(f"--{name}", type=type(low), default=getattr(default, name), metavar="N", help=text)
+    for name, (choices, text) in CHOICES.items():
+        add(f"--{name}", choices=choices, default=getattr(default, name), help=text)
+    add("--border", choices=BORDERS,
+        help="what shows outside the frame; inside: crops are moved into the frame (default: "
+        "inside, with --align similarity black)"
+    )  # fmt: skip
     add("--landmarks", action="store_true", help="write landmarks.npz beside the crops")
-    add("--format", choices=FORMATS, default=default.format, help="of the crops")
-    add("--quality", type=int, default=default.quality, help="of jpg, 1 to 100")
-    add("--every", type=int, default=default.every, metavar="N", help="take every N-th frame")
-    add(
-        "--max_gap_seconds",
-        type=float,
-        default=default.max_gap_seconds,
-        help="a face out of sight for longer is another track",
-    )
-    add(
-        "--min_face",
-        type=float,
-        default=default.min_face,
-        metavar="SHARE",
-        help="smallest face, as a share of the frame's shorter side; smaller is slower",
-    )
     add_pictures_flag(parser)
     add_workers_flag(parser)
     return parser
@@ -104,13 +87,11 @@ def build_parser() -> argparse.ArgumentParser:
 def read_settings(flags: argparse.Namespace) -> FaceSettings:
     """Settings of the flags, checked."""
     border = flags.border or ("inside" if flags.align == "none" else "black")
-    rules = (
-        ("size", 8, 4096), ("quality", 1, 100), ("every", 1, 10**6), ("smooth_seconds", 0, 60),
-        ("max_gap_seconds", 0, 3600), ("min_face", 0.01, 1),
-    )  # fmt: skip
-    for name, low, high in rules:
+    for name, (low, high, _) in NUMBERS.items():
         if not low <= getattr(flags, name) <= high:
-            raise PreparationError(f"--{name} {getattr(flags, name)}: allowed are {low} to {high}")
+            raise PreparationError(
+                f"--{name} {getattr(flags, name)}: allowed are {low:g} to {high:g}"
+            )
     if flags.format == "mp4" and flags.size % 2:
         raise PreparationError(f"--size {flags.size}: --format mp4 needs an even number")
     if flags.align != "none" and (flags.box == "constant" or border == "inside"):

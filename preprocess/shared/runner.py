@@ -162,7 +162,7 @@ def check_splits(found: Found) -> None:
             if other != folder:
                 problems.add(f"{clip.where}: {_name(clip)} is also tested in {where}")
         if found.subjects_apart:
-            _check_subjects(folder, parts, problems)
+            check_subjects(folder, parts, problems)
     if found.complete and len(found.splits) > 1:
         for path, clip in sorted(first_of.items()):
             if path not in tested:
@@ -173,7 +173,9 @@ def _name(clip: Clip) -> str:
     return clip.name or str(clip.path)
 
 
-def _check_subjects(folder: str, parts: Parts, problems: Problems) -> None:
+def check_subjects(split: str, parts: Parts, problems: Problems) -> None:
+    """Look for people in training and in another part."""
     sides = {part: {clip.subject for clip in clips} - {None} for part, clips in parts.items()}
-    for subject in sorted(sides["train"] & sides["test"]):
-        problems.add(f"{folder}: subject {subject} is in train and in test")
+    for part in sorted(sides.keys() - {"train"}):
+        for subject in sorted(sides["train"] & sides[part]):
+            problems.add(f"{split}: subject {subject} is in train and in {part}")

@@ -109,7 +109,8 @@ def write_parts(
     every = [clip for some in parts.values() for clip in some]
     rename = rename or csv_paths(every, flags.output_dir / next(iter(targets)) / name, flags)
     if "val" not in parts and flags.val_fraction:
-        train, val = _carve(parts["train"], next(iter(targets.values())), flags)
+        target, flag = next(iter(targets.values())), ("--val_fraction", flags.val_fraction)
+        train, val = carve(parts["train"], target, flag, flags.val_seed)
         parts = {**parts, "train": train, "val": val}
     parts = {p: parts.get(p, parts["test"]) for p in ("train", "val", "test")}
     groups = {rename[clip.path]: clip.group for clip in every if clip.group}
@@ -137,19 +138,20 @@ def _write(folder: Path, parts: Parts, target: Target, rename: Mapping[Path, str
     write_classes(folder, target.names)
 
 
-def _carve(
-    train: Sequence[Clip], target: Target, flags: argparse.Namespace
+def carve(
+    clips: Sequence[Clip], target: Target, flag: tuple[str, float], seed: int
 ) -> tuple[list[Clip], list[Clip]]:
-    """Training and validation clips; by subject if known, with the same share of every class."""
-    known = all(clip.subject is not None for clip in train)
-    chosen = carve_validation(
-        [target.classes(clip) for clip in train],
-        flags.val_fraction,
-        seed=flags.val_seed,
-        subjects=[clip.subject for clip in train] if known else None,
-    )
-    taken = list(zip(train, chosen, strict=True))
-    return [clip for clip, val in taken if not val], [clip for clip, val in taken if val]
+    """The rest, and a share: whole people if they are known, with the same share of every class.
+
+    Args:
+        flag: that asks for it, and its value: the share, 0..1.
+    """
+    known = all(clip.subject is not None for clip in clips)
+    subjects = [clip.subject for clip in clips] if known else None
+    labels = [target.classes(clip) for clip in clips]
+    chosen = carve_validation(labels, flag[1], seed=seed, subjects=subjects, flag=flag[0])
+    taken = list(zip(clips, chosen, strict=True))
+    return [clip for clip, other in taken if not other], [clip for clip, other in taken if other]
 
 
 def link_folder(flags: argparse.Namespace) -> Path:

@@ -23,21 +23,22 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
-from concurrent.futures import as_completed
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import simplejpeg
-from tqdm import tqdm
 
 from svfap.datasets.files import read_json, remove_leftovers, replacing, write_text
 from svfap.datasets.rng import generator
 from svfap.datasets.tables import write_table
-from svfap.preprocess.shared.workers import worker_pool
+from svfap.preprocess.shared.common import watched
+from svfap.preprocess.shared.workers import parallel
 from svfap.preprocess.synthetic.motion import AU_NAMES, EMOTIONS, LEVELS
 from svfap.preprocess.synthetic.plan import (
     FIRST_PRETRAIN_SUBJECT,
@@ -54,6 +55,24 @@ from svfap.preprocess.synthetic.render import VOXCELEB2, ClipRenderer
 
 SETTINGS_FILE = "synthetic.json"
 FRAMES_PER_SECOND = 25
+# Flags of the settings of these names.
+NUMBERS = {
+    "num_pretrain_videos": "mp4 clips",
+    "num_labelled_videos": "frame folders",
+    "num_identities": "labelled people",
+    "num_folds": "subject-independent folds",
+    "size": "side of the frames in pixels",
+    "min_frames": "shortest clip",
+    "max_frames": "longest clip",
+    "seed": "other seeds give other people and clips",
+}
+CHOICES = {
+    "scenes": (SCENES, "a background, light and camera for each clip or for each person"),
+    "level": (
+        LEVELS,
+        "easy: full expressions, little pose, light, noise and speech; hard: all as they come",
+    ),
+}
 
 
 def write_mp4(path: Path, frames: Iterator[np.ndarray], size: int) -> None:
@@ -140,16 +159,13 @@ def write_tables(output_dir: Path, settings: Settings) -> None:
                 if (folds[subject] == fold) == (part == "test")
             ]
             folder = output_dir / "dfew/EmoLabel_DataSplit" / f"{part}(single-labeled)"
-            _write_csv(folder / f"set_{fold + 1}.csv", [("video_name", "label"), *rows])
+            write_table(folder / f"set_{fold + 1}.csv", ("video_name", "label"), rows)
     rows = [
         (f"{i + 1:05d}", f"s{subject + 1:04d}", emotion)
         for i, (subject, emotion) in enumerate(clips)
     ]
-    _write_csv(output_dir / "dfew/annotation/subjects.csv", [("clip", "subject", "emotion"), *rows])
-
-
-def _write_csv(path: Path, rows: list[tuple]) -> None:
-    write_table(path, rows[0], rows[1:])
+    header = ("clip", "subject", "emotion")
+    write_table(output_dir / "dfew/annotation/subjects.csv", header, rows)
 
 
 def _read_settings(path: Path) -> dict:
@@ -200,22 +216,17 @@ def draw_data_set(output_dir: Path, settings: Settings, *, num_workers: int) -> 
     write_tables(output_dir, settings)
     jobs = [(write_labelled, index) for index in range(settings.num_labelled_videos)]
     jobs += [(write_pretrain, index) for index in range(settings.num_pretrain_videos)]
-    with tqdm(total=len(jobs), unit="clip", disable=None) as progress:
-        if num_workers == 0:
-            for job, index in jobs:
-                job(output_dir, settings, index)
-                progress.update()
-            return
+    if num_workers:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the workers: one core each
-        with worker_pool(num_workers, _start_worker) as pool:
-            waiting = [pool.submit(job, output_dir, settings, index) for job, index in jobs]
-            try:
-                for done in as_completed(waiting):
-                    done.result()
-                    progress.update()
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+    draw = partial(_draw, output_dir, settings)
+    with closing(parallel(draw, jobs, num_workers, start=_start_worker)) as drawn:
+        for _ in watched(drawn, len(jobs), "clips"):
+            pass
+
+
+def _draw(output_dir: Path, settings: Settings, job: tuple[Callable, int]) -> None:
+    write, index = job
+    write(output_dir, settings, index)
 
 
 def contact_sheet(settings: Settings, num_subjects: int = 6) -> np.ndarray:
@@ -255,36 +266,14 @@ def get_parser() -> argparse.ArgumentParser:
     )
     add, default = parser.add_argument, Settings()
     add("--output_dir", type=Path, help="where to write; may be left out with --preview")
-    add("--num_pretrain_videos", type=int, default=default.num_pretrain_videos, help="mp4 clips")
-    add(
-        "--num_labelled_videos", type=int, default=default.num_labelled_videos, help="frame folders"
-    )
-    add("--num_videos", type=int, help="sets both of the above", default=None)
-    add("--num_identities", type=int, default=default.num_identities, help="labelled people")
-    add(
-        "--num_pretrain_identities",
-        type=int,
-        default=None,
-        help="other people in the mp4 clips (default: one per four clips)",
-    )
-    add("--num_folds", type=int, default=default.num_folds, help="subject-independent folds")
-    add("--size", type=int, default=default.size, help="side of the frames in pixels")
-    add(
-        "--scenes",
-        choices=SCENES,
-        default=default.scenes,
-        help="a background, light and camera for each clip or for each person",
-    )
-    add(
-        "--level",
-        choices=LEVELS,
-        default=default.level,
-        help="easy: full expressions, little pose, light, noise and speech; hard: all as they come",
-    )
-    add("--min_frames", type=int, default=default.min_frames, help="shortest clip")
-    add("--max_frames", type=int, default=default.max_frames, help="longest clip")
+    for name, text in NUMBERS.items():
+        add(f"--{name}", type=int, default=getattr(default, name), help=text)
+    add("--num_videos", type=int, help="sets --num_pretrain_videos and --num_labelled_videos")
+    add("--num_pretrain_identities", type=int,
+        help="other people in the mp4 clips (default: one per four clips)")  # fmt: skip
+    for name, (choices, text) in CHOICES.items():
+        add(f"--{name}", choices=choices, default=getattr(default, name), help=text)
     add("--num_workers", type=int, default=_num_cores(), help="processes; 0 draws in this one")
-    add("--seed", type=int, default=default.seed, help="other seeds give other people and clips")
     add("--preview", type=Path, metavar="FILE.png", help="write a contact sheet of the emotions")
     return parser
 

@@ -17,53 +17,23 @@ from svfap.datasets.rng import generator
 from svfap.preprocess.synthetic.motion import AU_NAMES
 
 SKIN_TONES = np.array(
-    [
-        (250, 218, 196),
-        (241, 200, 170),
-        (232, 188, 158),
-        (222, 172, 136),
-        (205, 150, 112),
-        (184, 128, 92),
-        (158, 104, 74),
-        (128, 84, 60),
-        (100, 66, 48),
-        (82, 54, 42),
-    ],
+    [(250, 218, 196), (241, 200, 170), (232, 188, 158), (222, 172, 136), (205, 150, 112),
+     (184, 128, 92), (158, 104, 74), (128, 84, 60), (100, 66, 48), (82, 54, 42)],
     dtype=np.float64,
-)
+)  # fmt: skip
 HAIR_COLOURS = np.array(
-    [
-        (28, 24, 24),
-        (44, 32, 26),
-        (66, 44, 30),
-        (98, 66, 40),
-        (134, 92, 54),
-        (176, 134, 82),
-        (208, 172, 116),
-        (146, 66, 34),
-        (120, 116, 114),
-        (196, 194, 190),
-    ],
+    [(28, 24, 24), (44, 32, 26), (66, 44, 30), (98, 66, 40), (134, 92, 54), (176, 134, 82),
+     (208, 172, 116), (146, 66, 34), (120, 116, 114), (196, 194, 190)],
     dtype=np.float64,
-)
+)  # fmt: skip
 IRIS_COLOURS = np.array(
     [(62, 40, 24), (84, 56, 30), (48, 34, 26), (110, 96, 50), (74, 110, 80), (84, 124, 156)],
     dtype=np.float64,
-)
+)  # fmt: skip
 HAIR_STYLES = (
-    "bald",
-    "buzz",
-    "short",
-    "quiff",
-    "side_part",
-    "bangs",
-    "bob",
-    "long",
-    "wavy",
-    "curly",
-    "bun",
+    "bald", "buzz", "short", "quiff", "side_part", "bangs", "bob", "long", "wavy", "curly", "bun",
     "scarf",
-)
+)  # fmt: skip
 BEARDS = ("none", "stubble", "moustache", "goatee", "full")
 GLASSES = ("none", "round", "rectangular", "half_rim")
 
