@@ -99,30 +99,6 @@ batch_size() {
   echo "${BATCH_SIZE:-$(($1 / ${NNODES:-1}))}"
 }
 
-# use_data DATASET [MORE...]: sets what scripts/DATASET/data.sh sets, for $RECIPE, and
-#   FOLDS         the folds to run; empty where there is one split
-#   RUN_DIR       where fine-tuned runs go
-# MORE names are listed as allowed, too.
-use_data() {
-  local known=(scripts/*/data.sh) numbers=()
-  known=("${known[@]#scripts/}")
-  one_of "data set" "$1" "${known[@]%/data.sh}" "${@:2}"
-  RUN_FOLDER=$1 RUN_DIR='' SAMPLING_RATE=4
-  source "scripts/$1/data.sh"
-  case $RECIPE in
-    sslfer_*) RUN_DIR=saved/model/finetuning/$RUN_FOLDER/$RECIPE ;;
-    *) RUN_DIR=${RUN_DIR:-saved/model/finetuning/$RUN_FOLDER/${RECIPE}_frame_16x${SAMPLING_RATE}_lr1e-3_e100} ;;
-  esac
-  read -ra numbers <<<"$FOLDS"
-  if [[ -n ${ARRAY_TASK:-} ]]; then
-    if ((ARRAY_TASK > (${#numbers[@]} ? ${#numbers[@]} : 1))); then
-      echo "no fold for array task $ARRAY_TASK: nothing to do"
-      exit
-    fi
-    FOLDS=${numbers[ARRAY_TASK - 1]-}
-  fi
-}
-
 # fold_name NUMBER: of its folder
 fold_name() { if [[ -n $1 ]]; then printf 'split%02d' "$1"; fi; }
 
@@ -149,3 +125,6 @@ run_folds() {
     "$PYTHON" -m engine.summarize "$3${fold:+/$fold}"
   fi
 }
+
+source scripts/models.sh
+source scripts/datasets.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Evaluate MODEL (scripts/models.sh), fine-tuned by scripts/finetune.sh, on the test part of DATASET
-# (scripts/DATASET/data.sh): all folds, then one table. Further flags go to run_finetune.py and win.
+# (scripts/datasets.sh): all folds, then one table. Further flags go to run_finetune.py and win.
 #
 #   bash scripts/evaluate.sh MODEL DATASET [flags]
 #   CHECKPOINT=checkpoint-best.pth bash scripts/evaluate.sh svfap_base dfew
@@ -9,7 +9,6 @@
 # scripts/finetune.sh but PRETRAINED and UPDATE_FREQ. GPUS is 1.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-source scripts/models.sh
 
 if (($# < 2)); then usage; fi
 use_model "$1"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fine-tune MODEL (scripts/models.sh) on DATASET (scripts/DATASET/data.sh) with the settings of the
+# Fine-tune MODEL (scripts/models.sh) on DATASET (scripts/datasets.sh) with the settings of the
 # papers: all folds, then one table. Further flags go to run_finetune.py and win.
 #
 #   bash scripts/finetune.sh MODEL DATASET [flags]
@@ -11,14 +11,13 @@
 #   ARRAY_TASK   only the n-th of these; without one there is nothing to do
 #   DATA_DIR     folder of the CSVs, or of the folds' folders
 #   DATA_ROOT    prefix of relative paths in the CSVs
-#   TARGET       which labels, where there is a choice (scripts/DATASET/data.sh)
+#   TARGET       which labels, where there is a choice (scripts/datasets.sh)
 #   PRETRAINED   the weights to start from: a file or hf://owner/repo; none: from scratch
 #   OUTPUT_DIR   where the runs go
 #   BATCH_SIZE UPDATE_FREQ NUM_WORKERS   clips per process; batches per step; loader processes
 # The global batch is that of scripts/pretrain.sh. Finished folds are left alone, stopped ones go on.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-source scripts/models.sh
 
 if (($# < 2)); then usage; fi
 use_model "$1"

@@ -4,7 +4,7 @@
 #
 #   bash scripts/leaderboard.sh DATASET [NAME...] [-- flags]
 #
-# DATASET is one of scripts/*/data.sh, or a folder with train.csv and test.csv or with folds of these.
+# DATASET is one of scripts/datasets.sh, or a folder with train.csv and test.csv or with folds of these.
 # NAME is a name of `python -m models.download --list`, hf://owner/repo, or LABEL=FILE; without any all
 # public encoders and the pre-trained ones of SVFAP and MAE-DFER. Flags after -- go to run_finetune.py,
 # for probes and fine-tuning alike, and win. The same command again goes on where it stopped; an encoder

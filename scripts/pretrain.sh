@@ -19,7 +19,6 @@
 # stopped run.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-source scripts/models.sh
 
 if (($# < 1)); then usage; fi
 use_model "$1"

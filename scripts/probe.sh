@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # How good the frozen features of pre-trained MODEL (scripts/models.sh) are on DATASET, one of
-# scripts/*/data.sh: a linear probe and a k-NN vote; or on lfw: how much identity they hold, by
+# scripts/datasets.sh: a linear probe and a k-NN vote; or on lfw: how much identity they hold, by
 # ten-fold verification. Further flags go to engine.probe or engine.verify_faces and win.
 #
 #   bash scripts/probe.sh MODEL DATASET [flags]
@@ -10,7 +10,6 @@
 # NUM_WORKERS as for scripts/finetune.sh.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-source scripts/models.sh
 
 if (($# < 2)); then usage; fi
 use_model "$1"

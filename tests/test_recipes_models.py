@@ -17,7 +17,8 @@ from tests.conftest import GOLDEN
 from tests.test_recipes import ROOT, Stub, parse
 
 RECIPES = json.loads((GOLDEN / "recipes.json").read_text())
-DATA_SETS = sorted(path.parent.name for path in ROOT.glob("scripts/*/data.sh"))
+TABLE = (ROOT / "scripts/datasets.sh").read_text()
+DATA_SETS = re.search(r"DATASETS=\((.*?)\)", TABLE, re.DOTALL)[1].split()
 MODELS = {"svfap": 77.64, "maedfer": 84.9, "videomae": 86.2}  # million parameters
 INPUTS = ("--data_path", "--finetune", "--resume", "--pairs", "")
 
