@@ -6,21 +6,18 @@ command that is given their name looks. Files that are there are checked and lef
 
 import argparse
 import html
-import http.cookiejar
 import logging
 import re
 import shutil
 import sys
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import replace
-from http.client import HTTPException
+from functools import partial
 from pathlib import Path
-from urllib.error import URLError
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from tqdm import tqdm
-
+from svfap import fetching
+from svfap.fetching import FetchError, Remote
 from svfap.models.weights.hub import is_remote, locate
 from svfap.models.weights.public import PUBLIC
 from svfap.models.weights.released import RELEASED, ReleasedFile, find_released
@@ -29,8 +26,6 @@ from svfap.models.weights.weight_file import check_whole, file_sha256
 logger = logging.getLogger(__name__)
 
 DEFAULT_DIR = "saved/model"
-TIMEOUT_SECONDS = 60
-_AGENT = "Mozilla/5.0 (compatible; svfap-download)"  # some hosts turn unnamed programs away
 _BY_HAND = "open it in a browser and hand the file over with --from, or name a --mirror"
 
 
@@ -73,31 +68,19 @@ def fetch(url: str, target: Path, *, sha256: str | None = None, quiet: bool = Fa
         DownloadError: not to be had, or not what it should be; says what to do.
         ValueError: `url` is not an http or https address.
     """
-    cookies = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())  # for share links
-    request = urllib.request.Request(direct_link(url), headers={"User-Agent": _AGENT})
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.part")
+    remote = Remote(url=direct_link(url), path=target)
+    check = partial(_check_arrived, suffix=target.suffix, sha256=sha256)
     try:
-        opener = urllib.request.build_opener(cookies)
-        with opener.open(request, timeout=TIMEOUT_SECONDS) as response, part.open("wb") as file:
-            size = response.length
-            bar = tqdm.wrapattr(
-                file, "write", total=size, desc=target.name, leave=False,
-                mininterval=0.1 if sys.stderr.isatty() else 30.0, disable=quiet,
-            )  # fmt: skip
-            with bar as shown:
-                shutil.copyfileobj(response, shown, 1 << 20)
-        _check_arrived(part, target.suffix, size, sha256)
-        part.replace(target)
-    except (URLError, HTTPException, ConnectionError, TimeoutError, ValueError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        fetching.fetch(remote, show=not quiet, tries=2, check=check)
+    except FetchError as error:
+        reason = str(error).removeprefix(f"{remote.url}: ")
         raise DownloadError(f"{url}: {reason}; {_BY_HAND}.") from error
     finally:
-        part.unlink(missing_ok=True)
+        target.with_name(f"{target.name}.part").unlink(missing_ok=True)
 
 
-def _check_arrived(part: Path, suffix: str, size: int | None, sha256: str | None) -> None:
-    """Raise ValueError for a web page, fewer bytes than stated, or another file."""
+def _check_arrived(part: Path, suffix: str, sha256: str | None) -> None:
+    """Raise ValueError for a web page or another file."""
     with part.open("rb") as file:
         start = file.read(1 << 16)
     if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
@@ -106,8 +89,6 @@ def _check_arrived(part: Path, suffix: str, size: int | None, sha256: str | None
         raise ValueError(
             f"a web page{name} came instead of the file: a log-in, or the link has expired"
         )
-    if size is not None and part.stat().st_size != size:
-        raise ValueError(f"the connection ended after {part.stat().st_size:,} of {size:,} bytes")
     _check(part, suffix, sha256)
 
 

@@ -16,10 +16,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from svfap.datasets.files import replacing, writing
+from svfap.fetching import FetchError, Remote, read_url
 from svfap.preprocess.cremad import LIST, VIDEOS
 from svfap.preprocess.ravdess import FULL, PATTERN, SPEECH
 from svfap.preprocess.shared.common import read_table, run_command
-from svfap.preprocess.shared.fetch import FetchError, Remote, fetch, fetch_all, read_url
+from svfap.preprocess.shared.fetch import fetch, fetch_all
 from svfap.preprocess.shared.labelled import LFS_START
 
 logger = logging.getLogger(__name__)

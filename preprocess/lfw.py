@@ -36,24 +36,17 @@ def find_images_dir(dataset_dir: Path) -> Path:
 
 
 def read_pairs(
-    path: Path,
-    images_dir: Path,
-    problems: Problems,
-    fold: str | None = None,
-    missing: Problems | None = None,
+    path: Path, images_dir: Path, problems: Problems, missing: Problems, fold: str | None = None
 ) -> list[Pair]:
-    """Pairs of one official list.
+    """Pairs of one official list: (fold, image, image, same) each.
 
     A list begins with the number of folds (left out where it is one) and of pairs of each kind;
     "name 1 2" is a pair of one person, "name 1 other 2" of two.
 
     Args:
-        problems: gets malformed lines, images that are not there, and wrong counts.
+        problems: gets malformed lines and wrong counts.
+        missing: gets pairs whose images are not there.
         fold: name of the only fold; None: folds are numbered from 1.
-        missing: gets pairs whose images are not there, instead of `problems`.
-
-    Returns:
-        (fold, image, image, same) each.
     """
     lines = read_text(path).split("\n")
     header = lines[0].split() if lines else []
@@ -61,26 +54,21 @@ def read_pairs(
         problems.add(f"{path} line 1: expected '<folds> <pairs>' or '<pairs>', found {header}")
         return []
     per_kind, num_folds = int(header[-1]), int(header[0]) if len(header) == 2 else 1
-    pairs: list[Pair] = []
     body = [(number, line.split()) for number, line in enumerate(lines[1:], 2) if line.strip()]
     if len(body) != 2 * per_kind * num_folds:
         problems.add(f"{path}: {len(body)} pairs, its first line says {num_folds} x 2 x {per_kind}")
         return []
+    pairs: list[Pair] = []
     for place, (number, fields) in enumerate(body):
-        same = place % (2 * per_kind) < per_kind
+        same, where = place % (2 * per_kind) < per_kind, f"{path} line {number}"
         if len(fields) != (3 if same else 4):
             expected = "name 1 2" if same else "name 1 other 2"
-            problems.add(f"{path} line {number}: expected '{expected}', found {' '.join(fields)!r}")
+            problems.add(f"{where}: expected '{expected}', found {' '.join(fields)!r}")
             continue
-        first, second = fields[:2], [fields[0], fields[2]] if same else fields[2:]
-        where = f"{path} line {number}"
-        images = [
-            _image(images_dir, *who, where, problems, problems if missing is None else missing)
-            for who in (first, second)
-        ]
-        name = fold or str(place // (2 * per_kind) + 1)
+        two = fields[:2], [fields[0], fields[2]] if same else fields[2:]
+        images = [_image(images_dir, *who, where, problems, missing) for who in two]
         if None not in images:
-            pairs.append((name, *images, int(same)))
+            pairs.append((fold or str(place // (2 * per_kind) + 1), *images, int(same)))
     if (num_folds, per_kind) != PUBLISHED.get(path.name, (num_folds, per_kind)):
         logger.warning(
             "%s: %d fold(s) of 2 x %d pairs, not the published", path, num_folds, per_kind
@@ -107,10 +95,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR")
     parser.add_argument("--output_dir", type=Path, default=Path("saved/data/lfw"))
     parser.add_argument(
-        "--leave_out_missing",
-        action="store_true",
+        "--leave_out_missing", action="store_true",
         help="leave pairs without both images out, named, instead of stopping",
-    )
+    )  # fmt: skip
     return parser
 
 
@@ -126,13 +113,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     tables: dict[str, list[Pair]] = {}
     if main_list := find("pairs.txt"):
-        tables["pairs.csv"] = read_pairs(main_list, images_dir, problems, missing=missing)
+        tables["pairs.csv"] = read_pairs(main_list, images_dir, problems, missing)
     development = {fold: find(name) for fold, name in DEVELOPMENT.items()}
     if all(development.values()):
         tables["dev_pairs.csv"] = [
             pair
             for fold, path in development.items()
-            for pair in read_pairs(path, images_dir, problems, fold, missing)
+            for pair in read_pairs(path, images_dir, problems, missing, fold)
         ]
     if not tables:
         raise PreparationError(

@@ -11,12 +11,7 @@ from pathlib import Path
 
 from svfap.datasets.labels.listing import VIDEO_SUFFIXES, find_videos
 from svfap.datasets.video.open_video import IMAGE_SUFFIXES
-from svfap.preprocess.shared.common import (
-    PreparationError,
-    add_link_flag,
-    add_pictures_flag,
-    run_command,
-)
+from svfap.preprocess.shared.common import PreparationError, add_pictures_flag, run_command
 from svfap.preprocess.shared.probe import add_probe_flags, probe_or_list
 
 
@@ -28,7 +23,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--output_dir", type=Path, required=True, metavar="DIR", help="gets info_clean.csv"
     )
     add_probe_flags(parser)
-    add_link_flag(parser)
     add_pictures_flag(parser)
     return parser
 

@@ -22,14 +22,7 @@ from svfap.datasets.labels.listing import Unused, visible_folders, walk_folders
 from svfap.datasets.tables import write_table
 from svfap.datasets.video.frame_rate import write_frame_rate
 from svfap.datasets.video.open_video import IMAGE_SUFFIXES, natural_key
-from svfap.preprocess.shared.common import (
-    PreparationError,
-    Problems,
-    add_link_flag,
-    run_command,
-    say,
-    watched,
-)
+from svfap.preprocess.shared.common import PreparationError, Problems, run_command, say, watched
 from svfap.preprocess.shared.labelled import SUBJECTS_FILE
 from svfap.preprocess.shared.probe import add_probe_flags, listed_names, probe_or_list
 
@@ -67,43 +60,32 @@ def find_folders(root: Path, problems: Problems) -> list[FrameFolder]:
     """All folders of frames, people and videos in natural order."""
     people = sorted((p.parent for p in root.glob(f"*/{SCALE}")), key=lambda p: natural_key(p.name))
     unused = Unused(root)
-
-    def look(person: Path) -> tuple[list[FrameFolder], list[str]]:
-        found, wrong = [], []
-        frames = {f.path: f.pictures for f in walk_folders(person / SCALE, unused) if f.pictures}
-        for video in visible_folders(person / SCALE):
-            _look_into(video, person.name, frames, found, wrong)
-        for path, names in frames.items():  # those that are left
-            unused.add(
-                f"folders that are not <name>/{SCALE}/<video>[/<utterance>]", path / names[0]
-            )
-        return found, wrong
-
     with ThreadPoolExecutor(THREADS) as pool:
-        looked = list(watched(pool.map(look, people), len(people), "people"))
+        looked = pool.map(lambda person: _look_into(person, unused), people)
+        looked = list(watched(looked, len(people), "people"))
     unused.tell()
     problems.lines += [line for _, wrong in looked for line in wrong]
     return [folder for found, _ in looked for folder in found]
 
 
-def _look_into(
-    video: Path,
-    person: str,
-    frames: dict[Path, list[str]],
-    found: list[FrameFolder],
-    wrong: list[str],
-) -> None:
-    """A video is a folder of frames, or a folder of these, one per utterance."""
-    own, utterances = frames.pop(video, []), visible_folders(video)
-    if own and utterances:
-        wrong.append(f"{video}: {len(own)} frames beside {len(utterances)} folders; which?")
-        return
-    for folder in utterances or [video]:
-        names = frames.pop(folder, []) if utterances else own
-        if not names:
-            wrong.append(f"{folder}: no frames ({', '.join(IMAGE_SUFFIXES)})")
-        else:
-            found.append(FrameFolder(folder, person, len(names), is_irregular(names)))
+def _look_into(person: Path, unused: Unused) -> tuple[list[FrameFolder], list[str]]:
+    """A video is a folder of frames, or a folder of these, one per utterance; what is neither."""
+    found, wrong = [], []
+    frames = {f.path: f.pictures for f in walk_folders(person / SCALE, unused) if f.pictures}
+    for video in visible_folders(person / SCALE):
+        own, utterances = frames.pop(video, []), visible_folders(video)
+        if own and utterances:
+            wrong.append(f"{video}: {len(own)} frames beside {len(utterances)} folders; which?")
+            continue
+        for folder in utterances or [video]:
+            names = frames.pop(folder, []) if utterances else own
+            if not names:
+                wrong.append(f"{folder}: no frames ({', '.join(IMAGE_SUFFIXES)})")
+            else:
+                found.append(FrameFolder(folder, person.name, len(names), is_irregular(names)))
+    for path, names in frames.items():  # those that are left
+        unused.add(f"folders that are not <name>/{SCALE}/<video>[/<utterance>]", path / names[0])
+    return found, wrong
 
 
 def is_irregular(names: Sequence[str]) -> bool:
@@ -124,7 +106,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--frame_rate", type=float, default=FRAME_RATE, metavar="FPS", help="default: 25/6")
     add("--leave_out_wrong", action="store_true", help="warn about odd folders and go on")
     add_probe_flags(parser)
-    add_link_flag(parser)
     return parser
 
 
@@ -138,10 +119,10 @@ def report(folders: Sequence[FrameFolder]) -> None:
     )  # fmt: skip
     irregular = [folder for folder in folders if folder.irregular]
     if irregular:
+        shown = ", ".join(str(f.path) for f in irregular[:3]) + " ..." * (len(irregular) > 3)
         logger.warning(
-            "%d folders have gaps in the numbers of their frames, so that times in them are off: "
-            "%s%s", len(irregular), ", ".join(str(f.path) for f in irregular[:3]),
-            " ..." if len(irregular) > 3 else "",
+            "%d folders have gaps in the numbers of their frames; times in them are off: %s",
+            len(irregular), shown,
         )  # fmt: skip
 
 

@@ -11,12 +11,7 @@ from pathlib import Path
 from svfap.datasets.catalog import get_spec
 from svfap.datasets.labels.listing import Unused, walk_folders
 from svfap.datasets.video.open_video import natural_key
-from svfap.preprocess.shared.common import (
-    PreparationError,
-    add_link_flag,
-    check_counts,
-    run_command,
-)
+from svfap.preprocess.shared.common import PreparationError, check_counts, run_command
 from svfap.preprocess.shared.probe import add_probe_flags, probe_or_list
 
 logger = logging.getLogger(__name__)
@@ -49,17 +44,12 @@ def find_clips(dataset_dir: Path) -> list[str]:
 def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m svfap.preprocess.voxceleb2`."""
     parser = argparse.ArgumentParser("preprocess.voxceleb2", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--dataset_dir", type=Path, required=True, metavar="DIR", help="holds dev/mp4"
-    )
-    parser.add_argument("--output_dir", type=Path, default=Path("saved/data/voxceleb2"))
-    parser.add_argument(
-        "--allow_other_counts",
-        action="store_true",
-        help=f"warn instead of stopping when there are not {NUM_CLIPS:,} clips",
-    )
+    add = parser.add_argument
+    add("--dataset_dir", type=Path, required=True, metavar="DIR", help="holds dev/mp4")
+    add("--output_dir", type=Path, default=Path("saved/data/voxceleb2"))
+    add("--allow_other_counts", action="store_true",
+        help=f"warn instead of stopping when there are not {NUM_CLIPS:,} clips")  # fmt: skip
     add_probe_flags(parser)
-    add_link_flag(parser)
     return parser
 
 
@@ -67,12 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write the list of VoxCeleb2."""
     flags = build_parser().parse_args(argv)
     clips = find_clips(flags.dataset_dir)
-    check_counts(
-        {"dev clips": len(clips)},
-        {"dev clips": NUM_CLIPS},
-        allow_other=flags.allow_other_counts,
-        name="VoxCeleb2",
-    )
+    found, published = {"dev clips": len(clips)}, {"dev clips": NUM_CLIPS}
+    check_counts(found, published, allow_other=flags.allow_other_counts, name="VoxCeleb2")
     num_broken = probe_or_list(clips, flags)
     if num_broken is not None and len(clips) == NUM_CLIPS and num_broken != NUM_BROKEN:
         logger.warning("%d clips are broken; %d are known to be", num_broken, NUM_BROKEN)

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
+from svfap import fetching
 from svfap.models import download as command
 from svfap.models.download import (
     DownloadError,
@@ -103,7 +104,8 @@ def test_a_file_arrives_through_redirects_that_set_cookies(server, weights, tmp_
 def test_what_cannot_be_had_leaves_nothing(
     server, weights, tmp_path, monkeypatch, path, answer, message
 ):
-    monkeypatch.setattr(command, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(fetching, "FIRST_PAUSE_SECONDS", 0.001)
     if answer:
         bodies = {"weights": weights, "cut": weights[:-300]}
         server.answers[path] = (*answer[:2], bodies.get(answer[2], answer[2]))

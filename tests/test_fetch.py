@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from svfap import fetching as transport
+from svfap.fetching import FetchError, Remote
 from svfap.preprocess import fetch as command
-from svfap.preprocess.shared import fetch as transport
-from svfap.preprocess.shared.fetch import FetchError, Remote, fetch
+from svfap.preprocess.shared.fetch import fetch
 
 
 class Server:
@@ -135,7 +136,7 @@ def test_other_content_than_stated_is_refused(server, tmp_path):
         fetch(file)
     server.files.clear()
     before = len(server.asked)
-    with pytest.raises(FetchError, match="a.zip: Not Found"):
+    with pytest.raises(FetchError, match="a.zip: HTTP Error 404: Not Found"):
         fetch(Remote(url=file.url, path=file.path))
     assert len(server.asked) == before + 1  # not tried again
     assert not file.path.exists()
@@ -209,7 +210,7 @@ def test_cremad_comes_through_its_pointers(server, tmp_path):
     argv = ["cremad", str(tmp_path), "--address", *address]
     with pytest.raises(FetchError, match="1 of 3 files could not be fetched") as caught:
         command.main(argv)
-    assert "media/VideoFlash/1001_DFA_HAP_XX.flv: Not Found" in str(caught.value)
+    assert "media/VideoFlash/1001_DFA_HAP_XX.flv: HTTP Error 404: Not Found" in str(caught.value)
     assert len(below(tmp_path / "VideoFlash")) == 3  # two videos and a begun one
     server.files["/media/VideoFlash/1001_DFA_HAP_XX.flv"] = lost
     command.main(argv)

@@ -43,20 +43,22 @@ class Problems:
         if not self.lines:
             return
         write_text(report, "\n".join(self.lines) + "\n")
-        shown = self.lines[:SHOWN_PROBLEMS]
-        text = [f"{what}: {len(self.lines)} problem(s)", *(f"  {line}" for line in shown)]
-        if len(self.lines) > len(shown):
-            text.append(f"  ... and {len(self.lines) - len(shown)} more")
-        text.append(f"all of them: {report}")
-        raise PreparationError("\n".join(text + ([remedy] if remedy else [])))
+        text = [f"{what}: {len(self.lines)} problem(s)", *(f"  {x}" for x in shortened(self.lines))]
+        raise PreparationError(
+            "\n".join([*text, f"all of them: {report}", *[remedy] * bool(remedy)])
+        )
+
+
+def shortened(lines: Sequence[str]) -> list[str]:
+    """The first of some lines, and how many more there are."""
+    more = len(lines) - SHOWN_PROBLEMS
+    return [*lines[:SHOWN_PROBLEMS], *[f"... and {more} more"] * (more > 0)]
 
 
 def say(what: str, lines: Sequence[str]) -> None:
     """Warn of some lines, the first of them one by one."""
-    for line in lines[:SHOWN_PROBLEMS]:
+    for line in shortened(lines):
         logger.warning("%s: %s", what, line)
-    if len(lines) > SHOWN_PROBLEMS:
-        logger.warning("%s: ... and %d more", what, len(lines) - SHOWN_PROBLEMS)
 
 
 def check_counts(
@@ -82,12 +84,9 @@ def check_counts(
     if not wrong:
         return
     message = f"{name}: {len(wrong)} count(s) differ from the published ones"
-    shown = [*wrong, *details[:SHOWN_PROBLEMS]]
-    if len(details) > SHOWN_PROBLEMS:
-        shown.append(f"... and {len(details) - SHOWN_PROBLEMS} more")
     if not allow_other:
         raise PreparationError(
-            "\n".join([message, *(f"  {line}" for line in shown)])
+            "\n".join([message, *(f"  {line}" for line in [*wrong, *shortened(details)])])
             + "\nget the complete official files, or pass --allow_other_counts to go on with these"
         )
     logger.warning("%s (--allow_other_counts): %s", message, "; ".join(wrong[:3]))
@@ -96,12 +95,10 @@ def check_counts(
 def add_pictures_flag(parser: argparse.ArgumentParser) -> None:
     """`--pictures`."""
     parser.add_argument(
-        "--pictures",
-        choices=PICTURES,
-        default="auto",
+        "--pictures", choices=PICTURES, default="auto",
         help="a folder of pictures is one video (frames), or each is an item of its own (single); "
         "auto: what they look like",
-    )
+    )  # fmt: skip
 
 
 def frame_folder_problem(folder: Path, unused: Unused) -> str | None:
@@ -176,11 +173,9 @@ def _make_link(path: Path, link_dir: Path) -> Path:
 def add_link_flag(parser: argparse.ArgumentParser) -> None:
     """`--link_dir`, for paths with white space."""
     parser.add_argument(
-        "--link_dir",
-        type=Path,
-        metavar="DIR",
+        "--link_dir", type=Path, metavar="DIR",
         help="make symbolic links here for paths with white space, which CSVs cannot hold",
-    )
+    )  # fmt: skip
 
 
 def add_workers_flag(parser: argparse.ArgumentParser, most: int = 16) -> None:

@@ -18,6 +18,7 @@ from svfap.datasets.video.frame_index import INDEX_FILE, KnownFrames, write_inde
 from svfap.datasets.video.open_video import UnreadableVideoError, open_video
 from svfap.preprocess.shared.common import (
     PreparationError,
+    add_link_flag,
     add_workers_flag,
     fitting_path,
     say,
@@ -148,11 +149,12 @@ def _write_notes(path: Path, probes: Sequence[Probe]) -> None:
 
 
 def add_probe_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of the commands that open every video."""
+    """Flags of the commands that list videos and open every one."""
     parser.add_argument(
         "--no_probe", action="store_true", help="list the videos without opening any of them"
     )
     add_workers_flag(parser)
+    add_link_flag(parser)
 
 
 def listed_names(paths: Iterable[Path], flags: argparse.Namespace) -> dict[str, str]:

@@ -50,6 +50,14 @@ def spline(points: np.ndarray, per_segment: int) -> np.ndarray:
     return np.concatenate([curve.swapaxes(0, 1).reshape(-1, 2), points[-1:]])
 
 
+def even_spline(points: np.ndarray, per_segment: int, count: int) -> np.ndarray:
+    """`count` evenly spaced points of a `spline`, (count, 2)."""
+    dense = spline(points, per_segment)
+    length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(dense, axis=0), axis=1))])
+    even = np.linspace(0, length[-1], count)
+    return np.stack([np.interp(even, length, dense[:, c]) for c in (0, 1)], 1)
+
+
 class FaceGeometry:
     """Contours of one person under given action units.
 
@@ -177,11 +185,7 @@ class FaceGeometry:
                 (0.0, who.chin_y),
             ]
         )
-        full = np.concatenate([half * (-1, 1), half[-2::-1]])
-        dense = spline(full, 12)
-        length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(dense, axis=0), axis=1))])
-        even = np.linspace(0, length[-1], 65)
-        return np.stack([np.interp(even, length, dense[:, c]) for c in (0, 1)], 1)
+        return even_spline(np.concatenate([half * (-1, 1), half[-2::-1]]), 12, 65)
 
     @functools.cached_property
     def jaw(self) -> np.ndarray:

@@ -90,11 +90,8 @@ class FeatureShapes:
             shapes.append(self._shape(outline, (238, 232, 228)))
             inner = outline[:, [0, 1, 2, 3, -4, -3, -2, -1]]
             shapes.append(self._shape(inner, (214, 158, 150), 0.6))
-            for radius, colour in (
-                (1.0, 0.5 * who.iris),
-                (0.82, who.iris),
-                (0.42, who.iris * 0 + 8),
-            ):
+            rings = ((1.0, 0.5 * who.iris), (0.82, who.iris), (0.42, who.iris * 0 + 8))
+            for radius, colour in rings:
                 shapes.append(self._shape(self._iris(s, radius, upper, lower), colour))
             height = lower - upper
             shade = np.concatenate([upper, (upper + 0.3 * height)[:, ::-1]], 1)

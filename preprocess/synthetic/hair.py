@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from svfap.preprocess.synthetic.face import SIDES, spline
+from svfap.preprocess.synthetic.face import SIDES, even_spline
 from svfap.preprocess.synthetic.identity import Identity
 from svfap.preprocess.synthetic.texture import Sheet, fixed_point
 
@@ -31,10 +31,7 @@ class Ribbon:
 
 
 def _curve(points: list) -> np.ndarray:
-    dense = spline(np.array(points, dtype=np.float64), 10)
-    length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(dense, axis=0), axis=1))])
-    even = np.linspace(0, length[-1], 60)
-    return np.stack([np.interp(even, length, dense[:, c]) for c in (0, 1)], 1)
+    return even_spline(np.array(points, dtype=np.float64), 10, 60)
 
 
 def _cap(who: Identity, volume: float, line: list) -> Ribbon:
@@ -64,14 +61,9 @@ def _curtain(who: Identity, side: float, low: float, inner: float, outer: float,
 
 def _behind(who: Identity, low: float, outer: float, **options) -> Ribbon:
     w, top = who.face_width + outer, who.skull_height + 0.5 * outer
-    half = [
-        (0.4 * w, -1.04 * top),
-        (0.9 * w, -0.75 * top),
-        (w, 0.0),
-        (w, 0.6 * low),
-        (0.9 * w, low),
-    ]
-    left, right = [(-x, y) for x, y in half], half
+    half = [(0.4 * w, -1.04 * top), (0.9 * w, -0.75 * top), (w, 0.0), (w, 0.6 * low)]
+    right = [*half, (0.9 * w, low)]
+    left = [(-x, y) for x, y in right]
     return Ribbon(_curve(left), _curve(right), shade=0.62, along=True, **options)
 
 
@@ -185,15 +177,8 @@ def _paint_ribbon(layer: np.ndarray, ribbon: Ribbon, colour: np.ndarray, rng) ->
             ]
             centre = pixels((1 - s) * np.array(ends[0]) + s * np.array(ends[1]))
             radius = int(rng.uniform(0.03, 0.08) * PIXELS_PER_UNIT * 16)
-            cv2.circle(
-                layer,
-                centre.tolist(),
-                radius,
-                opaque(rng.uniform(0.6, 1.2)),
-                2 - c % 2,
-                cv2.LINE_AA,
-                4,
-            )
+            shade = opaque(rng.uniform(0.6, 1.2))
+            cv2.circle(layer, centre.tolist(), radius, shade, 2 - c % 2, cv2.LINE_AA, 4)
         return
     count = 24 if ribbon.plain else 190
     paths = pixels(_strands(ribbon, rng, count))
@@ -208,13 +193,10 @@ def _paint_ribbon(layer: np.ndarray, ribbon: Ribbon, colour: np.ndarray, rng) ->
 def paint_hair(
     identity: Identity, light: np.ndarray, rng: np.random.Generator
 ) -> list[Sheet | None]:
-    """Sheets of the hair behind and before the head; None where there is none.
+    """Sheets of the hair [behind, before] the head, RGB premultiplied by alpha; None for none.
 
     Args:
         light: (3,) factor by which the scene's light colours the hair.
-
-    Returns:
-        [behind, before], RGB premultiplied by alpha.
     """
     size = np.int32((np.array(HAIR_HIGH) - HAIR_LOW) * PIXELS_PER_UNIT)
     colour = identity.hair * light

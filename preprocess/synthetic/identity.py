@@ -204,15 +204,7 @@ def _head(rng: np.random.Generator, feminine: bool) -> dict:
 
 
 def draw_identity(seed: int, subject: int) -> Identity:
-    """Draw the person with this number; the same (seed, subject) is always the same person.
-
-    Args:
-        seed: the command's `--seed`.
-        subject: number of the person, 0 or more.
-
-    Returns:
-        Traits in face units.
-    """
+    """Draw the person with this number; the same (seed, subject) is always the same person."""
     rng = generator(seed, 0, subject, 0, "identity")
     feminine = rng.random() < 0.5
     age = rng.beta(1.6, 2.2)
@@ -240,16 +232,12 @@ def draw_identity(seed: int, subject: int) -> Identity:
 
 
 def draw_scene(seed: int, index: int, stream: str, spread: float = 1.0) -> Scene:
-    """Draw clothes, background, light and camera of a clip.
+    """Draw clothes, background, light and camera, which depend on neither person nor emotion.
 
     Args:
-        seed: the command's `--seed`.
         index: number of the clip (or of the video that several clips come from).
         stream: name of the random stream, different for the two data sets.
         spread: factor of the differences in light and camera.
-
-    Returns:
-        The scene; nothing in it depends on person or emotion.
     """
     rng = generator(seed, 0, index, 0, stream)
     warm = spread * rng.normal(0, 0.07)

@@ -95,11 +95,7 @@ class Motion:
 
 
 def au_index(name: str) -> int:
-    """Column of an action unit, e.g. "AU12".
-
-    Raises:
-        ValueError: the action unit is not drawn.
-    """
+    """Column of an action unit, e.g. "AU12"."""
     if name not in AU_NAMES:
         raise ValueError(f"action unit {name!r} is not drawn; known: {', '.join(AU_NAMES)}")
     return AU_NAMES.index(name)
@@ -269,16 +265,12 @@ def draw_motion(
     """Draw the movement of one clip.
 
     Args:
-        rng: the clip's own generator.
         emotion: one of `EMOTIONS`.
         num_frames: T.
         gain: (A,) personal strength of each action unit.
         rest: (A,) personal intensities of the face at rest.
         talk_probability: 0..1; None: talking is likelier in neutral clips, where only it moves.
         level: how hard expressions are to tell apart.
-
-    Returns:
-        The movement of T frames.
 
     Raises:
         ValueError: the emotion is not known.

@@ -69,11 +69,6 @@ def labelled_clip(settings: Settings, index: int) -> tuple[int, str]:
     return subject, EMOTIONS[rng.permutation(len(EMOTIONS))[turn % len(EMOTIONS)]]
 
 
-def labelled_scene(settings: Settings, *, subject: int, index: int) -> int:
-    """Number of a labelled clip's scene, for `make_renderer`: its own or that of its subject."""
-    return index if settings.scenes == "clip" else subject
-
-
 def subject_folds(settings: Settings) -> np.ndarray:
     """Fold in which each subject is tested, 0-based, (num_identities,)."""
     order = generator(settings.seed, 0, 0, 0, "folds").permutation(settings.num_identities)
@@ -142,7 +137,7 @@ def posed_renderer(
     return make_renderer(
         settings,
         subject=subject,
-        scene=labelled_scene(settings, subject=subject, index=index),
+        scene=index if settings.scenes == "clip" else subject,
         emotion=emotion,
         index=index,
         stream=stream,

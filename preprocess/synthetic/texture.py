@@ -183,15 +183,10 @@ def paint_background(scene: Scene, size: int) -> np.ndarray:
 
 
 def paint_body(size: int, to_pixels, identity: Identity, scene: Scene, rng) -> np.ndarray:
-    """Neck, shoulders and clothes.
+    """Neck, shoulders and clothes, (size, size, 4) uint8, premultiplied.
 
     Args:
-        size: side of the picture in pixels.
         to_pixels: function from face coordinates (n, 2) to pixels.
-        rng: generator for the slant of the shoulders.
-
-    Returns:
-        (size, size, 4) uint8, premultiplied.
     """
     light = scene.ambient + 0.55 * scene.diffuse
     neck = identity.jaw_width * rng.uniform(0.62, 0.74)
