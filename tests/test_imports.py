@@ -34,7 +34,7 @@ FLOORS = {
         {"timm_names", "weights"},
     ],
     "datasets": [
-        {"catalog", "files", "rng"},
+        {"catalog", "checks", "files", "rng"},
         {"loading", "tables"},
         {"video"},
         {"labels"},

@@ -3,6 +3,7 @@
 import numpy as np
 
 from svfap.datasets.augment.transforms import resize_square
+from svfap.datasets.checks import at_least
 from svfap.datasets.clips.source import ClipSource, VideoNote
 from svfap.datasets.clips.timeline import window_indices
 from svfap.datasets.labels.frame_labels import FrameLabels
@@ -38,8 +39,7 @@ class FrameViews(ClipSource):
             raise ValueError(
                 f"{self.annotations.path} has labels per video, not per frame: take EvalViews"
             )
-        if window_stride < 1:
-            raise ValueError(f"window_stride is {window_stride}: it must be 1 or more")
+        at_least(1, window_stride=window_stride)
         self.window_stride = window_stride
         self.items = [
             (row, start)

@@ -1,22 +1,19 @@
 """Which frames of a video a clip consists of.
 
 The training rules are those of the released code, because published numbers depend on them
-(pinned by tests/golden/frame_indices.json). All indices are 0-based, int64, and repeat frames
-where a video is too short. A clip spans `clip_frames * sampling_rate` frames of the video.
+(pinned by tests/golden/frame_indices.json). All indices are 0-based, int64, (T,) for a clip of T
+`clip_frames`, and repeat frames where a video is too short. A clip spans
+`clip_frames * sampling_rate` frames of the video.
 """
 
 import numpy as np
 
+from svfap.datasets.checks import at_least
+
 
 def _check(num_frames: int, clip_frames: int, sampling_rate: int) -> int:
     """Return the clip's span in frames."""
-    for name, value in (
-        ("num_frames", num_frames),
-        ("clip_frames", clip_frames),
-        ("sampling_rate", sampling_rate),
-    ):
-        if value < 1:
-            raise ValueError(f"{name} is {value}: it must be 1 or more")
+    at_least(1, num_frames=num_frames, clip_frames=clip_frames, sampling_rate=sampling_rate)
     return clip_frames * sampling_rate
 
 
@@ -37,12 +34,8 @@ def train_clip_indices(
     A video no longer than the span is covered as a whole, then its last frame is repeated.
 
     Args:
-        clip_frames: T, frames of the clip.
         clip_end: end of the span (exclusive), span <= clip_end < num_frames; None only for
             videos no longer than the span.
-
-    Returns:
-        (T,) int64.
     """
     span = _check(num_frames, clip_frames, sampling_rate)
     if num_frames <= span:
@@ -61,7 +54,7 @@ def train_clip_indices(
 def draw_train_clip(
     rng: np.random.Generator, num_frames: int, clip_frames: int, sampling_rate: int
 ) -> np.ndarray:
-    """`train_clip_indices` at a random place. Returns (T,) int64."""
+    """`train_clip_indices` at a random place."""
     span = _check(num_frames, clip_frames, sampling_rate)
     clip_end = int(rng.integers(span, num_frames)) if num_frames > span else None
     return train_clip_indices(num_frames, clip_frames, sampling_rate, clip_end)
@@ -71,9 +64,6 @@ def middle_clip_indices(num_frames: int, clip_frames: int, sampling_rate: int) -
     """Frames of the validation clip: the fine-tuning rule, half-way between its extremes.
 
     Deviation: the released code draws this clip at random, which makes validation noisy.
-
-    Returns:
-        (T,) int64.
     """
     span = _check(num_frames, clip_frames, sampling_rate)
     clip_end = span + (num_frames - span) // 2 if num_frames > span else None
@@ -89,11 +79,7 @@ def pretrain_clip_indices(
     repeated.
 
     Args:
-        clip_frames: T, frames of the clip.
         first_frame: 0-based start, 0 <= first_frame < num_frames.
-
-    Returns:
-        (T,) int64.
     """
     _check(num_frames, clip_frames, sampling_rate)
     if not 0 <= first_frame < num_frames:
@@ -106,7 +92,7 @@ def pretrain_clip_indices(
 def draw_pretrain_clip(
     rng: np.random.Generator, num_frames: int, clip_frames: int, sampling_rate: int
 ) -> np.ndarray:
-    """`pretrain_clip_indices` at a random place. Returns (T,) int64."""
+    """`pretrain_clip_indices` at a random place."""
     span = _check(num_frames, clip_frames, sampling_rate)
     first_frame = int(rng.integers(0, max(num_frames - span, 0) + 1))
     return pretrain_clip_indices(num_frames, clip_frames, sampling_rate, first_frame)
@@ -118,7 +104,6 @@ def eval_view_indices(
     """Frames of the test clips: the video is thinned out first, then cut into uniform segments.
 
     Args:
-        clip_frames: T, frames of a clip.
         sampling_rate: every how many-th frame is kept.
         num_segments: clips per video; they overlap or coincide in short videos. One segment is
             the middle one (the released code divides by zero).
@@ -127,8 +112,7 @@ def eval_view_indices(
         (num_segments, T) int64.
     """
     _check(num_frames, clip_frames, sampling_rate)
-    if num_segments < 1:
-        raise ValueError(f"num_segments is {num_segments}: it must be 1 or more")
+    at_least(1, num_segments=num_segments)
     kept = np.arange(0, num_frames, sampling_rate)
     kept = np.append(kept, np.full(max(clip_frames - len(kept), 0), kept[-1]))
     room = len(kept) - clip_frames
@@ -152,8 +136,7 @@ def distinct_views(indices: np.ndarray, num_crops: int) -> tuple[np.ndarray, np.
         (v, T) distinct rows in order of first appearance, and (v,) int64 how many of the
         S * num_crops views each stands for.
     """
-    if num_crops < 1:
-        raise ValueError(f"num_crops is {num_crops}: it must be 1 or more")
+    at_least(1, num_crops=num_crops)
     _, first, counts = np.unique(indices, axis=0, return_index=True, return_counts=True)
     order = np.argsort(first)
     return indices[first[order]], counts[order] * num_crops

@@ -8,6 +8,7 @@ import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
 from svfap.datasets.augment.transforms import resize_square
+from svfap.datasets.checks import at_least
 from svfap.datasets.clips.source import cut_window
 from svfap.datasets.clips.timeline import DEFAULT_FPS, even_frames, frame_times, window_indices
 from svfap.datasets.faces import (
@@ -62,11 +63,9 @@ class SlidingOptions:
     backend: str = "auto"  # video reader, see `open_video`
 
     def __post_init__(self):
-        for name, low in (("clip_frames", 1), ("sampling_rate", 1), ("size", 8)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be {low} or more")
-        if self.window_stride < 0:
-            raise ValueError(f"window_stride is {self.window_stride}: it must be 0 or more")
+        at_least(1, clip_frames=self.clip_frames, sampling_rate=self.sampling_rate)
+        at_least(8, size=self.size)
+        at_least(0, window_stride=self.window_stride)
         if self.fps is not None and not 1 <= self.fps <= 1000:
             raise ValueError(f"fps is {self.fps}: give 1 to 1000, or None for frames as they come")
         if self.faces not in ("all", "largest"):

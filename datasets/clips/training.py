@@ -17,6 +17,7 @@ from svfap.datasets.augment.crops import MultiScaleCrop
 from svfap.datasets.augment.masking import Masking
 from svfap.datasets.augment.randaugment import RandAugment
 from svfap.datasets.augment.transforms import draw_finetune, resize_square
+from svfap.datasets.checks import at_least
 from svfap.datasets.clips.sampling import bearable_rate, draw_pretrain_clip, draw_train_clip
 from svfap.datasets.clips.source import ClipSource, VideoNote, cut_window
 from svfap.datasets.clips.views import EvalViews
@@ -55,8 +56,7 @@ class TrainingClips(ClipSource):
 
     def __init__(self, *, seed: int, clips_per_video: int = 1, **source):
         super().__init__(**source)
-        if clips_per_video < 1:
-            raise ValueError(f"clips_per_video is {clips_per_video}: it must be 1 or more")
+        at_least(1, clips_per_video=clips_per_video)
         self.seed = seed
         self.clips_per_video = clips_per_video
 

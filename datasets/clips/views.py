@@ -3,6 +3,7 @@
 import numpy as np
 
 from svfap.datasets.augment.transforms import resize_square
+from svfap.datasets.checks import at_least
 from svfap.datasets.clips.sampling import (
     bearable_rate,
     distinct_views,
@@ -41,9 +42,7 @@ class EvalViews(ClipSource):
         **source,
     ):
         super().__init__(**source)
-        for name, value in (("num_segments", num_segments), ("num_crops", num_crops)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}: it must be 1 or more")
+        at_least(1, num_segments=num_segments, num_crops=num_crops)
         self.num_segments = 1 if middle else num_segments
         self.num_crops = 1 if middle else num_crops
         self.middle = middle

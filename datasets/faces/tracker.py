@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from svfap.datasets.checks import at_least
 from svfap.datasets.faces.detector import FaceDetector, search_picture
 from svfap.datasets.faces.follow import CutDetector, confirm, follow, settle
 from svfap.datasets.faces.geometry import box_centres, overlap, place_of_box, places
@@ -44,11 +45,9 @@ class TrackingOptions:
     min_frames: int = 5  # shorter tracks are left out, unless the video itself is shorter
 
     def __post_init__(self):
-        for name in ("search_every", "confirm_every", "min_frames"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be 1 or more")
-        if self.max_gap is not None and self.max_gap < 0:
-            raise ValueError(f"max_gap is {self.max_gap}: it must be 0 or more")
+        at_least(1, search_every=self.search_every, confirm_every=self.confirm_every)
+        at_least(1, min_frames=self.min_frames)
+        at_least(0, max_gap=self.max_gap)
         if not self.min_face or not all(0 < share <= 1 for share in self.min_face):
             raise ValueError(f"min_face is {self.min_face}: shares must be in (0, 1]")
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from svfap.datasets.checks import at_least
 from svfap.datasets.rng import generator
 
 
@@ -46,14 +47,8 @@ class EpochSampler:
         accumulation: int = 1,
         weights: np.ndarray | None = None,
     ):
-        for name, value in (
-            ("num_samples", num_samples),
-            ("batch_size", batch_size),
-            ("world_size", world_size),
-            ("accumulation", accumulation),
-        ):
-            if value < 1:
-                raise ValueError(f"{name} is {value}: it must be 1 or more")
+        at_least(1, num_samples=num_samples, batch_size=batch_size)
+        at_least(1, world_size=world_size, accumulation=accumulation)
         if not 0 <= rank < world_size:
             raise ValueError(f"rank is {rank}: it must be 0 to {world_size - 1}")
         if weights is not None and (

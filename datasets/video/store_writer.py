@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from svfap.datasets.checks import at_least
 from svfap.datasets.files import (
     TEMPORARY,
     GrowingFile,
@@ -75,8 +76,7 @@ class StoreWriter:
     """
 
     def __init__(self, folder: str | os.PathLike, settings: dict, *, shard_bytes: int):
-        if shard_bytes < 1:
-            raise ValueError(f"shard_bytes is {shard_bytes}: it must be 1 or more")
+        at_least(1, shard_bytes=shard_bytes)
         self.folder = Path(folder)
         self.settings, self.shard_bytes = settings, shard_bytes
         self.finished = (self.folder / MANIFEST).is_file()

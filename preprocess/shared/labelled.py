@@ -12,7 +12,6 @@ from svfap.datasets.labels.listing import (
     Unused,
     find_pictures,
     find_videos,
-    is_of_system,
 )
 from svfap.datasets.tables import as_on_disk, same_name
 from svfap.datasets.video.open_video import IMAGE_SUFFIXES
@@ -210,19 +209,16 @@ def read_class_folders(folder: Path, labels: Mapping[str, int], found: Found) ->
     if not folder.is_dir():
         found.missing.append(f"folder {folder}")
         return []
-    clips, unused = [], Unused(folder)
-    for entry in sorted(folder.iterdir()):
-        if is_of_system(entry.name):
-            unused.add("hidden files or files of the system", entry)
-        elif not entry.is_dir():
-            found.extra.append(f"{entry} (beside the class folders)")
-        elif entry.name not in labels:
-            known = ", ".join(labels)
-            found.problems.add(f"{entry}: class folder {entry.name!r} is none of {known}")
+    clips, unknown = [], {}
+    for path in find_images(folder):
+        name = path.relative_to(folder).parts[0]
+        if path.parent == folder:
+            found.extra.append(f"{path} (beside the class folders)")
+        elif name in labels:
+            clips.append(Clip(path=path, label=str(labels[name])))
         else:
-            label = str(labels[entry.name])
-            clips += [Clip(path=path, label=label) for path in find_images(entry)]
-    unused.tell()
+            unknown[name] = f"class folder {name!r} is none of {', '.join(labels)}"
+    found.problems.lines += [f"{folder / name}: {problem}" for name, problem in unknown.items()]
     for name in labels:
         if not (folder / name).is_dir():
             found.missing.append(f"folder {folder / name}")
