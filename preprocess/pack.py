@@ -202,38 +202,26 @@ def verify(folder: Path, num_workers: int) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m svfap.preprocess.pack`."""
     parser = argparse.ArgumentParser(
-        "preprocess.pack",
-        description=__doc__.split("\n")[0],
+        "preprocess.pack", description=__doc__.split("\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument(
-        "inputs", type=Path, nargs="*", metavar="CSV_OR_DIR", help="lists of videos"
-    )
-    parser.add_argument("--output_dir", type=Path, metavar="DIR", help="folder of the store")
-    parser.add_argument("--verify", type=Path, metavar="DIR", help="only check this store")
-    parser.add_argument("--data_root", metavar="DIR", help="prefix of relative paths in the CSVs")
-    parser.add_argument("--data_set", metavar="NAME", help="chooses the face window")
-    parser.add_argument(
-        "--input_size", type=int, default=160, metavar="PX",
-        help="side of the clips that runs will make, which the data set's face window depends on",
     )  # fmt: skip
-    parser.add_argument(
-        "--face_window",
-        type=int,
-        nargs=4,
-        metavar=("TOP", "LEFT", "HEIGHT", "WIDTH"),
-        help="part of each frame that is kept, pixels; otherwise the data set's",
-    )
-    parser.add_argument("--whole_frames", action="store_true", help="cut nothing off")
-    parser.add_argument(
-        "--resize", type=int, metavar="PX", help="make frames square, as fine-tuning does anyway"
-    )
-    parser.add_argument(
-        "--encoding", choices=ENCODINGS, default="jpeg", help="png and raw are lossless"
-    )
-    parser.add_argument("--quality", type=int, default=90, help="of jpeg, 1 to 100")
-    parser.add_argument("--shard_gib", type=float, default=2.0, help="size of a shard")
-    parser.add_argument("--leave_out_unreadable", action="store_true", help="instead of stopping")
+    add = parser.add_argument
+    add("inputs", type=Path, nargs="*", metavar="CSV_OR_DIR", help="lists of videos")
+    add("--output_dir", type=Path, metavar="DIR", help="folder of the store")
+    add("--verify", type=Path, metavar="DIR", help="only check this store")
+    add("--data_root", metavar="DIR", help="prefix of relative paths in the CSVs")
+    add("--data_set", metavar="NAME", help="chooses the face window")
+    add("--input_size", type=int, default=160, metavar="PX",
+        help="side of the clips that runs will make, which the data set's face window depends on"
+    )  # fmt: skip
+    add("--face_window", type=int, nargs=4, metavar=("TOP", "LEFT", "HEIGHT", "WIDTH"),
+        help="part of each frame that is kept, pixels; otherwise the data set's")  # fmt: skip
+    add("--whole_frames", action="store_true", help="cut nothing off")
+    add("--resize", type=int, metavar="PX", help="make frames square, as fine-tuning does anyway")
+    add("--encoding", choices=ENCODINGS, default="jpeg", help="png and raw are lossless")
+    add("--quality", type=int, default=90, help="of jpeg, 1 to 100")
+    add("--shard_gib", type=float, default=2.0, help="size of a shard")
+    add("--leave_out_unreadable", action="store_true", help="instead of stopping")
     add_workers_flag(parser, most=32)
     return parser
 
@@ -257,12 +245,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         face_window=face_window(flags, csvs),
         resize=flags.resize,
     )
+    shard_bytes, num_workers = int(flags.shard_gib * GIB), flags.num_workers
     store = pack(
-        videos,
-        flags.output_dir,
-        settings,
-        shard_bytes=int(flags.shard_gib * GIB),
-        num_workers=flags.num_workers,
+        videos, flags.output_dir, settings, shard_bytes=shard_bytes, num_workers=num_workers
     )
     write_lists(sources, videos, store, leave_out=flags.leave_out_unreadable)
     copy_folds(flags.inputs, flags.output_dir)

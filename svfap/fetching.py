@@ -57,7 +57,7 @@ def fetch(
     remote: Remote,
     *,
     show: bool = False,
-    tries: int = TRIES,
+    tries: int | None = None,
     check: Callable[[Path], None] = lambda part: None,
     writing: Callable[[Path], AbstractContextManager] = lambda path: nullcontext(),
 ) -> None:
@@ -67,7 +67,7 @@ def fetch(
 
     Args:
         show: a bar.
-        tries: in a row that bring nothing.
+        tries: in a row that bring nothing; None: `TRIES`.
         check: raises a ValueError for a file that is not what it should be.
         writing: what surrounds writing a file, to name it in the disk's errors.
 
@@ -97,7 +97,7 @@ def fetch(
             part.touch()
         except (URLError, HTTPException, ConnectionError, TimeoutError) as error:
             idle = 0 if part.stat().st_size > before else idle + 1
-            _refuse_final(remote.url, error, last=idle >= tries)
+            _refuse_final(remote.url, error, last=idle >= (tries or TRIES))
             logger.info("%s: %s; trying again", remote.path.name, _words(error))
             time.sleep(FIRST_PAUSE_SECONDS * 2 ** max(0, idle - 1))
     with writing(remote.path):

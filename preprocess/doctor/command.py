@@ -11,7 +11,6 @@ Exit status: 0 no problems, 1 problems, 2 could not run.
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from svfap.preprocess.doctor.pairs import find_pairs
 from svfap.preprocess.doctor.report import report_text, write_json
 from svfap.preprocess.doctor.scan import faces_available, scan_all
 from svfap.preprocess.doctor.sheet import choose_rows, draw_sheet, pair_rows
+from svfap.preprocess.shared.common import add_workers_flag
 
 logger = logging.getLogger(__name__)
 
@@ -32,34 +32,23 @@ OK, PROBLEMS, CANNOT_RUN = 0, 1, 2
 def build_parser() -> argparse.ArgumentParser:
     """Parser of `python -m svfap.preprocess.doctor`."""
     parser = argparse.ArgumentParser("preprocess.doctor", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "csv", type=Path, nargs="+", metavar="CSV",
-        help="annotation files, folders with such files in them or below, or folders of videos",
+    add = parser.add_argument
+    add("csv", type=Path, nargs="+", metavar="CSV",
+        help="annotation files, folders with such files in them or below, or folders of videos"
     )  # fmt: skip
-    parser.add_argument(
-        "--data_root", type=Path, metavar="DIR", help="folder of relative paths in the CSVs"
-    )
-    parser.add_argument(
-        "--data_set", metavar="NAME",
-        help="compare with the published counts of this data set (default: what classes.json says)",
+    add("--data_root", type=Path, metavar="DIR", help="folder of relative paths in the CSVs")
+    add("--data_set", metavar="NAME",
+        help="compare with the published counts of this data set (default: what classes.json says)"
     )  # fmt: skip
-    parser.add_argument(
-        "--subjects", type=Path, metavar="CSV",
-        help="columns path and subject (default: subjects.csv beside the CSVs, or file names)",
+    add("--subjects", type=Path, metavar="CSV",
+        help="columns path and subject (default: subjects.csv beside the CSVs, or file names)"
     )  # fmt: skip
-    parser.add_argument("--output_dir", type=Path, default=Path("saved/doctor"), metavar="DIR")
-    parser.add_argument(
-        "--sample", type=int, metavar="N",
-        help="open only N videos per CSV, evenly spread (default: all)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--num_frames", type=int, default=16, metavar="N", help="frames per clip of the model"
-    )
-    parser.add_argument("--no_faces", action="store_true", help="do not look for faces")
-    parser.add_argument(
-        "--num_workers", type=int, default=min(os.cpu_count() or 1, 16),
-        help="processes that open videos; 0: this one",
-    )  # fmt: skip
+    add("--output_dir", type=Path, default=Path("saved/doctor"), metavar="DIR")
+    add("--sample", type=int, metavar="N",
+        help="open only N videos per CSV, evenly spread (default: all)")  # fmt: skip
+    add("--num_frames", type=int, default=16, metavar="N", help="frames per clip of the model")
+    add("--no_faces", action="store_true", help="do not look for faces")
+    add_workers_flag(parser)
     return parser
 
 
@@ -72,25 +61,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = build_parser().parse_args(argv)
     if flags.sample is not None and flags.sample < 1:
         raise ValueError(f"--sample {flags.sample}: open at least 1 video per CSV")
-    folds = load_folds(
-        find_files(flags.csv),
-        data_root=flags.data_root,
-        data_set=flags.data_set,
-        sample=flags.sample,
-    )
+    files, sample = find_files(flags.csv), flags.sample
+    folds = load_folds(files, data_root=flags.data_root, data_set=flags.data_set, sample=sample)
     subjects_from = find_subjects(folds, flags.subjects)
     no_faces = "switched off (--no_faces)" if flags.no_faces else faces_available()
     paths = [path for fold in folds for split in fold.splits for path in split.paths]
     scans = scan_all(paths, num_workers=flags.num_workers, with_faces=no_faces is None)
     pairs = find_pairs(list(scans.values()))
     findings = run_checks(
-        folds,
-        scans,
-        pairs,
-        clip_frames=flags.num_frames,
-        no_faces=no_faces,
-        subjects_from=subjects_from,
-    )
+        folds, scans, pairs,
+        clip_frames=flags.num_frames, no_faces=no_faces, subjects_from=subjects_from,
+    )  # fmt: skip
     print(report_text(folds, scans, findings, subjects_from))
     flags.output_dir.mkdir(parents=True, exist_ok=True)
     report = flags.output_dir / "report.json"

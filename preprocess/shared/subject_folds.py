@@ -32,22 +32,14 @@ def add_fold_flags(
     Args:
         published: the authors' folds are known, and the default.
     """
-    parser.add_argument("--num_folds", type=int, default=num_folds, metavar="N")
-    parser.add_argument(
-        "--fold_seed",
-        type=int,
-        default=None if published else 0,
-        metavar="SEED",
-        help="draw the folds" + (" instead of taking the authors'" if published else "")
-        + "; the same seed and clips give the same folds",
-    )  # fmt: skip
-    parser.add_argument(
-        "--folds_file",
-        type=Path,
-        metavar="FILE",
+    add = parser.add_argument
+    add("--num_folds", type=int, default=num_folds, metavar="N")
+    instead = " instead of taking the authors'" if published else ""
+    add("--fold_seed", type=int, default=None if published else 0, metavar="SEED",
+        help=f"draw the folds{instead}; the same seed and clips give the same folds")  # fmt: skip
+    add("--folds_file", type=Path, metavar="FILE",
         help="take the folds from here: a folds.json of an earlier run, or a CSV with columns "
-        "subject and fold (1, 2, ...)",
-    )
+        "subject and fold (1, 2, ...)")  # fmt: skip
 
 
 def assign_folds(clips: Sequence[Clip], num_folds: int, *, seed: int) -> dict[str, int]:
