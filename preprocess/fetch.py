@@ -11,16 +11,17 @@ import logging
 import re
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from svfap import fetching
 from svfap.datasets.files import replacing, writing
 from svfap.fetching import FetchError, Remote, read_url
 from svfap.preprocess.cremad import LIST, VIDEOS
 from svfap.preprocess.ravdess import FULL, PATTERN, SPEECH
-from svfap.preprocess.shared.common import read_table, run_command
-from svfap.preprocess.shared.fetch import fetch, fetch_all
+from svfap.preprocess.shared.common import read_table, run_command, shortened, watched
 from svfap.preprocess.shared.labelled import LFS_START
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,33 @@ LICENCES = {
     "cremad": "CREMA-D (Cao et al. 2014): Open Database License, https://github.com/CheyneyComputerScience/CREMA-D",
 }
 ARCHIVE = re.compile(r"Video_Speech_Actor_\d\d\.zip")
+fetch = partial(fetching.fetch, writing=writing)
+
+
+def fetch_all(items: Sequence, get: Callable[[object], None], *, num_workers: int) -> None:
+    """Fetch many files, some at a time; those that fail do not stop the others.
+
+    Raises:
+        FetchError: names what could not be had.
+    """
+    failed: list[str] = []
+    with ThreadPoolExecutor(num_workers) as pool:
+        tasks = [pool.submit(get, item) for item in items]
+        try:
+            for task in watched(as_completed(tasks), len(tasks), "files"):
+                try:
+                    task.result()
+                except FetchError as error:
+                    failed.append(str(error))
+        except BaseException:  # Ctrl-C, or a full disk
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if failed:
+        shown = "\n".join(f"  {line}" for line in shortened(failed))
+        raise FetchError(
+            f"{len(failed)} of {len(items)} files could not be fetched; try again with the same "
+            f"command:\n{shown}"
+        )
 
 
 def fetch_ravdess(folder: Path, address: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from svfap import fetching as transport
 from svfap.fetching import FetchError, Remote
 from svfap.preprocess import fetch as command
-from svfap.preprocess.shared.fetch import fetch
+from svfap.preprocess.fetch import fetch
 
 
 class Server:
