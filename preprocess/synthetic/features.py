@@ -3,6 +3,7 @@
 Each shape is a polygon or line in picture pixels with 4 fractional bits, one per frame.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -78,31 +79,29 @@ class FeatureShapes:
 
     # ---- eyes -------------------------------------------------------------------------------
 
-    def eyes(self) -> list[Shape]:
+    def eyes(self) -> Iterator[Shape]:
         """White, iris, pupil, lid shadow, lashes of both eyes."""
         who = self.geometry.identity
         uppers, lowers = self.geometry.eyes
         lash = np.minimum(who.hair * 0.4, 60) * (0.5 if who.makeup > 0.3 else 1)
-        shapes = []
         for s in (0, 1):
             upper, lower = uppers[:, s], lowers[:, s]
             outline = np.concatenate([upper, lower[:, ::-1]], 1)
-            shapes.append(self._shape(outline, (238, 232, 228)))
+            yield self._shape(outline, (238, 232, 228))
             inner = outline[:, [0, 1, 2, 3, -4, -3, -2, -1]]
-            shapes.append(self._shape(inner, (214, 158, 150), 0.6))
+            yield self._shape(inner, (214, 158, 150), 0.6)
             rings = ((1.0, 0.5 * who.iris), (0.82, who.iris), (0.42, who.iris * 0 + 8))
             for radius, colour in rings:
-                shapes.append(self._shape(self._iris(s, radius, upper, lower), colour))
+                yield self._shape(self._iris(s, radius, upper, lower), colour)
             height = lower - upper
             shade = np.concatenate([upper, (upper + 0.3 * height)[:, ::-1]], 1)
-            shapes.append(self._shape(shade, who.skin * 0.25, 0.45))
-            shapes.append(self._shape(lower[:, 3:], who.skin * 0.5, 0.6, 0.014))
+            yield self._shape(shade, who.skin * 0.25, 0.45)
+            yield self._shape(lower[:, 3:], who.skin * 0.5, 0.6, 0.014)
             thick = (0.012 + 0.012 * (who.makeup > 0.3)) * (0.5 + LID_POSITIONS)
             above = upper - np.stack([0 * thick, thick * 1.6], -1)
             flick = (0.02 + 0.02 * who.makeup) * np.array((SIDES[s], -0.5))
             line = np.concatenate([above, upper[:, -1:] + flick, upper[:, ::-1]], 1)
-            shapes.append(self._shape(line, lash))
-        return shapes
+            yield self._shape(line, lash)
 
     def _iris(self, s: int, radius: float, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
         """Disc of the iris cut off by the lids, (T, 24, 2)."""
@@ -121,13 +120,12 @@ class FeatureShapes:
 
         return np.stack([x, np.clip(y, at(upper), np.maximum(at(lower), at(upper)))], -1)
 
-    def catchlights(self) -> list[Shape]:
+    def catchlights(self) -> Iterator[Shape]:
         """Reflections on the eyes, gone when the lids are closed."""
         who, motion = self.geometry.identity, self.geometry.motion
         uppers, lowers = self.geometry.eyes
         angle = np.linspace(0, 2 * np.pi, 8, endpoint=False)
         ring = 0.024 * np.stack([np.cos(angle), np.sin(angle)], -1)
-        shapes = []
         for s, side in enumerate(SIDES):
             x = side * who.eye_x + 0.085 * motion.gaze[:, 0] + 0.045 * np.sign(motion.light[:, 0])
             y = -0.05 + 0.035 * motion.gaze[:, 1]
@@ -135,12 +133,11 @@ class FeatureShapes:
             open_px = lowers[:, s, 9, 1] - uppers[:, s, 9, 1]
             alpha = np.clip((open_px - 0.07) / 0.04, 0, 1) * 0.9
             points = np.stack([x, y], -1)[:, None] + ring
-            shapes.append(self._shape(points, (250, 250, 250), alpha))
-        return shapes
+            yield self._shape(points, (250, 250, 250), alpha)
 
     # ---- brows ------------------------------------------------------------------------------
 
-    def brows(self) -> list[Shape]:
+    def brows(self) -> Iterator[Shape]:
         """Brows as a soft area and hairs."""
         who = self.geometry.identity
         centre = self.geometry.brows
@@ -149,30 +146,27 @@ class FeatureShapes:
         taper = np.interp(u, (0, 0.12, 0.5, 1), (0.55, 1, 0.85, 0.12)) * who.brow_thickness
         colour = np.minimum(who.hair * 0.75, (120, 100, 84))
         rng = np.random.Generator(np.random.Philox(int(1e6 * who.brow_y * -1)))
-        shapes = []
         for s in (0, 1):
             line = np.einsum("mn,tnc->tmc", to_dense, centre[:, s])
             offset = np.stack([0 * taper, taper], -1)
             area = np.concatenate([line - offset, (line + 0.75 * offset)[:, ::-1]], 1)
-            shapes.append(self._shape(area, colour, 0.55 * who.brow_density))
+            yield self._shape(area, colour, 0.55 * who.brow_density)
             core = np.concatenate([line - 0.6 * offset, (line + 0.4 * offset)[:, ::-1]], 1)
-            shapes.append(self._shape(core, colour * 0.9, 0.6 * who.brow_density))
+            yield self._shape(core, colour * 0.9, 0.6 * who.brow_density)
             start, end = line[:, 1:14:2], line[:, 3:16:2]
             reach = taper[2:15:2] * rng.uniform(0.2, 0.9, (2, 7))
             hairs = [start + np.stack([0 * reach[0], reach[0]], -1)]
             hairs.append(end - np.stack([0 * reach[1], reach[1]], -1))
             hairs = np.stack(hairs, 2).reshape(len(line), 14, 2)
-            shapes.append(self._shape(hairs, colour * 0.7, 0.7, 0.012, pieces=7))
-        return shapes
+            yield self._shape(hairs, colour * 0.7, 0.7, 0.012, pieces=7)
 
     # ---- nose -------------------------------------------------------------------------------
 
-    def nose(self) -> list[Shape]:
+    def nose(self) -> Iterator[Shape]:
         """Nostrils; the rest of the nose is relief."""
         who = self.geometry.identity
         base = self.geometry.nose_base
         angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
-        shapes = []
         for s, side in enumerate(SIDES):
             centre = 0.5 * (base[:, 1 if s == 0 else 3] + base[:, 0 if s == 0 else 4])
             centre = centre * (0.72, 1) + (0, 0.012)
@@ -180,12 +174,11 @@ class FeatureShapes:
                 np.stack([0.055 * np.cos(angle), 0.022 * np.sin(angle)], -1) * who.nose_width / 0.2
             )
             ring[:, 1] -= 0.25 * side * ring[:, 0] * -1
-            shapes.append(self._shape(centre[:, None] + ring, who.skin * (0.3, 0.2, 0.2), 0.75))
-        return shapes
+            yield self._shape(centre[:, None] + ring, who.skin * (0.3, 0.2, 0.2), 0.75)
 
     # ---- mouth ------------------------------------------------------------------------------
 
-    def mouth(self) -> list[Shape]:
+    def mouth(self) -> Iterator[Shape]:
         """Inside of the mouth, tongue, teeth and lips."""
         who = self.geometry.identity
         lips = self.geometry.mouth
@@ -193,31 +186,26 @@ class FeatureShapes:
         gap = lower[:, 20, 1] - upper[:, 20, 1]
         seen = np.clip((gap - 0.012) / 0.02, 0, 1)
         inside = np.concatenate([upper, lower[:, ::-1]], 1)
-        shapes = [self._shape(inside, (66, 22, 26))]
-        shapes.append(
-            self._between(lower - 0.4 * (lower - upper), lower, 0.6, (172, 78, 84), seen * 0.8)
-        )
+        yield self._shape(inside, (66, 22, 26))
+        yield self._between(lower - 0.4 * (lower - upper), lower, 0.6, (172, 78, 84), seen * 0.8)
         jaw = self.geometry.jaw_drop[:, None]
         f = LIP_POSITIONS
         edge = who.mouth_y + 0.04 - 0.05 * f**2 + 0 * jaw
         low_edge = who.mouth_y + 0.075 + 0.82 * jaw.clip(0) - 0.03 * f**2
         teeth = np.stack([upper[..., 0], np.clip(edge, upper[..., 1], lower[..., 1])], -1)
         low_teeth = np.stack([upper[..., 0], np.clip(low_edge, upper[..., 1], lower[..., 1])], -1)
-        shapes.append(self._between(low_teeth, lower, 0.62, (206, 196, 184), seen))
-        shapes.append(self._between(upper, teeth, 0.78, (236, 230, 218), seen))
-        shapes.append(self._tooth_gaps(upper, teeth, seen))
+        yield self._between(low_teeth, lower, 0.62, (206, 196, 184), seen)
+        yield self._between(upper, teeth, 0.78, (236, 230, 218), seen)
+        yield self._tooth_gaps(upper, teeth, seen)
         dark, light = who.lip_colour * 0.9, np.minimum(who.lip_colour * 1.08, 255)
-        shapes.append(self._ring(lips["outer_upper"], upper, dark, 0.92))
-        shapes.append(self._ring(lower, lips["outer_lower"], light, 0.92))
+        yield self._ring(lips["outer_upper"], upper, dark, 0.92)
+        yield self._ring(lower, lips["outer_lower"], light, 0.92)
         glow = lower + (lips["outer_lower"] - lower) * 0.25
         glow_end = lower + (lips["outer_lower"] - lower) * 0.62
         shine = np.minimum(light * 1.22 + 12, 255)
-        shapes.append(self._between(glow, glow_end, 0.5, shine, 0.45))
-        shapes.append(self._shape(upper, who.lip_colour * (0.42, 0.3, 0.3), 0.85, 0.018))
-        shapes.append(
-            self._shape(lower[:, 2:-2], who.lip_colour * (0.42, 0.3, 0.3), 0.5 * seen, 0.014)
-        )
-        return shapes
+        yield self._between(glow, glow_end, 0.5, shine, 0.45)
+        yield self._shape(upper, who.lip_colour * (0.42, 0.3, 0.3), 0.85, 0.018)
+        yield self._shape(lower[:, 2:-2], who.lip_colour * (0.42, 0.3, 0.3), 0.5 * seen, 0.014)
 
     def _tooth_gaps(self, top: np.ndarray, bottom: np.ndarray, seen: np.ndarray) -> Shape:
         """Fine lines between the upper teeth."""
@@ -235,53 +223,49 @@ class FeatureShapes:
 
     # ---- glasses, ears ----------------------------------------------------------------------
 
-    def ears(self, skin: np.ndarray) -> list[Shape]:
+    def ears(self, skin: np.ndarray) -> Iterator[Shape]:
         """Ears beside the head, behind the face."""
         who = self.geometry.identity
         angle = np.linspace(0, 2 * np.pi, 20, endpoint=False)
         ring = np.stack([np.cos(angle) * (0.13 - 0.03 * np.sin(angle)), 0.27 * np.sin(angle)], -1)
-        shapes = []
         for side in SIDES:
             centre = np.array((side * (who.face_width + 0.02), 0.2))
-            shapes.append(self._shape(centre + ring * who.ear_size, skin * 0.92, depth=-0.05))
+            yield self._shape(centre + ring * who.ear_size, skin * 0.92, depth=-0.05)
             fold = centre + (side * 0.02, 0) + ring * 0.6 * who.ear_size
-            shapes.append(self._shape(fold, skin * (0.72, 0.66, 0.66), depth=-0.04))
+            yield self._shape(fold, skin * (0.72, 0.66, 0.66), depth=-0.04)
             if who.earrings:
                 drop = centre + (side * 0.01, 0.29 * who.ear_size) + ring * (0.3, 0.16)
-                shapes.append(self._shape(drop, (226, 200, 130), depth=-0.03))
-        return shapes
+                yield self._shape(drop, (226, 200, 130), depth=-0.03)
 
-    def glasses(self) -> list[Shape]:
+    def glasses(self) -> Iterator[Shape]:
         """Frames before the eyes; empty for most people."""
         who = self.geometry.identity
         if who.glasses == "none":
-            return []
+            return
         angle = np.linspace(0, 2 * np.pi, 32, endpoint=False)
         power = 1.0 if who.glasses == "round" else 0.5
         shape_x = np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power
         shape_y = np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** power
         high = 0.27 if who.glasses == "round" else 0.21
         ring = np.stack([0.33 * shape_x, high * shape_y], -1)
-        shapes = []
         for side in SIDES:
             rim = ring + (side * (who.eye_x + 0.01), 0.04)
             if who.glasses == "half_rim":
                 rim = rim[rim[:, 1] < 0.06]
                 rim = rim[np.argsort(rim[:, 0])]
-                shapes.append(self._shape(rim, who.glasses_colour, 1.0, 0.03, depth=0.95))
+                yield self._shape(rim, who.glasses_colour, 1.0, 0.03, depth=0.95)
             else:
                 closed = np.concatenate([rim, rim[:1]])
-                shapes.append(self._shape(closed, who.glasses_colour, 1.0, 0.034, depth=0.95))
+                yield self._shape(closed, who.glasses_colour, 1.0, 0.034, depth=0.95)
             glare = rim[:: max(1, len(rim) // 4)][:3] * (0.9, 0.9)
-            shapes.append(self._shape(glare, (245, 250, 255), 0.07, depth=0.95))
+            yield self._shape(glare, (245, 250, 255), 0.07, depth=0.95)
             hinge = np.array(
                 [(side * (who.eye_x + 0.34), 0.0), (side * (who.face_width - 0.02), 0.02)]
             )
             depth = np.array((0.95, 0.1))
-            shapes.append(self._shape(hinge, who.glasses_colour, 1.0, 0.03, depth=depth))
+            yield self._shape(hinge, who.glasses_colour, 1.0, 0.03, depth=depth)
         bridge = [(-0.1, 0.02), (0.0, -0.015), (0.1, 0.02)]
-        shapes.append(self._shape(np.array(bridge), who.glasses_colour, 1.0, 0.03, depth=1.0))
-        return shapes
+        yield self._shape(np.array(bridge), who.glasses_colour, 1.0, 0.03, depth=1.0)
 
 
 def spline_matrix(num_points: int, per_segment: int) -> np.ndarray:

@@ -130,10 +130,10 @@ class ClipRenderer:
 
     def _prepare_shapes(self) -> None:
         shapes = FeatureShapes(self.geometry, self.place, self.unit_px)
-        self.ears = shapes.ears(self.identity.skin * self.light)
+        self.ears = list(shapes.ears(self.identity.skin * self.light))
         self.features = [*shapes.nose(), *shapes.mouth(), *shapes.eyes(), *shapes.brows()]
-        self.catchlights = shapes.catchlights()
-        self.glasses = shapes.glasses()
+        self.catchlights = list(shapes.catchlights())
+        self.glasses = list(shapes.glasses())
         who, jaw = self.identity, self.geometry.jaw
         width, top = who.face_width, who.skull_height
         angle = np.linspace(0.25, np.pi - 0.25, 17)
