@@ -188,10 +188,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = read_source(flags)
     settle_subjects(source, flags.subject_pattern)
     names = settle_labels(source, flags)
-    target, parts = Target(names), dict(labelled_clips(source, names))
-    found = Found(clips=list(parts), problems=source.problems)
+    target, labelled = Target(names), labelled_clips(source, names)
+    found = Found(clips=[clip for clip, _ in labelled], problems=source.problems)
     usable = check_found(found, {}, {}, name=str(flags.dataset_dir), flags=flags)
-    clips = [clip for clip in parts if clip.path in usable]
+    parts = {clip: part for clip, part in labelled if clip.path in usable}
+    clips = list(parts)
     tell_subjects(clips)
     if not any(parts.values()) and (flags.num_folds >= 2 or flags.folds_file):
         splits = fold_splits(usable, names, flags)

@@ -339,6 +339,9 @@ def test_faults_in_a_table_are_named_together(tmp_path):
     assert "clips/08.mp4: the file is empty" in text
     run(table, tmp_path / "out", *classes, "--leave_out_missing")
     assert sum(len(some) for some in parts(tmp_path / "out").values()) == 28
+    twice = write_table(tmp_path / "twice.csv", [*TABLE, "./clips/09.mp4,keen,anna"])
+    text = message(twice, tmp_path / "out", *classes, "--leave_out_missing")
+    assert "clips/09.mp4: it is listed twice" in text
     table.write_text(table.read_text().replace("path,label", "file,label"))
     assert "no column 'path'; its header is ['file', 'label', 'subject']" in message(
         table, tmp_path / "out"

@@ -1,7 +1,7 @@
 """The checks of preprocess.doctor: each looks at folds and scans and returns findings."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -40,32 +40,28 @@ def number_of(items: Sequence, word: str) -> str:
     return f"{len(items):,} {word}{'s' * (len(items) != 1)}"
 
 
-def check_files(fold: Fold) -> list[Finding]:
+def check_files(fold: Fold) -> Iterator[Finding]:
     """Annotation files that cannot be read or have problems in their lines."""
-    return [
-        Finding(PROBLEM, "annotations", f"{split.path}: problems in its lines", split.errors)
-        for split in fold.splits
-        if split.errors
-    ]
+    for split in fold.splits:
+        if split.errors:
+            text = f"{split.path}: problems in its lines"
+            yield Finding(PROBLEM, "annotations", text, split.errors)
 
 
-def check_readable(scans: Mapping[str, Scan]) -> list[Finding]:
+def check_readable(scans: Mapping[str, Scan]) -> Iterator[Finding]:
     """Videos that cannot be opened, or only in part."""
     broken = [f"{scan.path}: {scan.error}" for scan in scans.values() if scan.error]
     damaged = [f"{scan.path}: {scan.note}" for scan in scans.values() if scan.note]
-    findings = []
     if broken:
         text = f"{len(broken)} of {len(scans)} videos cannot be read"
-        findings.append(Finding(PROBLEM, "unreadable", text, broken))
+        yield Finding(PROBLEM, "unreadable", text, broken)
     if damaged:
         text = f"damaged but usable: {number_of(damaged, 'video')}"
-        findings.append(Finding(WARNING, "damaged", text, damaged))
-    return findings
+        yield Finding(WARNING, "damaged", text, damaged)
 
 
-def check_overlap(fold: Fold) -> list[Finding]:
+def check_overlap(fold: Fold) -> Iterator[Finding]:
     """The same path in two parts."""
-    findings = []
     for one, other in _part_pairs(fold):
         first, second = set(one.annotations.paths), set(other.annotations.paths)
         shared = sorted(first & second, key=natural_key)
@@ -73,11 +69,10 @@ def check_overlap(fold: Fold) -> list[Finding]:
             continue
         if {one.name, other.name} == {"val", "test"} and first == second:
             text = f"{fold.folder}: val.csv repeats test.csv; do not choose 'best' weights by it"
-            findings.append(Finding(WARNING, "overlap", text))
+            yield Finding(WARNING, "overlap", text)
         else:
             text = f"{fold.folder}: {number_of(shared, 'video')} in {one.name} and in {other.name}"
-            findings.append(Finding(PROBLEM, "overlap", text, shared))
-    return findings
+            yield Finding(PROBLEM, "overlap", text, shared)
 
 
 def _part_pairs(fold: Fold) -> list[tuple[Split, Split]]:
@@ -85,9 +80,8 @@ def _part_pairs(fold: Fold) -> list[tuple[Split, Split]]:
     return list(combinations(readable, 2))
 
 
-def check_subjects(fold: Fold) -> list[Finding]:
+def check_subjects(fold: Fold) -> Iterator[Finding]:
     """People in training and in validation or test."""
-    findings = []
     by_design = fold.spec is not None and fold.spec.name in SHARED_BY_DESIGN
     for one, other in _part_pairs(fold):
         if one.name != "train" or one.subjects is None or other.subjects is None:
@@ -104,16 +98,14 @@ def check_subjects(fold: Fold) -> list[Finding]:
             f"{fold.folder}: {len(shared)} of {len(counts[1])} subjects of {other.name} are also "
             f"in {one.name}" + (" (the official parts share people)" if by_design else "")
         )
-        findings.append(Finding(WARNING if by_design else PROBLEM, "subjects", text, items))
-    return findings
+        yield Finding(WARNING if by_design else PROBLEM, "subjects", text, items)
 
 
-def check_pairs(folds: Sequence[Fold], pairs: Sequence[Pair], num_scans: int) -> list[Finding]:
+def check_pairs(folds: Sequence[Fold], pairs: Sequence[Pair], num_scans: int) -> Iterator[Finding]:
     """Videos that look the same in different parts, in one part, or under different labels.
 
     Copies are problems. What looks alike without being a copy may be one person, acting twice.
     """
-    findings = []
     for fold in folds:
         places = _places(fold)
         across, labels, within, alike = [], [], [], []
@@ -137,11 +129,10 @@ def check_pairs(folds: Sequence[Fold], pairs: Sequence[Pair], num_scans: int) ->
         ):
             if lines:
                 text = f"{fold.folder}: {number_of(lines, 'pair')} {what}"
-                findings.append(Finding(level, check, text, lines))
+                yield Finding(level, check, text, lines)
     if num_scans > MAX_PAIRED:
         text = f"more than {MAX_PAIRED} videos: only exact duplicates were looked for"
-        findings.append(Finding(NOTE, "duplicates", text))
-    return findings
+        yield Finding(NOTE, "duplicates", text)
 
 
 def _places(fold: Fold) -> dict[str, dict[str, str]]:
@@ -163,11 +154,10 @@ def _labels(place: Mapping[str, str]) -> str:
 
 def check_lengths(
     folds: Sequence[Fold], scans: Mapping[str, Scan], *, clip_frames: int
-) -> list[Finding]:
+) -> Iterator[Finding]:
     """Clips cut to 16 frames, and videos shorter than a clip."""
     readable = [scan for scan in scans.values() if scan.readable]
     videos = [scan for scan in readable if scan.num_frames > 1]
-    findings = []
     folders = [scan for scan in videos if Path(scan.path).is_dir()]
     cut = [scan for scan in folders if scan.num_frames == CUT_LENGTH]
     if len(folders) > 1 and len(cut) >= MOSTLY * len(folders):
@@ -178,46 +168,43 @@ def check_lengths(
             "original length"
         )
         items = sorted({str(Path(scan.path).parent) for scan in cut})
-        findings.append(Finding(PROBLEM if dfew else WARNING, "lengths", text, items))
+        yield Finding(PROBLEM if dfew else WARNING, "lengths", text, items)
     short = [scan for scan in videos if scan.num_frames < clip_frames]
     if short:
         text = f"{number_of(short, 'video')} with fewer than {clip_frames} frames, which repeat"
         items = [f"{scan.path}: {scan.num_frames} frames" for scan in short]
-        findings.append(Finding(NOTE, "lengths", text, items))
+        yield Finding(NOTE, "lengths", text, items)
     if readable and not videos:
-        findings.append(Finding(NOTE, "lengths", "single images: every video has one frame"))
-    return findings
+        yield Finding(NOTE, "lengths", "single images: every video has one frame")
 
 
-def check_sizes(scans: Mapping[str, Scan]) -> list[Finding]:
+def check_sizes(scans: Mapping[str, Scan]) -> Iterator[Finding]:
     """Frames that are tiny, or of many sizes."""
     readable = [scan for scan in scans.values() if scan.readable]
-    findings = []
     small = [scan for scan in readable if min(scan.height, scan.width) < SMALL_PX]
     if small:
         text = f"{len(small)} of {len(readable)} videos are smaller than {SMALL_PX} pixels"
         items = [f"{scan.path}: {scan.width} x {scan.height}" for scan in small]
-        findings.append(Finding(WARNING, "sizes", text, items))
-    return findings
+        yield Finding(WARNING, "sizes", text, items)
 
 
-def check_faces(scans: Mapping[str, Scan], missing: str | None) -> list[Finding]:
+def check_faces(scans: Mapping[str, Scan], missing: str | None) -> Iterator[Finding]:
     """Full frames instead of face crops."""
     if missing:
-        return [Finding(NOTE, "faces", f"faces were not looked for: {missing}")]
+        yield Finding(NOTE, "faces", f"faces were not looked for: {missing}")
+        return
     seen = [scan for scan in scans.values() if scan.faces is not None]
     shares = np.array([share for scan in seen for share in scan.faces])
     if shares.size == 0:
-        return []
+        return
     none, found = float((shares == 0).mean()), shares[shares > 0]
     lacking = [scan.path for scan in seen if not any(scan.faces)]
-    findings = []
     if none > NO_FACE_WARNING:
         level = PROBLEM if none > NO_FACE_PROBLEM else WARNING
         text = (
             f"no face in {none:.0%} of the frames looked at; none at all in {len(lacking)} videos"
         )
-        findings.append(Finding(level, "faces", text, lacking))
+        yield Finding(level, "faces", text, lacking)
     middle = float(np.median(found)) if found.size else 1.0
     wide = np.mean([max(s.height, s.width) > 1.2 * min(s.height, s.width) for s in seen])
     full = middle < SMALL_FACE_PROBLEM or (middle < WIDE_FACE_PROBLEM and wide > 0.5)
@@ -226,44 +213,41 @@ def check_faces(scans: Mapping[str, Scan], missing: str | None) -> list[Finding]
             f"faces take {middle:.0%} of the frame's shorter side (median): these look like full "
             "frames, not face crops, which ruins the results; crop them with preprocess.faces"
         )
-        findings.append(Finding(PROBLEM if full else WARNING, "faces", text))
-    return findings
+        yield Finding(PROBLEM if full else WARNING, "faces", text)
 
 
-def check_classes(fold: Fold) -> list[Finding]:
+def check_classes(fold: Fold) -> Iterator[Finding]:
     """Classes that lack training or test videos, parts that differ, published histograms."""
     if not fold.one_class:
-        return []
+        return
     names = fold.names.class_names
     counts = {
         split.name: np.bincount(split.labels_of(), minlength=len(names))
         for split in fold.splits
         if split.annotations is not None
     }
-    findings = []
     for part, numbers in counts.items():
         absent = [name for name, number in zip(names, numbers) if number == 0]
         if absent and part in ("train", "test"):
             text = f"{fold.folder}: no {part} videos of {', '.join(absent)}"
-            findings.append(Finding(PROBLEM if part == "train" else WARNING, "classes", text))
+            yield Finding(PROBLEM if part == "train" else WARNING, "classes", text)
     if "train" in counts and "test" in counts:
         shares = [counts[part] / max(1, counts[part].sum()) for part in ("train", "test")]
         shift = float(np.abs(shares[0] - shares[1]).sum() / 2)
         if shift > SHIFT_WARNING and min(counts["train"].sum(), counts["test"].sum()) >= 50:
             text = f"{fold.folder}: class shares of train and test differ by {shift:.0%}"
-            findings.append(Finding(WARNING, "classes", text))
-    return findings + _check_published(fold, counts)
+            yield Finding(WARNING, "classes", text)
+    yield from _check_published(fold, counts)
 
 
-def _check_published(fold: Fold, counts: Mapping[str, np.ndarray]) -> list[Finding]:
+def _check_published(fold: Fold, counts: Mapping[str, np.ndarray]) -> Iterator[Finding]:
     """Numbers per class against the published ones; all parts together are "all"."""
     if fold.spec is None or tuple(fold.names.class_names) != fold.spec.class_names:
-        return []
+        return
     together = dict(counts)
     distinct = _distinct(fold)
     if distinct is not None:
         together["all"] = distinct
-    findings = []
     for part, published in fold.spec.class_counts.items():
         if part not in together or (part == "train" and "val" in counts and _carved(fold)):
             continue
@@ -274,13 +258,12 @@ def _check_published(fold: Fold, counts: Mapping[str, np.ndarray]) -> list[Findi
         ]
         if wrong:
             text = f"{fold.folder}: {len(wrong)} classes of {part} differ from the published counts"
-            findings.append(Finding(WARNING, "published", text, wrong))
+            yield Finding(WARNING, "published", text, wrong)
     total = fold.spec.counts.get("all")
     found = None if distinct is None else int(distinct.sum())
     if total and "all" not in fold.spec.class_counts and found not in (None, total):
         text = f"{fold.folder}: {found:,} videos in all, published {total:,}"
-        findings.append(Finding(WARNING, "published", text))
-    return findings
+        yield Finding(WARNING, "published", text)
 
 
 def _distinct(fold: Fold) -> np.ndarray | None:
@@ -312,10 +295,10 @@ def run_checks(
     subjects_from: str,
 ) -> list[Finding]:
     """All findings, problems first."""
-    findings = check_readable(scans)
+    findings = list(check_readable(scans))
     for fold in folds:
-        findings += check_files(fold) + check_overlap(fold) + check_subjects(fold)
-        findings += check_classes(fold)
+        for check in (check_files, check_overlap, check_subjects, check_classes):
+            findings += check(fold)
     if not subjects_from and any(len(fold.splits) > 1 for fold in folds):
         text = (
             "subjects are unknown: whether people are in training and test was not checked; give "
@@ -324,6 +307,7 @@ def run_checks(
         findings.append(Finding(NOTE, "subjects", text))
     findings += check_pairs(folds, pairs, len(scans))
     findings += check_lengths(folds, scans, clip_frames=clip_frames)
-    findings += check_sizes(scans) + check_faces(scans, no_faces)
+    findings += check_sizes(scans)
+    findings += check_faces(scans, no_faces)
     order = (PROBLEM, WARNING, NOTE)
     return sorted(findings, key=lambda finding: order.index(finding.level))

@@ -168,7 +168,9 @@ def usable_clips(found: Found, root: Path, *, leave_out: bool) -> dict[Path, Cli
     for clip in watched(found.every, len(found.every), "files checked"):
         path = as_on_disk(clip.path)
         reason = file_problem(path, unused, is_folder=found.frame_folders)
-        if reason is None:
+        if clip.path in usable:
+            found.problems.add(f"{path}: it is listed twice; once is enough")
+        elif reason is None:
             usable[clip.path] = dataclasses.replace(clip, path=path)
         else:
             broken.append(reason)
