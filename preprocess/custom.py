@@ -45,58 +45,40 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("preprocess.custom", description=__doc__.split("\n")[0])
     parser.add_argument("dataset_dir", type=Path, metavar="FOLDER_OR_CSV")
     parser.add_argument("--output_dir", type=Path, required=True, metavar="DIR")
-    labels = parser.add_argument_group("labels")
-    labels.add_argument(
-        "--task", choices=TASKS, default="auto",
-        help="auto: classification, unless labels are several or have fractions",
+    add = parser.add_argument_group("labels").add_argument
+    add("--task", choices=TASKS, default="auto",
+        help="auto: classification, unless labels are several or have fractions")  # fmt: skip
+    add("--class_names", nargs="+", metavar="NAME",
+        help="classes in label order (default: sorted); names numbers 0, 1, ... in a CSV"
     )  # fmt: skip
-    labels.add_argument(
-        "--class_names", nargs="+", metavar="NAME",
-        help="classes in label order (default: sorted); names numbers 0, 1, ... in a CSV",
-    )  # fmt: skip
-    labels.add_argument(
-        "--label", nargs="+", default=["label"], metavar="COLUMN",
-        help="label column; several for regression of several numbers",
-    )  # fmt: skip
-    labels.add_argument(
-        "--layout", choices=LAYOUTS,
-        help="a folder named as this data set is: paths say class and person",
-    )  # fmt: skip
-    people = parser.add_argument_group("who is seen; nobody is then on two sides of a split")
-    people.add_argument("--subject", metavar="COLUMN", help="(default: subject, if there)")
-    people.add_argument(
-        "--subject_pattern", type=_pattern, metavar="REGEX",
+    add("--label", nargs="+", default=["label"], metavar="COLUMN",
+        help="label column; several for regression of several numbers")  # fmt: skip
+    add("--layout", choices=LAYOUTS,
+        help="a folder named as this data set is: paths say class and person")  # fmt: skip
+    people = "who is seen; nobody is then on two sides of a split"
+    add = parser.add_argument_group(people).add_argument
+    add("--subject", metavar="COLUMN", help="(default: subject, if there)")
+    add("--subject_pattern", type=_pattern, metavar="REGEX",
         help="instead: its first group, searched in each path, e.g. '/(person\\d+)_'; auto: where "
-        "names look as if they began with a person, that",
+        "names look as if they began with a person, that")  # fmt: skip
+    split = parser.add_argument_group("split; a CSV's column or folders train, val, test go first")
+    add = split.add_argument
+    add("--split", metavar="COLUMN", help="(default: split, if there)")
+    add("--test_fraction", type=float, default=0.2, metavar="SHARE",
+        help="share of the test part, 0..1, without --num_folds")  # fmt: skip
+    add("--val_fraction", type=float, default=0.1, metavar="SHARE",
+        help="share of the remaining clips for validation, 0..1; 0: val.csv repeats test.csv"
     )  # fmt: skip
-    _add_split_flags(parser)
+    add("--val_seed", type=int, default=0, help="seed of that choice")
+    add_fold_flags(split, num_folds=0)
     files = parser.add_argument_group("files")
-    files.add_argument(
-        "--data_root", type=Path, metavar="DIR",
-        help="folder of relative paths in a CSV (default: that of the CSV)",
-    )  # fmt: skip
-    files.add_argument(
-        "--leave_out_missing", action="store_true",
-        help="leave missing or empty files out, named, instead of stopping",
-    )  # fmt: skip
+    files.add_argument("--data_root", type=Path, metavar="DIR",
+        help="folder of relative paths in a CSV (default: that of the CSV)")  # fmt: skip
+    files.add_argument("--leave_out_missing", action="store_true",
+        help="leave missing or empty files out, named, instead of stopping")  # fmt: skip
     add_link_flag(parser)
     parser.set_defaults(allow_other_counts=True)
     return parser
-
-
-def _add_split_flags(parser: argparse.ArgumentParser) -> None:
-    split = parser.add_argument_group("split; a CSV's column or folders train, val, test go first")
-    split.add_argument("--split", metavar="COLUMN", help="(default: split, if there)")
-    split.add_argument(
-        "--test_fraction", type=float, default=0.2, metavar="SHARE",
-        help="share of the test part, 0..1, without --num_folds",
-    )  # fmt: skip
-    split.add_argument(
-        "--val_fraction", type=float, default=0.1, metavar="SHARE",
-        help="share of the remaining clips for validation, 0..1; 0: val.csv repeats test.csv",
-    )  # fmt: skip
-    split.add_argument("--val_seed", type=int, default=0, help="seed of that choice")
-    add_fold_flags(split, num_folds=0)
 
 
 def _pattern(text: str) -> re.Pattern | str:
