@@ -11,7 +11,6 @@
 # How long it takes, as variables; more of them below and in scripts/synthetic/tiny.sh:
 set -euo pipefail
 PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-30}
-FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-4}
 COMPARE=${COMPARE:-1}                  # 0: no fine-tuning from scratch
 VIDEO_STEPS=${VIDEO_STEPS:-500}        # with --videos: steps, and at least 10 clips of each video
 VIDEO_BATCH=${VIDEO_BATCH:-32}
@@ -64,8 +63,6 @@ if ((GPUS > 0)) && "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_a
   SVFAP_FLAGS=${SVFAP_FLAGS-}
 fi
 MODEL=${MODEL:-svfap_tiny_patch8_64}
-FINETUNE_LR=${FINETUNE_LR:-8e-3}
-TINY_FINETUNING=${TINY_FINETUNING:---head_norm batch --lr $FINETUNE_LR --init_scale 1 --layer_decay 1 --drop_path 0 --mixup 0 --cutmix 0 --aa none --reprob 0 --scale 0.85 1 --ratio 1 1}
 source scripts/synthetic/tiny.sh
 
 data=${output_dir:+$output_dir/data} runs=${output_dir:+$output_dir/runs}
@@ -87,7 +84,7 @@ finetune() {
   # shellcheck disable=SC2086
   launch run_finetune.py --model "$MODEL" --data_set synthetic --nb_classes 7 \
     --data_path "$data/dfew/org/split01" $CLIP_FLAGS $SVFAP_FLAGS --batch_size $((FINETUNE_BATCH / processes)) \
-    ${loading[@]+"${loading[@]}"} --epochs "$FINETUNE_EPOCHS" --warmup_epochs 0 --warmup_steps 8 $TINY_FINETUNING \
+    ${loading[@]+"${loading[@]}"} --epochs "$FINETUNE_EPOCHS" $TINY_FINETUNING \
     --disable_eval_during_finetuning --print_freq 10 --test_num_segment 2 --test_num_crop 2 --save_ckpt_freq 1000 --seed "$SEED" \
     --log_dir "$1" --output_dir "$1" "${@:2}"
 }

@@ -15,20 +15,25 @@ if ((${SHORT:-0})); then
   NUM_PRETRAIN_VIDEOS=${NUM_PRETRAIN_VIDEOS:-8} NUM_VIDEOS=${NUM_VIDEOS:-42}
   NUM_IDENTITIES=${NUM_IDENTITIES:-10} PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-10}
   PRETRAIN_BATCH=${PRETRAIN_BATCH:-4} FINETUNE_BATCH=${FINETUNE_BATCH:-8}
-  FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-2} FEW_EPOCHS=${FEW_EPOCHS:-2} FEW_PERCENT=${FEW_PERCENT:-30}
+  FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-2} FEW_EPOCHS=${FEW_EPOCHS:-2} FEW_SCRATCH_EPOCHS=${FEW_SCRATCH_EPOCHS:-2} FEW_PERCENT=${FEW_PERCENT:-30}
   NUM_SEEDS=${NUM_SEEDS:-2} NUM_PRETRAINED=${NUM_PRETRAINED:-1} GPUS=${GPUS:-0}
   DATA_DIR=${DATA_DIR:-saved/data/compare_short}
   OUTPUT_DIR=${OUTPUT_DIR:-saved/model/synthetic/compare_short}
 fi
-# Data and pre-training are those of the quick start. Variables, and those of tiny.sh:
+# Data, pre-training and fine-tuning on all labels are those of the quick start. Variables, and those
+# of tiny.sh:
 source "$(dirname "${BASH_SOURCE[0]}")/tiny.sh"
 PRETRAIN_FLAGS=${PRETRAIN_FLAGS:---batch_size $PRETRAIN_BATCH $TINY_PRETRAINING}
 MAEDFER_FLAGS=${MAEDFER_FLAGS---depth 4 --lg_region_size 2 3 3} # its shape; SVFAP's is in tiny.sh
 VIDEOMAE_FLAGS=${VIDEOMAE_FLAGS---depth 6}
-FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-10}
 FINETUNE_FLAGS=${FINETUNE_FLAGS:---batch_size $FINETUNE_BATCH $TINY_FINETUNING}
 FEW_PERCENT=${FEW_PERCENT:-10}         # of the labels: whole people
-FEW_EPOCHS=${FEW_EPOCHS:-60}           # on these; an epoch is that much shorter
+# On these: an epoch is that much shorter. Pre-trained and new models learn best in different ways, each
+# chosen among as many on people of the training part (docs/learning.md).
+FEW_EPOCHS=${FEW_EPOCHS:-60}
+FEW_FLAGS=${FEW_FLAGS---mixup 0.8 --cutmix 1 --lr 1.6e-2 --warmup_steps 18}
+FEW_SCRATCH_EPOCHS=${FEW_SCRATCH_EPOCHS:-120}
+FEW_SCRATCH_FLAGS=${FEW_SCRATCH_FLAGS---mixup 0.8 --cutmix 1 --warmup_steps 36}
 NUM_SEEDS=${NUM_SEEDS:-3}
 NUM_PRETRAINED=${NUM_PRETRAINED:-$NUM_SEEDS} # pre-trainings per model; seeds take turns with fewer
 DATA_SEED=${DATA_SEED:-0}              # of the drawn videos
@@ -88,15 +93,19 @@ encoder() { echo "$OUTPUT_DIR/pretrain/$1/seed$(($2 % NUM_PRETRAINED))/checkpoin
 
 # finetune SYSTEM MODEL CONDITION SEED EPOCHS_OF_PRETRAINING
 finetune() {
-  local run=$OUTPUT_DIR/runs/$1/$3/seed$4 share=1 epochs=$FINETUNE_EPOCHS start=()
+  local run=$OUTPUT_DIR/runs/$1/$3/seed$4 share=1 epochs=$FINETUNE_EPOCHS start=() more=
   if [[ -f $run/metrics.json ]]; then return; fi
-  if [[ $3 == "$FEW" ]]; then share=$few_share epochs=$FEW_EPOCHS; fi
-  if [[ $1 != "$SCRATCH" ]]; then start=(--finetune "$(encoder "$1" "$4" "$5")"); fi
+  if [[ $3 == "$FEW" ]]; then share=$few_share epochs=$FEW_EPOCHS more=$FEW_FLAGS; fi
+  if [[ $1 != "$SCRATCH" ]]; then
+    start=(--finetune "$(encoder "$1" "$4" "$5")")
+  elif [[ $3 == "$FEW" ]]; then
+    epochs=$FEW_SCRATCH_EPOCHS more=$FEW_SCRATCH_FLAGS
+  fi
   # shellcheck disable=SC2046,SC2086
   train "$run" run_finetune.py --model "$2_tiny_patch8_64" $(shape_of "$2") $FINETUNE_FLAGS \
     --data_set synthetic --nb_classes 7 --data_path "$DATA_DIR/dfew/org/split01" \
-    --subjects "$people" --label_fraction "$share" --epochs "$epochs" \
-    --warmup_epochs $((epochs / 10)) --test_num_segment 2 --test_num_crop 2 \
+    --subjects "$people" --label_fraction "$share" --epochs "$epochs" $more \
+    --test_num_segment 2 --test_num_crop 2 \
     --disable_eval_during_finetuning --seed "$4" ${start[@]+"${start[@]}"} || return
   if ((!KEEP_CHECKPOINTS)); then rm -f "$run"/checkpoint-*.pth; fi
 }
@@ -120,8 +129,8 @@ probe() {
 settings() {
   local name
   for name in NUM_PRETRAIN_VIDEOS NUM_VIDEOS NUM_IDENTITIES DATA_FLAGS FACE_WINDOW CLIP_FLAGS \
-    SVFAP_FLAGS MAEDFER_FLAGS VIDEOMAE_FLAGS PRETRAIN_EPOCHS NUM_SAMPLES PRETRAIN_FLAGS MASK_RATIO FINETUNE_EPOCHS FINETUNE_FLAGS FEW_PERCENT FEW_EPOCHS \
-    NUM_PRETRAINED DATA_SEED; do
+    SVFAP_FLAGS MAEDFER_FLAGS VIDEOMAE_FLAGS PRETRAIN_EPOCHS NUM_SAMPLES PRETRAIN_FLAGS MASK_RATIO FINETUNE_EPOCHS FINETUNE_FLAGS FEW_PERCENT \
+    FEW_EPOCHS FEW_FLAGS FEW_SCRATCH_EPOCHS FEW_SCRATCH_FLAGS NUM_PRETRAINED DATA_SEED; do
     echo "$name=${!name}"
   done
 }

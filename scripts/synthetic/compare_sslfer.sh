@@ -16,7 +16,7 @@ fi
 OUTPUT_DIR=${OUTPUT_DIR:-saved/model/synthetic/compare_sslfer}
 SEEDS=${SEEDS:-0 1 2}
 ROWS=${ROWS:-untrained simclr timeaug timeaug_hardneg}
-STEPS=${STEPS:-400}             # optimizer steps of each run
+STEPS=${STEPS:-600}             # optimizer steps of each run
 BATCH=${BATCH:-64}              # pairs per step
 MODEL=${MODEL:-timm/resnet10t}  # 4.9 M weights
 SIZE=${SIZE:-48}                # pixels

@@ -17,6 +17,7 @@ NUM_SAMPLES=${NUM_SAMPLES:-1}          # clips of each video in an epoch
 PRETRAIN_EPOCHS=${PRETRAIN_EPOCHS:-30}
 PRETRAIN_LR=${PRETRAIN_LR:-2.4e-2}     # base rate: the peak is this x PRETRAIN_BATCH / 256
 PRETRAIN_BATCH=${PRETRAIN_BATCH:-32}
+FINETUNE_EPOCHS=${FINETUNE_EPOCHS:-4}
 FINETUNE_LR=${FINETUNE_LR:-8e-3}
 FINETUNE_BATCH=${FINETUNE_BATCH:-32}
 # Augmentation is lighter and layers keep one rate, unlike in the recipes, because runs are a hundred
@@ -24,7 +25,7 @@ FINETUNE_BATCH=${FINETUNE_BATCH:-32}
 # shellcheck disable=SC2034 # used by those that source this
 TINY_PRETRAINING=${TINY_PRETRAINING:---opt muon --momentum 0.95 --lr $PRETRAIN_LR --opt_betas 0.9 0.95 --warmup_epochs $((PRETRAIN_EPOCHS / 10))}
 # shellcheck disable=SC2034
-TINY_FINETUNING=${TINY_FINETUNING:---head_norm batch --lr $FINETUNE_LR --layer_decay 1 --drop_path 0 --mixup 0 --cutmix 0 --aa none --reprob 0 --scale 0.8 1}
+TINY_FINETUNING=${TINY_FINETUNING:---head_norm batch --init_scale 1 --lr $FINETUNE_LR --warmup_steps 8 --layer_decay 1 --drop_path 0 --mixup 0 --cutmix 0 --aa none --reprob 0 --scale 0.85 1 --ratio 1 1}
 
 # draw_faces DIR SEED: what is not there yet of DIR/synthetic
 draw_faces() {
