@@ -1,12 +1,10 @@
 """Files and folders that are whole or not there, journals, and arrays read from npz files."""
 
 import errno
-import io
 import json
 import logging
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -126,12 +124,6 @@ def utf8_path(path: str | os.PathLike) -> Iterator[str]:
             yield link
     else:
         yield path
-
-
-def print_any_name() -> None:
-    """Let this process print names of files that are not UTF-8, their bytes as escapes."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def read_json(path: str | os.PathLike) -> dict:

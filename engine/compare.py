@@ -17,6 +17,7 @@ from svfap.engine.results.metrics import METRICS
 from svfap.engine.results.predictions import Predictions
 from svfap.engine.results.tables import FORMATS, render
 from svfap.engine.summarize import emit, unit_notes
+from svfap.terminal import as_program
 
 
 def compare(
@@ -169,4 +170,5 @@ def _p(value: float | None) -> str:
 
 
 if __name__ == "__main__":
+    as_program()
     main()

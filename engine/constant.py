@@ -17,6 +17,7 @@ from svfap.datasets.files import read_json
 from svfap.engine.report.videos import read_data
 from svfap.engine.results.find import find_results
 from svfap.engine.results.predictions import write_metrics, write_predictions
+from svfap.terminal import as_program
 
 FOLDER = "constant"
 
@@ -67,4 +68,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    as_program()
     sys.exit(main())

@@ -21,6 +21,7 @@ from svfap.engine.pretraining import create_pretext
 from svfap.engine.results.tables import FORMATS, render
 from svfap.engine.runtime import distributed
 from svfap.engine.summarize import emit
+from svfap.terminal import as_program
 
 BACKWARD = 2  # cost of the backward pass in forward passes
 
@@ -110,4 +111,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    as_program()
     main()

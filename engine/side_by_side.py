@@ -28,6 +28,7 @@ from svfap.engine.results.metrics import METRICS
 from svfap.engine.results.predictions import Predictions
 from svfap.engine.results.tables import render
 from svfap.engine.summarize import emit
+from svfap.terminal import as_program
 
 SYSTEM_NAMES = {"svfap": "SVFAP", "maedfer": "MAE-DFER", "videomae": "VideoMAE"}
 FILE_STEM = "side_by_side"
@@ -366,4 +367,5 @@ def _notes(runs, seeds, predictions: Predictions, subjects, num_resamples: int) 
 
 
 if __name__ == "__main__":
+    as_program()
     main()

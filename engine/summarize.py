@@ -20,6 +20,7 @@ from svfap.engine.results.find import Result, find_results, pool, subjects_of
 from svfap.engine.results.intervals import CONFIDENCE, NUM_RESAMPLES, bootstrap_intervals
 from svfap.engine.results.metrics import METRICS
 from svfap.engine.results.tables import FORMATS, render
+from svfap.terminal import as_program
 
 POOLED = "pooled"
 PART = ": "  # between the name of a row and the head or dimension that it is about
@@ -345,4 +346,5 @@ def _joined(values) -> str:
 
 
 if __name__ == "__main__":
+    as_program()
     main()

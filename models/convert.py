@@ -24,6 +24,7 @@ from svfap.models.weights.weight_file import (
     read_described,
     write_safetensors,
 )
+from svfap.terminal import as_program
 
 
 def convert(
@@ -131,4 +132,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    as_program()
     sys.exit(main())

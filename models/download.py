@@ -22,6 +22,7 @@ from svfap.models.weights.hub import is_remote, locate
 from svfap.models.weights.public import PUBLIC
 from svfap.models.weights.released import RELEASED, ReleasedFile, find_released
 from svfap.models.weights.weight_file import check_whole, file_sha256
+from svfap.terminal import as_program
 
 logger = logging.getLogger(__name__)
 
@@ -243,6 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    as_program()
     try:
         sys.exit(main())
     except KeyboardInterrupt:

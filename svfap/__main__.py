@@ -12,6 +12,7 @@ from pathlib import Path
 
 import svfap
 from svfap.suggest import did_you_mean
+from svfap.terminal import as_program
 
 STAGES = {"pretrain": "pretraining", "finetune": "finetuning"}
 GUARD = 'if __name__ == "__main__":'
@@ -19,6 +20,7 @@ GUARD = 'if __name__ == "__main__":'
 
 def run(command: str) -> None:
     """Run pretrain, finetune or predict with the arguments of this process, and leave."""
+    as_program()
     if command in STAGES:
         from svfap.engine.runtime import stopping
 
@@ -55,6 +57,7 @@ def overview() -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's docstring."""
     command, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
+    as_program()
     if command in ("", "-h", "--help"):
         print(overview())
         return

@@ -1,15 +1,18 @@
 """What people do wrong, and what they are told: one table of commands and messages."""
 
+import os
 import re
 import subprocess
 import sys
 
 import pytest
 
+from svfap.__main__ import modules
 from svfap.datasets.labels.annotations import AnnotationError, read_annotations
 from svfap.engine import command
 from svfap.engine.flags.config import TABLES
 from svfap.suggest import did_you_mean
+from svfap.terminal import NOBODY_READS
 from tests.conftest import ROOT
 
 
@@ -144,3 +147,28 @@ def test_a_training_without_a_place_gets_a_dated_one(tmp_path, monkeypatch):
             command.run_command("finetuning", ["--data_path", "x", *more])
     assert re.fullmatch(r"saved/runs/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_finetuning", seen[0])
     assert seen[1:] == ["", "a", "", ""]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["-m", "svfap"], ["run_finetune.py", "--help"], ["-m", "svfap.preprocess.custom", "-h"]],
+)
+def test_nobody_reads_on_and_nothing_is_said(argv):
+    """As with `| head`: whoever reads has left."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing) as gone:
+        result = subprocess.run(
+            [sys.executable, *argv], cwd=ROOT, stdout=gone, stderr=subprocess.PIPE, check=False
+        )
+    assert result.returncode == NOBODY_READS and result.stderr == b""
+
+
+def test_every_command_minds_who_reads():
+    """By what each calls, itself or where its `main` is written."""
+    for name, file in modules().items():
+        text = file.read_text()
+        found = re.search(r"^from (svfap\S+) import .*\b(?:main|run)$", text, re.MULTILINE)
+        if found:
+            text += (ROOT / f"{found[1].removeprefix('svfap.').replace('.', '/')}.py").read_text()
+        assert re.search(r"tells_user\(|as_program\(|run_command\(", text), name

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from svfap.datasets.files import print_any_name, utf8_path
+from svfap.datasets.files import utf8_path
 from svfap.datasets.labels.annotations import read_annotations
 from svfap.datasets.video.open_video import open_video
 from svfap.engine.finetuning import finetune
@@ -22,6 +22,7 @@ from svfap.engine.results.predictions import read_predictions
 from svfap.preprocess import custom, pack, videos
 from svfap.preprocess.doctor import command as doctor
 from svfap.preprocess.shared.face_jobs import _write_mp4
+from svfap.terminal import as_program
 from tests.tiny_data import FINETUNE_FLAGS, PRETRAIN_FLAGS, write_video
 
 NAMES = [os.fsdecode(b"caf\xe9 $x^%d.mp4" % n) for n in range(12)]
@@ -91,7 +92,7 @@ def test_they_are_evaluated_reported_and_predicted(clips, fold, tmp_path):
 
 
 def test_the_doctor_names_them(fold, tmp_path):
-    print_any_name()  # as the command itself does
+    as_program()  # as the command itself does
     doctor.main([str(fold), "--output_dir", str(tmp_path), "--num_workers", "0", "--no_faces"])
     content = (tmp_path / "report.json").read_bytes().decode("utf-8", "surrogateescape")
     assert json.loads(content)["folds"]

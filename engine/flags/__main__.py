@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from svfap.engine.flags.config import TABLES
 from svfap.engine.flags.flag import FREE, PAIR, Flag
+from svfap.terminal import as_program
 
 PROGRAMS = {"pretraining": "run_pretrain.py", "finetuning": "run_finetune.py"}
 HEAD = """# Flags
@@ -47,4 +48,5 @@ def document() -> str:
 
 
 if __name__ == "__main__":
+    as_program()
     print(document(), end="")  # noqa: T201 - this is a command

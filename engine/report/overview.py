@@ -18,6 +18,7 @@ from svfap.engine.report.plots import LINE_STYLES, OKABE_ITO, save_figure
 from svfap.engine.report.videos import read_data
 from svfap.engine.results.find import find_results, read_log
 from svfap.engine.results.intervals import bootstrap_intervals
+from svfap.terminal import as_program
 
 WIDTH_INCHES = 11.0
 PER_CLASS = 2
@@ -115,4 +116,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    as_program()
     main()

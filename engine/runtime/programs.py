@@ -4,9 +4,9 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 
-from svfap.datasets.files import print_any_name
 from svfap.engine.runtime.errors import explain
 from svfap.engine.runtime.stopping import STOPPED_STATUS
+from svfap.terminal import as_program
 
 
 def split_arguments(arguments: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -31,7 +31,7 @@ def tells_user(*more: type[Exception]) -> Callable:
     def decorate(main: Callable[..., int]) -> Callable[..., int]:
         @functools.wraps(main)
         def guarded(*args, **options) -> int:
-            print_any_name()
+            as_program()
             try:
                 return main(*args, **options)
             except KeyboardInterrupt:

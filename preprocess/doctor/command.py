@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from svfap.datasets.files import print_any_name
 from svfap.preprocess.doctor.checks import PROBLEM, run_checks
 from svfap.preprocess.doctor.data import find_files, find_subjects, load_folds
 from svfap.preprocess.doctor.pairs import find_pairs
@@ -23,6 +22,7 @@ from svfap.preprocess.doctor.report import report_text, write_json
 from svfap.preprocess.doctor.scan import faces_available, scan_all
 from svfap.preprocess.doctor.sheet import choose_rows, draw_sheet, pair_rows
 from svfap.preprocess.shared.common import add_workers_flag
+from svfap.terminal import as_program
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run() -> int:
     """The command: `main` with errors told without a traceback, as exit status 2."""
-    print_any_name()
+    as_program()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         return main()

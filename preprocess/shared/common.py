@@ -12,9 +12,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from svfap.datasets import tables
-from svfap.datasets.files import print_any_name, write_text
+from svfap.datasets.files import write_text
 from svfap.datasets.labels.listing import PICTURES, Unused
 from svfap.datasets.video.open_video import IMAGE_SUFFIXES
+from svfap.terminal import as_program
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +210,7 @@ def watched(items: Iterable, total: int, what: str, *, done: int = 0) -> tqdm:
 
 def run_command(main: Callable[[Sequence[str] | None], None]) -> None:
     """Run a preparation command: log to stderr, tell user errors without a traceback."""
-    print_any_name()
+    as_program()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         main(None)
