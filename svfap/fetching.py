@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,11 +17,12 @@ from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 15  # without an answer, or a byte more
 TRIES = 5  # in a row that bring nothing
 FIRST_PAUSE_SECONDS = 1.0  # doubled after every such try
 AGENT = "Mozilla/5.0 (compatible; svfap-download)"  # some hosts turn unnamed programs away
 ALGORITHMS = ("md5", "sha256")
+_reached = threading.Event()  # somebody has answered, so there is a network
 
 
 class FetchError(ValueError):
@@ -156,7 +158,9 @@ def _check(remote: Remote, part: Path) -> None:
 def _open(url: str, start: int = 0):
     headers = {"User-Agent": AGENT} | ({"Range": f"bytes={start}-"} if start else {})
     opener = build_opener(HTTPCookieProcessor(CookieJar()))  # share links set some
-    return opener.open(Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
+    response = opener.open(Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
+    _reached.set()
+    return response
 
 
 def _starts_at(response, start: int) -> bool:
@@ -164,8 +168,12 @@ def _starts_at(response, start: int) -> bool:
 
 
 def _refuse_final(url: str, error: Exception, *, last: bool) -> None:
-    """Raise FetchError where another try cannot help."""
-    hopeless = isinstance(error, HTTPError) and error.code < 500 and error.code not in (408, 429)
+    """Raise FetchError where another try cannot help, or nobody has answered yet."""
+    answered = isinstance(error, HTTPError)
+    hopeless = answered and error.code < 500 and error.code not in (408, 429)
+    if not (answered or _reached.is_set()):
+        words = f"{_words(error)}; is there a network? The same command goes on"
+        raise FetchError(f"{url}: {words}") from error
     if hopeless or last:
         raise FetchError(f"{url}: {_words(error)}") from error
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import socket
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -102,6 +103,29 @@ def test_another_command_goes_on_with_what_one_left(server, tmp_path, monkeypatc
     assert (tmp_path / "new/a.zip.part").stat().st_size == 200_000
     fetch(file)
     assert file.path.read_bytes() == CONTENT and server.asked[-1] == ("/a.zip", 200_000)
+
+
+def test_without_a_network_nothing_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(transport, "_reached", threading.Event())
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it waits"))
+    monkeypatch.setenv("no_proxy", "*")
+
+    def resolve(host, *more, known=socket.getaddrinfo):
+        if host == "name.invalid":
+            raise socket.gaierror("Name or service not known")
+        return known(host, *more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{free.getsockname()[1]}/a"
+        for url in (closed, "http://name.invalid/a"):
+            for get in (
+                transport.read_url,
+                lambda url: fetch(Remote(url=url, path=tmp_path / "a")),
+            ):
+                with pytest.raises(FetchError, match="is there a network"):
+                    get(url)
 
 
 @pytest.mark.parametrize("stated", [{}, {"size": None}, {"size": None, "checksum": None}])

@@ -58,6 +58,7 @@ class Wandb:
 
     def __init__(self, folder: Path, config: Mapping):
         """Begin a run, or go on with that of the folder."""
+        _be_brief(WANDB_INIT_TIMEOUT="15")
         # A run that is resumed goes on with the same curves, for which each axis has its own steps.
         identity = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
         self.run = importlib.import_module("wandb").init(
@@ -81,6 +82,7 @@ class Mlflow:
 
     def __init__(self, folder: Path, config: Mapping):
         """Begin a run."""
+        _be_brief(MLFLOW_HTTP_REQUEST_MAX_RETRIES="1", MLFLOW_HTTP_REQUEST_TIMEOUT="10")
         self.mlflow = importlib.import_module("mlflow")
         if "MLFLOW_TRACKING_URI" not in os.environ:
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # else a database is needed
@@ -116,6 +118,12 @@ class Trackio:
     def close(self) -> None:
         """End the run."""
         self.run.finish()
+
+
+def _be_brief(**settings: str) -> None:
+    """Let a library that finds no network say so in seconds, unless its user wants otherwise."""
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
 
 
 LOGGERS = {"tensorboard": [TensorBoard], "wandb": [Wandb], "mlflow": [Mlflow],
