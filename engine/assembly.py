@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -123,12 +124,7 @@ class Assembly:
             "compiled": self.compiling,
         }
         logger.info("plan\n%s", plan.describe(shown))
-        if memory and memory > room_bytes(workers.device):
-            logger.warning(
-                "that is more memory than a process has here (%.1f GiB): take a smaller "
-                "--batch_size with as much larger --update_freq, or --use_checkpoint",
-                room_bytes(workers.device) / 2**30,
-            )  # fmt: skip
+        warn_of_memory(memory, workers.device)
 
     def is_finished(self, files: tuple[str, ...], resume: Path | None) -> bool:
         """Whether this run has been carried out before; see `rundir.is_finished`."""
@@ -227,3 +223,14 @@ class Assembly:
             train(run, EpochLog(output_dir, boards), after_epoch, read_after)
         finally:
             boards.close()
+
+
+def warn_of_memory(expected: int | None, device: torch.device) -> None:
+    """Say that a process will want more bytes than there are."""
+    room = room_bytes(device)
+    if expected and expected > room:
+        logger.warning(
+            "%s GiB is more memory than a process has here (%s GiB): take a smaller --batch_size "
+            "with as much larger --update_freq, or --use_checkpoint",
+            f"{expected / 2**30:,.1f}", f"{room / 2**30:,.1f}",
+        )  # fmt: skip

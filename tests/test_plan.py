@@ -3,7 +3,9 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from svfap.engine.assembly import warn_of_memory
 from svfap.engine.compute.precision import Precision
 from svfap.engine.runtime import plan
 
@@ -33,3 +35,14 @@ def test_memory_is_of_all_clips_of_a_batch(options, clips, batch):
     found = rows(**options)
     assert found["expected memory"] == f"3.0 GiB per process for {clips} clips"
     assert found["global batch"] == batch
+
+
+def test_more_memory_than_there_is_is_warned_of(caplog):
+    cpu = torch.device("cpu")
+    warn_of_memory(2210 * 2**30, cpu)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and "2,210.0 GiB is more memory than" in record.message
+    assert "smaller --batch_size" in record.message
+    for fits in (2**20, None):
+        warn_of_memory(fits, cpu)
+    assert len(caplog.records) == 1

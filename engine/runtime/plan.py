@@ -104,5 +104,5 @@ def model_rows(
         "global batch": whole,
     }
     if memory is not None:
-        rows["expected memory"] = f"{memory / 2**30:.1f} GiB per process for {clips} clips"
+        rows["expected memory"] = f"{memory / 2**30:,.1f} GiB per process for {clips} clips"
     return rows
