@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 
 from svfap.datasets.labels import listing
-from svfap.datasets.labels.listing import find_pictures, find_videos, list_videos
+from svfap.datasets.labels.listing import (
+    Unused,
+    find_pictures,
+    find_videos,
+    list_videos,
+    walk_folders,
+)
 from svfap.preprocess import chalearn, cremad, custom, faces, videos, voxceleb1, voxceleb2
-from svfap.preprocess.shared.common import PreparationError
+from svfap.preprocess.shared.common import PreparationError, frame_folder_problem
 from tests.lab_trees import touch, write_chalearn, write_image
 from tests.preparation import rows
 
@@ -229,3 +235,17 @@ def test_class_folders_with_documents_only_say_what_is_in_them(tmp_path):
         touch(tmp_path / "d" / name / "notes.docx")
     with pytest.raises(PreparationError, match=r"There are .*2 \.docx files \(happy/notes.docx"):
         custom.main([str(tmp_path / "d"), "--output_dir", str(tmp_path / "o")])
+
+
+def test_what_preprocess_faces_writes_is_known(tmp_path):
+    crops = tmp_path / "crops" / "a" / "face0"
+    crops.mkdir(parents=True)
+    for name in ("00001.jpg", "frame_rate.json", "landmarks.npz", "../../faces.csv",
+                 "../../faces.jsonl", "../b.landmarks.npz", "../b.mp4"):  # fmt: skip
+        (crops / name).touch()
+    unused = Unused(tmp_path)
+    assert frame_folder_problem(crops, unused) is None
+    assert len(list(walk_folders(tmp_path / "crops", unused))) == 2 and not unused.by_kind
+    (crops / "notes.txt").touch()
+    frame_folder_problem(crops, unused)
+    assert list(unused.by_kind) == [".txt files among frames"]

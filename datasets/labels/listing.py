@@ -34,8 +34,7 @@ SYSTEM_FOLDERS = frozenset(
 )
 SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
 SYSTEM_NAMES = SYSTEM_FILES | SYSTEM_FOLDERS
-# What commands of this program put beside frames.
-OUR_FILES = (frame_rate.FILE_NAME, "landmarks.npz")
+OUR_FILES = (frame_rate.FILE_NAME, "faces.csv", "faces.jsonl")
 SHOWN_UNUSED = 3
 # What a folder of pictures is: a video; each picture for itself; what it looks like.
 PICTURES = ("auto", "frames", "single")
@@ -75,6 +74,11 @@ class Unused:
             more = ", ..." if len(paths) > SHOWN_UNUSED else ""
             kinds.append(f"{len(paths):,} {kind} ({', '.join(shown)}{more})")
         return "; ".join(kinds)
+
+
+def is_ours(name: str) -> bool:
+    """Whether commands of this program put a file of that name beside crops and frames."""
+    return name in OUR_FILES or name.endswith("landmarks.npz")
 
 
 class Folder(NamedTuple):
@@ -144,7 +148,7 @@ def _sort(
             folder.videos.append(entry.name)
         elif suffix in IMAGE_SUFFIXES:
             folder.pictures.append(entry.name)
-        elif not entry.name.endswith(OUR_FILES):
+        elif not is_ours(entry.name):
             unused.add(f"{suffix} files" if suffix else "files without an ending", entry.path)
     if not entries:
         unused.add("empty folders", path)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from svfap.datasets import tables
 from svfap.datasets.files import write_text
-from svfap.datasets.labels.listing import PICTURES, Unused
+from svfap.datasets.labels.listing import PICTURES, Unused, is_ours
 from svfap.datasets.video.open_video import IMAGE_SUFFIXES
 from svfap.terminal import as_program
 
@@ -116,10 +116,11 @@ def frame_folder_problem(folder: Path, unused: Unused) -> str | None:
         names = os.listdir(folder)
     except OSError as error:
         return f"{folder}: {error.strerror}"
-    others = [name for name in names if not name.lower().endswith(IMAGE_SUFFIXES)]
-    for name in others:
-        unused.add(f"{Path(name).suffix.lower() or 'other'} files among frames", folder / name)
-    if len(others) == len(names):
+    frames = {name for name in names if name.lower().endswith(IMAGE_SUFFIXES)}
+    for name in names:
+        if name not in frames and not is_ours(name):
+            unused.add(f"{Path(name).suffix.lower() or 'other'} files among frames", folder / name)
+    if not frames:
         return f"no jpg, png or bmp frames in {folder}"
     return None
 
