@@ -9,9 +9,8 @@ from pathlib import Path
 from svfap.datasets.catalog import get_spec
 from svfap.datasets.labels.listing import find_pictures, find_videos
 from svfap.datasets.tables import read_text
-from svfap.preprocess.shared.common import PreparationError
+from svfap.preprocess.shared.common import PreparationError, say
 from svfap.preprocess.shared.custom_sources import PARTS, Sample, Source
-from svfap.preprocess.shared.labelled import say
 
 CKPLUS = ("neutral", "anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
 
