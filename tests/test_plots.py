@@ -2,13 +2,16 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib import font_manager
 
 from svfap.engine.report.plots import (
     confusion_figure,
     curves_figure,
+    families,
     plot_training,
     save_figure,
     scatter_figure,
@@ -89,7 +92,7 @@ def test_confusion_matrix_shows_counts_and_recall(tmp_path):
     metrics = classification_metrics([0, 0, 0, 0, 2, 2], [0, 0, 0, 1, 2, 1], NAMES)
     figure = confusion_figure(metrics)
     counts, recall, scale, _ = figure.axes
-    assert [text.get_text() for text in scale.get_yticklabels()] == ["0", "1.5", "3"]
+    assert [text.get_text() for text in scale.get_yticklabels()] == ["0", "1", "3"]
     assert texts(counts) == ["3", "1", "0", "0", "0", "0", "0", "1", "1"]
     assert texts(recall) == ["75", "25", "0", "", "", "", "0", "50", "50", "no videos"]
     assert [label.get_text() for label in counts.get_yticklabels()] == NAMES
@@ -112,6 +115,16 @@ def test_names_are_no_formulas(tmp_path, ending):
     axis.set_title(names[0])
     axis.legend([names[2]])
     save_figure(figure, path)
+
+
+def test_letters_that_matplotlib_lacks_are_taken_from_the_fonts_of_the_machine(monkeypatch):
+    own = [font for font in font_manager.fontManager.ttflist if font.name == "DejaVu Sans"]
+    installed = [*own, *(replace(own[0], name=name) for name in ("SimHei", "Other"))]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", installed)
+    families.cache_clear()
+    assert families("colère\u2026") == ["DejaVu Sans"]
+    assert families("\u6012 joy") == ["DejaVu Sans", "SimHei"]
+    families.cache_clear()
 
 
 def test_no_global_pyplot_state():

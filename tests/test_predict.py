@@ -422,6 +422,6 @@ def test_annotated_video_shows_the_box_where_the_face_is(checkpoint, videos, tmp
     (x, y), edge = corners.mean(0), corners.astype(int)
     assert changed[int(y), edge[0, 0] - 2 : edge[0, 0] + 3].any()
     assert not changed[int(y), int(x)]
-    mark = [int(np.argmax(part[tall + 10 : -30].min((0, 2)))) for part in (early, frame, late)]
+    mark = [int(np.argmax(part[tall + 40 : -30].min((0, 2)))) for part in (early, frame, late)]
     assert mark[0] < mark[1] < mark[2]
     assert list(tmp_path.iterdir()) == [tmp_path / "a.mp4"]

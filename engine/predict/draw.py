@@ -6,26 +6,37 @@ from pathlib import Path
 
 import av
 import cv2
-import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from PIL import Image, ImageDraw, ImageFont
 
 from svfap.datasets.files import replacing, utf8_path
 from svfap.datasets.video.open_video import UnreadableVideoError, open_video
 from svfap.engine.predict.answers import TrackPrediction, VideoPrediction
-from svfap.engine.report.plots import LINE_STYLES, MARKERS, OKABE_ITO, save_figure, spread
+from svfap.engine.report.plots import (
+    CHANCE,
+    LINE_STYLES,
+    MARKERS,
+    OKABE_ITO,
+    as_they_are,
+    families,
+    save_figure,
+    short,
+    spread,
+)
 
 MAX_LINES = 7  # classes drawn in a timeline; the others are weaker throughout
 BARS = 5  # classes of a face in the panel
 PANEL_FACES = 3  # faces with bars in the panel
 LONGEST_SIDE = 1280  # of the video in an annotated one, in pixels
 SHORTEST_SIDE = 360  # smaller videos are enlarged, so that the panel beside them can be read
-PANEL_WIDTH, STRIP_HEIGHT = 300, 130  # pixels; the panel stands right, the timeline below
+PANEL_WIDTH, STRIP_HEIGHT = 300, 150  # pixels; the panel stands right, the timeline below
 PAPER, INK, SOFT, TRACK = (24, 28, 34), (240, 243, 246), (150, 160, 172), (58, 66, 77)
 CLOCK = 1000  # ticks per second of annotated videos, which keeps uneven frame times
 THUMBNAILS = 8  # frames above a timeline
+PROBABILITIES = -0.02, 1.03  # of an axis: lines at 0 and 1 are not hidden by its edge
 MAX_SPANS = 12  # windows that are drawn from their beginning to their end
 
 
@@ -54,7 +65,7 @@ def timeline_figure(prediction: VideoPrediction) -> Figure:
     for number, (axis, track) in tracks:
         _draw_track(axis, track, times)
         whole = track.span.corners is None
-        said = f", {track.label} overall" if track.label is not None else ""
+        said = f", {short(track.label)} overall" if track.label is not None else ""
         axis.set_title(("whole picture" if whole else f"face {number}") + said, fontsize="medium")
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
         axis.set_xlim(0, end)
@@ -75,14 +86,13 @@ def _draw_track(axis, track: TrackPrediction, times: np.ndarray) -> None:
             linestyle=LINE_STYLES[place % len(LINE_STYLES)],
             marker=MARKERS[place % len(MARKERS)] if len(middle) < 40 else None,
             markersize=4,
-            label=track.names[column],
+            label=short(track.names[column]),
         )
         for (begin, end), value in zip(spans, scores[:, column]):
             axis.plot((begin, end), (value, value), color=colour, linewidth=3, alpha=0.25)
     if track.task.probabilities:
-        axis.set_ylim(0, 1)
-        axis.axhline(1 / len(track.names), color="#888888", linewidth=1, linestyle=(0, (1, 2)),
-                     label="chance")  # fmt: skip
+        axis.set_ylim(PROBABILITIES)
+        axis.axhline(1 / len(track.names), **CHANCE)
     axis.set_ylabel("probability" if track.task.probabilities else "value")
     axis.grid(alpha=0.3)
 
@@ -203,7 +213,7 @@ class _Painter:
                               cv2.LINE_AA)  # fmt: skip
         if self.tracks:
             x = round(float(np.interp(seconds, *self.axis)))
-            canvas[self.size[1] + 6 : -24, x : x + 2] = INK
+            canvas[self.size[1] + 34 : -24, x : x + 2] = INK
         picture = Image.fromarray(canvas)
         self._draw_panel(ImageDraw.Draw(picture), shown, seconds)
         return np.asarray(picture)
@@ -228,22 +238,24 @@ class _Painter:
             top += 26
             most = 1.0 if track.task.probabilities else max(float(np.abs(scores).max()), 1e-6)
             for column in columns[: min(BARS, lines)]:
-                self._draw_bar(draw, (left, top), track.names[column], float(now[column]), most,
-                               _colour(face))  # fmt: skip
+                value = float(now[column])
+                ends = (0.0 if track.task.probabilities else -most), value, most
+                self._draw_bar(draw, (left, top), track.names[column], ends, _colour(face))
                 top += 22
             top += 10
 
     @staticmethod
-    def _draw_bar(draw, place, name: str, value: float, most: float, colour) -> None:
-        """A line of the panel: name, bar, number."""
-        (left, top), font = place, _font(15)
+    def _draw_bar(draw, place, name: str, values: tuple[float, float, float], colour) -> None:
+        """A line of the panel: name, a bar from 0, number; least, value and most on its track."""
+        (left, top), font = place, _font(15, name)
         while draw.textlength(name, font) > 112 and len(name) > 2:
             name = name[:-2] + "\u2026"
         draw.text((left, top), name, INK, font)
         begin, end = left + 118, left + 222
         draw.rectangle((begin, top + 5, end, top + 14), fill=TRACK)
-        reach = begin + round((end - begin) * min(abs(value) / most, 1))
-        draw.rectangle((begin, top + 5, reach, top + 14), fill=colour)
+        least, value, most = values
+        zero, reach = np.interp((0.0, value), (least, most), (begin, end)).round()
+        draw.rectangle((min(zero, reach), top + 5, max(zero, reach), top + 14), fill=colour)
         draw.text((end + 8, top), f"{value:.2f}", INK, font)
 
     def _draw_strip(self) -> None:
@@ -251,7 +263,7 @@ class _Painter:
         track = self.tracks[0]
         figure = Figure(figsize=(self.width / 100, STRIP_HEIGHT / 100), dpi=100)
         figure.patch.set_facecolor(np.array(PAPER) / 255)
-        axis = figure.add_axes((0.07, 0.2, 0.91, 0.75), facecolor=np.array(PAPER) / 255)
+        axis = figure.add_axes((0.07, 0.17, 0.91, 0.6), facecolor=np.array(PAPER) / 255)
         times, scores = self.over_time[0]
         if track.frame_scores is None:  # the first and the last window reach to their ends
             times = np.array([track.seconds[0, 0], *times, track.seconds[-1, 1]])
@@ -259,17 +271,17 @@ class _Painter:
         strongest = np.argsort(-np.abs(scores).max(0), kind="stable")[:MAX_LINES]
         for place, column in enumerate(sorted(strongest)):
             colour = "#ffffff" if OKABE_ITO[place] == "#000000" else OKABE_ITO[place]
-            axis.plot(times, scores[:, column], color=colour, label=track.names[column])
+            axis.plot(times, scores[:, column], color=colour, label=short(track.names[column]))
         end = max(float(self.facts.times[-1]), 1e-3)
         axis.set_xlim(0, end)
         if track.task.probabilities:
-            axis.set_ylim(0, 1)
+            axis.set_ylim(PROBABILITIES)
         soft = np.array(SOFT) / 255
         axis.tick_params(colors=soft, labelsize=7)
         axis.spines[:].set_color(soft)
-        axis.legend(fontsize=6, ncols=4, frameon=False, labelcolor="white", loc="upper right")
-        for text in axis.get_legend().get_texts():
-            text.set_parse_math(False)
+        axis.legend(fontsize=6, ncols=4, frameon=False, labelcolor="white", loc="lower left",
+                    bbox_to_anchor=(-0.05, 0.97), columnspacing=1)  # fmt: skip
+        as_they_are(figure)
         drawn = FigureCanvasAgg(figure)
         drawn.draw()
         pixels = np.asarray(drawn.buffer_rgba())[:STRIP_HEIGHT, : self.width, :3]
@@ -284,6 +296,8 @@ def _colour(face: int) -> tuple[int, int, int]:
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Matplotlib's own font, which has more letters than OpenCV's."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
+def _font(size: int, text: str = "") -> ImageFont.FreeTypeFont:
+    """The first font of figures that has all letters of a text, or Matplotlib's own."""
+    files = [findfont(family) for family in families(text)]
+    known = (file for file in files if all(map(get_font(file).get_char_index, map(ord, text))))
+    return ImageFont.truetype(next(known, files[0]), size)

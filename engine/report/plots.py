@@ -6,10 +6,11 @@ line styles and printed numbers carry the same information in black and white.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps, rc_context
+from matplotlib import colormaps, font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -21,6 +22,10 @@ from svfap.engine.results.find import read_log
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "^", "s", "v", "D", "P", "X")
 LINE_STYLES = ("-", "--", "-.", ":")
+OTHER_SCRIPTS = (  # fonts that have Chinese, Japanese or Korean letters
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
+    "Microsoft YaHei", "SimHei", "Malgun Gothic", "PingFang SC", "Hiragino Sans",
+)  # fmt: skip
 DOTS_PER_INCH = 150
 MAX_POINTS = 3000
 MAX_NAMED = 14  # in a legend, or in a confusion matrix with numbers everywhere
@@ -165,9 +170,9 @@ def confusion_figure(metrics: dict, panels: Sequence[str] = ("counts", "recall")
             most = max(1, counts.max())
             image = _draw_matrix(axis, counts / most, counts.astype(str), names)
             bar = figure.colorbar(image, ax=axis, fraction=0.046, pad=0.03)
-            bar.set_ticks([0, 0.5, 1], labels=["0", f"{most / 2:g}", str(most)])
+            bar.set_ticks([0, most // 2 / most, 1], labels=["0", str(most // 2), str(most)])
             bar.set_label("videos")
-            axis.set_title(f"Videos ({counts.sum()})")
+            axis.set_title(f"Videos ({counts.sum():,})")
         else:
             _draw_recall(figure, axis, counts, names)
     if len(panels) > 1:
@@ -234,7 +239,7 @@ def scatter_figure(points: np.ndarray, panels: Mapping[str, Sequence[str]]) -> F
                 color=colour,
                 alpha=0.75,
                 linewidths=0.7,
-                label=name,
+                label=short(name),
             )
         axis.set(xticks=[], yticks=[], title=f"{title} ({len(names)})" if many else title)
         if not many:
@@ -284,13 +289,10 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure, at once or not at all; the suffix of the path chooses the format.
 
-    Texts are drawn as they are: a class may be called `$x^{`, which is no formula.
-
     Args:
         path: .png, .pdf or .svg; its folder is made if necessary.
     """
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)
+    as_they_are(figure)
     # Type 42 embeds TrueType fonts, which journals ask for.
     settings = rc_context({"pdf.fonttype": 42, "svg.fonttype": "none", "text.parse_math": False})
     with replacing(path) as temporary, settings:
@@ -300,6 +302,23 @@ def save_figure(figure: Figure, path: str | Path) -> None:
             dpi=DOTS_PER_INCH,
             bbox_inches="tight",  # equal aspects can push labels over the edge
         )
+
+
+def as_they_are(figure: Figure) -> None:
+    """Draw texts as they are: a class may be called `$x^{`, which is no formula."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_fontfamily(families(text.get_text()))
+
+
+@cache
+def families(text: str) -> list[str]:
+    """Fonts for a text: Matplotlib's own, and for letters that it lacks those of the machine."""
+    own = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_char_index
+    if all(own(ord(letter)) for letter in text):
+        return ["DejaVu Sans"]
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in installed)]
 
 
 def _draw_panel(axis: Axes, records: Sequence[dict], keys: Sequence[str]) -> None:
