@@ -74,6 +74,7 @@ def read_parts(setting: Setting) -> Parts:
         ValueError: `--val_fraction`, `--label_fraction` or `--subjects` do not suit the data.
     """
     parts = _with_validation(setting)
+    _warn_of(parts, setting)
     fraction = setting.flags.label_fraction
     if fraction == 1:
         return parts
@@ -88,6 +89,24 @@ def read_parts(setting: Setting) -> Parts:
     )
     share = f"{100 * fraction:g} % of {len(parts.train)}, {_how(setting, subjects)}"
     return replace(parts, train=take_rows(parts.train, np.flatnonzero(taken)), share=share)
+
+
+def _warn_of(parts: Parts, setting: Setting) -> None:
+    """Say what makes results too good, or classes impossible to learn."""
+    shared = sorted(set(parts.train.paths) & set(parts.test.paths))
+    if shared:
+        logger.warning(
+            "%d of %d test videos are in the training part, too, such as %s: results will be too "
+            "good. `python -m svfap.preprocess.doctor %s` finds more of the kind",
+            len(shared), len(parts.test), shared[0], setting.flags.data_path,
+        )  # fmt: skip
+    if kind_of(setting.kind).one_class:
+        seen = set(np.asarray(parts.train.labels).tolist())
+        absent = [
+            name for label, name in enumerate(setting.labels.class_names) if label not in seen
+        ]
+        if absent:
+            logger.warning("no training videos of %s, which cannot be learnt", ", ".join(absent))
 
 
 def _strata(annotations: Annotations) -> list[str]:

@@ -202,3 +202,28 @@ def test_classes_file_round_trip_and_errors(tmp_path):
         LabelNames(task="classification", class_names=("a", "a"))
     with pytest.raises(ValueError, match=r"multihead.* there must be \['a', 'b'\]"):
         LabelNames(task="multihead", class_names=("a", "b"), heads={"a": ("x",)})
+
+
+@pytest.mark.parametrize("task", ["classification", "pretrain"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.mp4,0\nb.mp4,1\n", "separated by commas"),
+        ("path;label\na.mp4;0\n", "separated by semicolons"),
+        ("my clip.mp4\t0\n", "separated by tabs"),
+        ("path label\na.mp4 0\n", "the first line is a header, 'path label'"),
+    ],
+)
+def test_tables_of_other_programs_are_told_in_one_line(videos, text, message, task):
+    error = problems_of(write(videos / "t.csv", text), task=task, names="ab", data_root=videos)
+    ((line, problem),) = error.problems
+    assert line == 0 and message in problem and "svfap.preprocess.custom" in problem
+
+
+def test_commas_in_paths_and_names_for_numbers(videos):
+    (videos / "x,y.mp4").touch()
+    csv = write(videos / "n.csv", "x,y.mp4 Happy\n")
+    error = problems_of(csv, task="classification", names=["sad", "happy"], data_root=videos)
+    assert error.problems[0][1].endswith("classes are numbered from 0 (Happy is 1)")
+    write(csv, "x,y.mp4\n")
+    assert len(read_annotations(csv, task="pretrain", data_root=videos)) == 1

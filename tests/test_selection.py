@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from svfap.datasets.labels.annotations import read_annotations
 from svfap.datasets.labels.splits import carve_validation, take_rows
 from svfap.engine.results.find import find_results
 from svfap.engine.runtime import checkpoint
-from svfap.engine.selection import balanced_class_weights
+from svfap.engine.selection import Parts, _warn_of, balanced_class_weights
 from svfap.engine.tasks.classification import Classification
 from tests.test_runs import log_lines, run_finetuning
 from tests.tiny_data import FINETUNE_FLAGS, make_tiny_data
@@ -144,6 +145,21 @@ def test_a_share_of_the_labels_is_whole_subjects_beside_a_validation_part(data, 
     parts = [(out / name).read_text().splitlines() for name in ("training.csv", "validation.csv")]
     numbers = [sorted(int(row.split()[0][-6:-4]) // 2 for row in part) for part in parts]
     assert numbers[0][0] == numbers[0][1] != numbers[1][0] == numbers[1][1]
+
+
+def test_leaks_and_classes_without_videos_are_said(data, caplog):
+    whole = read_annotations(data / "pretrain.csv", task="classification")
+    rows = [place for place, label in enumerate(whole.labels) if label != 1]
+    labels = SimpleNamespace(class_names=("a", "b"))
+    flags = SimpleNamespace(data_path="fold")
+    setting = SimpleNamespace(kind="classification", labels=labels, flags=flags)
+    parts = Parts(train=take_rows(whole, rows), val=None, test=take_rows(whole, rows[:2]),
+                  chosen_on="nothing")  # fmt: skip
+    _warn_of(parts, setting)
+    assert f"2 of 2 test videos are in the training part, too, such as {whole.paths[rows[0]]}" in (
+        caplog.text
+    )
+    assert "no training videos of b" in caplog.text
 
 
 def test_rows_of_annotations(data):

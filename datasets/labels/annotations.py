@@ -14,7 +14,7 @@ import numpy as np
 
 from svfap.datasets.files import write_text
 from svfap.datasets.labels.frame_labels import FrameLabels
-from svfap.datasets.labels.kinds import kind_of, malformed_lines
+from svfap.datasets.labels.kinds import PRETRAIN, is_number, kind_of, malformed_lines
 from svfap.datasets.tables import TableError, as_on_disk, read_text
 from svfap.datasets.video.store import paths_exist
 
@@ -140,6 +140,7 @@ def read_annotations(
             f"{csv_path}: no such annotation file; preprocess/ has the commands that write one"
         )
     rows = _read_rows(csv_path)
+    _refuse_tables(csv_path, rows, labelled=task != PRETRAIN)
     names = names or (() if kind.one_class else map(str, range(max(1, len(rows[0][1]) - 1))))
     columns = kind.columns(tuple(names), heads or {})
     problems = malformed_lines(rows, kind, columns)
@@ -174,6 +175,26 @@ def _read_rows(csv_path: str) -> list[tuple[int, list[str]]]:
     if not rows:
         raise AnnotationError(csv_path, [(0, "the file is empty; expected lines of 'path label'")])
     return rows
+
+
+def _refuse_tables(csv_path: str, rows: list, *, labelled: bool) -> None:
+    """Refuse tables of other programs, by their separator or their header.
+
+    Raises:
+        AnnotationError: says what they are, and what makes annotation files of them.
+    """
+    first = " ".join(rows[0][1])
+    found = ""
+    for mark, name in ((",", "commas"), (";", "semicolons"), ("\t", "tabs")):
+        apart = all(mark in fields[-1] for _, fields in rows)
+        if apart and (labelled or is_number(rows[-1][1][-1].rpartition(mark)[2])):
+            found = f"columns are separated by {name}"
+    if not found and first.lower().split(" ")[0] in ("path", "video", "file", "filename", "name"):
+        found = f"the first line is a header, {first!r}"
+    if found:
+        raise AnnotationError(csv_path, [(0, f"{found}; lines here are 'path label' with one space "
+            "and no header. `python -m svfap.preprocess.custom TABLE.csv --output_dir DIR` makes "
+            "them of a table with a header")])  # fmt: skip
 
 
 def _duplicates(rows: list) -> list[tuple[int, str]]:
@@ -219,6 +240,7 @@ def _name_absent(rows: list, absent: Sequence[int], root: str) -> list[tuple[int
     problems = []
     for number, (path, *_) in (rows[place] for place in absent):
         where = "" if os.path.isabs(path) else looked
+        where += "; paths stand without quotes" * path.startswith(('"', "'"))
         problems.append((number, f"path does not exist: {path}{where}"))
     return problems
 

@@ -36,7 +36,13 @@ class Column:
                 raise ValueError(f"label {text!r} is not a finite number")
             return float(text)
         if not (text.isascii() and text.removeprefix("-").isdigit()):
-            raise ValueError(f"label {text!r} is not a whole number; classes are numbered from 0")
+            plain = [name.casefold() for name in self.classes]
+            meant = (
+                f" ({text} is {plain.index(text.casefold())})" if text.casefold() in plain else ""
+            )
+            raise ValueError(
+                f"label {text!r} is not a whole number; classes are numbered from 0{meant}"
+            )
         if int(text) < 0 or 0 < len(self.classes) <= int(text):
             allowed = f"0 to {len(self.classes) - 1}" if self.classes else "0 or more"
             raise ValueError(f"label {text} is out of range; allowed are {allowed}")
