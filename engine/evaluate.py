@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from svfap.datasets.augment import transforms
+from svfap.datasets.clips.source import SHORT
 from svfap.datasets.labels.annotations import Annotations
 from svfap.datasets.loading.loader import Batches
 from svfap.engine.compute.precision import Precision
@@ -184,7 +185,7 @@ def watched(batches: Batches, workers: Workers, title: str) -> Iterator[dict]:
         for note in batch["notes"]:
             if note.status == "unreadable":
                 unreadable.append((note.path, note.reason))
-            else:
+            elif note.status != SHORT:  # which training and the doctor tell of
                 logger.warning("%s video %s: %s", note.status, note.path, note.reason)
         yield batch
         begun = time.monotonic()

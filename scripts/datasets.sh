@@ -5,6 +5,17 @@ set -euo pipefail
 DATASETS=(affectnet avcaffe chalearn cremad custom dfew enterface fer2013 ferv39k mafw rafdb ravdess
   werewolf_xl)
 
+# folds_in DIR: numbers of its folders split01, split02, ...; none where it holds one split
+folds_in() {
+  local fold numbers=()
+  for fold in "$1"/split*; do
+    if [[ ${fold##*/} =~ ^split[0-9]+$ && ! -e $1/train.csv ]]; then
+      numbers+=($((10#${fold##*split})))
+    fi
+  done
+  echo "${numbers[*]-}"
+}
+
 # use_data DATASET [MORE...]: sets, for $RECIPE,
 #   FOLDS           the folds to run; empty where there is one split
 #   DATA_DIR        folder of the CSVs, or of the folds' folders
@@ -56,8 +67,9 @@ use_data() {
       ;;
     fer2013) SAMPLING_RATE=1 DATA_FLAGS=(--data_set FER2013 --nb_classes 7) ;;
     rafdb) SAMPLING_RATE=1 DATA_FLAGS=(--data_set RAF-DB --nb_classes 7) ;;
-    custom) # one split; names and task come from classes.json beside the CSVs
-      data=saved/data/mine DATA_FLAGS=(--data_set custom) RUN_DIR=saved/model/mine
+    custom) # one split, or the folds that are there; names and task come from classes.json in them
+      data=saved/data/mine
+      folds=$(folds_in "${DATA_DIR:-$data}") DATA_FLAGS=(--data_set custom) RUN_DIR=saved/model/mine
       if [[ $RECIPE != svfap_base ]]; then RUN_DIR+=_$RECIPE; fi
       ;;
   esac

@@ -14,6 +14,7 @@ from svfap.datasets.clips import training as clips
 from svfap.datasets.labels.annotations import read_annotations, write_annotations
 from svfap.datasets.rng import generator
 from svfap.datasets.video import open_video as readers
+from svfap.engine.runtime.unreadable import UnreadableBudget
 from tests.batches import in_order, of_epoch
 from tests.video_files import moving_frames, write_video
 
@@ -262,6 +263,19 @@ def test_truncated_videos_are_used_and_noted(tmp_path):
     assert [(note.path, note.status) for note in notes] == [(str(half), "truncated")]
     assert notes[0].reason.startswith("truncated: ")
     assert eval_views(rows)[0]["notes"] == notes
+
+
+def test_videos_shorter_than_a_step_are_said_once(good, caplog):
+    assert eval_views(good, stride=4)[0]["notes"] == []
+    item = eval_views(good, stride=13)[0]
+    (note,) = item["notes"]
+    assert note[1:] == ("short", "12 frames, fewer than the sampling rate 13")
+    assert len(np.unique(item["clip"].reshape(-1, T, SIZE * SIZE * 3)[0], axis=0)) == T
+    caplog.set_level("INFO")
+    budget = UnreadableBudget(num_videos=5, share=0, output_dir=None, workers=None)
+    budget.note([note, note])
+    assert caplog.text.count("short videos show all their frames, such as") == 1
+    assert not budget.fresh
 
 
 def test_face_window(good, folder):

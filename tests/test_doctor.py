@@ -227,7 +227,10 @@ def test_short_and_small_videos(tmp_path):
     status, report = examine(folder)
     assert status == 0
     text, *items = found(report, "note")["lengths"]
-    assert text == "14 videos with fewer than 16 frames, which repeat"
+    assert text == (
+        "14 videos with fewer than 16 frames, which repeat; 14 with fewer than 4: all their "
+        "frames are shown"
+    )
     assert items[0].endswith("p0_000: 3 frames")
     assert found(report, "warning")["sizes"][1] == f"{tiny}: 40 x 40"
 

@@ -388,3 +388,14 @@ def test_scripts_are_valid_and_strict():
         strict = "set -euo pipefail" in script.read_text()
         assert strict or script.read_text().splitlines()[1].startswith("exec bash "), script
         assert not re.search(r"(?<![\w.$}])/(home|mnt|data|tmp)/", script.read_text()), script
+
+
+def test_folds_of_own_data_are_found(stub, tmp_path):
+    stub.run("scripts/finetune.sh", "svfap_base", "custom")
+    stub.run("scripts/finetune.sh", "svfap_base", "custom", FOLDS="2")
+    places = [call[call.index("--data_path") + 1] for call in stub.runs()]
+    assert [place[-7:] for place in places] == [f"split0{n}" for n in (1, 2, 3, 4, 5, 2)]
+    (tmp_path / "data/train.csv").touch()
+    stub.run("scripts/finetune.sh", "svfap_base", "custom")
+    run = stub.runs()[-1]
+    assert run[run.index("--data_path") + 1] == str(tmp_path / "data")

@@ -185,8 +185,14 @@ class SlidingClips(IterableDataset):
         yield VideoMessage(number, facts, False)
         for span, source in enumerate(sources):
             yield from source.messages(video, number, span)
-        note = "; ".join(filter(None, (self._unfollowed, _note(video))))
+        note = "; ".join(filter(None, (self._unfollowed, _note(video), self._shortness(facts))))
         return replace(facts, note=note)  # decoding may have met damage
+
+    def _shortness(self, facts: VideoFacts) -> str:
+        """What to say of fewer frames than one step of a clip (`sampling.bearable_rate`)."""
+        number, rate = facts.num_frames, self.options.sampling_rate
+        short = self.options.clip_frames > 1 and 1 < number < rate
+        return f"{number} frames, fewer than the sampling rate {rate}: all are shown" * short
 
     def _plan(self, video: FrameReader) -> tuple[VideoFacts, list["_SpanSource"]]:
         self._unfollowed = ""

@@ -11,14 +11,16 @@ from svfap.datasets.labels.frame_labels import FrameLabels
 from svfap.datasets.video.frame_index import FrameIndex
 from svfap.datasets.video.open_video import FrameReader, open_video
 
+SHORT = "short"
+
 
 class VideoNote(NamedTuple):
     """Something to report about a video."""
 
     path: str
     # "skipped" (training: the next readable row took its place), "unreadable" (evaluation: its view
-    # is a black clip that must not count), or "truncated" (used as far as it goes; also for other
-    # damage)
+    # is a black clip that must not count), "truncated" (used as far as it goes; also for other
+    # damage), or `SHORT` (all its frames are shown, see `sampling.bearable_rate`)
     status: str
     reason: str
 
@@ -125,6 +127,9 @@ class ClipSource(Dataset):
                 self.frame_index.add(name, video.counted)
             window = window_to_cut(self.face_window, video)
             notes = _notes(video, limit)
+            if not notes and self.clip_frames > 1 and 1 < video.num_frames < self.stride:
+                reason = f"{video.num_frames} frames, fewer than the sampling rate {self.stride}"
+                notes = [VideoNote(path, SHORT, reason)]
         return indices, cut_window(frames, window, path), notes
 
     def labels_of(self, index: int, indices: np.ndarray) -> np.ndarray:

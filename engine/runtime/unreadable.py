@@ -4,6 +4,7 @@ import logging
 import math
 from pathlib import Path
 
+from svfap.datasets.clips.source import SHORT, VideoNote
 from svfap.datasets.tables import read_table, write_table
 from svfap.engine.runtime.distributed import Workers
 from svfap.engine.runtime.errors import TooManyUnreadableError
@@ -29,6 +30,7 @@ class UnreadableBudget:
         self.workers = workers
         self.known: dict[str, tuple[str, str]] = {}
         self.fresh: dict[str, tuple[str, str]] = {}
+        self.short = False  # whether there are short videos
         if self.path and self.path.exists():
             for _, row in read_table(self.path, HEADER):
                 self.known[row["path"]] = (row["status"], row["reason"])
@@ -41,8 +43,18 @@ class UnreadableBudget:
     def note(self, notes: list) -> None:
         """Take the notes of a batch (`datasets.clips.VideoNote`)."""
         for note in notes:
-            if note.path not in self.known:
+            if note.status == SHORT:
+                self._say_short(note)
+            elif note.path not in self.known:
                 self.fresh[note.path] = (note.status, note.reason)
+
+    def _say_short(self, note: VideoNote) -> None:
+        """Once: short clips are whole collections."""
+        if not self.short:
+            logger.info(
+                "short videos show all their frames, such as %s (%s)", note.path, note.reason
+            )
+        self.short = True
 
     def check(self) -> None:
         """Exchange notes between processes, write the file, stop if there are too many.

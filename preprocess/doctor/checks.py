@@ -16,6 +16,7 @@ from svfap.preprocess.doctor.scan import Scan
 PROBLEM, WARNING, NOTE = "problem", "warning", "note"
 # Official parts that are known to share people.
 SHARED_BY_DESIGN = ("ChaLearn",)
+USUAL_RATE = 4  # `--sampling_rate`
 CUT_LENGTH = 16  # frames per clip in the release of DFEW that gives bad results
 MOSTLY = 0.9
 SMALL_PX = 64
@@ -173,6 +174,8 @@ def check_lengths(
     if short:
         text = f"{number_of(short, 'video')} with fewer than {clip_frames} frames, which repeat"
         items = [f"{scan.path}: {scan.num_frames} frames" for scan in short]
+        if least := sum(1 < scan.num_frames < USUAL_RATE for scan in short):
+            text += f"; {least} with fewer than {USUAL_RATE}: all their frames are shown"
         yield Finding(NOTE, "lengths", text, items)
     if readable and not videos:
         yield Finding(NOTE, "lengths", "single images: every video has one frame")
