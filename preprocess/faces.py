@@ -41,12 +41,12 @@ FAILED = ("unreadable", "failed")
 # Flags of the settings of these names: what is allowed, and what it means.
 NUMBERS = {
     "size": (8, 4096, "side of the crops in pixels"),
-    "smooth_seconds": (0.0, 60.0, "smoothing of the box over time; 0: none"),
+    "smooth_seconds": (0, 60, "smoothing of the box over time; 0: none"),
     "quality": (1, 100, "of jpg, 1 to 100"),
     "every": (1, 10**6, "take every N-th frame"),
-    "max_gap_seconds": (0.0, 3600.0, "a face out of sight for longer is another track"),
+    "max_gap_seconds": (0, 3600, "a face out of sight for longer is another track"),
     "min_face": (
-        0.01, 1.0,
+        0.01, 1,
         "smallest face, as a share of the frame's shorter side; smaller is slower",
     ),
 }  # fmt: skip
@@ -70,8 +70,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--margin", default=default.margin, metavar="STYLE|NUMBER",
         help=f"{', '.join(STYLES)}, or what is added on each side as a share of the face"
     )  # fmt: skip
-    for name, (low, _, text) in NUMBERS.items():
-        add(f"--{name}", type=type(low), default=getattr(default, name), metavar="N", help=text)
+    for name, (_, _, text) in NUMBERS.items():
+        value = getattr(default, name)
+        add(f"--{name}", type=type(value), default=value, metavar="N", help=text)
     for name, (choices, text) in CHOICES.items():
         add(f"--{name}", choices=choices, default=getattr(default, name), help=text)
     add("--border", choices=BORDERS,
@@ -89,9 +90,7 @@ def read_settings(flags: argparse.Namespace) -> FaceSettings:
     border = flags.border or ("inside" if flags.align == "none" else "black")
     for name, (low, high, _) in NUMBERS.items():
         if not low <= getattr(flags, name) <= high:
-            raise PreparationError(
-                f"--{name} {getattr(flags, name)}: allowed are {low:g} to {high:g}"
-            )
+            raise PreparationError(f"--{name} {getattr(flags, name)}: allowed are {low} to {high}")
     if flags.format == "mp4" and flags.size % 2:
         raise PreparationError(f"--size {flags.size}: --format mp4 needs an even number")
     if flags.align != "none" and (flags.box == "constant" or border == "inside"):
