@@ -152,6 +152,15 @@ def test_probes_find_what_is_there():
     assert (scores.argmax(1) == y_test).mean() < 0.5
 
 
+def test_a_probe_of_nothing_but_noise_answers_the_mean():
+    """As many features as training videos: a ridge too weak answers anything."""
+    random = np.random.default_rng(0)
+    x, x_test = random.normal(size=(2, 200, 200))
+    y = random.normal(size=(200, 1))
+    scores, _ = linear_probe(x, y, x_test, np.arange(200) % 5 == 0, num_outputs=1)
+    assert scores.std() < 0.1
+
+
 def views(num_videos: int, seed: int, numbers: bool = False) -> tuple[Tokens, np.ndarray]:
     """Two views of each video; one token of nine says its class, the others are other noise."""
     rng = np.random.default_rng(seed)

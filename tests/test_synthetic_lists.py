@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from svfap.datasets.labels.classes import read_classes
+from svfap.engine.results.find import subjects_of
 from svfap.preprocess import synthetic_affect, synthetic_images
 from tests.lab_trees import write_drawn
 from tests.preparation import lines_of, message, rows, run, table
@@ -57,6 +58,9 @@ def test_frames_of_drawn_faces(drawn, tmp_path):
     test = rows(tmp_path / "expression/split01/test.csv")
     assert [row[1] for row in test] == ["0"] * 12  # clips 2, 4, 6, 8, three frames each
     assert [row[0][-9:-4] for row in test[:3]] == ["00005", "00007", "00010"]  # the strong ones
+    # nobody's frames choose the strength of a probe that was trained on others of the same clip
+    who = subjects_of(tmp_path / "expression/split01/subjects.csv", [row[0] for row in test])
+    assert who[::3] == ["p2", "p0", "p2", "p0"]
     values = rows(tmp_path / "valence_arousal/split02/test.csv")
     assert values[3][1:] == ["0.300000", "-0.150000"]
     assert read_classes(tmp_path / "valence_arousal/split02").class_names == ("valence", "arousal")

@@ -35,7 +35,8 @@ from svfap.engine.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
-STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)  # C of logistic regression, 1 / alpha of ridge
+# C of logistic regression, 1 / alpha of ridge
+STRENGTHS = (1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0, 100.0)
 HELD_OUT = 0.2  # of the training part, to choose among them
 NEIGHBOURS = 20
 TEMPERATURE = 0.07  # of the vote, as in Wu et al. (arXiv 1805.01978)

@@ -101,6 +101,8 @@ def write_parts(
 ) -> None:
     """Write train.csv, val.csv, test.csv and classes.json of one split, for every target.
 
+    Of named targets also who is seen, which is looked for in the split and one level up.
+
     Without an official validation part it is carved from the training part as the flags ask.
 
     Args:
@@ -114,12 +116,14 @@ def write_parts(
         parts = {**parts, "train": train, "val": val}
     parts = {p: parts.get(p, parts["test"]) for p in ("train", "val", "test")}
     groups = {rename[clip.path]: clip.group for clip in every if clip.group}
+    subjects = {rename[clip.path]: clip.subject for clip in every if clip.subject is not None}
     for folder, target in targets.items():
-        _write(flags.output_dir / folder / name, parts, target, rename)
+        split = flags.output_dir / folder / name
+        _write(split, parts, target, rename)
         if groups:
-            write_table(
-                flags.output_dir / folder / name / GROUPS_FILE, ("path", "group"), groups.items()
-            )
+            write_table(split / GROUPS_FILE, ("path", "group"), groups.items())
+        if folder and subjects:  # else one level up, where `write_splits` writes them once
+            write_table(split / SUBJECTS_FILE, ("path", "subject"), subjects.items())
 
 
 def _write(folder: Path, parts: Parts, target: Target, rename: Mapping[Path, str]) -> None:
