@@ -35,6 +35,7 @@ from svfap.engine.runtime.log import set_up_logging
 from svfap.engine.runtime.programs import tells_user
 from svfap.engine.runtime.rundir import alone_in
 from svfap.extras import install
+from svfap.suggest import did_you_mean
 
 logger = logging.getLogger("svfap.engine.sweep")  # also when run as a command, as "__main__"
 
@@ -52,9 +53,12 @@ def read_sweep(path: Path) -> dict:
         sweep = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(sweep, dict) or set(sweep) - set(KEYS):
-        unknown = sorted(set(sweep) - set(KEYS)) if isinstance(sweep, dict) else type(sweep)
-        raise ValueError(f"{path}: {unknown}; entries are {', '.join(KEYS)}")
+    if not isinstance(sweep, dict):
+        raise ValueError(f"{path}: expected lines of `entry: value`; entries are {', '.join(KEYS)}")
+    for name in sweep:
+        if name not in KEYS:
+            hint = did_you_mean(str(name), KEYS) or ";"
+            raise ValueError(f"{path}: unknown entry {name!r}{hint} entries are {', '.join(KEYS)}")
     sweep = {"stage": "finetuning", "flags": {}, "grid": {}, "search": {}, "trials": 20} | sweep
     if sweep["stage"] not in METRIC:
         raise ValueError(f"{path}: stage {sweep['stage']!r} is not one of {', '.join(METRIC)}")
@@ -68,7 +72,8 @@ def read_sweep(path: Path) -> dict:
             raise ValueError(f"{path}: {part} must be lines of `flag: value`")
         for name, value in sweep[part].items():
             if name not in known or name in ("output_dir", "log_dir"):
-                raise ValueError(f"{path}: {part}: {name} is no flag that a sweep can set")
+                hint = did_you_mean(str(name), known)
+                raise ValueError(f"{path}: {part}: {name} is no flag that a sweep can set{hint}")
             ranged = part == "search" and isinstance(value, dict) and {"low", "high"} <= set(value)
             if part != "flags" and not ranged and not (isinstance(value, list) and value):
                 raise ValueError(f"{path}: {part}: {name}: expected a list of values"

@@ -114,8 +114,12 @@ def test_labels_that_count_from_one_are_told_from_wrong_ones(tmp_path):
         read_annotations(path, **options)
 
 
-def test_old_pythons_are_told_which_one_is_needed():
-    code = "import sys; sys.version_info = (3, 9, 18); import svfap"
+@pytest.mark.parametrize(
+    "start",
+    ["import svfap", "import preprocess.custom", "import runpy; runpy.run_path('run_predict.py')"],
+)
+def test_old_pythons_are_told_which_one_is_needed(start):
+    code = f"import sys; sys.version_info = (3, 9, 18); {start}"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -88,9 +88,10 @@ def test_proposals_are_the_same_when_a_search_goes_on(tmp_path, started):
     [
         ("grid: {lr: [1]", "not YAML"),
         ("- lr", "entries are stage"),
-        ("grids: {lr: [1]}", "grids.*entries are"),
+        ("grids: {lr: [1]}", "'grids', did you mean grid.*entries are"),
         ("grid: {lr: 1}", "expected a list"),
         ("grid: {rl: [1]}", "rl is no flag"),
+        ("grid: {layer_decy: [1]}", "did you mean layer_decay"),
         ("grid: {output_dir: [a]}", "output_dir is no flag"),
         ("search: {lr: {low: 1}}", "or low and high"),
         ("grid: {lr: [1]}\nsearch: {lr: [1]}", "either grid or search"),
