@@ -18,10 +18,9 @@ from svfap.engine import runs
 from svfap.engine.results.find import SUBJECTS_FILE, find_results, subjects_of
 from svfap.engine.runs import Run
 from svfap.engine.runtime import stopping
-from svfap.engine.runtime.distributed import one_process
+from svfap.engine.runtime.lock import sole_use
 from svfap.engine.runtime.log import set_up_logging
 from svfap.engine.runtime.programs import split_arguments, tells_user
-from svfap.engine.runtime.rundir import alone_in
 from svfap.engine.summarize import crossval_table, format_summary, seeds_table
 
 logger = logging.getLogger("svfap.engine.crossval")  # also when run as a command, as "__main__"
@@ -184,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     how = {"jobs": flags.jobs, "processes": flags.processes, "gpus": flags.gpus}
     if "--dry_run" in passed_on:  # prints plans and writes nothing
         return runs.carry_out(everything, **{**how, "jobs": 1})
-    with alone_in(output_dir, one_process()):
+    with sole_use(output_dir):
         status = runs.carry_out(everything, **how)
         unfinished = [run.name for run in everything if not run.is_finished]
         if status or unfinished:

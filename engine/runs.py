@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from svfap.engine.runtime.rundir import FINISHED
+from svfap.engine.results.find import FINISHED
 from svfap.engine.runtime.stopping import STOPPED_STATUS, noted
 
 logger = logging.getLogger(__name__)

@@ -30,10 +30,9 @@ from svfap.engine.results.find import read_log
 from svfap.engine.results.tables import render
 from svfap.engine.runs import Run
 from svfap.engine.runtime import stopping
-from svfap.engine.runtime.distributed import one_process
+from svfap.engine.runtime.lock import sole_use
 from svfap.engine.runtime.log import set_up_logging
 from svfap.engine.runtime.programs import tells_user
-from svfap.engine.runtime.rundir import alone_in
 from svfap.extras import install
 from svfap.suggest import did_you_mean
 
@@ -209,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def carry_out(some: Sequence[Run]) -> int:
         return runs.carry_out(some, go_on=True, **shares)
 
-    with alone_in(flags.output_dir, one_process()):
+    with sole_use(flags.output_dir):
         if sweep["grid"]:
             tried = [(own, make_run(sweep, own, flags.output_dir)) for own in grid(sweep)]
             status = carry_out([run for _, run in tried])

@@ -21,7 +21,6 @@ from svfap.fetching import FetchError, Remote
 from svfap.models.weights.hub import is_remote, locate
 from svfap.models.weights.public import PUBLIC
 from svfap.models.weights.released import RELEASED, ReleasedFile, find_released
-from svfap.models.weights.weight_file import check_whole, file_sha256
 from svfap.terminal import as_program
 
 logger = logging.getLogger(__name__)
@@ -149,6 +148,8 @@ def take_over(source: Path, file: ReleasedFile, folder: Path) -> Path:
 
 def _check(path: Path, suffix: str, sha256: str | None) -> None:
     """Raise ValueError unless a file is whole and, where that is known, has this sha256."""
+    from svfap.models.weights.weight_file import check_whole, file_sha256  # late: PyTorch
+
     check_whole(path, suffix)
     if sha256 and (found := file_sha256(path)) != sha256.lower():
         raise ValueError(

@@ -90,6 +90,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")"""
         (["run_finetune.py", "--data_path", "nowhere"], "nowhere does not exist"),
         (["run_pretrain.py", "--mask_rato", "1"], "did you mean --mask_ratio?"),
         (["run_predict.py", "nothing.mp4", "--checkpoint", "README.md"], "no such file or folder"),
+        (["engine/crossval.py", "--data_path", "x"], "required: --output_dir"),
+        (["engine/report/__main__.py", "saved/nothing"], "saved/nothing"),
+        (["models/download.py", "svfap-bas"], "svfap-bas"),
         (["run_predict.py", "README.md", "--checkpoint", "no.pth"], "--checkpoint no.pth does not"),
     ],
 )

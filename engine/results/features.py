@@ -6,10 +6,12 @@ the mean over the tokens of each encoder stage (TPSBT has three, ViT and LGI-For
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 from svfap.datasets.files import replacing
 from svfap.datasets.tables import readable
@@ -29,7 +31,7 @@ class StageRecorder:
         model: of `models.create_model`, fine-tuning or pre-training.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: "nn.Module"):
         self.encoder = getattr(model, "encoder", model)
         self.stages: list[Tensor] = []
         self.widths: dict[str, int] = {}
@@ -37,7 +39,7 @@ class StageRecorder:
     def __enter__(self) -> "StageRecorder":
         whole = self.encoder.encode
 
-        def encode(tokens: Tensor, indices: Tensor | None = None):
+        def encode(tokens: "Tensor", indices: "Tensor | None" = None):
             output = whole(tokens, indices)
             self.tokens = output.stages[-1].detach()
             self.stages = [stage.detach().float().mean(1) for stage in output.stages]
@@ -49,7 +51,7 @@ class StageRecorder:
     def __exit__(self, *_) -> None:
         del self.encoder.encode
 
-    def take(self, pooled: Tensor) -> Tensor:
+    def take(self, pooled: "Tensor") -> "Tensor":
         """Features of the batch that was just run.
 
         Args:
@@ -59,6 +61,8 @@ class StageRecorder:
         Returns:
             (B, sum of widths) float32, all side by side; `split` takes them apart.
         """
+        import torch  # late: tables and reports do without
+
         pooled = pooled.float()
         named = {POOLED: pooled.mean(1) if pooled.ndim == 3 else pooled}
         named |= {f"stage{i}": stage for i, stage in enumerate(self.stages, 1)}

@@ -12,6 +12,7 @@ from svfap.datasets.video.open_video import natural_key
 from svfap.engine.results.predictions import Predictions, read_metrics, read_predictions
 
 UNKNOWN = "not stated"
+FINISHED = "finished.json"  # the last file of a run
 SUBJECTS_FILE = "subjects.csv"  # beside annotation files
 # What a run keeps of its training part: rows carved for validation, rows it trained on.
 CARVED_FILE = "validation.csv"

@@ -85,11 +85,6 @@ def start(device: str = "auto") -> Workers:
     return Workers(rank=rank, local_rank=local_rank, world_size=world_size, device=chosen)
 
 
-def one_process() -> Workers:
-    """A process on its own, on the CPU."""
-    return Workers(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
-
-
 def _places() -> tuple[int, int, int]:
     """RANK, LOCAL_RANK and WORLD_SIZE as torchrun sets them; one process where none is set."""
     names = ["RANK", "WORLD_SIZE"]

@@ -17,7 +17,7 @@ NAME = ".lock"
 
 @contextmanager
 def sole_use(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder, which must exist.
+    """Make a folder if necessary, and keep other processes out of it.
 
     The system gives the lock back when the process ends, however it ends; the file names host and
     process. Where the file system has no locks, only a warning is given.
@@ -25,6 +25,8 @@ def sole_use(folder: Path) -> Iterator[None]:
     Raises:
         ValueError: another process works there.
     """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     descriptor = _acquire(folder / NAME)
     try:
         yield

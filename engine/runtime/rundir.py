@@ -13,6 +13,7 @@ from pathlib import Path
 
 from svfap.datasets.files import read_json, remove_leftovers, write_text
 from svfap.engine.flags import parsing
+from svfap.engine.results.find import FINISHED
 from svfap.engine.runtime import checkpoint, origin
 from svfap.engine.runtime.distributed import Workers
 from svfap.engine.runtime.lock import sole_use
@@ -22,7 +23,6 @@ from svfap.models.weights.hub import locate
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
-FINISHED = "finished.json"
 RESULTS = ("log.jsonl", "metrics.json", FINISHED, "checkpoint-*.pth")
 # Flags that ask for files at the end; asked for other ones, a finished run makes them.
 _OUTPUTS = ("report", "visualize", "save_feature", "feature_format")
@@ -78,7 +78,6 @@ def alone_in(folder: Path, workers: Workers) -> Iterator[None]:
     """
     refusal, lock = None, nullcontext()
     if workers.is_main:
-        folder.mkdir(parents=True, exist_ok=True)
         lock = sole_use(folder)
         try:
             lock.__enter__()
