@@ -181,6 +181,9 @@ def test_original_sequences_of_ckplus_have_their_labels_in_files(tmp_path):
     run(tmp_path / "data", tmp_path / "out", "--layout", "ckplus")
     assert read_classes(tmp_path / "out").class_names == ("disgust", "sadness")
     assert sum(len(some) for some in parts(tmp_path / "out").values()) == 12
+    touch(tmp_path / "data/Emotion" / "S010/001" / "S010_001_00000010_emotion.txt", b"-1")
+    said = message(tmp_path / "data", tmp_path / "no", "--layout", "ckplus")
+    assert "S010_001_00000010_emotion.txt: '-1' is no emotion of CK+, which are 0 to 7" in said
 
 
 def test_folds_by_subject_and_without(tmp_path):

@@ -18,7 +18,16 @@ CKPLUS = ("neutral", "anger", "contempt", "disgust", "fear", "happy", "sadness",
 def _emotion(folder: Path, match: re.Match) -> str | None:
     """The class of a sequence of CK+, whose number stands in a file of its own; many have none."""
     files = sorted(folder.glob(f"**/Emotion/{match['subject']}/{match['take']}/*_emotion.txt"))
-    return CKPLUS[int(float(read_text(files[0])))] if files else None
+    if not files:
+        return None
+    text = read_text(files[0]).strip()
+    known = {f"{number:g}": name for number, name in enumerate(CKPLUS)}
+    try:
+        return known[f"{float(text):g}"]
+    except (ValueError, KeyError):
+        raise PreparationError(
+            f"{files[0]}: {text[:20]!r} is no emotion of CK+, which are 0 to {len(CKPLUS) - 1}"
+        ) from None
 
 
 @dataclass(frozen=True, kw_only=True)
