@@ -52,14 +52,14 @@ def build_app(predictor):
     with gradio.Blocks(title="svfap", analytics_enabled=False) as page:
         gradio.Markdown(WHAT_FOR)
         with gradio.Row():
-            video = gradio.Video(sources=["upload", "webcam"], label="video")
+            with gradio.Column():
+                video = gradio.Video(sources=["upload", "webcam"], label="video", height=400)
+                button = gradio.Button("Answer", variant="primary")
             with gradio.Column():
                 words = gradio.Markdown()
                 scores = gradio.Label(label="largest face")
         timeline = gradio.Plot(label="over time")
-        gradio.Button("Answer", variant="primary").click(
-            make_answer(predictor), video, [words, scores, timeline], concurrency_limit=1
-        )
+        button.click(make_answer(predictor), video, [words, scores, timeline], concurrency_limit=1)
     return page
 
 

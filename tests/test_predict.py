@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 
 from svfap import models
 from svfap.datasets.augment import transforms
@@ -397,6 +398,7 @@ def test_timeline_shows_every_class(checkpoint, videos, drawn_faces):
     assert len(frames.get_images()) == 1 and figure.get_suptitle() == "two.mp4"
     lines = {line.get_label(): line for line in panel.get_lines() if line.get_label()[0] != "_"}
     assert list(lines) == [*NAMES, "chance"]
+    assert not any(text.get_parse_math() for text in figure.findobj(Text))  # drawn by others, too
     assert lines["chance"].get_ydata()[0] == pytest.approx(1 / len(NAMES))
     np.testing.assert_allclose(
         lines[NAMES[1]].get_ydata(), prediction.tracks[0].window_scores[:, 1]

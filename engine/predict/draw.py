@@ -70,6 +70,7 @@ def timeline_figure(prediction: VideoPrediction) -> Figure:
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
         axis.set_xlim(0, end)
     panels[-1].set_xlabel("seconds")
+    as_they_are(figure)
     return figure
 
 
