@@ -58,7 +58,7 @@ def build_app(predictor):
             with gradio.Column():
                 words = gradio.Markdown()
                 scores = gradio.Label(label="largest face")
-        timeline = gradio.Plot(label="over time")
+        timeline = gradio.Plot(label="over time", show_label=False)
         button.click(make_answer(predictor), video, [words, scores, timeline], concurrency_limit=1)
     return page
 

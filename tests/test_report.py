@@ -332,6 +332,8 @@ def test_overview_of_two_runs(cross_validation, tmp_path, capsys):
     figure = overview.overview_figure([cross_validation / "fold1"], ["mine"], [])
     texts = [text.get_text() for text in figure.findobj(Text)]
     assert sum(text.endswith(("\u2713", "\u2717")) for text in texts) == 2 * len(NAMES)
+    lines = [line for text in texts if "\u2717" in text for line in text.split("\n")]
+    assert max(map(len, lines)) <= overview.LETTERS + 2
     with pytest.raises(SystemExit):
         overview.main([*runs, "--names", "one", *more])
     (tmp_path / "empty").mkdir()

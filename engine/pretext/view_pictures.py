@@ -10,6 +10,7 @@ from svfap.engine.report.plots import new_figure
 
 COLUMNS = ("anchor", "positive", "second anchor", "its positive")
 CELL_INCHES = 1.5
+NAME_LETTERS = 30  # below a picture; more would push those beside it away
 
 
 def views_figure(samples: Sequence[np.ndarray], names: Sequence[str]) -> Figure:
@@ -30,5 +31,6 @@ def views_figure(samples: Sequence[np.ndarray], names: Sequence[str]) -> Figure:
             if row == 0:
                 axis.set_title(COLUMNS[column], fontsize=8)
         look = {"fontsize": 6, "va": "top", "parse_math": False}
-        axes[row, 0].text(0, -0.06, readable(name[-48:]), transform=axes[row, 0].transAxes, **look)
+        axis, shown = axes[row, 0], readable(name[-NAME_LETTERS:])
+        axis.text(0, -0.03, shown, transform=axis.transAxes, **look)
     return figure

@@ -11,17 +11,19 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import imread
+from matplotlib.ticker import MaxNLocator
 
 from svfap.datasets.files import read_json
 from svfap.datasets.video.open_video import UnreadableVideoError, open_video
-from svfap.engine.report.plots import LINE_STYLES, OKABE_ITO, save_figure
+from svfap.engine.report.plots import LINE_STYLES, OKABE_ITO, save_figure, short, spread
 from svfap.engine.report.videos import read_data
 from svfap.engine.results.find import find_results, read_log
 from svfap.engine.results.intervals import bootstrap_intervals
 from svfap.terminal import as_program
 
 WIDTH_INCHES = 11.0
-PER_CLASS = 2
+PER_CLASS, MAX_CLASSES = 2, 8
+LETTERS = 16  # of a class, over a face
 RIGHT, WRONG = OKABE_ITO[2], OKABE_ITO[1]
 
 
@@ -48,25 +50,27 @@ def overview_figure(
 
 
 def _draw_faces(part: SubFigure, predictions, run: Path) -> None:
-    """The first videos of each class, a class per column."""
+    """The first videos of each class, or of some of many classes, a class per column."""
     test = read_data(read_json(run / "config.json")["flags"]).get("test")
     path_of = dict(zip(test.ids, test.paths)) if test else {}
     classes = list(predictions.names)
     part.suptitle("People that no training has seen: middle frame, and what was said")
-    axes = part.subplots(PER_CLASS, len(classes), squeeze=False)
-    for column, name in enumerate(classes):
-        rows = np.flatnonzero(predictions.labels == column)[:PER_CLASS].tolist()
+    shown = spread(len(classes), MAX_CLASSES)
+    axes = part.subplots(PER_CLASS, len(shown), squeeze=False)
+    for column, name in enumerate(classes[index] for index in shown):
+        rows = np.flatnonzero(predictions.labels == shown[column])[:PER_CLASS].tolist()
         for axis in axes[:, column]:
             axis.axis("off")
         for axis, row in zip(axes[:, column], rows):
             said, video = classes[predictions.predicted[row]], predictions.ids[row]
-            text = f"{name} \u2713" if said == name else f"{name}: {said} \u2717"
-            axis.set_title(text, fontsize=8, color=RIGHT if said == name else WRONG)
+            text = "\u2713" if said == name else f"{short(said, LETTERS)} \u2717"
+            axis.set_title(f"{short(name, LETTERS)}:\n{text}", fontsize=8,
+                           color=RIGHT if said == name else WRONG)  # fmt: skip
             try:
                 with open_video(path_of.get(video, video)) as reader:
                     axis.imshow(reader.read([reader.num_frames // 2])[0])
             except UnreadableVideoError:
-                axis.text(0.5, 0.5, "not here", ha="center")
+                axis.text(0.5, 0.5, "not here", ha="center", fontsize=8)
 
 
 def _draw_learning(part: SubFigure, runs: Sequence[Path], results, names: Sequence[str]) -> None:
@@ -88,6 +92,7 @@ def _draw_learning(part: SubFigure, runs: Sequence[Path], results, names: Sequen
     score.set_yticks(range(len(names)), scored)
     score.invert_yaxis()
     loss.set(xlabel="epoch of fine-tuning", ylabel="training loss")
+    loss.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     loss.legend(frameon=False)
     for axis in (loss, score):
         axis.spines[["top", "right"]].set_visible(False)

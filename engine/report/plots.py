@@ -275,10 +275,10 @@ def spread(total: int, count: int) -> list[int]:
     return np.unique(np.linspace(0, total - 1, count).round().astype(int)).tolist()
 
 
-def short(name: str) -> str:
-    """A name with at most `MAX_LETTERS` letters; of a longer one, the beginning and the end."""
-    half = MAX_LETTERS // 2
-    return name if len(name) <= MAX_LETTERS else f"{name[: half - 1]}\u2026{name[-half:]}"
+def short(name: str, letters: int = MAX_LETTERS) -> str:
+    """A name with at most so many letters; of a longer one, the beginning and the end."""
+    half = letters // 2
+    return name if len(name) <= letters else f"{name[: half - 1]}\u2026{name[-half:]}"
 
 
 def new_figure(width_inches: float, height_inches: float) -> Figure:

@@ -1,5 +1,6 @@
 """The contact sheet of preprocess.doctor: examples of every class, and pairs that look alike."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,8 @@ def choose_rows(fold: Fold, scans: Mapping[str, Scan]) -> list[Row]:
         rng = generator(0, 0, 0, 0, f"contact sheet {title}")
         chosen = sorted(rng.permutation(members)[:COLUMNS].tolist())
         paths = [split.annotations.paths[row] for row in chosen]
-        rows.append(Row(f"{title}\n{len(members):,}", paths))
+        lines = textwrap.wrap(title, 20, max_lines=2, placeholder="\u2026")
+        rows.append(Row("\n".join([*lines, f"{len(members):,}"]), paths))
     return rows
 
 
