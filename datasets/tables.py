@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from svfap.datasets.files import write_text
+from svfap.suggest import did_you_mean
 
 ENCODINGS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -149,7 +150,8 @@ def read_header(path: str | os.PathLike, columns: Sequence[str] = ()) -> list[st
         raise TableError(f"{path}: the table is empty; expected a line with names of columns")
     missing = [name for name in columns if name not in header]
     if missing:
-        raise TableError(f"{path}: no column {missing}; its header is {header}")
+        hint = did_you_mean(missing[0], header) or ";"
+        raise TableError(f"{path}: no column {missing}{hint} its header is {header}")
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise TableError(f"{path}: columns {twice} stand in its header twice")

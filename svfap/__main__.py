@@ -70,7 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if name not in known:
         tails = {module.rpartition(".")[2]: module for module in known}
         hint = did_you_mean(name, [*STAGES, "predict", *known]) or did_you_mean(name, tails)
-        print(f"{me}: error: no command {command!r}{hint}; `{me}` alone lists all", file=sys.stderr)
+        print(
+            f"{me}: error: no command {command!r}{hint or ';'} `{me}` alone lists all",
+            file=sys.stderr,
+        )
         sys.exit(2)
     import runpy
 

@@ -8,7 +8,9 @@ import subprocess
 import numpy as np
 import pytest
 import torch
+from torch._utils import ExceptionWrapper
 
+from svfap.datasets.clips.source import cut_window
 from svfap.datasets.files import (
     TEMPORARY,
     CannotWriteError,
@@ -253,3 +255,20 @@ def test_naming_the_commit_takes_no_lock_of_the_checkout(tmp_path, monkeypatch):
     assert index.stat().st_mtime_ns == before
     (tmp_path / "file").write_text("other")
     assert log.commit_name() == f"{clean}-dirty"
+
+
+def test_what_loader_processes_say_is_told_without_their_traceback():
+    """Their errors come as text; only those raised on purpose are for users."""
+
+    def of_worker(function, *arguments):
+        try:
+            function(*arguments)
+        except ValueError:
+            wrapped = ExceptionWrapper(where="in DataLoader worker process 0")
+        with pytest.raises(ValueError) as found:
+            wrapped.reraise()
+        return explain(found.value)
+
+    said = of_worker(cut_window, np.zeros((1, 8, 8, 3)), (0, 0, 9, 9), "a.mp4")
+    assert said.startswith("a.mp4: the face window (top 0") and said.endswith("to one size")
+    assert of_worker(int, "x") is None

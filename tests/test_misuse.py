@@ -47,6 +47,8 @@ MISUSE = [
     (FINE, "--data_path {p}/fold --lr fast", "argument --lr: invalid float value: 'fast'"),
     (FINE, "--data_path {p}/fold --model svfap_bse_patch16_160", "mean svfap_base_patch16_160?"),
     (FINE, "--data_path {p}/fold --opt adamww", "--opt adamww: unknown, did you mean adamw?"),
+    (FINE, "--data_path {p}/fold --input_size 150", "patch_size of 16, of which it must be a mult"),
+    (FINE, "--data_path {p}/fold --num_frames 3", "--num_frames 3: svfap_base_patch16_160 has a"),
     (FINE, "--data_path {p}/fold --device gpu", "'gpu' is none of auto, cpu, cuda, cuda:N"),
     (FINE, "--data_path {p}/fold --data_set DFEW --nb_classes 6", "DFEW has 7 (happy, sad, neu"),
     (FINE, "--data_path {p}/fold", "number of classes is unknown: give --nb_classes, a --data_set"),

@@ -75,6 +75,8 @@ def open_video(
         return FrameFolderReader(path)
     if not os.path.isfile(path):
         raise UnreadableVideoError(path, "no such file or folder")
+    if os.path.getsize(path) == 0:
+        raise UnreadableVideoError(path, "the file is empty")
     if path.lower().endswith(IMAGE_SUFFIXES):
         return FrameFolderReader(os.path.dirname(path), [os.path.basename(path)], name=path)
     with errors_of(path):

@@ -7,7 +7,7 @@ from pathlib import Path
 from svfap.datasets.catalog import get_spec
 from svfap.engine.flags.flag import FINETUNING
 from svfap.engine.flags.labels import labels_of
-from svfap.engine.flags.names import check_model, check_optimizer
+from svfap.engine.flags.names import check_model, check_optimizer, check_sizes
 from svfap.engine.flags.pretraining import MASKED
 from svfap.extras import install
 from svfap.models.sizes import PRETRAIN_PREFIX, SIZES
@@ -68,6 +68,7 @@ def _check_names(flags: argparse.Namespace) -> None:
             f"--model {flags.model} is no masked autoencoder; take {PRETRAIN_PREFIX}{named}, or "
             "--objective contrastive"
         )
+    check_sizes(flags)
     check_optimizer(flags.opt)
     for flag, name, library, remedy in (
         *(("logger", name, name, install(name)) for name in ("wandb", "mlflow", "trackio")),

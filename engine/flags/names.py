@@ -3,6 +3,7 @@
 timm's are read in its source, since its import takes seconds.
 """
 
+import argparse
 import re
 from collections.abc import Iterable
 from importlib.util import find_spec
@@ -40,6 +41,26 @@ def check_model(name: str) -> None:
         f"{', '.join(SIZES)}, for masked autoencoding {PRETRAIN_PREFIX} before them, and image "
         f"backbones of timm as {IMAGE_PREFIX}NAME"
     )
+
+
+def check_sizes(flags: argparse.Namespace) -> None:
+    """Refuse clips that one of our models, named or by default, does not cut into its tubelets.
+
+    Raises:
+        ValueError: names flag and sizes.
+    """
+    others = ("finetune", "start_from", "resume", "eval")  # these may bring a model
+    open_yet = "model" not in flags.explicit and any(getattr(flags, name, "") for name in others)
+    config = SIZES.get(encoder_name(flags.model))
+    if config is None or open_yet:
+        return
+    for flag, whole in (("input_size", "patch_size"), ("num_frames", "tubelet_size")):
+        value, part = getattr(flags, flag), getattr(flags, whole) or config[whole]
+        if flag in flags.explicit and value % part:
+            raise ValueError(
+                f"--{flag} {value}: {flags.model} has a {whole} of {part}, of which it must be a "
+                f"multiple, such as {max(1, round(value / part)) * part}"
+            )
 
 
 def check_optimizer(name: str) -> None:

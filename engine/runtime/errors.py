@@ -12,6 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]  # of the checkout, or the installed 
 OURS = ("models", "datasets", "engine", "preprocess", "svfap", "benchmarks")
 # What torch says, at any place of the program, when the system has ended a loader process.
 _DEAD_LOADER = re.compile(r"DataLoader worker.*(exited unexpectedly|is killed by signal)")
+# What it makes of the errors of loader processes that go on: the text of their traceback.
+_OF_LOADER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.")
+_FRAME = re.compile(r'  File "(.+)", line \d+, in .*\n\s+(raise\b)?')
 
 
 class TooManyUnreadableError(RuntimeError):
@@ -41,6 +44,8 @@ def explain(error: BaseException) -> str | None:
     """
     if isinstance(error, CannotWriteError) or is_for_user(error):
         return str(error)
+    if isinstance(error, EXPECTED) and _OF_LOADER.match(str(error)):
+        return _said_in_loader(error)
     if isinstance(error, OSError) and error.filename is not None:
         name = error.filename if isinstance(error.filename, int) else os.fsdecode(error.filename)
         return (
@@ -73,9 +78,25 @@ def _is_raised_here(error: BaseException) -> bool:
     while last.tb_next is not None:
         last = last.tb_next
     code = last.tb_frame.f_code
-    path = Path(code.co_filename)
+    return _is_ours(Path(code.co_filename)) and (
+        opcode.opname[code.co_code[last.tb_lasti]] == "RAISE_VARARGS"
+    )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file of code is this project's."""
     if not (path.is_absolute() and path.is_relative_to(ROOT)):
         return False
-    if path.relative_to(ROOT).parts[0] not in OURS:
-        return False
-    return opcode.opname[code.co_code[last.tb_lasti]] == "RAISE_VARARGS"
+    return path.relative_to(ROOT).parts[0] in OURS
+
+
+def _said_in_loader(error: BaseException) -> str | None:
+    """The message of an error of a loader process, which comes as the text of its traceback.
+
+    Returns:
+        None unless the last line of code in it is a `raise` of ours.
+    """
+    text = str(error)
+    *_, last = _FRAME.finditer(text)
+    _, named, message = text[last.end() :].partition(f"{type(error).__name__}: ")
+    return message.strip() if last[2] and named and _is_ours(Path(last[1])) else None

@@ -172,7 +172,8 @@ def _choose(names: Sequence[str], inside: str, source: str) -> str:
         if name.endswith(WEIGHT_SUFFIXES) and not Path(name).name.startswith(_NO_MODEL)
     ]  # fmt: skip
     if not files:
-        what = f"{source} holds no weights" if below else f"{source}: no such file"
+        here = below or not inside
+        what = f"{source} holds no weights" if here else f"{source}: no such file"
         near = ", ".join(sorted(below or names)[:_LISTED])
         raise SourceError(f"{what} ({', '.join(WEIGHT_SUFFIXES)}); there are {near or 'no files'}.")
     depth = min(name.count("/") for name in files)

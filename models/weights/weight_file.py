@@ -62,6 +62,12 @@ def read_checkpoint(source: str | Path) -> dict:
         with torch.serialization.safe_globals(_plain_globals()):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        start = path.read_bytes()[:80]
+        if start.isascii() and start.decode().replace("\n", " ").replace("\r", " ").isprintable():
+            raise ValueError(
+                f"{path} is text, no file of weights; give checkpoint-*.pth of a run, or the file "
+                "that weights came in"
+            ) from None
         asked = re.search(r"GLOBAL (\S+)", str(error))
         raise ValueError(
             f"{path} was refused, nothing in it was executed: it is damaged, or holds Python "
