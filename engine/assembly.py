@@ -1,6 +1,5 @@
 """Putting a run together and carrying it out: what pre-training and fine-tuning do alike."""
 
-import argparse
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,22 +22,25 @@ from svfap.engine.compute.optim import create_optimizer, parameter_settings
 from svfap.engine.compute.parallel import distribute
 from svfap.engine.compute.precision import Precision, set_up_device
 from svfap.engine.compute.step import Step, StepFunction
+from svfap.engine.flags.flag import Flags
 from svfap.engine.flags.resolved import Resolved, as_facts, resolve
 from svfap.engine.loop import Training, train
-from svfap.engine.runtime import distributed, plan, rundir
+from svfap.engine.runtime import distributed, origin, plan, rundir
 from svfap.engine.runtime.boards import Boards
 from svfap.engine.runtime.distributed import Workers
 from svfap.engine.runtime.log import EpochLog, set_up_logging
 
 logger = logging.getLogger(__name__)
 
+# Flags that ask for files at the end; asked for other ones, a finished run makes them.
+OUTPUTS = ("report", "visualize", "save_feature", "feature_format")
 
-def begin(flags: argparse.Namespace, *needed: str) -> Workers:
-    """Processes, logging and device of a run; refuses to start without the flags `needed`."""
-    workers = distributed.start(flags.device)
+
+def begin(device: str) -> Workers:
+    """Processes, logging and device of a run."""
+    workers = distributed.start(device)
     set_up_logging(workers.is_main)
     set_up_device(workers.device)
-    build.require(flags, *needed)
     return workers
 
 
@@ -46,7 +48,7 @@ def begin(flags: argparse.Namespace, *needed: str) -> Workers:
 class Assembly:
     """What is known of a run before it begins."""
 
-    flags: argparse.Namespace  # the run's flags
+    flags: Flags  # the run's flags
     workers: Workers
     model: nn.Module
     precision: Precision
@@ -59,6 +61,8 @@ class Assembly:
     whole_step: bool = True  # whether a step from pixels to loss may be compiled as one function
     merged: int = 1  # accumulated batches that are computed together
     settled: Mapping[str, object] = field(default_factory=dict)  # flags left open, which follow
+    resume: Path | None  # checkpoint that the run goes on from
+    known: dict = field(init=False)  # what decides the results, see `decided_by`
     resolved: Resolved = field(init=False)
     levers: Levers = field(init=False)
     compiling: str = field(init=False)  # likewise, in words
@@ -126,25 +130,44 @@ class Assembly:
         logger.info("plan\n%s", plan.describe(shown))
         warn_of_memory(memory, workers.device)
 
-    def is_finished(self, files: tuple[str, ...], resume: Path | None) -> bool:
+    def decided_by(self, known: dict) -> None:
+        """Note what decides the results (`engine.runtime.origin`); refuses to go on with others."""
+        self.known, flags = known, self.flags
+        named = {name: getattr(flags, name) for name in origin.NAMES if hasattr(flags, name)}
+        rundir.refuse_other_run(flags.output_dir, known, self.resume, named)
+
+    def is_finished(self, *files: str) -> bool:
         """Whether this run has been carried out before; see `rundir.is_finished`."""
-        finished = rundir.is_finished(self.flags, self.resolved.total_steps, files, resume)
+        flags = self.flags
+        if not (flags.output_dir and flags.auto_resume):
+            return False
+        wanted = (*files, *["report.html"] * flags.report)
+        finished = rundir.is_finished(Path(flags.output_dir), self._end, wanted, self.resume)
         if finished:
-            logger.info("%s is finished: left alone", self.flags.output_dir)
+            logger.info("%s is finished: left alone", flags.output_dir)
         return finished
 
+    def note_finished(self, output_dir: Path) -> None:
+        """Write down that everything has been done."""
+        rundir.note_finished(output_dir, self._end)
+
+    @property
+    def _end(self) -> dict:
+        """What a finished run has done and written."""
+        outputs = {name: getattr(self.flags, name, None) for name in OUTPUTS}
+        return {"steps": self.resolved.total_steps, "outputs": outputs}
+
     @contextmanager
-    def opened(
-        self, facts: Mapping[str, object], *, known: Mapping, resume: Path | None
-    ) -> Iterator[Path | None]:
+    def opened(self, **facts: object) -> Iterator[Path | None]:
         """The run directory, for this process alone; its config.json gets `facts` of the stage."""
         own = {
             "model": self.model.config, "face_window": self.window,
-            "stores": stores_of(self.annotations.paths),
-        } | as_facts(self.resolved)  # fmt: skip
-        options = {"known": known, "resume": resume}
-        with rundir.opened(self.flags, self.workers, own | facts, **options) as output_dir:
-            yield output_dir
+            "stores": stores_of(self.annotations.paths), **as_facts(self.resolved), **facts,
+        }  # fmt: skip
+        config = {"flags": vars(self.flags), "resolved": own, "origin": self.known}
+        output_dir = self.flags.output_dir
+        with rundir.opened(output_dir, self.workers, config, self.resume) as folder:
+            yield folder
 
     def training(
         self,
@@ -153,12 +176,13 @@ class Assembly:
         output_dir: Path | None,
         *,
         video_weights: np.ndarray | None = None,
-        facts: Mapping[str, object] | None = None,
+        **facts: object,
     ) -> Training:
         """The run.
 
         Args:
             video_weights: how often videos are drawn; None: each once per epoch.
+            facts: what checkpoints say besides.
         """
         flags, workers, numbers = self.flags, self.workers, self.resolved
         step = Step(self.model, function, self.precision)
@@ -207,14 +231,12 @@ class Assembly:
             precision=self.precision,
             output_dir=output_dir,
             average=parallel.create_average(flags.model_ema_decay) if averaged else None,
-            facts={**(facts or {}), "clips": clips},
+            facts={**facts, "clips": clips, "origin": self.known},
         )
 
-    def carry_out(
-        self, run: Training, resume: Path | None, after_epoch: Callable, read_after: Callable
-    ) -> None:
+    def carry_out(self, run: Training, after_epoch: Callable, read_after: Callable) -> None:
         """Train, from the checkpoint `resume` on if any; the rest as `train` has it."""
-        run.begin(resume)
+        run.begin(self.resume)
         run.parallel.compile(self.levers)
         flags, output_dir = self.flags, run.output_dir if self.workers.is_main else None
         folder = Path(flags.log_dir) if flags.log_dir and self.workers.is_main else output_dir

@@ -1,8 +1,7 @@
 """From flags to models, and to the numbers that follow from both."""
 
-import argparse
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -11,6 +10,7 @@ from svfap import models
 from svfap.datasets.catalog import DatasetSpec, get_spec, spec_for_csv
 from svfap.datasets.labels.annotations import Annotations
 from svfap.datasets.video.store import stores_of
+from svfap.engine.flags.flag import Flags
 
 # flag -> keyword of `models.create_model`; a flag that was not given leaves the model's default
 MODEL_FLAGS = {
@@ -42,27 +42,30 @@ FINETUNING_FLAGS = {
 }
 
 
-def model_overrides(flags: argparse.Namespace) -> dict:
+def model_overrides(flags: Flags) -> dict:
     """Keywords of `models.create_model` that the flags ask for, `name` only where it changes."""
     mapping = MODEL_FLAGS | (FINETUNING_FLAGS if hasattr(flags, "finetune") else {})
     if models.is_image_model(flags.model):  # defaults of clips and tubelets do not apply
         mapping = {flag: key for flag, key in mapping.items() if flag in flags.explicit}
-    given = {key: getattr(flags, flag, None) for flag, key in mapping.items()}
-    said = {key for flag, key in mapping.items() if flag in flags.explicit}
-    given = {k: v for k, v in given.items() if v is not None and (v is not False or k in said)}
-    return given | ({} if models.is_image_model(flags.model) else _encoder_overrides(flags))
+    values = {flag: getattr(flags, flag, None) for flag in mapping}
+    given = {
+        mapping[flag]: value for flag, value in values.items()
+        if value is not None and (value is not False or flag in flags.explicit)
+    }  # fmt: skip
+    other = not models.is_image_model(flags.model)
+    return given | (_encoder_overrides(flags.model, flags.attn_type) if other else {})
 
 
-def _encoder_overrides(flags: argparse.Namespace) -> dict:
+def _encoder_overrides(model: str, attn_type: str | None) -> dict:
     """What `--attn_type` asks for: the released MAE-DFER names stand for two encoders."""
-    sizes = models.default_config(flags.model)
+    sizes = models.default_config(model)
     name = sizes["name"]
     local_global = "maedfer" in name
-    if flags.attn_type is None or (flags.attn_type == "local_global") == local_global:
+    if attn_type is None or (attn_type == "local_global") == local_global:
         return {}
-    if flags.model == name:
+    if model == name:
         raise ValueError(
-            f"--attn_type {flags.attn_type}: {name} has another encoder; choose "
+            f"--attn_type {attn_type}: {name} has another encoder; choose "
             f"{'a videomae' if local_global else 'a maedfer'} model, or leave --attn_type out"
         )
     return {"name": name.replace("maedfer", "videomae")} | {
@@ -70,14 +73,14 @@ def _encoder_overrides(flags: argparse.Namespace) -> dict:
     }
 
 
-def head_norm(
-    flags: argparse.Namespace, name: str, world_size: int, before: Callable[[], Mapping | None]
-) -> str:
+def head_norm(asked: str, name: str, *, alone: bool, before: Mapping | None) -> str:
     """What `--head_norm` comes to.
 
     Args:
-        world_size: processes, whose batches a batch norm sees together.
-        before: gives `config` of the model that training goes on with, None if it begins; models of
+        asked: that flag.
+        name: of the model.
+        alone: whether a batch norm would see one clip at a time.
+        before: `config` of the model that training goes on with, None if it begins; models of
             earlier versions have a layer norm and do not say so.
 
     Raises:
@@ -85,13 +88,11 @@ def head_norm(
     """
     name = models.encoder_name(name)
     released = "_tiny_" not in name and not models.is_image_model(name)
-    alone = flags.batch_size * clips_per_sample(flags) * world_size == 1
-    asked = chosen = flags.head_norm
+    chosen = asked
     if asked == "auto":
         chosen = "layer" if released or alone else "batch"
-    config = None if asked == "auto" and released else before()
-    if config is not None:
-        chosen = config.get("head_norm", "layer")
+    if before is not None and not (asked == "auto" and released):
+        chosen = before.get("head_norm", "layer")
     if asked not in ("auto", chosen):
         raise ValueError(f"--head_norm {asked}: the run that goes on has {chosen}; leave it out")
     if alone and chosen == "batch":
@@ -109,24 +110,22 @@ _SIZE_FLAGS = (
 )
 
 
-def check_model_flags(flags: argparse.Namespace, config: Mapping, source: str) -> None:
-    """Refuse sizes that were given and are not those of a checkpoint's model.
+def check_model_flags(given: Mapping, config: Mapping, source: str) -> None:
+    """Refuse flags that were given and are not the sizes of a checkpoint's model.
 
     Raises:
         ValueError: names them.
     """
     wrong = [
-        f"--{name} {getattr(flags, name)}: it has {config[MODEL_FLAGS[name]]}"
+        f"--{name} {given[name]}: it has {config[MODEL_FLAGS[name]]}"
         for name in _SIZE_FLAGS
-        if name in flags.explicit
-        and MODEL_FLAGS[name] in config
-        and getattr(flags, name) != config[MODEL_FLAGS[name]]
+        if name in given and given[name] != config.get(MODEL_FLAGS[name], given[name])
     ]
     if wrong:
         raise ValueError(f"{source} is of another size ({'; '.join(wrong)}); leave the flags out")
 
 
-def create_model(flags: argparse.Namespace, **more: object) -> nn.Module:
+def create_model(flags: Flags, **more: object) -> nn.Module:
     """Build `--model` with the flags' sizes; initial weights follow from `--seed`.
 
     Raises:
@@ -151,11 +150,6 @@ def place(model: nn.Module, device: torch.device) -> nn.Module:
     return model.to(device)
 
 
-def clips_per_sample(flags: argparse.Namespace) -> int:
-    """Clips that a batch holds of each of its videos: `--num_samples`, or `--num_sample`."""
-    return getattr(flags, "num_samples", None) or getattr(flags, "num_sample", 1)
-
-
 def num_workers(asked: int | None) -> int:
     """`--num_workers`, or as many as this process's share of the cores, at most 16."""
     if asked is not None:
@@ -178,17 +172,6 @@ def window_text(window: tuple | None, annotations: Annotations) -> str:
         if manifest["face_window"]:
             return f"{tuple(manifest['face_window'])}, cut out when {folder} was packed"
     return str(window or "whole frame")
-
-
-def require(flags: argparse.Namespace, *names: str) -> None:
-    """Refuse to start without flags that have no sensible default.
-
-    Raises:
-        ValueError: names what is missing.
-    """
-    missing = [f"--{name}" for name in names if not getattr(flags, name)]
-    if missing:
-        raise ValueError(f"missing {' and '.join(missing)}; see --help")
 
 
 def synchronise(device: torch.device) -> None:

@@ -33,9 +33,13 @@ def run_command(stage: str, argv: Sequence[str] | None = None) -> None:
     parser = getattr(config, f"{stage}_parser")()
     try:
         flags = parsing.parse_flags(parser, argv)
-        if _is_homeless(flags):
+        # where nobody said where to keep a training; `--output_dir ""` says not to
+        kept = flags.output_dir or "output_dir" in flags.given
+        if not (kept or flags.dry_run or getattr(flags, "eval", False)):
+            # of several processes, that of the first counts (`engine.runtime.rundir.opened`)
+            folder = Path("saved/runs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{stage}"
             given = sys.argv[1:] if argv is None else argv
-            flags = parsing.parse_flags(parser, [*given, "--output_dir", _dated_folder(stage)])
+            flags = parsing.parse_flags(parser, [*given, "--output_dir", str(folder)])
         check_inputs(flags, stage)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
@@ -43,19 +47,6 @@ def run_command(stage: str, argv: Sequence[str] | None = None) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         leave_at_once(status)
     sys.exit(status)
-
-
-def _is_homeless(flags) -> bool:
-    """Whether nobody said where to keep a training; `--output_dir ""` says not to."""
-    return not (
-        flags.output_dir or "output_dir" in flags.explicit or flags.dry_run
-        or getattr(flags, "eval", False)
-    )  # fmt: skip
-
-
-def _dated_folder(stage: str) -> str:
-    """Of several processes, that of the first counts (`engine.runtime.rundir.opened`)."""
-    return str(Path("saved/runs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{stage}")
 
 
 @tells_user()

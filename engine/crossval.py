@@ -1,7 +1,7 @@
 """`python -m svfap.engine.crossval`: train and evaluate the folds of a data set, then one table.
 
 With `--seeds`, every fold is run once per seed, and the table has a row for each seed, their mean
-and their spread. Folds run on this machine (`engine.runs`); several machines take a fold each
+and their spread. Folds run on this machine (`engine.runtime.runs`); several machines take one each
 (`--folds`), for example in an array of SLURM. `{fold}` in the flags after `--` becomes the name of
 the fold.
 """
@@ -14,13 +14,12 @@ from pathlib import Path
 
 from svfap.datasets.files import write_text
 from svfap.datasets.labels.annotations import read_annotations
-from svfap.engine import runs
 from svfap.engine.results.find import SUBJECTS_FILE, find_results, subjects_of
-from svfap.engine.runs import Run
-from svfap.engine.runtime import stopping
+from svfap.engine.runtime import runs, stopping
 from svfap.engine.runtime.lock import sole_use
 from svfap.engine.runtime.log import set_up_logging
 from svfap.engine.runtime.programs import split_arguments, tells_user
+from svfap.engine.runtime.runs import Run
 from svfap.engine.summarize import crossval_table, format_summary, seeds_table
 
 logger = logging.getLogger("svfap.engine.crossval")  # also when run as a command, as "__main__"
@@ -142,7 +141,7 @@ def _write(summary, folder: Path) -> None:
         write_text(folder / f"summary.{ending}", format_summary(summary, style))
 
 
-def _own_flags(arguments: Sequence[str]) -> argparse.Namespace:
+def _own_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, int]]:
     parser = argparse.ArgumentParser(
         prog="python -m svfap.engine.crossval",
         description="Train and evaluate all folds of a data set; the same command resumes.",
@@ -154,19 +153,17 @@ def _own_flags(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, help="run every fold with each of these")
     parser.add_argument("--subjects", metavar="CSV", help="intervals resample subjects, not videos "
                         "(default: subjects.csv in --data_path, if it is there)")  # fmt: skip
-    runs.add_flags(parser)
-    flags = parser.parse_args(arguments)
-    runs.check_flags(parser, flags)
+    flags, shares = runs.parse(parser, arguments)
     if len(set(flags.seeds or ())) < len(flags.seeds or ()):
         parser.error(f"--seeds {flags.seeds}: give each once")
-    return flags
+    return flags, shares
 
 
 @tells_user()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring. Returns the exit status."""
     own, passed_on = split_arguments(arguments)
-    flags = _own_flags(own)
+    flags, how = _own_flags(own)
     set_up_logging(is_main=True)
     output_dir, data_path = Path(flags.output_dir), Path(flags.data_path)
     try:
@@ -180,7 +177,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     groups = groups_of_runs(folds, output_dir, flags.seeds, passed_on)
     everything = [run for own in groups.values() for run in own]
-    how = {"jobs": flags.jobs, "processes": flags.processes, "gpus": flags.gpus}
     if "--dry_run" in passed_on:  # prints plans and writes nothing
         return runs.carry_out(everything, **{**how, "jobs": 1})
     with sole_use(output_dir):

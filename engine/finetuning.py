@@ -1,6 +1,5 @@
 """Fine-tuning and evaluation: `run_finetune.py` from its flags to metrics and predictions."""
 
-import argparse
 import logging
 from dataclasses import asdict
 from functools import partial
@@ -22,6 +21,8 @@ from svfap.engine.compute.levers import choose_levers
 from svfap.engine.compute.parallel import check_sharding
 from svfap.engine.compute.step import augment_together
 from svfap.engine.evaluate import write_results
+from svfap.engine.flags.flag import Flags
+from svfap.engine.flags.presets import Choice, choose_preset
 from svfap.engine.identity import (
     Identity,
     begin_with,
@@ -30,7 +31,6 @@ from svfap.engine.identity import (
     where_weights_are,
 )
 from svfap.engine.loop import Training
-from svfap.engine.presets import Choice, choose_preset
 from svfap.engine.results.chance import chance
 from svfap.engine.results.features import check_formats
 from svfap.engine.results.intervals import bootstrap_intervals
@@ -48,7 +48,7 @@ RESULTS = ("metrics.json", "pred.csv")
 ALIASES = {"acc1": "war"}
 
 
-def finetune(flags: argparse.Namespace) -> dict | None:
+def finetune(flags: Flags) -> dict | None:
     """Fine-tune and test, or with `--eval` only test.
 
     Returns:
@@ -58,24 +58,31 @@ def finetune(flags: argparse.Namespace) -> dict | None:
         ValueError: flags or files that cannot work, each with the remedy.
         StoppedBySignalError: interrupted and saved.
     """
-    workers = begin(flags, "data_path")
+    workers = begin(flags.device)
+    flags.require("data_path")
     if flags.save_feature:
         check_formats(flags.feature_format)
+    where = where_weights_are(flags.given)
     if not flags.eval:
-        start = begin_with(flags, flags.finetune, **where_weights_are(flags))
-        name, before = start.model.get("name", flags.model), rundir.run_to_go_on(flags)
+        start = begin_with(flags, flags.finetune, **where)
+        name = start.model.get("name", flags.model)
+        before = rundir.run_to_go_on(flags.output_dir, flags.resume, flags.auto_resume)
         preset = choose_preset(flags, name, workers.world_size, before and before["flags"])
-        flags = preset.fill(flags)
+        flags = flags.filled(preset.values)
         norm = build.head_norm(
-            flags, name, workers.world_size, partial(rundir.model_to_go_on, flags)
-        )
+            flags.head_norm, name, before=before and before["model"],
+            alone=flags.batch_size * flags.clips_per_sample * workers.world_size == 1,
+        )  # fmt: skip
         start = start._replace(model=start.model | {"head_norm": norm})
         return _train_and_test(settle(flags, workers, start=start), preset)
+    told, which = told_by(flags.given), flags.given.get("test_weights")
+    if "model" in flags.given:
+        told = {"name": flags.model} | build.model_overrides(flags)
     identity = identify(
-        _weights_to_evaluate(flags),
-        averaged=_averaged(flags),
-        told=_told(flags),
-        **where_weights_are(flags),
+        _weights_to_evaluate(flags.resume or flags.finetune, flags.output_dir, flags.test_weights),
+        averaged=None if which in (None, "best") else which == "ema",
+        told=told,
+        **where,
     )
     return _evaluate_only(settle(flags, workers, identity), identity)
 
@@ -84,18 +91,17 @@ def _train_and_test(setting: Setting, preset: Choice) -> dict | None:
     flags, workers = setting.flags, setting.workers
     if flags.shard:
         check_sharding(workers, setting.precision, opt=flags.opt, amp=flags.amp)
-    resume = rundir.find_checkpoint(flags)
     parts = selection.read_parts(setting)
     _check_choice(setting, parts)
-    known = _origin(setting, parts)
-    rundir.refuse_other_run(flags, known, resume)
-    if not resume:
-        _initialise(setting)
     assembly = Assembly(
         flags=flags, workers=workers, model=setting.model, precision=setting.precision,
         annotations=parts.train, cost=plan.clip_cost(setting.model), window=setting.window,
         sampling_rate=setting.sampling_rate,
+        resume=rundir.find_checkpoint(flags.output_dir, flags.resume, flags.auto_resume),
     )  # fmt: skip
+    assembly.decided_by(_origin(setting, parts))
+    if not assembly.resume:
+        _initialise(setting)
     setting.use(assembly.levers)
     function = FinetuningLoss(
         task=setting.task, size=setting.model.img_size, device=workers.device,
@@ -105,24 +111,19 @@ def _train_and_test(setting: Setting, preset: Choice) -> dict | None:
     assembly.tell({"preset": preset.text, **_plan_rows(setting, parts)}, function, shapes)
     if flags.dry_run:
         return None
-    if assembly.is_finished(RESULTS, resume):
+    if assembly.is_finished(*RESULTS):
         return read_metrics(Path(flags.output_dir) / "metrics.json")
-    facts = {
-        "task": setting.kind, "class_names": setting.task.names,
-        "best_chosen_on": parts.chosen_on, "training_videos": parts.describe_training(),
-        "preset": asdict(preset),
-    }  # fmt: skip
-    with assembly.opened(facts, known=known, resume=resume) as output_dir:
+    with assembly.opened(
+        task=setting.kind, class_names=setting.task.names, preset=asdict(preset),
+        best_chosen_on=parts.chosen_on, training_videos=parts.describe_training(),
+    ) as output_dir:  # fmt: skip
         if output_dir and workers.is_main:
             parts.write_chosen(output_dir)
         run = _training(assembly, setting, parts, function, output_dir)
-        run.facts["origin"] = known
-        return _carry_out(assembly, setting, parts, run, resume)
+        return _carry_out(assembly, setting, parts, run)
 
 
-def _carry_out(
-    assembly: Assembly, setting: Setting, parts: selection.Parts, run: Training, resume: Path | None
-) -> dict:
+def _carry_out(assembly: Assembly, setting: Setting, parts: selection.Parts, run: Training) -> dict:
     """Train, test, and write everything down."""
     val = []
     if parts.val is not None and not setting.flags.disable_eval_during_finetuning:
@@ -131,10 +132,10 @@ def _carry_out(
     def after_epoch(epoch: int, loader: Loader) -> dict:
         return _validate(setting, run, parts.val, loader.read(*val)) if val else {}
 
-    assembly.carry_out(run, resume, after_epoch, lambda epoch: val)
+    assembly.carry_out(run, after_epoch, lambda epoch: val)
     metrics = _test(setting, run, parts, run.output_dir)
     if run.output_dir and setting.workers.is_main:
-        rundir.note_finished(run.output_dir, setting.flags, run.resolved.total_steps)
+        assembly.note_finished(run.output_dir)
     return metrics
 
 
@@ -155,7 +156,7 @@ def _origin(setting: Setting, parts: selection.Parts) -> dict:
         "weights": origin.describe_weights(
             flags.finetune,
             (before or {}).get("weights"),
-            keys=where_weights_are(flags)["keys"],
+            keys=where_weights_are(flags.given)["keys"],
         ),
         "model": setting.model.config,
         "labels": {"task": labels.task, "names": labels.class_names, "heads": labels.heads},
@@ -200,7 +201,8 @@ def _initialise(setting: Setting) -> None:
     if flags.init_scale != models.HEAD_SCALE:
         model.head.weight.data.mul_(flags.init_scale / models.HEAD_SCALE)
     if flags.finetune:
-        report = models.load_weights(model, flags.finetune, **where_weights_are(flags))
+        where = where_weights_are(flags.given)
+        report = models.load_weights(model, flags.finetune, **where)
         logger.info("weights of %s\n%s", report.source, report)
 
 
@@ -224,13 +226,11 @@ def _training(
         backend=flags.reader,
         clips_per_video=flags.num_sample,
     )
-    facts = {
-        "class_names": list(setting.task.names), "task": setting.kind,
-        "heads": {head: list(names) for head, names in setting.labels.heads.items()} or None,
-        "chosen_on": parts.chosen_on,
-    }  # fmt: skip
-    weights = selection.balance_classes(setting, train_set)
-    return assembly.training(function, dataset, output_dir, video_weights=weights, facts=facts)
+    return assembly.training(
+        function, dataset, output_dir, video_weights=selection.balance_classes(setting, train_set),
+        class_names=list(setting.task.names), task=setting.kind, chosen_on=parts.chosen_on,
+        heads={head: list(names) for head, names in setting.labels.heads.items()} or None,
+    )  # fmt: skip
 
 
 def _validate(setting: Setting, run: Training, val_set: Annotations, batches: Batches) -> dict:
@@ -324,16 +324,14 @@ def _intervals(setting: Setting, annotations: Annotations, predictions: Predicti
     return bootstrap_intervals(predictions, subjects if several else None)
 
 
-def _weights_to_evaluate(flags: argparse.Namespace) -> str:
+def _weights_to_evaluate(path: str, output_dir: str, which: str) -> str:
     """Which file `--eval` tests.
 
     Raises:
         FileNotFoundError: nothing to evaluate.
     """
-    path = flags.resume or flags.finetune
-    if not path:
-        name = checkpoint.BEST if flags.test_weights == "best" else checkpoint.LAST
-        path = str(Path(flags.output_dir) / name)
+    name = checkpoint.BEST if which == "best" else checkpoint.LAST
+    path = path or str(Path(output_dir) / name)
     try:
         locate(path)
     except FileNotFoundError as error:
@@ -342,20 +340,6 @@ def _weights_to_evaluate(flags: argparse.Namespace) -> str:
             "that holds a finished run"
         ) from error
     return path
-
-
-def _averaged(flags: argparse.Namespace) -> bool | None:
-    """Which weights of the file `--eval` tests, if it is told; else those that were chosen."""
-    if "test_weights" not in flags.explicit or flags.test_weights == "best":
-        return None
-    return flags.test_weights == "ema"
-
-
-def _told(flags: argparse.Namespace) -> dict:
-    """What flags say about the model of a file that does not say it itself."""
-    if "model" in flags.explicit:
-        return {"name": flags.model} | build.model_overrides(flags)
-    return told_by(flags)
 
 
 def _evaluate_only(setting: Setting, identity: Identity) -> dict:

@@ -3,7 +3,6 @@
 Evaluation, prediction, probes, export and verification all ask here.
 """
 
-import argparse
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -189,15 +188,15 @@ def identify(
     )
 
 
-def told_by(flags: argparse.Namespace) -> dict:
+def told_by(given: Mapping) -> dict:
     """What flags say about the model of a file that does not say it itself; see `identify`."""
-    return {name: getattr(flags, name) for name in _HELPFUL if name in flags.explicit}
+    return {name: given[name] for name in _HELPFUL if name in given}
 
 
-def where_weights_are(flags: argparse.Namespace) -> dict:
+def where_weights_are(given: Mapping) -> dict:
     """What `--model_key` and `--model_prefix` say about a file of weights."""
-    keys = flags.model_key.split("|") if "model_key" in flags.explicit else ()
-    return {"keys": keys, "prefix": flags.model_prefix}
+    keys = given["model_key"].split("|") if "model_key" in given else ()
+    return {"keys": keys, "prefix": given.get("model_prefix", "")}
 
 
 class Beginning(NamedTuple):
@@ -208,7 +207,7 @@ class Beginning(NamedTuple):
 
 
 def begin_with(
-    flags: argparse.Namespace, source: str, *, pretraining: bool = False, **where: object
+    flags: Flags, source: str, *, pretraining: bool = False, **where: object
 ) -> Beginning:
     """Shape and clips of the weights that a run begins with; flags that were given win.
 
@@ -229,16 +228,16 @@ def begin_with(
     named = "model" in flags.explicit and models.encoder_name(
         models.default_config(flags.model)["name"]
     )
-    before = rundir.run_to_go_on(flags)
+    before = rundir.run_to_go_on(flags.output_dir, flags.resume, flags.auto_resume)
     if before is not None:
         config = before["model"]
         rate = {**before["flags"], **before["clips"]}.get("sampling_rate")
         if not before["clips"]:  # without a checkpoint it begins anew
             with suppress(ValueError, FileNotFoundError):
-                rate = identify(source, told=told_by(flags), **where).sampling_rate
+                rate = identify(source, told=told_by(flags.given), **where).sampling_rate
     else:
         try:
-            known = identify(source, told=told_by(flags), **where)
+            known = identify(source, told=told_by(flags.given), **where)
         except SourceError:
             raise
         except ValueError:

@@ -4,7 +4,6 @@ It knows batches, gradients, schedules, checkpoints and interruptions. What a lo
 `loss_of`, what happens after an epoch as `after_epoch`.
 """
 
-import argparse
 import logging
 import math
 import time
@@ -25,6 +24,7 @@ from svfap.engine.compute.parallel import Parallel
 from svfap.engine.compute.precision import Precision
 from svfap.engine.compute.prefetch import open_loader
 from svfap.engine.compute.schedules import cosine_schedule
+from svfap.engine.flags.flag import Flags
 from svfap.engine.flags.resolved import Resolved
 from svfap.engine.runtime import checkpoint
 from svfap.engine.runtime.checkpoint import Position
@@ -44,7 +44,7 @@ QUICK_SAVE_SECONDS, SAVING_SHARE = 0.5, 0.05
 class Training:
     """Everything a run changes or needs while it trains."""
 
-    flags: argparse.Namespace
+    flags: Flags
     resolved: Resolved
     workers: Workers
     model: nn.Module

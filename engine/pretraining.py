@@ -1,6 +1,5 @@
 """Pre-training: `run_pretrain.py` from its flags to checkpoints and pictures."""
 
-import argparse
 import logging
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -20,6 +19,7 @@ from svfap.engine.compute.merging import batches_together
 from svfap.engine.compute.parallel import check_sharding
 from svfap.engine.compute.precision import choose_precision
 from svfap.engine.compute.step import StepFunction
+from svfap.engine.flags.flag import Flags
 from svfap.engine.flags.pretraining import OBJECTIVES
 from svfap.engine.loop import Training
 from svfap.engine.runtime import origin, plan, rundir
@@ -69,23 +69,28 @@ class Pretext(StepFunction, Protocol):
         """Pictures at the end, on the main process."""
 
 
-def create_pretext(flags: argparse.Namespace, workers: Workers) -> Pretext:
+def create_pretext(flags: Flags, workers: Workers) -> Pretext:
     """The pretext of `--objective`, imported only now: not all are needed, and some are slow."""
     module, name = OBJECTIVES[flags.objective].split(":")
     return getattr(import_module(module), name)(flags, workers)
 
 
-def pretrain(flags: argparse.Namespace) -> None:
+def pretrain(flags: Flags) -> None:
     """Pre-train as the flags say; resumes what it finds in `--output_dir`.
 
     Raises:
         StoppedBySignalError: interrupted and saved.
     """
-    workers = begin(flags, "data_path", *(["probe_path"] if flags.probe_every else []))
+    workers = begin(flags.device)
+    flags.require("data_path", *(["probe_path"] if flags.probe_every else []))
     pretext = create_pretext(flags, workers)
     model = pretext.model
-    resume = rundir.find_checkpoint(flags)
-    probing = _create_probe(flags, workers, model.config)
+    resume = rundir.find_checkpoint(flags.output_dir, flags.resume, flags.auto_resume)
+    probing = None
+    if flags.probe_every:
+        from svfap.engine.probe.probing import PretrainingProbe  # slow, not always needed
+
+        probing = PretrainingProbe(flags, workers, model.config)
     annotations = pretext.choose_rows(
         read_annotations(
             flags.data_path,
@@ -94,7 +99,7 @@ def pretrain(flags: argparse.Namespace) -> None:
             check_paths=flags.check_paths,
         )
     )
-    window = _face_window(flags, model.img_size)
+    window = _face_window(flags.face_window, flags.data_set, flags.data_path, model.img_size)
     precision = choose_precision(flags.amp, workers.device, width=model.embed_dim)
     if flags.shard:
         check_sharding(workers, precision, opt=flags.opt, amp=flags.amp)
@@ -118,31 +123,23 @@ def pretrain(flags: argparse.Namespace) -> None:
         samples_per_video=pretext.samples_per_video, views=pretext.views,
         # views of all processes are compared, which is not for a compiled function
         whole_step=not (pretext.compares and workers.is_distributed),
-        merged=merged, settled=pretext.settled,
+        merged=merged, settled=pretext.settled, resume=resume,
     )  # fmt: skip
-    known = _origin(assembly, pretext, probing)
-    rundir.refuse_other_run(flags, known, resume)
+    assembly.decided_by(_origin(assembly, pretext, probing))
     if flags.start_from and not resume:
         pretext.take_weights(flags.start_from)
     rows = {**pretext.plan_rows(), "videos": f"{len(annotations)} in {flags.data_path}"}
     assembly.tell(rows, pretext, pretext.shapes)
-    if flags.dry_run:
+    if flags.dry_run or assembly.is_finished():
         return
-    if assembly.is_finished((), resume):
-        return
-    with assembly.opened({}, known=known, resume=resume) as output_dir:
+    with assembly.opened() as output_dir:
         build.place(model, workers.device)
         run = assembly.training(pretext, pretext.dataset(annotations, window), output_dir)
-        run.facts["origin"] = known
-        _carry_out(assembly, pretext, run, probing, resume)
+        _carry_out(assembly, pretext, run, probing)
 
 
 def _carry_out(
-    assembly: Assembly,
-    pretext: Pretext,
-    run: Training,
-    probing: Callable | None,
-    resume: Path | None,
+    assembly: Assembly, pretext: Pretext, run: Training, probing: Callable | None
 ) -> None:
     """Train, draw, and write everything down."""
     keeps = run.output_dir and run.workers.is_main
@@ -158,10 +155,10 @@ def _carry_out(
     def read_after(epoch: int) -> list[Reading]:
         return probing.readings(epoch) if probing else []
 
-    assembly.carry_out(run, resume, after_epoch, read_after)
+    assembly.carry_out(run, after_epoch, read_after)
     _finish(run, pretext, assembly.annotations, assembly.window)
     if keeps:
-        rundir.note_finished(run.output_dir, run.flags, run.resolved.total_steps)
+        assembly.note_finished(run.output_dir)
 
 
 def _origin(assembly: Assembly, pretext: Pretext, probing: Callable | None) -> dict:
@@ -186,24 +183,17 @@ def _origin(assembly: Assembly, pretext: Pretext, probing: Callable | None) -> d
     })  # fmt: skip
 
 
-def _create_probe(flags, workers: Workers, model_config: dict) -> Callable | None:
-    """What `--probe_every` asks for, if anything."""
-    if not flags.probe_every:
-        return None
-    from svfap.engine.probe.probing import PretrainingProbe  # slow, not always needed
-
-    return PretrainingProbe(flags, workers, model_config)
-
-
-def _face_window(flags: argparse.Namespace, size: int) -> tuple[int, int, int, int] | None:
+def _face_window(
+    given: list[int] | None, data_set: str | None, data_path: str, size: int
+) -> tuple[int, int, int, int] | None:
     """`--face_window`, or that of the data set for clips of this size; says which."""
-    if flags.face_window:
-        return tuple(flags.face_window)
-    spec = build.resolve_spec(flags.data_set, flags.data_path)
+    if given:
+        return tuple(given)
+    spec = build.resolve_spec(data_set, data_path)
     window = spec.face_window(size) if spec else None
     if window is None:
         return None
-    why = "--data_set" if flags.data_set else "the path of the CSV"
+    why = "--data_set" if data_set else "the path of the CSV"
     logger.info(
         "frames are cut to the window of %s (top, left, height, width) = %s, chosen by %s; "
         "--face_window overrides it", spec.name, window, why,

@@ -201,7 +201,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     probes = dict(text.split("=", 1) for text in own.probe if "=" in text)
     if len(probes) != len(own.probe):
         raise ValueError(f"--probe {' '.join(own.probe)}: give NAME=DIR, names once")
-    table = collect(find_recipes(own.runs, own.recipes), probes, more, token_gib(own))
+    tokens = token_gib(own.attentive, own.token_memory)
+    table = collect(find_recipes(own.runs, own.recipes), probes, more, tokens)
     emit(format_table(table, own.format), own.output)
     if own.picture:
         own.picture.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """Data set, task, model and precision of a fine-tuning or evaluation, resolved from flags."""
 
-import argparse
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,9 +21,10 @@ from svfap.engine.compute.precision import Precision, choose_precision
 from svfap.engine.compute.prefetch import open_loader
 from svfap.engine.compute.step import compiled
 from svfap.engine.evaluate import Evaluated, evaluate, view_scores
+from svfap.engine.flags.flag import Flags
 from svfap.engine.flags.labels import labels_of, named_labels
-from svfap.engine.groups import GROUPS_FILE, average_by_group, read_groups
 from svfap.engine.identity import Beginning, Identity
+from svfap.engine.results.groups import GROUPS_FILE, average_by_group, read_groups
 from svfap.engine.runtime.distributed import Workers
 from svfap.engine.tasks.base import create_task
 from svfap.engine.tasks.task import Task
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 class Setting:
     """What fine-tuning and evaluation share once flags are resolved."""
 
-    flags: argparse.Namespace  # the run's flags
+    flags: Flags  # the run's flags
     workers: Workers
     precision: Precision
     model: torch.nn.Module
@@ -77,7 +77,8 @@ class Setting:
         path = Path(folder) / f"{split}.csv"
         if not path.exists() and split == "val":
             return None
-        theirs = named_labels(self.flags, folder) or self.labels
+        own = str(folder) == str(self.flags.data_path)
+        theirs = named_labels(folder, self.flags.data_set, own=own) or self.labels
         annotations = read_annotations(
             path,
             task=theirs.task,
@@ -173,7 +174,7 @@ class Setting:
 
 
 def settle(
-    flags: argparse.Namespace,
+    flags: Flags,
     workers: Workers,
     identity: Identity | None = None,
     model: torch.nn.Module | None = None,
@@ -191,12 +192,15 @@ def settle(
         ValueError: labels, data set, flags and checkpoint contradict each other.
     """
     spec = build.resolve_spec(flags.data_set, flags.data_path)
-    labels = labels_of(flags, *((identity.labels, identity.source) if identity else ()))
+    checkpoint = {"known": identity.labels, "checkpoint": identity.source} if identity else {}
+    labels = labels_of(
+        flags.data_path, flags.eval_data_path, flags.data_set, flags.nb_classes, **checkpoint
+    )
     task = create_task(labels.task, flags, list(labels.class_names), labels.heads)
     if task.frame_level:
         _check_frames(flags.average_by, flags.save_feature)
     if model is None and identity:
-        model = _model_of(identity, task, flags)
+        model = _model_of(identity, task, flags.given)
     elif model is None:
         outputs = {"num_classes": task.num_outputs, "keep_temporal_dim": task.frame_level or None}
         model = build.create_model(flags, **(start.model if start else {}), **outputs)
@@ -228,8 +232,8 @@ def _check_frames(average_by: str, save_feature: bool) -> None:
         raise ValueError("--save_feature: not for labels of frames; leave it out")
 
 
-def _model_of(identity: Identity, task: Task, flags: argparse.Namespace) -> torch.nn.Module:
-    """The model of a checkpoint."""
+def _model_of(identity: Identity, task: Task, given: Mapping) -> torch.nn.Module:
+    """The model of a checkpoint, which has the sizes of the flags that were given."""
     identity.require_head()
     config = identity.config
     if config.get("num_classes") != task.num_outputs:
@@ -239,7 +243,7 @@ def _model_of(identity: Identity, task: Task, flags: argparse.Namespace) -> torc
             "checkpoint on the labels it was trained for"
         )
     if identity.stated:
-        build.check_model_flags(flags, config, identity.source)
+        build.check_model_flags(given, config, identity.source)
     elif task.frame_level:
         identity = replace(identity, config=config | {"keep_temporal_dim": True})
     model, report = identity.build()

@@ -24,15 +24,15 @@ from pathlib import Path
 import yaml
 
 from svfap.datasets.files import write_text
-from svfap.engine import runs
 from svfap.engine.flags import config
+from svfap.engine.flags.parsing import as_words
 from svfap.engine.results.find import read_log
 from svfap.engine.results.tables import render
-from svfap.engine.runs import Run
-from svfap.engine.runtime import stopping
+from svfap.engine.runtime import runs, stopping
 from svfap.engine.runtime.lock import sole_use
 from svfap.engine.runtime.log import set_up_logging
 from svfap.engine.runtime.programs import tells_user
+from svfap.engine.runtime.runs import Run
 from svfap.extras import install
 from svfap.suggest import did_you_mean
 
@@ -80,23 +80,11 @@ def read_sweep(path: Path) -> dict:
     return sweep | {"metric": sweep.get("metric", METRIC[sweep["stage"]])}
 
 
-def arguments(settings: Mapping[str, object]) -> list[str]:
-    """The command line of settings."""
-    words = []
-    for name, value in settings.items():
-        if isinstance(value, bool):
-            words.append(f"--{name}" if value else f"--no_{name}")
-        else:
-            values = value if isinstance(value, list) else [value]
-            words += [f"--{name}", *map(str, values)]
-    return words
-
-
 def make_run(sweep: Mapping, settings: Mapping[str, object], output_dir: Path) -> Run:
     """The run of these settings; its folder says what they are."""
     name = ",".join(f"{key}={_short(value)}" for key, value in settings.items())
     name = "".join(c if c.isalnum() or c in "=,.-_+" else "_" for c in name)
-    words = arguments(sweep["flags"] | settings)
+    words = as_words(sweep["flags"] | settings)
     return Run(name, words, output_dir / name, PROGRAMS[sweep["stage"]])
 
 
@@ -198,12 +186,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("file", type=Path, metavar="FILE.yaml")
     parser.add_argument("--output_dir", required=True, type=Path, help="a run per setting in it")
-    runs.add_flags(parser)
-    flags = parser.parse_args(argv)
-    runs.check_flags(parser, flags)
+    flags, shares = runs.parse(parser, argv)
     sweep = read_sweep(flags.file)
     set_up_logging(is_main=True)
-    shares = {"jobs": flags.jobs, "processes": flags.processes, "gpus": flags.gpus}
 
     def carry_out(some: Sequence[Run]) -> int:
         return runs.carry_out(some, go_on=True, **shares)

@@ -21,11 +21,11 @@ from svfap.datasets.augment.masking import make_masking
 from svfap.datasets.catalog import get_spec
 from svfap.datasets.rng import generator
 from svfap.engine.flags.config import finetuning_parser
-from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.flags.parsing import as_words, parse_flags
 from svfap.engine.identity import Identity, identify
 from svfap.engine.runtime.programs import split_arguments, tells_user
 from svfap.models.weights.hub import locate
-from svfap.models.weights.released import ReleasedFile, released_at
+from svfap.models.weights.released import released_at
 from svfap.models.weights.weight_file import file_sha256
 
 logger = logging.getLogger(__name__)
@@ -201,25 +201,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _evaluation_arguments(flags: argparse.Namespace, known: ReleasedFile | None) -> list[str]:
-    arguments = ["--data_path", flags.data_path, "--no_report"]
-    data_set = flags.data_set or (known.data_set if known else None)
-    rate = get_spec(known.data_set).sampling_rate if known else None
-    named = {
-        "sampling_rate": rate,
-        "data_set": data_set,
-        "output_dir": flags.output_dir,
-        "model": flags.model,
-    }
-    for name, value in named.items():
-        arguments += [f"--{name}", str(value)] if value else []
-    if flags.stage_depths:
-        arguments += ["--stage_depths", *map(str, flags.stage_depths)]
-    return arguments
-
-
-def _run(flags: argparse.Namespace, passed_on: Sequence[str]) -> bool:
-    """Do what the flags ask; False where the scores are not as expected."""
+@tells_user()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring. Returns the exit status."""
+    own, passed_on = split_arguments(arguments)
+    flags = _parser().parse_args(own)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     located = locate(flags.file)
     known = released_at(str(located.path.absolute()))
     checked = check_file(flags.file, flags.model, flags.stage_depths)
@@ -229,24 +216,20 @@ def _run(flags: argparse.Namespace, passed_on: Sequence[str]) -> bool:
         print(f"licence  {located.licence}")
     print(describe(checked, all_names=flags.names))
     if not flags.data_path:
-        return True
-    metrics = evaluate_file(flags.file, [*_evaluation_arguments(flags, known), *passed_on])
+        return 0
+    shared = ("data_path", "data_set", "output_dir", "model", "stage_depths")
+    settings = {"report": False} | {name: getattr(flags, name) for name in shared}
+    if known:
+        settings["data_set"] = flags.data_set or known.data_set
+        settings["sampling_rate"] = get_spec(known.data_set).sampling_rate
+    metrics = evaluate_file(flags.file, [*as_words(settings), *passed_on])
     expected = flags.expect or ((known.uar, known.war) if known and known.uar else None)
     if expected is None:
         print("scores   no published ones are known for this file; --expect UAR WAR gives them")
-        return True
+        return 0
     holds, sentence = compare(metrics, tuple(expected))
     print(f"scores   {sentence}")
-    return holds
-
-
-@tells_user()
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring. Returns the exit status."""
-    own, passed_on = split_arguments(arguments)
-    flags = _parser().parse_args(own)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    return 0 if _run(flags, passed_on) else 1
+    return 0 if holds else 1
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ import pytest
 import torch
 
 from svfap.engine import assembly, loop
-from svfap.engine.flags.config import pretraining_parser
-from svfap.engine.flags.parsing import parse_flags
 from svfap.engine.runtime import checkpoint, lock, rundir
 from svfap.engine.runtime.stopping import StoppedBySignalError
 from tests.conftest import ROOT
@@ -254,13 +252,10 @@ def test_a_later_checkpoint_of_the_same_run_wins_over_resume(data, pretrained, t
         (first, False, "checkpoint-0.pth"),
         (str(out / checkpoint.LAST), True, checkpoint.LAST),
     ):
-        asked = ["--resume", resume, "--auto_resume" if auto else "--no_auto_resume"]
-        flags = parse_flags(pretraining_parser(), pretrain_argv(data, out, *asked))
-        assert rundir.find_checkpoint(flags) == out / found
+        assert rundir.find_checkpoint(str(out), resume, auto) == out / found
     (out / checkpoint.LAST).write_bytes(b"")  # damaged: what its error proposes has to work
     for folder in (out, tmp_path / "new"):
-        flags = parse_flags(pretraining_parser(), pretrain_argv(data, folder, "--resume", first))
-        assert rundir.find_checkpoint(flags) == Path(first)
+        assert rundir.find_checkpoint(str(folder), first, True) == Path(first)
 
 
 def test_resume_with_other_data_is_refused_in_fine_tuning(run, fold, argv, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from svfap.engine.evaluate import Evaluated, interpolate_shown
-from svfap.engine.groups import average_by_group, read_groups
+from svfap.engine.results.groups import average_by_group, read_groups
 
 
 def clips(labels):

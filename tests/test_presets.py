@@ -4,7 +4,7 @@ import pytest
 
 from svfap.engine.flags.config import finetuning_parser
 from svfap.engine.flags.parsing import parse_flags
-from svfap.engine.presets import FILLED, choose_preset
+from svfap.engine.flags.presets import FILLED, choose_preset
 
 TINY, BASE = "svfap_tiny_patch8_64", "svfap_base_patch16_160"
 
@@ -16,7 +16,7 @@ def chosen(tmp_path):
         flags = parse_flags(finetuning_parser(), ["--data_path", str(tmp_path), *argv])
         untouched = dict(vars(flags))
         choice = choose_preset(flags, model, processes, before)
-        flags = choice.fill(flags)
+        flags = flags.filled(choice.values)
         changed = {name for name, value in vars(flags).items() if untouched[name] != value}
         assert changed <= set(FILLED) - set(flags.explicit)
         return choice, flags

@@ -32,8 +32,8 @@ from svfap.datasets.video.store import (
     stores_of,
 )
 from svfap.datasets.video.store_writer import PackedVideo, StoreWriter
-from svfap.engine.groups import read_groups
 from svfap.engine.results.find import subjects_of
+from svfap.engine.results.groups import read_groups
 from svfap.preprocess import pack
 from svfap.preprocess.shared.common import PreparationError
 from tests.batches import of_epoch

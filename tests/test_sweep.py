@@ -6,7 +6,8 @@ from importlib.util import find_spec
 
 import pytest
 
-from svfap.engine import runs, sweep
+from svfap.engine import sweep
+from svfap.engine.runtime import runs
 from svfap.engine.runtime.stopping import STOPPED_STATUS
 
 needs_optuna = pytest.mark.skipif(not find_spec("optuna"), reason="Optuna is absent")

@@ -4,13 +4,11 @@ Flag names and meanings follow the released scripts (SVFAP, MAE-DFER, VideoMAE),
 users already have keep parsing; what is new is marked so in docs and CHANGELOG.
 """
 
-import argparse
-
 from svfap.engine.flags import finetuning, pretraining, shared
 from svfap.engine.flags.flag import FINETUNING, PRETRAINING, STAGES, Table
 from svfap.engine.flags.flag_parser import Parser
 
-__all__ = ["STAGES", "TABLES", "finetuning_parser", "pretraining_parser", "table_of"]
+__all__ = ["STAGES", "TABLES", "finetuning_parser", "pretraining_parser"]
 
 _MODEL = (shared.MODEL, shared.TPSBT, shared.LGI_AND_VIT)
 _RUN = (shared.RUN, shared.CHECKPOINTS)
@@ -43,11 +41,6 @@ TABLES = {
         ),
     ),
 }
-
-
-def table_of(flags: argparse.Namespace) -> Table:
-    """The table that flags were read by."""
-    return TABLES[FINETUNING if hasattr(flags, "finetune") else PRETRAINING]
 
 
 def pretraining_parser() -> Parser:

@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -95,6 +95,30 @@ class Flags(argparse.Namespace):
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"--{name}: flags stay as they were given")
 
+    def filled(self, values: Mapping[str, object]) -> "Flags":
+        """A copy with other values."""
+        return Flags(**(vars(self) | dict(values)))
+
+    @property
+    def given(self) -> dict[str, object]:
+        """Those that the user set, with their values."""
+        return {name: getattr(self, name) for name in self.explicit}
+
+    @property
+    def clips_per_sample(self) -> int:
+        """Clips that a batch holds of each of its videos: `--num_samples`, or `--num_sample`."""
+        return getattr(self, "num_samples", None) or getattr(self, "num_sample", 1)
+
+    def require(self, *names: str) -> None:
+        """Refuse to start without flags that have no sensible default.
+
+        Raises:
+            ValueError: names what is missing.
+        """
+        missing = [f"--{name}" for name in names if not getattr(self, name)]
+        if missing:
+            raise ValueError(f"missing {' and '.join(missing)}; see --help")
+
 
 @dataclass(frozen=True)
 class Group:
@@ -128,7 +152,7 @@ class Table:
                 flag.add_to(place, self.stage)
         return parser
 
-    def check(self, flags: argparse.Namespace) -> None:
+    def check(self, values: Mapping[str, object], given: Collection[str]) -> None:
         """Check the value of every flag by itself, and whether the objective has a use for it.
 
         Raises:
@@ -136,8 +160,8 @@ class Table:
         """
         others = []
         for name, flag in self.by_name.items():
-            flag.check(getattr(flags, name))
-            if name in flags.explicit and flag.owner not in ("", getattr(flags, "objective", "")):
+            flag.check(values[name])
+            if name in given and flag.owner not in ("", values.get("objective", "")):
                 others.append(flag)
         if others:
             names = ", ".join(f"--{flag.name}" for flag in others)

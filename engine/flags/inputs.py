@@ -1,11 +1,11 @@
 """What `--data_path` and other files named by flags are, looked at before PyTorch is imported."""
 
-import argparse
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from svfap.datasets.catalog import get_spec
-from svfap.engine.flags.flag import FINETUNING
+from svfap.engine.flags.flag import FINETUNING, Flags
 from svfap.engine.flags.labels import labels_of
 from svfap.engine.flags.names import check_model, check_optimizer, check_sizes
 from svfap.engine.flags.pretraining import MASKED
@@ -16,8 +16,16 @@ from svfap.models.weights.public import PUBLIC
 from svfap.models.weights.released import RELEASED
 from svfap.suggest import did_you_mean
 
+# Flag, value, the library that this value needs, and how to have it.
+LIBRARIES = (
+    *(("logger", name, name, install(name)) for name in ("wandb", "mlflow", "trackio")),
+    ("feature_format", "parquet", "pyarrow", install("parquet")),
+    *(("reader", name, name, f"pip install {name}") for name in ("decord", "torchcodec")),
+)
+READ, WRITTEN = ("data_root", "subjects", "landmarks", "probe_path"), ("output_dir", "log_dir")
 
-def check_inputs(flags: argparse.Namespace, stage: str) -> None:
+
+def check_inputs(flags: Flags, stage: str) -> None:
     """Refuse names of files and data sets that cannot be meant.
 
     Raises:
@@ -28,8 +36,19 @@ def check_inputs(flags: argparse.Namespace, stage: str) -> None:
         raise ValueError("missing --data_path; see --help")
     if flags.data_set:
         get_spec(flags.data_set)
-    _check_names(flags)
-    _check_places(flags)
+    check_model(flags.model)
+    masked = getattr(flags, "objective", "") == MASKED and "model" in flags.explicit
+    if masked and not flags.model.startswith(PRETRAIN_PREFIX):
+        named = flags.model if flags.model in SIZES else "svfap_base_patch16_160"
+        raise ValueError(
+            f"--model {flags.model} is no masked autoencoder; take {PRETRAIN_PREFIX}{named}, or "
+            "--objective contrastive"
+        )
+    check_sizes(flags)
+    check_optimizer(flags.opt)
+    values = vars(flags)
+    _check_libraries({flag: values.get(flag) or () for flag, *_ in LIBRARIES})
+    _check_places({name: values.get(name) for name in (*READ, *WRITTEN)})
     if stage == FINETUNING:
         for part in (flags.eval_split,) if flags.eval else ("train", "test"):
             other = part != "train" and flags.eval_data_path
@@ -40,7 +59,7 @@ def check_inputs(flags: argparse.Namespace, stage: str) -> None:
     for name in ("finetune", "start_from", "resume"):
         check_weights(f"--{name}", getattr(flags, name, ""))
     if stage == FINETUNING and not flags.eval:
-        labels_of(flags)
+        labels_of(flags.data_path, None, flags.data_set, flags.nb_classes)
 
 
 def check_weights(flag: str, name: str) -> None:
@@ -58,36 +77,22 @@ def check_weights(flag: str, name: str) -> None:
         )
 
 
-def _check_names(flags: argparse.Namespace) -> None:
-    """Of models, optimizers and libraries."""
-    check_model(flags.model)
-    masked = getattr(flags, "objective", "") == MASKED and "model" in flags.explicit
-    if masked and not flags.model.startswith(PRETRAIN_PREFIX):
-        named = flags.model if flags.model in SIZES else "svfap_base_patch16_160"
-        raise ValueError(
-            f"--model {flags.model} is no masked autoencoder; take {PRETRAIN_PREFIX}{named}, or "
-            "--objective contrastive"
-        )
-    check_sizes(flags)
-    check_optimizer(flags.opt)
-    for flag, name, library, remedy in (
-        *(("logger", name, name, install(name)) for name in ("wandb", "mlflow", "trackio")),
-        ("feature_format", "parquet", "pyarrow", install("parquet")),
-        *(("reader", name, name, f"pip install {name}") for name in ("decord", "torchcodec")),
-    ):
-        asked = getattr(flags, flag, ())
-        if name in ([asked] if isinstance(asked, str) else asked) and not find_spec(library):
+def _check_libraries(asked: Mapping[str, str | Sequence[str]]) -> None:
+    """What values of flags need beyond this project."""
+    for flag, name, library, remedy in LIBRARIES:
+        values = asked[flag]
+        if name in ([values] if isinstance(values, str) else values) and not find_spec(library):
             raise ValueError(f"--{flag} {name}: {library} is not installed; {remedy}")
 
 
-def _check_places(flags: argparse.Namespace) -> None:
+def _check_places(named: Mapping[str, str | None]) -> None:
     """Folders and files that are read, or written."""
-    for name in ("data_root", "subjects", "landmarks", "probe_path"):
-        path = Path(getattr(flags, name, None) or ".")
+    for name in READ:
+        path = Path(named[name] or ".")
         if not path.exists():
             raise FileNotFoundError(f"--{name} {path} does not exist{_near(path)}")
-    for name in ("output_dir", "log_dir"):
-        path = Path(getattr(flags, name) or ".")
+    for name in WRITTEN:
+        path = Path(named[name] or ".")
         if path.exists() and not path.is_dir():
             raise ValueError(f"--{name} {path} is a file; name a folder, which is made if need be")
 

@@ -1,13 +1,11 @@
 """Reading flags: the command line over a YAML file, and the checks on both."""
 
 import argparse
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
-from svfap.datasets.files import write_text
 from svfap.engine.flags.flag import Flags, Table
 from svfap.engine.flags.flag_parser import Parser, boolean
 from svfap.engine.flags.pretraining import (
@@ -52,20 +50,23 @@ def parse_flags(parser: Parser, argv: Sequence[str] | None = None) -> Flags:
     return flags
 
 
+def as_words(settings: Mapping[str, object]) -> list[str]:
+    """The command line of settings by name; None leaves a flag out."""
+    words = []
+    for name, value in settings.items():
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no_{name}")
+        elif value is not None:
+            values = value if isinstance(value, (list, tuple)) else [value]
+            words += [f"--{name}", *map(str, values)]
+    return words
+
+
 def _explicit_parser(parser: Parser) -> Parser:
     """Copy of `parser` whose namespace holds only what was given."""
-    bare = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for action in parser._actions:
-        if not action.option_strings or action.dest == "help":
-            continue
-        settings = {"dest": action.dest, "default": argparse.SUPPRESS}
-        if action.nargs == 0:
-            settings["action"] = "store_true"
-        else:
-            settings |= {"nargs": action.nargs, "type": action.type}
-            if action.nargs == "?":
-                settings["const"] = action.const
-        bare.add_argument(*action.option_strings, **settings)
+    bare = parser.table.parser("")
+    for action in bare._actions:
+        action.default = argparse.SUPPRESS
     return bare
 
 
@@ -143,7 +144,7 @@ def _switched(text: str, where: str) -> bool:
 
 def _check(flags: argparse.Namespace, table: Table) -> None:
     """Refuse values that cannot work, naming the allowed ones."""
-    table.check(flags)
+    table.check(vars(flags), flags.explicit)
     if not flags.imagenet_default_mean_and_std:
         raise ValueError("only ImageNet mean and std are supported; leave the flag out")
     if flags.start_epoch >= flags.epochs:
@@ -151,7 +152,7 @@ def _check(flags: argparse.Namespace, table: Table) -> None:
             f"--start_epoch {flags.start_epoch}: must be below --epochs ({flags.epochs}); epochs "
             "count from 0"
         )
-    _check_compiling(flags)
+    _check_compiling(flags.compile, flags.compile_mode, flags.update_freq)
     if getattr(flags, "objective", MASKED) == CONTRASTIVE:
         check_contrastive(flags)
     for name, default in (("target_diff_weight", None), ("frame_diff_group_size", 2)):
@@ -167,19 +168,13 @@ def _check(flags: argparse.Namespace, table: Table) -> None:
         )
 
 
-def _check_compiling(flags: argparse.Namespace) -> None:
-    mode = flags.compile_mode
-    if mode != "default" and flags.compile != "on":
+def _check_compiling(wanted: str, mode: str, update_freq: int) -> None:
+    if mode != "default" and wanted != "on":
         raise ValueError(f"--compile_mode {mode} needs --compile; give both or none")
-    if mode not in WITHOUT_GRAPHS and flags.update_freq > 1:
+    if mode not in WITHOUT_GRAPHS and update_freq > 1:
         raise ValueError(
-            f"--compile_mode {mode} with --update_freq {flags.update_freq}: gradients lie in the "
+            f"--compile_mode {mode} with --update_freq {update_freq}: gradients lie in the "
             "CUDA graph's memory, where the next batch overwrites what should be accumulated; take "
             f"--update_freq 1 and a larger --batch_size, or --compile_mode "
             f"{' or '.join(WITHOUT_GRAPHS)}"
         )
-
-
-def save_flags(flags: argparse.Namespace, path: Path, extra: dict) -> None:
-    """Write flags and `extra` facts of the run as JSON."""
-    write_text(path, json.dumps({"flags": vars(flags), **extra}, indent=2, default=str) + "\n")

@@ -1,9 +1,8 @@
 """Flags of `run_pretrain.py` alone: its objectives, their augmentation, pictures and probe."""
 
-import argparse
 from functools import partial
 
-from svfap.engine.flags.flag import CONTENT, FREE, SWITCH, Flag, Group
+from svfap.engine.flags.flag import CONTENT, FREE, SWITCH, Flag, Flags, Group
 from svfap.engine.flags.flag_parser import boolean, share
 
 MASKED, CONTRASTIVE = "mae", "contrastive"
@@ -146,7 +145,7 @@ PROBE = Group(
 )  # fmt: skip
 
 
-def check_contrastive(flags: argparse.Namespace) -> None:
+def check_contrastive(flags: Flags) -> None:
     """Refuse flags of contrastive learning that contradict each other.
 
     Raises:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 
-from svfap.engine.build import clips_per_sample
 from svfap.engine.flags.flag import Flags
 
 
@@ -50,7 +49,7 @@ def resolve(
     return Resolved(
         batch_size=flags.batch_size * merged,
         accumulation=flags.update_freq // merged,
-        clips_per_sample=clips_per_sample(flags),
+        clips_per_sample=flags.clips_per_sample,
         global_batch=batch,
         steps_per_epoch=steps,
         total_steps=min(flags.epochs * steps, flags.max_steps or flags.epochs * steps),

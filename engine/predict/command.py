@@ -5,8 +5,9 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from svfap.datasets.catalog import get_spec
@@ -151,7 +152,19 @@ def predict(flags: argparse.Namespace) -> int:
     videos = list_videos(flags.inputs, flags.pictures)
     if flags.output_dir:
         apart_from(videos, flags.inputs, flags.output_dir)
-    return _answer_all(flags, _predictor(flags, style), videos)
+    predictor, journal = _predictor(flags, style), None
+    if flags.output_dir:
+        from svfap.engine.predict.files import Journal
+
+        # what decides the answers, to be the same whenever a folder is added to
+        settings = {
+            "checkpoint": predictor.source, "checkpoint_stamp": stamp_of(predictor.source),
+            "averaged": flags.averaged, "names": list(predictor.names), "annotate": flags.annotate,
+            "timeline": flags.timeline, **asdict(predictor.options),
+        }  # fmt: skip
+        journal = Journal(flags.output_dir, settings)
+    draw = partial(_draw, timeline=flags.timeline, annotate=flags.annotate)
+    return _answer_all(predictor, videos, journal, draw, flags.num_workers)
 
 
 def _predictor(flags: argparse.Namespace, style: CropStyle | None):
@@ -184,13 +197,13 @@ def _predictor(flags: argparse.Namespace, style: CropStyle | None):
     )
 
 
-def _answer_all(flags: argparse.Namespace, predictor, videos: list[NamedVideo]) -> int:
+def _answer_all(
+    predictor, videos: list[NamedVideo], journal, draw: Callable, num_workers: int | None
+) -> int:
     from svfap.engine.predict import files as predict_files
 
-    journal = None
     todo = videos
-    if flags.output_dir:
-        journal = predict_files.Journal(flags.output_dir, _settings(flags, predictor))
+    if journal:
         todo = [video for video in videos if not journal.has(video)]
         if len(todo) < len(videos):
             logger.info("%d of %d videos are answered", len(videos) - len(todo), len(videos))
@@ -198,43 +211,32 @@ def _answer_all(flags: argparse.Namespace, predictor, videos: list[NamedVideo]) 
     counts: Counter[str] = Counter()
     answers: list[tuple[str, str]] = []
     begun = time.monotonic()
-    for number, prediction in enumerate(_stream(flags, predictor, todo), start=1):
+    workers = _num_workers(num_workers, len(todo))
+    stream = predictor.predict_many([video.source for video in todo], num_workers=workers)
+    for number, prediction in enumerate(stream, start=1):
         content = predict_files.as_dict(prediction)
         _tell(content, number, len(todo))
         counts[prediction.status] += 1
         answers += [(content["video"], _answer(track)) for track in content["tracks"]]
         if journal:
-            folder = flags.output_dir / names[prediction.path]
+            folder = journal.folder / names[prediction.path]
             predict_files.write_video(folder, content, predictor.names)
-            _draw(flags, prediction, folder)
+            draw(prediction, folder)
             journal.add(content)
     if journal:
         journal.close()
-        table = flags.output_dir / predict_files.TABLE
+        table = journal.folder / predict_files.TABLE
         predict_files.write_table(table, journal.contents(videos), predictor.names)
         logger.info("wrote %s", table)
     return _summary(counts, answers, time.monotonic() - begun)
 
 
-def _stream(flags: argparse.Namespace, predictor, todo: list[NamedVideo]):
+def _num_workers(asked: int | None, num_videos: int) -> int:
+    """Processes that read so many videos; one by itself is no faster than none."""
     from svfap.engine import build
 
-    workers = build.num_workers(flags.num_workers) if len(todo) > 1 else 0
-    workers = 0 if workers == 1 and flags.num_workers is None else min(workers, len(todo))
-    return predictor.predict_many([video.source for video in todo], num_workers=workers)
-
-
-def _settings(flags: argparse.Namespace, predictor) -> dict:
-    """What decides the answers, to be the same whenever a folder is added to."""
-    return {
-        "checkpoint": predictor.source,
-        "checkpoint_stamp": stamp_of(predictor.source),
-        "averaged": flags.averaged,
-        "names": list(predictor.names),
-        "annotate": flags.annotate,
-        "timeline": flags.timeline,
-        **asdict(predictor.options),
-    }
+    workers = build.num_workers(asked) if num_videos > 1 else 0
+    return 0 if workers == 1 and asked is None else min(workers, num_videos)
 
 
 def _tell(content: dict, number: int, total: int) -> None:
@@ -257,12 +259,12 @@ def _tell(content: dict, number: int, total: int) -> None:
         )  # fmt: skip
 
 
-def _draw(flags: argparse.Namespace, prediction, folder: Path) -> None:
+def _draw(prediction, folder: Path, *, timeline: bool, annotate: bool) -> None:
     from svfap.engine.predict import draw as predict_draw
 
-    if flags.timeline and prediction.tracks:
+    if timeline and prediction.tracks:
         predict_draw.plot_timeline(prediction, folder / "timeline.png")
-    if flags.annotate and prediction.facts.num_frames:
+    if annotate and prediction.facts.num_frames:
         predict_draw.annotate_video(prediction, folder / "annotated.mp4")
 
 

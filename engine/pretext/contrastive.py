@@ -4,7 +4,6 @@ SSL-FER (arXiv 2210.03853): which frames are pairs is in `datasets.clips.pairs`,
 like in `datasets.augment.pair_views`, the loss in `engine.pretext.contrastive_loss`.
 """
 
-import argparse
 import logging
 import re
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from svfap.datasets.labels.splits import take_rows
 from svfap.datasets.loading.order import SampleKey
 from svfap.datasets.tables import write_table
 from svfap.engine import build
+from svfap.engine.flags.flag import Flags
 from svfap.engine.loop import Training
 from svfap.engine.pretext.contrastive_loss import ContrastiveLoss
 from svfap.engine.pretext.view_pictures import views_figure
@@ -60,9 +60,13 @@ class ContrastiveLearning:
     compares = True
     settled = MappingProxyType({})
 
-    def __init__(self, flags: argparse.Namespace, workers: Workers):
+    def __init__(self, flags: Flags, workers: Workers):
         self.flags, self.workers = flags, workers
-        self.model = _model(flags)
+        # images have the paper's size unless told otherwise
+        name = build.model_overrides(flags).get("name", flags.model)
+        images = models.is_image_model(name) and flags.input_size is None
+        size = {"img_size": IMAGE_SIZE} if images else {}
+        self.model = build.create_model(flags, name=models.contrastive_name(name), **size)
         span = (self.model.num_frames - 1) * flags.sampling_rate + 1
         self.rule = PairRule(
             time_aug=flags.time_aug,
@@ -269,14 +273,6 @@ class ContrastiveLearning:
                 "`python -m svfap.preprocess.faces`, or say "
                 "where they are with --landmarks DIR"
             )
-
-
-def _model(flags: argparse.Namespace) -> models.ContrastiveModel:
-    """The contrastive model of `--model`; images have the paper's size unless told otherwise."""
-    name = build.model_overrides(flags).get("name", flags.model)
-    images = models.is_image_model(name) and flags.input_size is None
-    size = {"img_size": IMAGE_SIZE} if images else {}
-    return build.create_model(flags, name=models.contrastive_name(name), **size)
 
 
 def persons_of(annotations: Annotations) -> np.ndarray:

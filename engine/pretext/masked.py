@@ -1,6 +1,5 @@
 """Masked autoencoding: what `run_pretrain.py` does with `--objective mae`."""
 
-import argparse
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from svfap.datasets.augment.masking import make_masking
 from svfap.datasets.clips import training as clips
 from svfap.datasets.labels.annotations import Annotations
 from svfap.engine import build
+from svfap.engine.flags.flag import Flags
 from svfap.engine.identity import begin_with, identify, told_by
 from svfap.engine.loop import Training
 from svfap.engine.pretext.monitor import Monitor
@@ -37,7 +37,7 @@ class MaskedAutoencoding:
     samples_per_video = views = 1
     compares = False
 
-    def __init__(self, flags: argparse.Namespace, workers: Workers):
+    def __init__(self, flags: Flags, workers: Workers):
         self.flags, self.workers = flags, workers
         known = begin_with(flags, flags.start_from, pretraining=True).model
         self.model = build.create_model(flags, **known)
@@ -46,11 +46,29 @@ class MaskedAutoencoding:
                 f"{self.model.config['name']} is no masked autoencoder; take one of "
                 f"{', '.join(models.list_models('pretrain_*'))}, or --objective contrastive"
             )
-        self.settled = _settled(flags, getattr(self.model.encoder, "region_size", None))
+        region_size = getattr(self.model.encoder, "region_size", None)
+        self.settled = _settled(flags.mask_type, flags.part_win_size, region_size)
         self.masking = _masking(self.model, **self.settled, mask_ratio=flags.mask_ratio,
                                 symmetry=flags.part_apply_symmetry, seed=flags.seed)  # fmt: skip
-        self.objective = _objective(flags, self.model, self.masking, workers.device)
+        self.objective = self._make_objective()
         self.monitor = Monitor(self.objective)
+
+    def _make_objective(self) -> MaskedReconstruction:
+        flags, model = self.flags, self.model
+        motion = flags.use_frame_diff_as_target
+        if motion and model.num_frames % flags.frame_diff_group_size:
+            raise ValueError(
+                f"--frame_diff_group_size {flags.frame_diff_group_size}: must divide --num_frames "
+                f"({model.num_frames})"
+            )
+        return MaskedReconstruction(
+            tubelet=model.tubelet,
+            num_visible=self.masking.num_visible,
+            normalise=flags.normlize_target,
+            group_frames=flags.frame_diff_group_size if motion else None,
+            motion_weight=flags.target_diff_weight if motion else None,
+            device=self.workers.device,
+        )
 
     def take_weights(self, source: str) -> None:
         """Begin with these weights: a masked autoencoder's, or an encoder's with a new decoder.
@@ -58,7 +76,7 @@ class MaskedAutoencoding:
         Raises:
             ValueError: they do not fit.
         """
-        identity = identify(source, told=told_by(self.flags))
+        identity = identify(source, told=told_by(self.flags.given))
         if any(name.startswith("encoder.") for name in identity.weights):
             report = identity.load(self.model)
             logger.info("weights of %s\n%s", identity.source, report)
@@ -181,10 +199,11 @@ class MaskedAutoencoding:
             )
 
 
-def _settled(flags: argparse.Namespace, region_size: Sequence[int] | None) -> dict[str, object]:
+def _settled(
+    kind: str | None, windows: list[int] | None, region_size: Sequence[int] | None
+) -> dict[str, object]:
     """`mask_type` and `part_win_size`; what was not given follows from the encoder's regions."""
-    kind = flags.mask_type or ("part_window" if region_size else "tube")
-    windows = flags.part_win_size
+    kind = kind or ("part_window" if region_size else "tube")
     if kind == "part_window" and windows is None and region_size:
         windows = list(region_size)
         logger.info("mask windows are the regions of the LGI-Former: %s tokens", region_size)
@@ -226,22 +245,3 @@ def _masking(
             "tube masks, which show the same places in all steps"
         )
     return masking
-
-
-def _objective(
-    flags: argparse.Namespace, model, masking, device: torch.device
-) -> MaskedReconstruction:
-    motion = flags.use_frame_diff_as_target
-    if motion and model.num_frames % flags.frame_diff_group_size:
-        raise ValueError(
-            f"--frame_diff_group_size {flags.frame_diff_group_size}: must divide --num_frames "
-            f"({model.num_frames})"
-        )
-    return MaskedReconstruction(
-        tubelet=model.tubelet,
-        num_visible=masking.num_visible,
-        normalise=flags.normlize_target,
-        group_frames=flags.frame_diff_group_size if motion else None,
-        motion_weight=flags.target_diff_weight if motion else None,
-        device=device,
-    )

@@ -16,7 +16,8 @@ import numpy as np
 from svfap.datasets.files import write_text
 from svfap.datasets.labels.annotations import Annotations
 from svfap.engine.flags.config import finetuning_parser
-from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.flags.flag import Flags
+from svfap.engine.flags.parsing import as_words, parse_flags
 from svfap.engine.probe.probing import (
     NEIGHBOURS,
     SHOWN,
@@ -45,7 +46,7 @@ TITLES = {"linear": "linear", "attentive": "attentive", "knn": "k-NN"}
 
 def run_probe(
     checkpoint: str | Path,
-    flags: argparse.Namespace,
+    flags: Flags,
     *,
     neighbours: int = NEIGHBOURS,
     token_gib: float = 0,
@@ -151,15 +152,15 @@ def add_attentive_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def token_gib(own: argparse.Namespace) -> float:
+def token_gib(attentive: bool, memory: float) -> float:
     """Memory for tokens by the flags; 0 without an attentive probe.
 
     Raises:
         ValueError: no memory at all.
     """
-    if not own.token_memory > 0:
-        raise ValueError(f"--token_memory {own.token_memory:g}: must be above 0 GiB")
-    return own.token_memory if own.attentive else 0
+    if not memory > 0:
+        raise ValueError(f"--token_memory {memory:g}: must be above 0 GiB")
+    return memory if attentive else 0
 
 
 @tells_user()
@@ -188,14 +189,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own = parser.parse_args(arguments)
     if own.neighbours < 1:
         parser.error(f"--neighbours {own.neighbours}: must be at least 1")
-    passed_on = ["--data_path", own.data_path, *passed_on]
-    for name in ("data_set", "nb_classes"):
-        value = getattr(own, name)
-        passed_on += [f"--{name}", str(value)] if value is not None else []
+    settings = {name: getattr(own, name) for name in ("data_path", "data_set", "nb_classes")}
     set_up_logging(is_main=True)
-    flags = parse_flags(finetuning_parser(), passed_on)
+    flags = parse_flags(finetuning_parser(), [*as_words(settings), *passed_on])
+    tokens = token_gib(own.attentive, own.token_memory)
     content = run_probe(
-        own.checkpoint, flags, neighbours=own.neighbours, token_gib=token_gib(own),
+        own.checkpoint, flags, neighbours=own.neighbours, token_gib=tokens,
         output_dir=own.output_dir, picture=own.tsne,
     )  # fmt: skip
     if own.output:

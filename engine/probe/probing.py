@@ -4,7 +4,6 @@ All are fitted on the features of a fold's training part and scored on its test 
 stays as it is. `engine.probe` is the command, `--probe_every` does it during pre-training.
 """
 
-import argparse
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,8 @@ from svfap.datasets.loading.loader import Batches, Loader, Reading
 from svfap.engine import build
 from svfap.engine.evaluate import evaluate
 from svfap.engine.flags.config import finetuning_parser
-from svfap.engine.flags.parsing import parse_flags
+from svfap.engine.flags.flag import Flags
+from svfap.engine.flags.parsing import as_words, parse_flags
 from svfap.engine.identity import Identity, identify
 from svfap.engine.probe.attentive import attentive_probe
 from svfap.engine.results.features import POOLED
@@ -86,7 +86,7 @@ def load_frozen(checkpoint: str | Path) -> tuple[nn.Module, Identity]:
 
 
 def frozen_setting(
-    flags: argparse.Namespace,
+    flags: Flags,
     workers: Workers,
     model: nn.Module,
     identity: Identity | None = None,
@@ -341,16 +341,11 @@ class PretrainingProbe:
         config: of the model that is trained.
     """
 
-    def __init__(self, flags: argparse.Namespace, workers: Workers, config: Mapping):
-        arguments = ["--data_path", flags.probe_path, "--reader", flags.reader]
-        arguments += ["--batch_size", str(flags.batch_size), "--amp", flags.amp]
-        arguments += ["--seed", str(flags.seed)]
-        optional = {"data_set": flags.probe_data_set, "data_root": flags.data_root}
-        optional["num_workers"] = flags.num_workers
-        for name, value in optional.items():
-            arguments += [f"--{name}", str(value)] if value is not None else []
-        arguments += [] if flags.check_paths else ["--no_check_paths"]
-        own = parse_flags(finetuning_parser(), arguments)
+    def __init__(self, flags: Flags, workers: Workers, config: Mapping):
+        shared = ("reader", "batch_size", "amp", "seed", "data_root", "num_workers", "check_paths")
+        settings = {name: getattr(flags, name) for name in shared}
+        settings |= {"data_path": flags.probe_path, "data_set": flags.probe_data_set}
+        own = parse_flags(finetuning_parser(), as_words(settings))
         self.every, self.seed = flags.probe_every, flags.seed
         self.setting = frozen_setting(own, workers, frozen_encoder(config))
         self.parts = [self.setting.read("train"), self.setting.read("test")]

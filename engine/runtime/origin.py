@@ -4,7 +4,6 @@ It is kept with the run, as plain values, so that nothing else goes on in its di
 weights are known by what they hold, not by where they are: moved folders go on.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -19,21 +18,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from svfap import models
 from svfap.datasets.labels.annotations import Annotations
 from svfap.datasets.labels.frame_labels import FrameLabels
-from svfap.engine.flags.config import table_of
-from svfap.engine.flags.flag import SAME
+from svfap.engine.flags.config import TABLES
+from svfap.engine.flags.flag import FINETUNING, PRETRAINING, SAME, Flags
 from svfap.models.weights.hub import SourceError, locate
 from svfap.models.weights.loading import named_tensors
 
 # Flags of runs begun before there were digests, which had only names to go by.
-_NAMES = ("data_path", "eval_data_path", "finetune", "descriptor_weights")
+NAMES = ("data_path", "eval_data_path", "finetune", "descriptor_weights")
 
 # Flags that earlier versions had; a run that was begun with one of them cannot go on.
 _GONE = ("short_clip_frames", "short_clip_epochs")
 
 
-def deciding_flags(flags: argparse.Namespace, settled: Mapping = MappingProxyType({})) -> dict:
+def deciding_flags(flags: Flags, settled: Mapping = MappingProxyType({})) -> dict:
     """Values of the flags that have to stay; those in `settled` were left open."""
-    rows, values = table_of(flags).by_name, {**vars(flags), **settled}
+    stage = FINETUNING if hasattr(flags, "finetune") else PRETRAINING
+    rows, values = TABLES[stage].by_name, {**vars(flags), **settled}
     return plain({name: values[name] for name in rows if rows[name].goes_on == SAME})
 
 
@@ -105,13 +105,14 @@ def plain(value: object) -> object:
     return json.loads(json.dumps(value, default=str))
 
 
-def differences(before: Mapping, now: Mapping, flags: argparse.Namespace) -> list[str]:
+def differences(before: Mapping, now: Mapping, named: Mapping[str, str | None]) -> list[str]:
     """What is not as it was, in words.
 
     Args:
         before: origin of the run that is there, or only its `flags`, as earlier versions kept
             them.
         now: origin of the run that wants to go on.
+        named: its flags of `NAMES`.
     """
     values = before.get("flags", {})
     found = [
@@ -121,8 +122,12 @@ def differences(before: Mapping, now: Mapping, flags: argparse.Namespace) -> lis
     ]
     found += [f"--{name} was {values[name]}, and is gone" for name in _GONE if values.get(name)]
     if "data" not in before:
-        return found + _other_names(values, flags)
-    return found + data_differences(before, now) + _other_facts(before, now, flags)
+        return found + [
+            f"--{name} was {values[name]}, is {new}, and this run has no digest of what it was"
+            for name, new in named.items()
+            if name in values and _absolute(values[name]) != _absolute(new)
+        ]
+    return found + data_differences(before, now) + _other_facts(before, now)
 
 
 def data_differences(before: Mapping, now: Mapping) -> list[str]:
@@ -148,9 +153,8 @@ def _list(part: Mapping | None) -> str:
     return f"{part['videos']} videos of {part['file']}" if part else "none"
 
 
-def _other_facts(before: Mapping, now: Mapping, flags: argparse.Namespace) -> list[str]:
-    found = []
-    begins = "--finetune" if "finetune" in table_of(flags).by_name else "--start_from"
+def _other_facts(before: Mapping, now: Mapping) -> list[str]:
+    found, begins = [], "--finetune" if "labels" in now else "--start_from"
     for what, flag in (("weights", begins), ("descriptor", "--descriptor_weights")):
         old, new = before.get(what), now.get(what)
         if what in before and (old and old["digest"]) != (new and new["digest"]):
@@ -174,16 +178,6 @@ def _short(old: object, new: object) -> tuple[object, object]:
         return old, new
     names = [name for name in sorted(old.keys() & new.keys()) if old[name] != new[name]]
     return tuple({name: values[name] for name in names} for values in (old, new))
-
-
-def _other_names(values: Mapping, flags: argparse.Namespace) -> list[str]:
-    """Flags that name other data or weights than in a run without digests."""
-    found = []
-    for name in _NAMES:
-        old, new = values.get(name), getattr(flags, name, None)
-        if name in values and hasattr(flags, name) and _absolute(old) != _absolute(new):
-            found.append(f"--{name} was {old}, is {new}, and this run has no digest of what it was")
-    return found
 
 
 def _absolute(path: str | None) -> str:

@@ -4,7 +4,6 @@ config.json     flags, versions, commit, and what decides the results, as the ru
 finished.json   written last of all; where it is, there is nothing left to do
 """
 
-import argparse
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from svfap.datasets.files import read_json, remove_leftovers, write_text
-from svfap.engine.flags import parsing
 from svfap.engine.results.find import FINISHED
 from svfap.engine.runtime import checkpoint, origin
 from svfap.engine.runtime.distributed import Workers
@@ -24,27 +22,18 @@ logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
 RESULTS = ("log.jsonl", "metrics.json", FINISHED, "checkpoint-*.pth")
-# Flags that ask for files at the end; asked for other ones, a finished run makes them.
-_OUTPUTS = ("report", "visualize", "save_feature", "feature_format")
 
 
 @contextmanager
 def opened(
-    flags: argparse.Namespace,
-    workers: Workers,
-    facts: dict,
-    *,
-    known: Mapping,
-    resume: Path | None,
+    output_dir: str, workers: Workers, config: dict, resume: Path | None
 ) -> Iterator[Path | None]:
     """Make `--output_dir`, keep others out of it and write `config.json` there.
 
     The `config.json` of a run that goes on in its directory stays as it is.
 
     Args:
-        flags: the run's flags.
-        facts: resolved settings to record beside flags, versions and commit.
-        known: what decides the results (`engine.runtime.origin`).
+        config: what it says beside versions and commit.
         resume: checkpoint that the run goes on from.
 
     Yields:
@@ -53,18 +42,18 @@ def opened(
     Raises:
         ValueError: another process works there.
     """
-    if not flags.output_dir:
+    if not output_dir:
         logger.warning("no --output_dir: nothing of this run will be kept")
         yield None
         return
-    folder = Path(workers.gather(flags.output_dir)[0])  # dated folders may differ by a second
+    folder = Path(workers.gather(output_dir)[0])  # dated folders may differ by a second
     with alone_in(folder, workers):
         if workers.is_main:
             remove_leftovers(folder)
             stays = resume and resume.parent.samefile(folder) and _read_config(folder)
             if not stays:
-                more = {"resolved": facts, "origin": known, **run_facts()}
-                parsing.save_flags(flags, folder / CONFIG, more)
+                text = json.dumps({**config, **run_facts()}, indent=2, default=str)
+                write_text(folder / CONFIG, text + "\n")
         workers.barrier()
         yield folder
 
@@ -92,28 +81,28 @@ def alone_in(folder: Path, workers: Workers) -> Iterator[None]:
         lock.__exit__(None, None, None)
 
 
-def find_checkpoint(flags: argparse.Namespace) -> Path | None:
+def find_checkpoint(output_dir: str, resume: str, auto_resume: bool) -> Path | None:
     """The checkpoint to go on from: `--resume`, or the last one in `--output_dir` if it is later.
 
     Raises:
         FileNotFoundError: `--resume` names no file.
         ValueError: `--output_dir` holds a run, which `--no_auto_resume` would overwrite.
     """
-    last = Path(flags.output_dir) / checkpoint.LAST if flags.output_dir else None
+    last = Path(output_dir) / checkpoint.LAST if output_dir else None
     if last is not None and not last.exists():
         last = None
-    if not flags.resume:
-        if last and not flags.auto_resume:
+    if not resume:
+        if last and not auto_resume:
             raise ValueError(
                 f"{last} holds a run, and --no_auto_resume would overwrite it; choose another "
                 "--output_dir or remove that one"
             )
         return last
     try:
-        path = locate(flags.resume).path
+        path = locate(resume).path
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"--resume {flags.resume} does not exist") from error
-    if last and flags.auto_resume and not last.samefile(path) and _is_later(last, path):
+        raise FileNotFoundError(f"--resume {resume} does not exist") from error
+    if last and auto_resume and not last.samefile(path) and _is_later(last, path):
         logger.info(
             "%s is later than --resume %s: the run goes on from there; --no_auto_resume takes "
             "the latter", last, path,
@@ -134,26 +123,23 @@ def origin_in(folder: str | Path) -> dict | None:
     return known if isinstance(known, dict) else None
 
 
-def model_to_go_on(flags: argparse.Namespace) -> dict | None:
-    """`config` of the model that a training goes on with, as far as it is known; None of a new one.
+def run_to_go_on(output_dir: str, resume: str, auto_resume: bool) -> dict | None:
+    """What is known of a training that goes on: `model` (its `config`), `flags` and `clips`.
+
+    Returns:
+        None of a new one. `clips` is empty where there is no checkpoint.
 
     Raises:
         FileNotFoundError: as `find_checkpoint`, and its other errors.
     """
-    before = run_to_go_on(flags)
-    return before and before["model"]
-
-
-def run_to_go_on(flags: argparse.Namespace) -> dict | None:
-    """Likewise `model`, `flags` and, where there is a checkpoint, `clips` of the training."""
-    if resume := find_checkpoint(flags):
-        content = checkpoint.read(resume)
+    if path := find_checkpoint(output_dir, resume, auto_resume):
+        content = checkpoint.read(path)
         named = {"model": "model_config", "flags": "flags", "clips": "clips"}
         return {name: content.get(key) or {} for name, key in named.items()}
-    before = origin_in(flags.output_dir) if flags.output_dir else None
+    before = origin_in(output_dir) if output_dir else None
     if before is None:
         return None
-    known = _read_config(Path(flags.output_dir)).get("flags", {})
+    known = _read_config(Path(output_dir)).get("flags", {})
     return {"model": before.get("model", {}), "flags": known | before.get("flags", {}), "clips": {}}
 
 
@@ -162,29 +148,32 @@ def origin_of(content: Mapping) -> dict:
     return content.get("origin") or {"flags": origin.plain(content["flags"])}
 
 
-def refuse_other_run(flags: argparse.Namespace, known: Mapping, resume: Path | None) -> None:
+def refuse_other_run(
+    output_dir: str, known: Mapping, resume: Path | None, named: Mapping[str, str | None]
+) -> None:
     """Refuse to go on with something else.
 
     Args:
-        flags: of this command.
+        known: what decides the results of this command (`engine.runtime.origin`).
         resume: checkpoint that it would go on from.
+        named: its flags of `origin.NAMES`.
 
     Raises:
         ValueError: `--output_dir` holds another run, or `--resume` one of other data; names what
             differs.
     """
-    before = origin_in(flags.output_dir) if flags.output_dir else None
-    changed = origin.differences(before, known, flags) if before else []
+    before = origin_in(output_dir) if output_dir else None
+    changed = origin.differences(before, known, named) if before else []
     if changed:
         raise ValueError(
-            f"{flags.output_dir} belongs to a run with other settings ({'; '.join(changed)}); use "
+            f"{output_dir} belongs to a run with other settings ({'; '.join(changed)}); use "
             "the same flags to go on with it, or another --output_dir for a new run"
         )
-    if resume is None or (before and resume.parent.samefile(flags.output_dir)):
+    if resume is None or (before and resume.parent.samefile(output_dir)):
         return
     before = origin_of(checkpoint.read(resume))
-    changed = origin.differences(before, known, flags)
-    if hasattr(flags, "finetune") and origin.data_differences(before, known):
+    changed = origin.differences(before, known, named)
+    if "labels" in known and origin.data_differences(before, known):
         raise ValueError(
             f"--resume {resume} belongs to a run with other settings ({'; '.join(changed)}); a new "
             "run takes its weights by --finetune"
@@ -193,41 +182,29 @@ def refuse_other_run(flags: argparse.Namespace, known: Mapping, resume: Path | N
         logger.warning("--resume %s was made otherwise: %s", resume, "; ".join(changed))
 
 
-def is_finished(
-    flags: argparse.Namespace, steps: int, files: tuple[str, ...], resume: Path | None
-) -> bool:
-    """Whether the run in `--output_dir`, which is this one, has nothing left to do.
+def is_finished(folder: Path, end: dict, files: tuple[str, ...], resume: Path | None) -> bool:
+    """Whether the run in a folder, which is this one, has nothing left to do.
 
     Args:
-        flags: of this command.
-        steps: optimizer steps of the whole run.
-        files: that have to be there at the end.
+        end: what finished.json has to say.
+        files: that have to be there besides.
         resume: its last checkpoint, if it is still there.
 
     Raises:
         ValueError: that is damaged, which would be found out too late otherwise.
     """
-    if not flags.output_dir or not flags.auto_resume:
+    if not all((folder / name).is_file() for name in (*files, FINISHED)):
         return False
-    folder = Path(flags.output_dir)
-    wanted = (*files, *["report.html"] * flags.report, FINISHED)
-    if not all((folder / name).is_file() for name in wanted):
-        return False
-    if _read_json(folder / FINISHED) != _finish_facts(flags, steps):
+    if _read_json(folder / FINISHED) != origin.plain(end):
         return False
     if resume:
         checkpoint.read(resume)
     return True
 
 
-def note_finished(folder: Path, flags: argparse.Namespace, steps: int) -> None:
-    """Write down that everything has been done."""
-    write_text(folder / FINISHED, json.dumps(_finish_facts(flags, steps), indent=1) + "\n")
-
-
-def _finish_facts(flags: argparse.Namespace, steps: int) -> dict:
-    wanted = {name: getattr(flags, name, None) for name in _OUTPUTS}
-    return origin.plain({"steps": steps, "outputs": wanted})
+def note_finished(folder: Path, end: dict) -> None:
+    """Write down that everything has been done; see `is_finished`."""
+    write_text(folder / FINISHED, json.dumps(end, indent=1, default=str) + "\n")
 
 
 def _is_later(last: Path, path: Path) -> bool:

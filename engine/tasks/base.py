@@ -1,6 +1,5 @@
 """Fine-tuning tasks by name, and the loss that the loop calls (docs/tasks.md)."""
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from svfap.datasets.augment import transforms
 from svfap.datasets.augment.mixing import Mixes, as_tensors
 from svfap.datasets.augment.transforms import to_device
 from svfap.datasets.labels.kinds import kind_of
+from svfap.engine.flags.flag import Flags
 from svfap.engine.tasks.classification import Classification
 from svfap.engine.tasks.composite import ClassAndValues, Multihead
 from svfap.engine.tasks.regression import FrameRegression, Regression
@@ -26,7 +26,7 @@ TASKS: dict[str, type[Task]] = {
 
 def create_task(
     kind: str,
-    flags: argparse.Namespace,
+    flags: Flags,
     names: list[str],
     heads: Mapping[str, Sequence[str]] | None = None,
 ) -> Task:

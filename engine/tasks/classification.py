@@ -1,6 +1,5 @@
 """Classification: one class per video."""
 
-import argparse
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +31,14 @@ class Classification(Task):
     @classmethod
     def create(cls, flags, names, heads) -> "Classification":
         """See `Task`."""
-        return cls(names=names, mixer=_mixer(flags, len(names)), smoothing=flags.smoothing)
+        mixer = None
+        if flags.mixup > 0 or flags.cutmix > 0 or flags.cutmix_minmax:
+            mixer = Mixer(
+                mixup_alpha=flags.mixup, cutmix_alpha=flags.cutmix, prob=flags.mixup_prob,
+                cutmix_minmax=flags.cutmix_minmax, switch_prob=flags.mixup_switch_prob,
+                mode=flags.mixup_mode, label_smoothing=flags.smoothing, num_classes=len(names),
+            )  # fmt: skip
+        return cls(names=names, mixer=mixer, smoothing=flags.smoothing)
 
     @property
     def num_outputs(self) -> int:
@@ -79,21 +85,6 @@ class Classification(Task):
     def balance(self, weights) -> None:
         """See `Task`."""
         self.class_weights = weights
-
-
-def _mixer(flags: argparse.Namespace, num_classes: int) -> Mixer | None:
-    if not (flags.mixup > 0 or flags.cutmix > 0 or flags.cutmix_minmax):
-        return None
-    return Mixer(
-        mixup_alpha=flags.mixup,
-        cutmix_alpha=flags.cutmix,
-        cutmix_minmax=flags.cutmix_minmax,
-        prob=flags.mixup_prob,
-        switch_prob=flags.mixup_switch_prob,
-        mode=flags.mixup_mode,
-        label_smoothing=flags.smoothing,
-        num_classes=num_classes,
-    )
 
 
 def _negative_log_likelihood(scores: np.ndarray, labels: np.ndarray) -> float:

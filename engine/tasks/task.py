@@ -1,6 +1,5 @@
 """What fine-tuning asks of a task."""
 
-import argparse
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -9,6 +8,7 @@ import torch
 from torch import nn
 
 from svfap.datasets.augment.mixing import Mix, Mixes
+from svfap.engine.flags.flag import Flags
 from svfap.engine.results.kinds.base import Predictions
 
 
@@ -29,9 +29,7 @@ class Task:
     remark: str = ""  # for the plan
 
     @classmethod
-    def create(
-        cls, flags: argparse.Namespace, names: list[str], heads: Mapping[str, Sequence[str]]
-    ) -> "Task":
+    def create(cls, flags: Flags, names: list[str], heads: Mapping[str, Sequence[str]]) -> "Task":
         """See `engine.tasks.base.create_task`."""
         raise NotImplementedError
 

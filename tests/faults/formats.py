@@ -20,10 +20,10 @@ from svfap.datasets.video.store import open_store
 from svfap.datasets.video.store_writer import PackedVideo, StoreWriter
 from svfap.engine.flags.config import pretraining_parser
 from svfap.engine.flags.parsing import parse_flags
-from svfap.engine.groups import read_groups
 from svfap.engine.identity import identify
 from svfap.engine.predict import files as answers
 from svfap.engine.results.find import find_results, read_log, subjects_of
+from svfap.engine.results.groups import read_groups
 from svfap.engine.runtime import checkpoint, rundir
 from svfap.models.convert import convert
 from svfap.preprocess.shared import face_journal, probe

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from svfap.engine.evaluate import Evaluated
 from svfap.engine.results.find import MAX_LISTED, read_table
 
 GROUPS_FILE = "groups.csv"
+Evaluated = TypeVar("Evaluated")
 
 
 def read_groups(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
@@ -40,6 +41,10 @@ def read_groups(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
 
 def average_by_group(evaluated: Evaluated, groups: Sequence[str]) -> Evaluated:
     """One row per group: the mean of its clips' scores and features, each clip counting alike.
+
+    Args:
+        evaluated: the clips (`engine.evaluate.Evaluated`).
+        groups: name of each clip's.
 
     Returns:
         The groups in the order of their first clips; their names stand for the ids.

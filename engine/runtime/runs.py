@@ -43,15 +43,14 @@ class Run:
         return (self.run_dir / FINISHED).is_file()
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that say how runs share the machine; see `check_flags`."""
+def parse(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
+) -> tuple[argparse.Namespace, dict[str, int]]:
+    """Parse a command line that also says how runs share the machine, as `carry_out` takes it."""
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, default 1")
     parser.add_argument("--processes", type=int, default=1, help="processes per run, default 1")
     parser.add_argument("--gpus", type=int, default=0, help="GPUs to divide among the runs")
-
-
-def check_flags(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
-    """Refuse what cannot be shared out."""
+    flags = parser.parse_args(arguments)
     for name in ("jobs", "processes"):
         if getattr(flags, name) < 1:
             parser.error(f"--{name} {getattr(flags, name)}: must be at least 1")
@@ -60,6 +59,7 @@ def check_flags(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> N
             f"--jobs {flags.jobs} x --processes {flags.processes} need as many --gpus, not "
             f"{flags.gpus}"
         )
+    return flags, {name: getattr(flags, name) for name in ("jobs", "processes", "gpus")}
 
 
 def carry_out(

@@ -6,16 +6,13 @@ clips, light augmentation, and as many epochs as make enough steps. They were ch
 (docs/custom_data.md).
 """
 
-import argparse
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from svfap.datasets.tables import read_text
-
-logger = logging.getLogger(__name__)
+from svfap.engine.flags.flag import Flags
 
 FEW_CLIPS = 3000  # below, `auto` is `small`
 _SHAPE = (
@@ -53,10 +50,6 @@ class Choice:
     why: str
     values: Mapping[str, object]
 
-    def fill(self, flags: argparse.Namespace) -> argparse.Namespace:
-        """The flags with these values."""
-        return type(flags)(**(vars(flags) | dict(self.values)))
-
     @property
     def text(self) -> str:
         """A line for the plan."""
@@ -64,9 +57,7 @@ class Choice:
         return f"{self.name} ({self.why})" + (f": {shown}" if shown else "")
 
 
-def choose_preset(
-    flags: argparse.Namespace, model_name: str, world_size: int, before: Mapping | None
-) -> Choice:
+def choose_preset(flags: Flags, model_name: str, world_size: int, before: Mapping | None) -> Choice:
     """Choose values for flags that were not given.
 
     Args:
@@ -77,68 +68,61 @@ def choose_preset(
     """
     if before is not None:
         values = {name: before[name] for name in FILLED if name in before}
-        return Choice("as it was begun", "the run goes on", _open(flags, values))
-    return _choose(flags, model_name, world_size)
-
-
-def _choose(flags: argparse.Namespace, model_name: str, world_size: int) -> Choice:
-    clips, tiny = _num_clips(flags), "_tiny_" in model_name
+        return Choice("as it was begun", "the run goes on", _open(flags.given, values))
+    clips, tiny = _num_clips(flags.data_path, flags.label_fraction), "_tiny_" in model_name
     name, why = flags.preset, "--preset"
     if name == "auto":
         few = clips < FEW_CLIPS
-        given = "lr" in flags.explicit
+        given = "lr" in flags.given
         name = "small" if (few or tiny) and not given else "paper"
         why = f"{clips} training clips{' and a tiny model' * tiny}"
         if given and (few or tiny):
             why += ", but --lr is given"
     if name == "paper":
         return Choice(name, why, {})
-    return Choice(name, why, _open(flags, _small(flags, clips, model_name, world_size)))
-
-
-def _small(flags: argparse.Namespace, clips: int, model_name: str, world_size: int) -> dict:
-    tiny = "_tiny_" in model_name
-    batch = flags.batch_size
-    if "batch_size" not in flags.explicit:
+    batch = flags.given.get("batch_size")
+    if batch is None:
         batch = max(1, min(32, 2 ** round(math.log2(max(clips, 8) / 8))) // world_size)
     whole = batch * flags.update_freq * world_size
-    steps = math.ceil(clips / whole)
+    values = {"batch_size": batch, **_small(clips, whole, model_name, new=not flags.finetune)}
+    return Choice(name, why, _open(flags.given, values))
+
+
+def _small(clips: int, batch: int, model_name: str, *, new: bool) -> dict:
+    """What `small` decides, given the clips of a step, of a model that begins anew or not."""
+    tiny = "_tiny_" in model_name
+    steps = math.ceil(clips / batch)
     fewest, most = STEPS_TINY if tiny else STEPS
     total = min(max((EPOCHS_TINY if tiny else EPOCHS) * steps, fewest), most)
     values = {
-        "batch_size": batch,
         "epochs": math.ceil(total / max(steps, 1)),
-        "lr": (PEAK_TINY if tiny else PEAK) * 256 / whole,
+        "lr": (PEAK_TINY if tiny else PEAK) * 256 / batch,
         "warmup_steps": min(40, total // 10),
-        "mixup": 0.0,
-        "cutmix": 0.0,
-        "aa": "none",
-        "reprob": 0.0,
-        "scale": [0.8, 1.0],
-    }
-    if tiny or not flags.finetune:
+        "mixup": 0.0, "cutmix": 0.0, "aa": "none", "reprob": 0.0, "scale": [0.8, 1.0],
+    }  # fmt: skip
+    if tiny or new:
         values["layer_decay"] = 1.0
     if tiny:
         values["drop_path"] = 0.0
-    if tiny and not flags.finetune:
+    if tiny and new:
         values |= SMALL_CLIPS
         if model_name.startswith("svfap"):
             values["stage_depths"] = [4, 2]
     return values
 
 
-def _open(flags: argparse.Namespace, values: Mapping) -> dict:
+def _open(given: Mapping, values: Mapping) -> dict:
     """Those of the values that nobody has given."""
-    given = set(flags.explicit)
     return {
-        name: value for name, value in values.items() if not given & {name, *TOGETHER.get(name, ())}
-    }
+        name: value for name, value in values.items()
+        if not given.keys() & {name, *TOGETHER.get(name, ())}
+    }  # fmt: skip
 
 
-def _num_clips(flags: argparse.Namespace) -> int:
+def _num_clips(data_path: str, share: float) -> int:
     """Clips that are trained on, about; 0 where the list is not there, which is refused later."""
-    path = Path(flags.data_path) / "train.csv"
+    path = Path(data_path) / "train.csv"
     if not path.is_file():
         return 0
     lines = sum(not line.isspace() and line != "" for line in read_text(path).split("\n"))
-    return round(lines * flags.label_fraction)
+    return round(lines * share)
