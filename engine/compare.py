@@ -12,11 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from svfap.engine.results.find import Result, align, find_results, pool, subjects_of
-from svfap.engine.results.intervals import CONFIDENCE, NUM_RESAMPLES, PairedTest, paired_test
+from svfap.engine.results.intervals import (
+    CONFIDENCE,
+    NUM_RESAMPLES,
+    PairedTest,
+    add_bootstrap_flags,
+    paired_test,
+)
 from svfap.engine.results.metrics import METRICS
 from svfap.engine.results.predictions import Predictions
-from svfap.engine.results.tables import FORMATS, render
-from svfap.engine.summarize import emit, unit_notes
+from svfap.engine.results.tables import add_output_flags, emit, render
+from svfap.engine.summarize import unit_notes
 from svfap.terminal import as_program
 
 
@@ -35,9 +41,6 @@ def compare(
         first: results of one system, from `engine.results.find_results`.
         subjects_csv: subject of each video; the bootstrap then resamples subjects.
         common: leave out what only one of them has.
-
-    Returns:
-        The test.
 
     Raises:
         ValueError: the videos, labels or classes are not the same; the message lists some.
@@ -97,31 +100,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("first", metavar="A", help="run directory, pred.csv or folder of folds")
     parser.add_argument("second", metavar="B", help="the same for the other system")
     parser.add_argument(
-        "--subjects",
-        metavar="CSV",
-        help="columns video_name and subject; the bootstrap then resamples subjects",
-    )
-    parser.add_argument(
         "--common",
         action="store_true",
         help="on the videos that both have, as while a cross-validation is unfinished",
     )
-    parser.add_argument("--format", choices=FORMATS, default="md", help="default: md")
-    parser.add_argument("--output", metavar="FILE", help="write there instead of the terminal")
-    parser.add_argument(
-        "--num_resamples", type=int, default=NUM_RESAMPLES, help="of the bootstrap, default 10000"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap, default 0")
+    add_output_flags(parser)
+    add_bootstrap_flags(parser)
     flags = parser.parse_args(arguments)
     try:
         sides = [find_results([flags.first]), find_results([flags.second])]
         test = compare(
-            *sides,
-            flags.subjects,
-            common=flags.common,
-            num_resamples=flags.num_resamples,
+            *sides, flags.subjects, common=flags.common, num_resamples=flags.num_resamples,
             seed=flags.seed,
-        )
+        )  # fmt: skip
     except (ValueError, OSError) as error:
         parser.error(str(error))
     notes = [

@@ -10,10 +10,11 @@ import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from svfap.datasets.files import write_text
 from svfap.datasets.labels.annotations import read_annotations
+from svfap.engine.results import tables
 from svfap.engine.results.find import SUBJECTS_FILE, find_results, subjects_of
 from svfap.engine.runtime import runs, stopping
 from svfap.engine.runtime.lock import sole_use
@@ -117,28 +118,19 @@ def groups_of_runs(
 
 
 def write_tables(groups: Mapping[Path, list[Run]], output_dir: Path, subjects: str | None) -> str:
-    """Write summary.md, .csv, .tex and report.html of every seed, and the table over seeds.
-
-    Returns:
-        The last table as Markdown.
-    """
+    """Write summary.md, .csv, .tex and report.html of every seed, and the table over seeds."""
     from svfap.engine.report.page import write_report  # slow, and not needed before
 
     found = {}
     for place, own in groups.items():
         found[place.name] = find_results([run.run_dir for run in own])
         summary = crossval_table(found[place.name], subjects)
-        _write(summary, place)
+        text = tables.write_tables(place / "summary", partial(format_summary, summary))
         write_report(place, subjects)
     if output_dir not in groups:
         summary = seeds_table(found, subjects)
-        _write(summary, output_dir)
-    return format_summary(summary, "md")
-
-
-def _write(summary, folder: Path) -> None:
-    for ending, style in (("md", "md"), ("csv", "csv"), ("tex", "latex")):
-        write_text(folder / f"summary.{ending}", format_summary(summary, style))
+        text = tables.write_tables(output_dir / "summary", partial(format_summary, summary))
+    return text
 
 
 def _own_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, int]]:

@@ -18,9 +18,8 @@ from pathlib import Path
 from svfap.engine.flags.config import pretraining_parser
 from svfap.engine.flags.parsing import parse_flags
 from svfap.engine.pretraining import create_pretext
-from svfap.engine.results.tables import FORMATS, render
+from svfap.engine.results.tables import FORMATS, emit, render
 from svfap.engine.runtime import distributed
-from svfap.engine.summarize import emit
 from svfap.terminal import as_program
 
 BACKWARD = 2  # cost of the backward pass in forward passes
@@ -48,15 +47,8 @@ def equal_budgets(runs: Sequence[Sequence[str]], epochs: int) -> list[Budget]:
     budgets = []
     for name, cost in costs:
         own = max(1, round(reference / cost.multiply_adds))
-        budgets.append(
-            Budget(
-                model=name,
-                parameters=cost.parameters,
-                multiply_adds=cost.multiply_adds,
-                epochs=own,
-                share=own * cost.multiply_adds / reference,
-            )
-        )
+        share = own * cost.multiply_adds / reference
+        budgets.append(Budget(model=name, epochs=own, share=share, **vars(cost)))
     return budgets
 
 
@@ -66,15 +58,10 @@ def format_budgets(
     """The table; with the clips of an epoch also the multiply-adds of the whole pre-training."""
     header = ["model", "parameters, M", "multiply-adds per clip, M", "epochs", "relative cost"]
     rows = [
-        [
-            budget.model,
-            f"{budget.parameters / 1e6:.2f}",
-            f"{budget.multiply_adds / 1e6:.2f}",
-            str(budget.epochs),
-            f"{budget.share:.3f}",
-        ]
-        for budget in budgets
-    ]
+        [one.model, f"{one.parameters / 1e6:.2f}", f"{one.multiply_adds / 1e6:.2f}",
+         str(one.epochs), f"{one.share:.3f}"]
+        for one in budgets
+    ]  # fmt: skip
     if clips_per_epoch:
         header.append("multiply-adds in all, T")
         for row, budget in zip(rows, budgets):

@@ -164,9 +164,6 @@ def watched(batches: Batches, workers: Workers, title: str) -> Iterator[dict]:
     Args:
         batches: of this process's videos.
 
-    Yields:
-        The batches, also those with unreadable videos.
-
     Raises:
         UnreadableInEvaluationError: at the end, on every process; lists every video that could not
             be read.

@@ -149,9 +149,6 @@ def export(predictor: Predictor, path: Path, *, raw: bool = False, opset: int = 
         raw: leave normalisation and scores to the caller.
         opset: version of ONNX's operators.
 
-    Returns:
-        See `largest_difference`.
-
     Raises:
         ValueError: unknown suffix, or the outputs differ by more than `TOLERANCE`.
         ImportError: packages of the extra `onnx` are missing.

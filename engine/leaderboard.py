@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,12 +24,12 @@ from svfap.engine.compute.levers import levers_of, set_up_levers
 from svfap.engine.compute.precision import choose_precision
 from svfap.engine.probe.probing import load_frozen
 from svfap.engine.report.plots import MARKERS, OKABE_ITO, new_figure, save_figure
-from svfap.engine.results.find import Result, find_results
+from svfap.engine.results.find import find_results
 from svfap.engine.results.metrics import METRICS
-from svfap.engine.results.tables import render
+from svfap.engine.results.tables import render, write_tables
 from svfap.engine.runtime import distributed, plan
 from svfap.engine.runtime.programs import tells_user
-from svfap.engine.summarize import POOLED, Row, crossval_table, emit
+from svfap.engine.summarize import Row, crossval_table
 
 STEM = "leaderboard"
 FAILED = "failed.txt"  # in an encoder's folder: what did not work
@@ -109,16 +110,11 @@ def _entry(folder: Path) -> Entry:
         runs = [path for path in sorted(folder.glob(pattern)) if (path / "pred.csv").is_file()]
         if runs:
             results = find_results(runs)
-            entry.scores[protocol] = _pooled(results)
+            entry.scores[protocol] = crossval_table(results).pooled
             entry.ids[protocol] = frozenset(
                 video for result in results for video in result.predictions.ids
             )
     return entry
-
-
-def _pooled(results: Sequence[Result]) -> Row:
-    rows = [row for row in crossval_table(results).rows if not row.is_part]
-    return next((row for row in rows if row.name == POOLED), rows[0])
 
 
 def headline(entries: Sequence[Entry]) -> list[str]:
@@ -239,9 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_text(flags.folder / name / "cost.json", json.dumps(cost, indent=2) + "\n")
         return 0
     entries = read_board(flags.folder)
-    for style in ("md", "csv"):
-        emit(board_table(entries, style), flags.folder / f"{STEM}.{style}")
-    print((flags.folder / f"{STEM}.md").read_text(), end="")
+    print(write_tables(flags.folder / STEM, partial(board_table, entries), ("md", "csv")), end="")
     if any(entry.scores for entry in entries):
         draw(entries, flags.folder / f"{STEM}.png")
         print(f"\npicture: {flags.folder / STEM}.png")

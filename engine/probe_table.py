@@ -23,10 +23,9 @@ from svfap.engine.flags.parsing import parse_flags
 from svfap.engine.probe.command import add_attentive_flags, run_probe, token_gib
 from svfap.engine.report.plots import MARKERS, OKABE_ITO, new_figure, save_figure
 from svfap.engine.results.intervals import half_width
-from svfap.engine.results.tables import FORMATS, render
+from svfap.engine.results.tables import add_output_flags, emit, render
 from svfap.engine.runtime.log import set_up_logging
 from svfap.engine.runtime.programs import tells_user
-from svfap.engine.summarize import emit
 
 logger = logging.getLogger("svfap.engine.probe_table")  # also where the module is __main__
 
@@ -187,8 +186,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--probe", action="append", required=True, metavar="NAME=DIR", help="data, repeatable")
     add("--recipes", nargs="+", default=[], metavar="NAME", help="which, in this order")
     add_attentive_flags(parser)
-    add("--format", choices=FORMATS, default="md")
-    add("--output", type=Path, metavar="FILE", help="default: standard output")
+    add_output_flags(parser)
     add("--picture", type=Path, metavar="FILE.png")
     return parser
 

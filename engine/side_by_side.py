@@ -20,14 +20,14 @@ from svfap.engine.results.find import Result, align, find_results, subjects_of
 from svfap.engine.results.intervals import (
     CONFIDENCE,
     NUM_RESAMPLES,
+    add_bootstrap_flags,
     percentiles,
     resampled_metrics,
     two_sided_p,
 )
 from svfap.engine.results.metrics import METRICS
 from svfap.engine.results.predictions import Predictions
-from svfap.engine.results.tables import render
-from svfap.engine.summarize import emit
+from svfap.engine.results.tables import render, write_tables
 from svfap.terminal import as_program
 
 SYSTEM_NAMES = {"svfap": "SVFAP", "maedfer": "MAE-DFER", "videomae": "VideoMAE"}
@@ -232,11 +232,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--conditions", nargs="+", default=[], metavar="NAME", help="only these, in this order"
     )
-    parser.add_argument("--subjects", metavar="CSV", help="the bootstrap draws subjects")
     parser.add_argument("--output_dir", type=Path, metavar="DIR", help="default: DIR")
     parser.add_argument("--note", nargs="+", default=[], metavar="TEXT", help="below the table")
-    parser.add_argument("--num_resamples", type=int, default=NUM_RESAMPLES, help="default 10000")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap, default 0")
+    add_bootstrap_flags(parser)
     flags = parser.parse_args(arguments)
     try:
         runs = read_runs(flags.folder, flags.systems, flags.conditions)
@@ -247,14 +245,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     output_dir = flags.output_dir or Path(flags.folder)
-    notes = [f"\n{text}\n" for text in flags.note]
-    for ending, style in (("md", "md"), ("csv", "csv"), ("tex", "latex")):
-        text = format_side_by_side(result, style)
-        text += "".join(notes) if style == "md" else ""
-        emit(text, output_dir / f"{FILE_STEM}.{ending}")
-    metric = _headline(result)[0]
-    draw(result, metric, output_dir / f"{FILE_STEM}.png")
-    print((output_dir / f"{FILE_STEM}.md").read_text(), end="")  # noqa: T201 - this is a command
+
+    def text_of(style: str) -> str:
+        below = "".join(f"\n{text}\n" for text in flags.note) if style == "md" else ""
+        return format_side_by_side(result, style) + below
+
+    shown = write_tables(output_dir / FILE_STEM, text_of)
+    draw(result, _headline(result)[0], output_dir / f"{FILE_STEM}.png")
+    print(shown, end="")  # noqa: T201 - this is a command
     print(f"\npicture: {output_dir / FILE_STEM}.png")  # noqa: T201
 
 

@@ -6,7 +6,6 @@ where folds differ in size or in their share of rare classes.
 """
 
 import argparse
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from svfap.datasets.catalog import DatasetSpec, get_spec
-from svfap.datasets.files import CannotWriteError, write_text
 from svfap.engine.results.chance import chance
 from svfap.engine.results.find import Result, find_results, pool, subjects_of
-from svfap.engine.results.intervals import CONFIDENCE, NUM_RESAMPLES, bootstrap_intervals
+from svfap.engine.results.intervals import (
+    CONFIDENCE,
+    NUM_RESAMPLES,
+    add_bootstrap_flags,
+    bootstrap_intervals,
+)
 from svfap.engine.results.metrics import METRICS
-from svfap.engine.results.tables import FORMATS, render
+from svfap.engine.results.tables import add_output_flags, emit, render
 from svfap.terminal import as_program
 
 POOLED = "pooled"
@@ -49,6 +52,12 @@ class Summary:
 
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+
+    @property
+    def pooled(self) -> Row:
+        """The row of all folds together, or of the only one."""
+        whole = [row for row in self.rows if not row.is_part]
+        return next((row for row in whole if row.name == POOLED), whole[-1])
 
 
 def crossval_table(
@@ -88,15 +97,10 @@ def crossval_table(
             return {}
         return bootstrap_intervals(predictions, shown, num_resamples=num_resamples, seed=seed)
 
-    rows = [
-        _row(
-            result.name,
-            result.metrics,
-            intervals(result.predictions) if complete and len(results) > 1 else {},
-            [result],
-        )
-        for result in results
-    ]
+    rows = []
+    for result in results:
+        own = intervals(result.predictions) if complete and len(results) > 1 else {}
+        rows.append(_row(result.name, result.metrics, own, [result]))
     notes = _notes(results, bool(subjects), num_resamples if complete else 0)
     if pooled is not None:
         metrics = pooled.metrics()
@@ -145,9 +149,7 @@ def seeds_table(seeds: Mapping[str, Sequence[Result]], subjects_csv=None, **opti
     rows, notes = [], []
     for name, results in seeds.items():
         found = crossval_table(results, subjects_csv, **options)
-        whole = [row for row in found.rows if not row.is_part]
-        chosen = next((row for row in whole if row.name == POOLED), whole[-1])
-        rows.append(replace(chosen, name=name, deviations={}))
+        rows.append(replace(found.pooled, name=name, deviations={}))
         notes += [note for note in found.notes if note != FOLDS_NOTE]
     if len(rows) > 1:
         rows.append(_mean_row(SEEDS, [row.values for row in rows], rows))
@@ -163,9 +165,6 @@ def format_summary(summary: Summary, table_format: str = "md") -> str:
         table_format: "md" and "latex": percent with two decimals (of numbers: three decimals, no
             percent), the interval in the pooled row, deviations over folds beside their mean.
             "csv": fractions with six decimals, all intervals in columns <metric>_low and _high.
-
-    Returns:
-        The table, with notes below where the format has a place for them.
     """
     if table_format == "csv":
         return render(*_csv_cells(summary), "csv")
@@ -198,19 +197,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="run directory, pred.csv, metrics.json, or a directory of run directories",
     )
     parser.add_argument(
-        "--subjects",
-        metavar="CSV",
-        help="columns video_name and subject; intervals then resample subjects",
-    )
-    parser.add_argument(
         "--published", metavar="DATA_SET", help="also what the methods' authors state for it"
     )
-    parser.add_argument("--format", choices=FORMATS, default="md", help="default: md")
-    parser.add_argument("--output", metavar="FILE", help="write there instead of the terminal")
-    parser.add_argument(
-        "--num_resamples", type=int, default=NUM_RESAMPLES, help="of the bootstrap, default 10000"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap, default 0")
+    add_output_flags(parser)
+    add_bootstrap_flags(parser)
     flags = parser.parse_args(arguments)
     try:
         summary = crossval_table(
@@ -237,25 +227,8 @@ def unit_notes(metrics: Iterable[str]) -> list[str]:
     return [f"{which} in percent."]
 
 
-def emit(text: str, output: str | Path | None) -> None:
-    """Print a text, or write it to a file whose folder is made where needed."""
-    if output is None:
-        print(text, end="")  # noqa: T201 - this is a command
-        return
-    try:
-        write_text(output, text)
-    except CannotWriteError as error:
-        raise SystemExit(f"error: {error}") from error
-    logging.getLogger(__name__).info("wrote %s", output)
-
-
 def _row(
-    name: str,
-    metrics: dict,
-    intervals: dict,
-    results: Sequence[Result],
-    *,
-    is_part: bool = False,
+    name: str, metrics: dict, intervals: dict, results: Sequence[Result], *, is_part: bool = False
 ) -> Row:
     return Row(
         name=name,

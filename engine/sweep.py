@@ -19,15 +19,15 @@ import logging
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import yaml
 
-from svfap.datasets.files import write_text
 from svfap.engine.flags import config
 from svfap.engine.flags.parsing import as_words
 from svfap.engine.results.find import read_log
-from svfap.engine.results.tables import render
+from svfap.engine.results.tables import render, write_tables
 from svfap.engine.runtime import runs, stopping
 from svfap.engine.runtime.lock import sole_use
 from svfap.engine.runtime.log import set_up_logging
@@ -201,9 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             tried, status = search(sweep, flags.output_dir, carry_out)
         if status == stopping.STOPPED_STATUS:
             return status
-        for ending, style in (("md", "md"), ("csv", "csv")):
-            write_text(flags.output_dir / f"sweep.{ending}", table(sweep, tried, style))
-        print(table(sweep, tried, "md"), end="")
+        text_of = partial(table, sweep, tried)
+        print(write_tables(flags.output_dir / "sweep", text_of, ("md", "csv")), end="")
     return 0 if all(run.is_finished for _, run in tried) else 1
 
 

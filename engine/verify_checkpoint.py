@@ -145,9 +145,6 @@ def evaluate_file(path: str | Path, arguments: Sequence[str]) -> dict:
 
     Args:
         arguments: flags of run_finetune.py that say on what (`--data_path`, `--data_set`, ...).
-
-    Returns:
-        The content of metrics.json.
     """
     from svfap.engine.finetuning import finetune
 

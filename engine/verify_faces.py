@@ -72,14 +72,11 @@ def read_pairs(path: str | Path) -> Pairs:
 
 
 def best_threshold(similarity: np.ndarray, same: np.ndarray) -> float:
-    """The threshold with most pairs right, in the middle of a gap between similarities.
+    """The threshold above which pairs are of one person with most right, in the middle of a gap.
 
     Args:
         similarity: (n,) of pairs.
         same: (n,) bool.
-
-    Returns:
-        A number; pairs above it are taken to be of one person.
     """
     order = np.argsort(similarity, kind="stable")
     values, truth = similarity[order], same[order]
@@ -174,11 +171,7 @@ def features_of(
 
 
 def run(checkpoint: str, pairs_file: str, **options) -> dict:
-    """Score a checkpoint; options are those of `features_of`, the device by name.
-
-    Returns:
-        The result of `verify`, with checkpoint, model and pairs.
-    """
+    """Score a checkpoint; options are those of `features_of`, the device by name."""
     pairs = read_pairs(pairs_file)
     workers = distributed.start(options.pop("device", "auto"))
     model, identity = load_frozen(checkpoint)

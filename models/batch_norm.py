@@ -18,9 +18,6 @@ def synchronise_batch_norm(model: nn.Module, *, on_cuda: bool) -> nn.Module:
     Args:
         model: changed in place.
         on_cuda: use torch's `SyncBatchNorm`, which works on CUDA only.
-
-    Returns:
-        The model.
     """
     if on_cuda:
         from timm.layers import convert_sync_batchnorm  # knows timm's norms with activations

@@ -44,9 +44,6 @@ def convert(
         to_transformers: write what transformers' VideoMAE opens.
         told: what a file of others cannot tell, as `models.open_weights` takes it.
 
-    Returns:
-        Names of the tensors written.
-
     Raises:
         FileNotFoundError: no source.
         FileExistsError: the target is there.

@@ -102,9 +102,6 @@ def download(
         mirrors: tried in turn before the authors' link; an address ending in "/" is a folder laid
             out like saved/model, any other is the file itself.
 
-    Returns:
-        Where the file is.
-
     Raises:
         DownloadError: no address delivers it; has one reason per address.
         ValueError: what is there is not the file, or an address is none.

@@ -57,9 +57,6 @@ def list_models(pattern: str | None = None) -> list[str]:
 
     Args:
         pattern: shell-style ("svfap*", "pretrain_*"); None lists all. Aliases are left out.
-
-    Returns:
-        The names.
     """
     names = sorted([*SIZES, *(PRETRAIN_PREFIX + name for name in SIZES if _family(name).encoder)])
     return names if pattern is None else fnmatch.filter(names, pattern)

@@ -1,12 +1,11 @@
 """Predictions as files: JSON and CSV per video, one table for all, a journal to go on from."""
 
-import csv
-import io
 import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+from svfap.datasets import tables
 from svfap.datasets.files import GrowingFile, read_journal, write_text
 from svfap.datasets.labels.listing import NamedVideo, stamp_of
 from svfap.engine.predict.answers import TrackPrediction, VideoPrediction
@@ -104,14 +103,8 @@ def write_video(folder: Path, content: dict, names: Iterable[str]) -> None:
             for part in track.get(key, ())
         ]
         if rows:
-            write_text(folder / file, _csv([("track", *columns, *names), *rows]))
+            tables.write_table(folder / file, ("track", *columns, *names), rows)
     write_text(folder / "prediction.json", json.dumps(content, indent=1) + "\n")
-
-
-def _csv(rows: Iterable[tuple]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def write_table(path: Path, contents: Iterable[dict], names: Iterable[str]) -> None:
@@ -123,14 +116,15 @@ def write_table(path: Path, contents: Iterable[dict], names: Iterable[str]) -> N
     names = list(names)
     about_track = ("track", "first_frame", "last_frame", "begin_seconds", "end_seconds")
     about_video = ("num_frames", "frames_without_face", "note")
-    rows = [("video", "status", *about_track, "num_windows", "label", *names, *about_video)]
+    header = ("video", "status", *about_track, "num_windows", "label", *names, *about_video)
+    rows = []
     for content in contents:
         for track in content["tracks"] or [{}]:
             about = [track.get(column, "") for column in (*about_track, "num_windows", "label")]
             scores = [track.get("scores", {}).get(name, "") for name in names]
             video = [content[column] for column in about_video]
             rows.append((content["video"], content["status"], *about, *scores, *video))
-    write_text(path, _csv(rows))
+    tables.write_table(path, header, rows)
 
 
 class Journal:

@@ -15,13 +15,11 @@ from matplotlib.figure import Figure
 
 from svfap import models
 from svfap.datasets.labels.annotations import read_annotations
-from svfap.engine.compute.precision import choose_precision
 from svfap.engine.flags.config import pretraining_parser
 from svfap.engine.flags.flag import Flags
 from svfap.engine.identity import identify
 from svfap.engine.pretext.masked import MaskedAutoencoding
 from svfap.engine.pretext.pictures import draw_rows, reconstruct
-from svfap.engine.pretext.reconstruct import predictions
 from svfap.engine.report.plots import save_figure, spread
 from svfap.engine.runtime import distributed
 from svfap.engine.runtime.log import set_up_logging
@@ -62,12 +60,8 @@ def epochs_figure(
     for epoch in epochs:
         models.load_weights(model, files[epoch])
         row = rows.setdefault(f"epoch {epoch + 1}", [])
-        for _, clip, mask, prediction in predictions(
-            model, pretext.masking, annotations, spread(len(annotations), num_faces),
-            seed=flags.seed, sampling_rate=flags.sampling_rate, backend=flags.reader,
-            window=identity.face_window, device=workers.device,
-            precision=choose_precision(flags.amp, workers.device, width=model.embed_dim),
-        ):  # fmt: skip
+        found = pretext.predictions(model, annotations, num_faces, identity.face_window)
+        for _, clip, mask, prediction in found:
             shown = reconstruct(
                 clip, mask, prediction, tubelet=model.tubelet,
                 normalised=pretext.objective.normalise, group_frames=pretext.objective.group_frames,

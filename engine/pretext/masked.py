@@ -2,20 +2,23 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import Dataset
 
 from svfap import models
 from svfap.datasets import rng
+from svfap.datasets.augment import transforms
 from svfap.datasets.augment.masking import make_masking
 from svfap.datasets.clips import training as clips
 from svfap.datasets.labels.annotations import Annotations
 from svfap.engine import build
+from svfap.engine.compute.precision import choose_precision
 from svfap.engine.flags.flag import Flags
 from svfap.engine.identity import begin_with, identify, told_by
 from svfap.engine.loop import Training
@@ -180,23 +183,49 @@ class MaskedAutoencoding:
         self, run: Training, annotations: Annotations, window: tuple | None, output_dir: Path
     ) -> None:
         """Draw the reconstructions that were asked for."""
-        if self.flags.visualize:
-            from svfap.engine.pretext import reconstruct  # slow, and not needed before
+        if not self.flags.visualize:
+            return
+        from svfap.engine.pretext import pictures  # slow, and not needed before
 
-            reconstruct.draw_reconstructions(
-                run.model,
-                self.objective,
-                self.masking,
-                annotations,
-                count=self.flags.visualize,
-                seed=self.flags.seed,
-                sampling_rate=self.flags.sampling_rate,
-                backend=self.flags.reader,
-                window=window,
-                precision=run.precision,
-                device=run.workers.device,
-                output_dir=output_dir / "reconstructions",
-            )
+        found = self.predictions(run.model, annotations, self.flags.visualize, window)
+        folder = output_dir / "reconstructions"
+        pictures.draw_reconstructions(found, self.objective, annotations.ids, folder)
+
+    @torch.inference_mode()
+    def predictions(
+        self, model: nn.Module, annotations: Annotations, count: int, window: tuple | None
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+        """What a model like this one predicts for `count` videos, spread over the list.
+
+        Clips are the middle ones, not cropped at random, with a mask keyed by seed and video.
+        Unreadable videos are passed over and named.
+
+        Yields:
+            Number of the video, clip (T, H, W, 3) in [0, 1], mask (N,) and prediction (M, P).
+        """
+        from svfap.engine.report.plots import spread  # slow, and not needed before
+
+        flags, masking, device = self.flags, self.masking, self.workers.device
+        precision = choose_precision(flags.amp, device, width=model.embed_dim)
+        views = clips.EvalViews(
+            annotations=annotations, clip_frames=model.num_frames, stride=flags.sampling_rate,
+            size=model.img_size, num_segments=1, num_crops=1, middle=True, face_window=window,
+            backend=flags.reader,
+        )  # fmt: skip
+        model.eval()
+        for index in spread(len(annotations), count):
+            batch = clips.collate([views[index]])
+            if any(note.status == "unreadable" for note in batch["notes"]):
+                logger.warning("no picture of %s: it cannot be read", annotations.ids[index])
+                continue
+            mask = masking(rng.generator(flags.seed, 0, index, 0, "visualize"))
+            pixels = transforms.normalize(transforms.to_float(batch["clip"].to(device)))
+            with precision.autocast():
+                prediction = model.forward(  # not as a call, which would compile for one clip
+                    pixels, torch.from_numpy(mask)[None].to(device),
+                    num_visible=masking.num_visible,
+                )  # fmt: skip
+            yield index, batch["clip"][0].numpy() / 255.0, mask, prediction[0].float().cpu().numpy()
 
 
 def _settled(

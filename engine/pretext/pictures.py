@@ -5,24 +5,29 @@ the true mean and standard deviation of every tubelet. That makes any model look
 prediction is also shown as it left the model, beside the normalised original.
 """
 
+import json
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from einops import rearrange
 from matplotlib.figure import Figure
 
+from svfap.datasets.files import write_text
 from svfap.datasets.tables import readable
 from svfap.engine.pretext.objectives import (
+    MaskedReconstruction,
     motion_targets,
     normalise_tubelets,
     tubelet_statistics,
     undo_motion,
 )
-from svfap.engine.report.plots import spread
+from svfap.engine.report.plots import save_figure, spread
+from svfap.engine.results.find import ERRORS_FILE
 from svfap.models.patches import patchify, unpatchify
 
 MASK_GREY = 0.5
@@ -77,9 +82,6 @@ def reconstruct(
         normalised: targets were normalised per tubelet and colour.
         group_frames: None, or targets hold the first of each group of this many frames and the
             differences of the others to it (MAE-DFER Sec. 3.3).
-
-    Returns:
-        The rows to show and the errors.
 
     Raises:
         ValueError: shapes that do not fit together, a mask that hides nothing, pixels outside
@@ -159,6 +161,32 @@ def reconstruction_figure(
     ]
     rows = {name: frames[steps] for name, frames in result.rows.items()}
     return draw_rows(rows, text, [f"frame {step}" for step in steps], title), result
+
+
+def draw_reconstructions(
+    found: Iterable[tuple], objective: MaskedReconstruction, ids: Sequence[str], folder: Path
+) -> list[Path]:
+    """Draw a picture for each of the videos whose predictions are given.
+
+    `errors.json` beside them has the error of each as a share of the mean's.
+
+    Args:
+        found: of `engine.pretext.masked.MaskedAutoencoding.predictions`.
+        ids: names of all videos.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    errors = {}
+    for index, clip, mask, prediction in found:
+        figure, shown = reconstruction_figure(
+            clip, mask, prediction, tubelet=objective.tubelet, normalised=objective.normalise,
+            group_frames=objective.group_frames, title="/".join(Path(ids[index]).parts[-2:]),
+            explained=not errors,
+        )  # fmt: skip
+        path = folder / f"{index:06d}_{Path(ids[index]).stem}.png"
+        save_figure(figure, path)
+        errors[path.name] = shown.relative
+    write_text(folder / ERRORS_FILE, json.dumps(errors, indent=1) + "\n")
+    return [folder / name for name in errors]
 
 
 def draw_rows(

@@ -120,9 +120,6 @@ def write_features(
         features: name -> (n, D).
         formats: of `FORMATS`; parquet needs pandas and pyarrow.
 
-    Returns:
-        The files written.
-
     Raises:
         ValueError: an unknown format, or parquet without pyarrow.
     """

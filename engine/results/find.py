@@ -109,9 +109,6 @@ def subjects_of(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
             stands for a video if it is the id in pred.csv, its last path component with or
             without suffix, or the same with other leading zeros.
 
-    Returns:
-        A subject per video.
-
     Raises:
         ValueError: missing columns, a name with two subjects, or videos that are not listed.
     """

@@ -5,6 +5,7 @@ person resemble each other, so intervals by video are then too narrow. A resampl
 multiplicities; metrics are computed from sums over videos, all resamples at once.
 """
 
+import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,15 @@ from svfap.engine.results.metrics import METRICS
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
 CHUNK_NUMBERS = 5_000_000
+
+
+def add_bootstrap_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--subjects`, `--num_resamples` and `--seed`."""
+    add = parser.add_argument
+    add("--subjects", metavar="CSV", help="columns video_name and subject; the bootstrap then "
+        "resamples subjects")  # fmt: skip
+    add("--num_resamples", type=int, default=NUM_RESAMPLES, help="of the bootstrap, default 10000")
+    add("--seed", type=int, default=0, help="of the bootstrap, default 0")
 
 
 @dataclass(frozen=True, kw_only=True)

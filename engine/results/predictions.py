@@ -8,8 +8,6 @@ frame: `id,frame,label_<dimension>,...`. Of several heads:
 `id,label_<head>,...,pred_<head>,...,prob_<head>_<class>,...,truth_<head>,answer_<head>,...`.
 """
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from svfap.datasets.files import read_json, write_text
+from svfap.datasets.tables import write_table
 from svfap.engine.results.kinds.base import Predictions
 from svfap.engine.results.kinds.classes import Classes, ClassesOfHeads
 from svfap.engine.results.kinds.numbers import ClassesAndNumbers, Numbers
@@ -49,11 +48,7 @@ def write_predictions(csv_path: str | Path, predictions: Predictions) -> None:
     for name, values in predictions.columns().items():
         real = np.issubdtype(values.dtype, np.floating)
         columns[name] = [f"{value:.9g}" for value in values] if real else values.tolist()
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    write_text(csv_path, buffer.getvalue())
+    write_table(csv_path, list(columns), zip(*columns.values(), strict=True))
 
 
 def read_predictions(csv_path: str | Path, class_names: Sequence[str] | None = None) -> Predictions:
@@ -63,9 +58,6 @@ def read_predictions(csv_path: str | Path, class_names: Sequence[str] | None = N
         csv_path: file with a header; columns in any order, others than the known are refused.
         class_names: names in label order for files without probability columns; `label` and
             `pred` may be class names instead of indices where the names are known.
-
-    Returns:
-        The predictions, in the order of the file.
 
     Raises:
         PredictionFileError: all problems of the file, with line numbers.

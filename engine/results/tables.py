@@ -1,8 +1,13 @@
-"""Small tables as Markdown, CSV or LaTeX."""
+"""Small tables as Markdown, CSV or LaTeX, and what commands that print them share."""
 
+import argparse
 import csv
 import io
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from svfap.datasets.files import CannotWriteError, write_text
 
 FORMATS = ("md", "csv", "latex")
 
@@ -41,6 +46,33 @@ def render(
     if table_format == "latex":
         return _latex(header, rows, notes, num_text_columns)
     raise ValueError(f"table format {table_format!r}: must be one of {', '.join(FORMATS)}.")
+
+
+def emit(text: str, output: str | Path | None) -> None:
+    """Print a text, or write it to a file whose folder is made where needed."""
+    if output is None:
+        print(text, end="")  # noqa: T201 - for commands
+        return
+    try:
+        write_text(output, text)
+    except CannotWriteError as error:
+        raise SystemExit(f"error: {error}") from error
+    logging.getLogger(__name__).info("wrote %s", output)
+
+
+def write_tables(
+    stem: Path, text_of: Callable[[str], str], formats: Sequence[str] = FORMATS
+) -> str:
+    """Write STEM.md, .csv and .tex, and return the first as text."""
+    for name in formats:
+        emit(text_of(name), stem.with_name(f"{stem.name}.{'tex' if name == 'latex' else name}"))
+    return text_of("md")
+
+
+def add_output_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--format` and `--output`, which is for `emit`."""
+    parser.add_argument("--format", choices=FORMATS, default="md", help="default: md")
+    parser.add_argument("--output", metavar="FILE", help="write there instead of the terminal")
 
 
 def _markdown(header, rows, notes, num_text_columns) -> str:

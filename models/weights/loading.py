@@ -118,9 +118,6 @@ def load_weights(
         prefix: take the entries whose names begin so, without it.
         called: name of a dict for messages.
 
-    Returns:
-        What was loaded and what was not.
-
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file holds no weights (HTML page, broken, unsafe pickle, no tensors), or
