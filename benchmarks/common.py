@@ -15,6 +15,8 @@ from pathlib import Path
 
 import torch
 
+from svfap.engine.build import synchronise
+from svfap.engine.results.tables import render
 from svfap.engine.runtime.log import commit_name
 
 CLOCKS = ("auto", "wall", "cpu")
@@ -45,12 +47,6 @@ def cpu_seconds() -> float:
     """CPU time of this process, all threads, and of its children that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def release_memory(device: torch.device) -> None:
@@ -242,13 +238,8 @@ def report(
         rows: results; the keys of the first one are the columns.
     """
     machine = machine_facts(device)
-    content = {
-        "benchmark": name,
-        "clock": flags.clock,
-        "machine": machine,
-        **facts,
-        "rows": list(rows),
-    }
+    about = {"benchmark": name, "clock": flags.clock, "machine": machine}
+    content = {**about, **facts, "rows": list(rows)}
     print(
         f"\n{name}, {flags.clock} time, {machine['cpu']}, {machine['threads']} threads, "
         f"load {machine['load_average']}"
@@ -265,12 +256,8 @@ def markdown(rows: Sequence[dict]) -> str:
     if not rows:
         return "(no rows)"
     columns = list(rows[0])
-    table = [columns, *([_shown(row.get(column)) for column in columns] for row in rows)]
-    widths = [max(len(line[place]) for line in table) for place in range(len(columns))]
-    lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths)) + " |"
-             for line in table]  # fmt: skip
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
+    table = [[_shown(row.get(column)) for column in columns] for row in rows]
+    return render(columns, table, "md", num_text_columns=len(columns)).rstrip()
 
 
 def _shown(value: object) -> str:

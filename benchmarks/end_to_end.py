@@ -22,8 +22,6 @@ from svfap.datasets.clips.training import EpochSampler, PretrainClips, Reading
 from svfap.datasets.labels.annotations import Annotations, read_annotations
 from svfap.engine.compute.prefetch import open_loader
 
-CPU_BATCH, CUDA_BATCH = 4, 128
-
 
 class BaselineClips(Dataset):
     """Pre-training clips made as the released recipe makes them."""
@@ -130,8 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> dict:
     """Measure and report."""
     flags = build_parser().parse_args(argv)
-    device = steps.begin(flags)
-    batch = flags.batch_size or (CUDA_BATCH if device.type == "cuda" else CPU_BATCH)
+    device, batch = steps.begin(flags, cpu=4, cuda=128)
     flags = common.settled(flags, clock="wall", batch_size=batch)  # waiting takes no CPU time
     rows = []
     with tempfile.TemporaryDirectory() as temporary:

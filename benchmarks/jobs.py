@@ -6,11 +6,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Semaphore
 
-OK = "ok"
+OK, NO_TIME = "ok", "not run: no time left"
 TAIL_LINES = 3
 POLL_SECONDS = 0.05
 
@@ -67,34 +68,19 @@ def run_jobs(
         jobs: in the order in which they should begin; those in `after` stand before.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    outcomes: dict[str, Outcome] = {}
-    waiting, running = list(jobs), {}
-    with ThreadPoolExecutor(side_by_side) as pool:
-        while waiting or running:
-            for job in list(waiting):
-                stopper = _stopper(job, outcomes, budget)
-                if stopper:
-                    outcomes[job.name] = Outcome(stopper)
-                    waiting.remove(job)
-                elif len(running) < side_by_side and all(name in outcomes for name in job.after):
-                    running[pool.submit(_run, job, folder, cwd, budget)] = job.name
-                    waiting.remove(job)
-            _collect(running, outcomes)
-    return {job.name: outcomes[job.name] for job in jobs}
+    free, begun = Semaphore(side_by_side), {}
 
+    def carry_out(job: Job) -> Outcome:
+        for name in job.after:
+            if not begun[name].result().is_ok:
+                return Outcome(f"not run: {name} did not succeed")
+        with free:
+            return _run(job, folder, cwd, budget) if budget.left else Outcome(NO_TIME)
 
-def _stopper(job: Job, outcomes: Mapping[str, Outcome], budget: Budget) -> str | None:
-    """Why a job cannot be run, if so."""
-    failed = [name for name in job.after if name in outcomes and not outcomes[name].is_ok]
-    if failed:
-        return f"not run: {failed[0]} did not succeed"
-    return None if budget.left else "not run: no time left"
-
-
-def _collect(running: dict[Future, str], outcomes: dict[str, Outcome]) -> None:
-    done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
-    for future in done:
-        outcomes[running.pop(future)] = future.result()
+    with ThreadPoolExecutor(max(1, len(jobs))) as pool:
+        for job in jobs:
+            begun[job.name] = pool.submit(carry_out, job)
+        return {name: future.result() for name, future in begun.items()}
 
 
 def _run(job: Job, folder: Path, cwd: Path, budget: Budget) -> Outcome:

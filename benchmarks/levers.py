@@ -31,10 +31,8 @@ def variants(device: torch.device, *, compile_mode: str | None) -> dict[str, Lev
     return found
 
 
-def measure(
-    levers: Levers, flags: argparse.Namespace, device: torch.device
-) -> tuple[float, float, float]:
-    """Clips per second of a step, the spread of that, and the largest memory in GiB."""
+def measure(levers: Levers, flags: argparse.Namespace, device: torch.device) -> dict:
+    """What a row says of a step."""
     sizes = CUDA_BATCH if device.type == "cuda" else CPU_BATCH
     torch.compiler.reset()
     work = steps.our_work(
@@ -43,9 +41,7 @@ def measure(
     )  # fmt: skip
     work.place_batch(device)
     timing = common.measure(work.run, repeats=flags.repeats, warmup=3, device=device)
-    with common.PeakMemory(device) as memory:
-        work.run()
-    return work.clips / timing.median(flags.clock), timing.spread(flags.clock), memory.gib
+    return work.measured(timing, flags.clock, device)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -61,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> dict:
     """Measure and report; what is known is written after every row."""
     flags = build_parser().parse_args(argv)
-    device = steps.begin(flags)
+    device, _ = steps.begin(flags)
     begun, rows, content = time.monotonic(), [], {}
     mode = flags.compile_mode if flags.compile else None
     for name, levers in variants(device, compile_mode=mode).items():
@@ -69,9 +65,9 @@ def main(argv: Sequence[str] | None = None) -> dict:
                "against_chosen": None, "peak_gib": None}  # fmt: skip
         rows.append(row)
         if time.monotonic() - begun < flags.seconds:
-            clips, row["spread"], row["peak_gib"] = measure(levers, flags, device)
-            row |= {"clips_per_second": clips,
-                    "against_chosen": clips / (rows[0]["clips_per_second"] or clips)}  # fmt: skip
+            found = measure(levers, flags, device)
+            row |= {name: found[name] for name in ("clips_per_second", "spread", "peak_gib")}
+            row["against_chosen"] = row["clips_per_second"] / rows[0]["clips_per_second"]
             common.release_memory(device)
         content = common.report("levers", rows, flags, device, model=flags.model)
     return content

@@ -45,8 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> dict:
     """Train both and report."""
     flags = build_parser().parse_args(argv)
-    device = steps.begin(flags)
-    options = {"batch": flags.batch_size, "device": device}
+    device, batch = steps.begin(flags)
+    options = {"batch": batch, "device": device}
     levers = steps.levers_asked(flags, device)
     ours = steps.our_work(flags.model, "pretrain", amp=flags.amp, levers=levers, **options)
     plain = steps.baseline_work(flags.model, "pretrain", **options)

@@ -13,7 +13,6 @@ from benchmarks import common, steps
 from svfap.engine.compute.precision import choose_precision
 
 OURS = "videomae_base_patch16_160"
-CPU_BATCH, CUDA_BATCH = 2, 128
 
 
 def peer_work(batch: int, device: torch.device, *, amp: str, compiled: bool, name: str = OURS):
@@ -63,17 +62,11 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> dict:
     """Measure and report."""
     flags = build_parser().parse_args(argv)
-    device = steps.begin(flags)
-    batch = flags.batch_size or (CUDA_BATCH if device.type == "cuda" else CPU_BATCH)
+    device, batch = steps.begin(flags, cpu=2, cuda=128)
     work = peer_work(batch, device, amp=flags.amp, compiled=flags.compile, name=flags.model)
     timing = common.measure(work.run, repeats=flags.repeats, warmup=3, device=device)
-    seconds = timing.median(flags.clock)
-    with common.PeakMemory(device) as memory:
-        work.run()
-    row = {"model": "transformers' VideoMAE", "compiled": flags.compile, "batch": batch,
-           "precision": work.precision, "clips_per_second": batch / seconds,
-           "spread": timing.spread(flags.clock), "tflops": work.flop / seconds / 1e12,
-           "peak_gib": memory.gib}  # fmt: skip
+    row = {"model": "transformers' VideoMAE", "compiled": flags.compile,
+           **work.measured(timing, flags.clock, device)}  # fmt: skip
     return common.report("peer", [row], flags, device)
 
 

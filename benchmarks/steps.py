@@ -58,6 +58,15 @@ class Work:
         """One step on the batch in memory."""
         return self.of(self.batch)
 
+    def measured(self, timing: common.Timing, clock: str, device: torch.device) -> dict:
+        """What a row of a table says of it, given how long its steps took."""
+        seconds = timing.median(clock)
+        with common.PeakMemory(device) as memory:
+            self.run()
+        return {"precision": self.precision, "batch": self.clips, "ms_per_step": 1000 * seconds,
+                "clips_per_second": self.clips / seconds, "spread": timing.spread(clock),
+                "tflops": self.flop / seconds / 1e12, "peak_gib": memory.gib}  # fmt: skip
+
     def multiply_adds(self, stage: str) -> float:
         """Of a forward pass of one of its clips (in evaluation: all views of a video)."""
         passes = 1 if stage == "evaluate" else TRAINING_PASSES
@@ -101,25 +110,28 @@ def levers_asked(flags: argparse.Namespace, device: torch.device) -> Levers:
     return replace(usual, **dict.fromkeys(flags.on, True), **dict.fromkeys(flags.off, False))
 
 
-def begin(flags: argparse.Namespace) -> torch.device:
-    """Apply the flags of `step_parser`; the device to run on."""
+def begin(flags: argparse.Namespace, *, cpu: int = 1, cuda: int = 1) -> tuple[torch.device, int]:
+    """Apply the flags of `step_parser`.
+
+    Args:
+        cpu: batch size there, where it is not given.
+        cuda: likewise.
+
+    Returns:
+        The device to run on, and the batch size.
+    """
     common.begin(flags)
     device = distributed.start(flags.device).device
     set_up_device(device)
-    return device
-
-
-def model_name(name: str, stage: str) -> str:
-    """Registered name of a size in a stage."""
-    return f"pretrain_{name}" if stage == "pretrain" else name
+    return device, flags.batch_size or (cuda if device.type == "cuda" else cpu)
 
 
 def make_model(name: str, stage: str, **overrides: object) -> nn.Module:
     """Build a model of ours, always the same weights."""
     torch.manual_seed(0)
-    if stage != "pretrain":
-        overrides["num_classes"] = NUM_CLASSES
-    return models.create_model(model_name(name, stage), **overrides)
+    if stage == "pretrain":
+        return models.create_model(f"pretrain_{name}", **overrides)
+    return models.create_model(name, num_classes=NUM_CLASSES, **overrides)
 
 
 def uint8_clips(model: nn.Module, batch: int, seed: int = 0) -> torch.Tensor:

@@ -36,31 +36,17 @@ def measure_stage(
         {variant: step.run for variant, step in made.items()}, repeats=flags.repeats, device=device
     )
     first = next(iter(timings.values())).median(flags.clock)
-    rows = []
-    for variant, step in made.items():
-        seconds = timings[variant].median(flags.clock)
-        with common.PeakMemory(device) as memory:
-            step.run()
-        rows.append(
-            {
-                "model": name,
-                "stage": stage,
-                "variant": variant,
-                "parameters_m": sum(p.numel() for p in step.model.parameters()) / 1e6,
-                "multiply_adds_g": step.multiply_adds(stage) / 1e9,
-                "precision": step.precision,
-                "batch": batch,
-                "ms_per_step": 1000 * seconds,
-                "spread": timings[variant].spread(flags.clock),
-                "clips_per_second": step.clips / seconds,
-                "ratio": first / seconds,
-                "tflops": step.flop / seconds / 1e12,
-                "share_of_ceiling": None,
-                "peak_gib": memory.gib,
-                "launches": common.count_launches(step.run, device),
-            }
-        )
-    return rows
+    return [
+        {
+            "model": name, "stage": stage, "variant": variant,
+            "parameters_m": sum(p.numel() for p in step.model.parameters()) / 1e6,
+            "multiply_adds_g": step.multiply_adds(stage) / 1e9,
+            **step.measured(timings[variant], flags.clock, device),
+            "ratio": first / timings[variant].median(flags.clock), "share_of_ceiling": None,
+            "launches": common.count_launches(step.run, device),
+        }
+        for variant, step in made.items()
+    ]  # fmt: skip
 
 
 def add_ceilings(rows: list[dict], flags: argparse.Namespace, device: torch.device) -> dict:
@@ -93,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> dict:
     """Measure and report."""
     flags = build_parser().parse_args(argv)
-    device = steps.begin(flags)
+    device, _ = steps.begin(flags)
     rows = []
     for stage in steps.STAGES if flags.stage == "all" else (flags.stage,):
         for name in flags.model:

@@ -127,7 +127,7 @@ def test_losses_agree(tmp_path):
 
 def test_tables():
     assert common.markdown([{"a": 1.23456, "b": None}]).splitlines() == [
-        "| a    | b            |", "|------|--------------|", "| 1.23 | not measured |"
+        "| a    | b            |", "| ---- | ------------ |", "| 1.23 | not measured |"
     ]  # fmt: skip
     timing = common.measure(lambda: sum(range(1000)), repeats=3)
     assert len(timing.wall) == len(timing.cpu) == 3 and timing.median("wall") > 0
