@@ -177,26 +177,24 @@ def export(predictor: Predictor, path: Path, *, raw: bool = False, opset: int = 
 def describe(predictor: Predictor, *, raw: bool) -> dict:
     """What a user of the file must know."""
     options, model = predictor.options, predictor.model
+    each = ""  # what an output is about, if not about the clip
+    if model.keep_temporal_dim:
+        each = (
+            f", (B, {model.output_steps}, outputs): a time step each" if raw else ", a frame each"
+        )
     return {
         "model": model.config,
         "task": predictor.kind,
         "names": list(predictor.names),
         "input": "float32 (B, 3, T, H, W), ImageNet-normalised" if raw else
         "uint8 (B, T, H, W, 3), RGB",
-        "output": ("logits or values" if raw else "probabilities or values") + _each(model, raw),
+        "output": ("logits or values" if raw else "probabilities or values") + each,
         "sampling_rate": options.sampling_rate,
         "fps": options.fps,
         "crop_side_in_eye_distances": options.style.side,
         "crop_eye_height": options.style.eye_height,
         "crop_align": options.align,
     }  # fmt: skip
-
-
-def _each(model: nn.Module, raw: bool) -> str:
-    """What an output is about, if not about the clip."""
-    if not model.keep_temporal_dim:
-        return ""
-    return f", (B, {model.output_steps}, outputs): a time step each" if raw else ", a frame each"
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -153,7 +153,12 @@ def board_table(entries: Sequence[Entry], table_format: str) -> str:
             title = f"{PROTOCOLS[protocol]} {METRICS[name].title}"
             header += [title, f"{title} low", f"{title} high"] if as_csv else [title]
     rows = []
-    for entry in sorted(entries, key=lambda entry: _rank(entry, protocols, metrics)):
+
+    def rank(entry: Entry) -> list[float]:
+        found = [entry.scores.get(protocol) for protocol in protocols]
+        return [-row.values.get(metrics[0], -1.0) if row else 1.0 for row in found]
+
+    for entry in sorted(entries, key=rank):
         cost = entry.cost
         row = [entry.name, cost.get("model", "-")]
         row += [f"{cost['parameters'] / 1e6:.2f}", f"{cost['multiply_adds'] / 1e9:.2f}",
@@ -163,11 +168,6 @@ def board_table(entries: Sequence[Entry], table_format: str) -> str:
                 row += _cells(entry.scores.get(protocol), name, as_csv)
         rows.append(row)
     return render(header, rows, table_format, notes=notes(entries), num_text_columns=2)
-
-
-def _rank(entry: Entry, protocols: Sequence[str], metrics: Sequence[str]) -> list[float]:
-    rows = [entry.scores.get(protocol) for protocol in protocols]
-    return [-row.values.get(metrics[0], -1.0) if row else 1.0 for row in rows]
 
 
 def _cells(row: Row | None, name: str, as_csv: bool) -> list[str]:

@@ -116,16 +116,13 @@ def collect(
                 content = probed(checkpoint, name, folder, more, token_gib)
                 for method, own in values.items():
                     scores = scores_of(name, content, method)
-                    logger.info("%s, %s: %s", checkpoint.parent, method, _line(scores))
+                    shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
+                    logger.info("%s, %s: %s", checkpoint.parent, method, shown)
                     for score, value in scores.items():
                         own.setdefault(score, []).append(value)
         for method, own in values.items():
             table[recipe + methods[method]] = {k: Cell.of(v) for k, v in own.items()}
     return table
-
-
-def _line(scores: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
 
 
 def format_table(table: Mapping[str, Mapping[str, Cell]], table_format: str) -> str:

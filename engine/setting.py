@@ -197,8 +197,12 @@ def settle(
         flags.data_path, flags.eval_data_path, flags.data_set, flags.nb_classes, **checkpoint
     )
     task = create_task(labels.task, flags, list(labels.class_names), labels.heads)
-    if task.frame_level:
-        _check_frames(flags.average_by, flags.save_feature)
+    if task.frame_level and flags.average_by != "videos":
+        raise ValueError(
+            f"--average_by {flags.average_by}: this task is about single frames; leave it out"
+        )
+    if task.frame_level and flags.save_feature:
+        raise ValueError("--save_feature: not for labels of frames; leave it out")
     if model is None and identity:
         model = _model_of(identity, task, flags.given)
     elif model is None:
@@ -220,16 +224,6 @@ def settle(
         sampling_rate=flags.sampling_rate if given else known_rate,
         mapping=read_mapping(flags.map_classes or ()),
     )
-
-
-def _check_frames(average_by: str, save_feature: bool) -> None:
-    """Refuse what an evaluation of frames cannot do."""
-    if average_by != "videos":
-        raise ValueError(
-            f"--average_by {average_by}: this task is about single frames; leave it out"
-        )
-    if save_feature:
-        raise ValueError("--save_feature: not for labels of frames; leave it out")
 
 
 def _model_of(identity: Identity, task: Task, given: Mapping) -> torch.nn.Module:

@@ -123,7 +123,10 @@ def compare_systems(
     predictions = _aligned([cell[name] for cell in runs.values() for name in seeds])
     subjects = subjects_of(subjects_csv, predictions[0].ids) if subjects_csv else None
     resampled = resampled_metrics(predictions, subjects, num_resamples=num_resamples, seed=seed)
-    draws = _seed_draws(len(seeds), num_resamples, seed)
+    # (R, S) how often each resample takes each seed, in shares
+    random = np.random.Generator(np.random.Philox(seed + 1))
+    draws = random.multinomial(len(seeds), [1 / len(seeds)] * len(seeds), num_resamples)
+    draws = draws / len(seeds)
     scores, drawn = {}, {}
     for place, cell in enumerate(runs):
         part = slice(place * len(seeds), (place + 1) * len(seeds))
@@ -269,12 +272,6 @@ def _aligned(results: Sequence[Result]) -> list[Predictions]:
         except ValueError as error:
             raise ValueError(f"{results[0].path} and {result.path}: {error}") from error
     return aligned
-
-
-def _seed_draws(num_seeds: int, num_resamples: int, seed: int) -> np.ndarray:
-    """(R, S) how often each resample takes each seed, in shares."""
-    random = np.random.Generator(np.random.Philox(seed + 1))
-    return random.multinomial(num_seeds, [1 / num_seeds] * num_seeds, num_resamples) / num_seeds
 
 
 def _score(

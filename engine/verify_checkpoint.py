@@ -176,26 +176,20 @@ def _parser() -> argparse.ArgumentParser:
         description="Check a file of weights: contents, forward pass, scores.",
         epilog="everything after -- goes to run_finetune.py --eval (--data_root DIR, ...)",
     )
-    parser.add_argument(
-        "file",
-        metavar="FILE",
-        help=".pth or .safetensors, ours or "
-        "released; hf://owner/repo; a name of models.download --list",
-    )
-    parser.add_argument("--model", metavar="NAME", help="otherwise as stated, or guessed")
-    parser.add_argument("--stage_depths", type=int, nargs="+", metavar="M", help="of TPSBT")
-    parser.add_argument("--names", action="store_true", help="list every name with its shape")
-    parser.add_argument("--data_path", metavar="DIR", help="fold whose test.csv to evaluate on")
-    parser.add_argument("--data_set", metavar="NAME", help="default: the released file's")
-    parser.add_argument("--output_dir", metavar="DIR", help="for metrics.json and pred.csv")
-    parser.add_argument(
-        "--expect",
-        type=float,
-        nargs=2,
-        metavar=("UAR", "WAR"),
-        help="published scores, percent; default: those of the released file, by its place",
-    )
+    # fmt: off
+    add = parser.add_argument
+    add("file", metavar="FILE", help=".pth or .safetensors, ours or released; hf://owner/repo; a "
+        "name of models.download --list")
+    add("--model", metavar="NAME", help="otherwise as stated, or guessed")
+    add("--stage_depths", type=int, nargs="+", metavar="M", help="of TPSBT")
+    add("--names", action="store_true", help="list every name with its shape")
+    add("--data_path", metavar="DIR", help="fold whose test.csv to evaluate on")
+    add("--data_set", metavar="NAME", help="default: the released file's")
+    add("--output_dir", metavar="DIR", help="for metrics.json and pred.csv")
+    add("--expect", type=float, nargs=2, metavar=("UAR", "WAR"),
+        help="published scores, percent; default: those of the released file, by its place")
     return parser
+    # fmt: on
 
 
 @tells_user()

@@ -128,7 +128,8 @@ def create_descriptor(name: str, weights: str | Path | None = None) -> Descripto
     if name == HOG:
         if weights:
             raise ValueError(f"descriptor {HOG!r} has no weights; leave out {weights}")
-        return Descriptor(GradientOrientations(), _hog_length(64))
+        blocks = 64 // CELL_PX - BLOCK_CELLS + 1
+        return Descriptor(GradientOrientations(), blocks**2 * BLOCK_CELLS**2 * ORIENTATIONS)
     known = timm.list_models()
     if name not in known:
         raise ValueError(
@@ -144,11 +145,6 @@ def create_descriptor(name: str, weights: str | Path | None = None) -> Descripto
     backbone = timm.create_model(name, pretrained=False, num_classes=0)
     _load(backbone, Path(weights), name)
     return Descriptor(ImageBackbone(backbone), feature_dim(backbone))
-
-
-def _hog_length(size: int) -> int:
-    blocks = size // CELL_PX - BLOCK_CELLS + 1
-    return blocks**2 * BLOCK_CELLS**2 * ORIENTATIONS
 
 
 def _load(backbone: nn.Module, weights: Path, name: str) -> None:

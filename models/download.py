@@ -174,24 +174,18 @@ def _parser() -> argparse.ArgumentParser:
         epilog="The links of the former are the authors'. Where one has expired, fetch the file "
         "some other way and hand it over with --from.",
     )
-    parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAME",
-        help="or hf://owner/repo, or a pattern of released ones: 'svfap-base-dfew*'",
-    )
-    parser.add_argument("--list", action="store_true", help="show the catalogue and stop")
-    parser.add_argument(
-        "--mirror",
-        action="append",
-        default=[],
-        metavar="URL",
-        help="try this first; ending in / a folder laid out like saved/model, else the file",
-    )
-    parser.add_argument("--from", dest="source", metavar="FILE", help="a file fetched by hand")
-    parser.add_argument("--sha256", metavar="HEX", help="what the file must have (one NAME)")
-    parser.add_argument("--dir", default=DEFAULT_DIR, help=f"default {DEFAULT_DIR}")
+    # fmt: off
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME",
+        help="or hf://owner/repo, or a pattern of released ones: 'svfap-base-dfew*'")
+    add("--list", action="store_true", help="show the catalogue and stop")
+    add("--mirror", action="append", default=[], metavar="URL",
+        help="try this first; ending in / a folder laid out like saved/model, else the file")
+    add("--from", dest="source", metavar="FILE", help="a file fetched by hand")
+    add("--sha256", metavar="HEX", help="what the file must have (one NAME)")
+    add("--dir", default=DEFAULT_DIR, help=f"default {DEFAULT_DIR}")
     return parser
+    # fmt: on
 
 
 def _chosen(

@@ -41,7 +41,8 @@ class ImageEncoder(nn.Module):
         check_positive(img_size=img_size, num_frames=num_frames)
         check_rates(1.0, drop_path_rate)
         options: dict[str, object] = {"num_classes": 0}
-        if _has_fixed_size(backbone):
+        known = timm.get_pretrained_cfg(backbone)
+        if known and known.fixed_input_size:
             options["img_size"] = img_size
         if drop_path_rate:
             options["drop_path_rate"] = drop_path_rate
@@ -183,10 +184,3 @@ def default_image_config(backbone: str) -> dict:
         "num_frames": 1,
         "drop_path_rate": 0.0,
     }
-
-
-def _has_fixed_size(backbone: str) -> bool:
-    import timm
-
-    known = timm.get_pretrained_cfg(backbone)
-    return bool(known and known.fixed_input_size)

@@ -90,9 +90,10 @@ def default_config(name: str) -> dict:
     name = ALIASES.get(name, name)
     size = encoder_name(name)
     stage = name.removesuffix(size)
-    if size in SIZES and stage in _stages(size):
+    stages = ["", CONTRASTIVE_PREFIX]
+    if size in SIZES and stage in stages + [PRETRAIN_PREFIX] * bool(_family(size).encoder):
         sizes = copy.deepcopy(SIZES[size])
-    elif stage in ("", CONTRASTIVE_PREFIX) and (backbone := timm_name(size)):
+    elif stage in stages and (backbone := timm_name(size)):
         size, sizes = IMAGE_PREFIX + backbone, default_image_config(backbone)
     else:
         raise ValueError(
@@ -113,12 +114,6 @@ def default_config(name: str) -> dict:
 
 def _family(size: str) -> Family:
     return FAMILIES[size.split("_")[0]]
-
-
-def _stages(size: str) -> list[str]:
-    """Prefixes that a registered size may have."""
-    pretrain = [PRETRAIN_PREFIX] if _family(size).encoder else []
-    return ["", CONTRASTIVE_PREFIX, *pretrain]
 
 
 def create_model(name: str, **overrides) -> nn.Module:
@@ -152,7 +147,8 @@ def create_model(name: str, **overrides) -> nn.Module:
         raise ValueError(f"{config['name']} has no option {', '.join(unknown)}; it has: {allowed}.")
     given = {key: value for key, value in overrides.items() if value is not None}
     default = copy.deepcopy(config)
-    config.update({key: _plain(value) for key, value in given.items()})
+    for key, value in given.items():  # a config equals its copy read from JSON
+        config[key] = list(value) if isinstance(value, (tuple, list)) else value
     if "region_size" in config and "region_size" not in given:
         config["region_size"] = following_regions(config, default)
     model = _build(config)
@@ -182,8 +178,3 @@ def _classifier(size: str, options: dict) -> nn.Module:
     if size.startswith(IMAGE_PREFIX):
         return ImageClassifier(backbone=size.removeprefix(IMAGE_PREFIX), **options)
     return _family(size).classifier(**options)
-
-
-def _plain(value):
-    """Tuples and other sequences as lists, so that a config equals its copy read from JSON."""
-    return list(value) if isinstance(value, (tuple, list)) else value

@@ -37,76 +37,47 @@ def build_parser() -> argparse.ArgumentParser:
         "face and over time.",
     )
     add = parser.add_argument
+    # fmt: off
     add("inputs", type=Path, nargs="*", metavar="INPUT", help="videos, frame folders, or folders")
-    add(
-        "--webcam",
-        nargs="?",
-        const="0",
-        metavar="SOURCE",
+    add("--webcam", nargs="?", const="0", metavar="SOURCE",
         help="answer for a camera instead, while it runs: number of a device (default 0), or a "
-        "stream's URL, or a file",
-    )
-    add(
-        "--checkpoint", required=True, metavar="FILE", help="fine-tuned weights, or hf://owner/repo"
-    )
+        "stream's URL, or a file")
+    add("--checkpoint", required=True, metavar="FILE",
+        help="fine-tuned weights, or hf://owner/repo")
     add("--output_dir", type=Path, metavar="DIR", help="JSON and CSV; needed for the next two")
     add("--annotate", action="store_true", help="also write the videos with boxes and answers")
     add("--timeline", action="store_true", help="also draw the answers over time")
-    add(
-        "--window_stride",
-        type=int,
-        metavar="FRAMES",
+    add("--window_stride", type=int, metavar="FRAMES",
         help="between windows (default: the frames of a clip); 0: only the two windows of the "
-        "test protocol",
-    )
+        "test protocol")
     add("--sampling_rate", type=int, help="every n-th frame (default: as trained)")
-    add(
-        "--fps",
-        type=float,
-        help="frame rate to which videos are brought (default: as trained, else 25); 0: frames as "
-        "they come",
-    )
+    add("--fps", type=float, help="frame rate to which videos are brought (default: as trained, "
+        "else 25); 0: frames as they come")
     add("--batch_size", type=int, default=16, help="clips per forward pass")
     add("--num_workers", type=int, help="processes that read videos and find faces")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--amp", choices=("auto", "bf16", "fp16", "off"), default="auto", help="number format")
     add("--reader", choices=("auto", *BACKENDS), default="auto", help="video decoder")
-    add(
-        "--pictures",
-        choices=PICTURES,
-        default="auto",
+    add("--pictures", choices=PICTURES, default="auto",
         help="a folder of pictures is one video (frames), or each gets an answer (single); auto: "
-        "what they look like",
-    )
-    faces = parser.add_argument_group("faces")
-    faces.add_argument("--no_crop", action="store_true", help="the videos are face crops already")
-    faces.add_argument("--faces", choices=("all", "largest"), default="all", help="which to answer")
-    faces.add_argument(
-        "--margin",
-        metavar="STYLE|NUMBER",
-        help=f"{', '.join(STYLES)} or a number (default: the data set's)",
-    )
-    faces.add_argument("--align", choices=ALIGNMENTS, help="(default: the data set's)")
-    faces.add_argument(
-        "--min_face",
-        type=float,
-        default=1 / 6,
-        metavar="SHARE",
-        help="smallest face, as a share of the frame's shorter side",
-    )
-    faces.add_argument(
-        "--face_window",
-        type=int,
-        nargs=4,
-        metavar="PX",
-        help="top left height width of the part of a crop to use",
-    )
-    model = parser.add_argument_group("weights that do not say what they are")
-    model.add_argument("--model", metavar="NAME", help="registered model")
-    model.add_argument("--data_set", help="of the catalogue: label names, crops, frame rate")
-    model.add_argument("--class_names", nargs="+", metavar="NAME", help="in label order")
-    model.add_argument("--averaged", action="store_true", help="use the averaged weights")
+        "what they look like")
+    add = parser.add_argument_group("faces").add_argument
+    add("--no_crop", action="store_true", help="the videos are face crops already")
+    add("--faces", choices=("all", "largest"), default="all", help="which to answer")
+    add("--margin", metavar="STYLE|NUMBER",
+        help=f"{', '.join(STYLES)} or a number (default: the data set's)")
+    add("--align", choices=ALIGNMENTS, help="(default: the data set's)")
+    add("--min_face", type=float, default=1 / 6, metavar="SHARE",
+        help="smallest face, as a share of the frame's shorter side")
+    add("--face_window", type=int, nargs=4, metavar="PX",
+        help="top left height width of the part of a crop to use")
+    add = parser.add_argument_group("weights that do not say what they are").add_argument
+    add("--model", metavar="NAME", help="registered model")
+    add("--data_set", help="of the catalogue: label names, crops, frame rate")
+    add("--class_names", nargs="+", metavar="NAME", help="in label order")
+    add("--averaged", action="store_true", help="use the averaged weights")
     return parser
+    # fmt: on
 
 
 @tells_user(ImportError)

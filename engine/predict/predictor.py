@@ -199,7 +199,7 @@ class Predictor:
         def compute(clips: np.ndarray) -> np.ndarray:
             return self._compute(function, clips).double().cpu().numpy()
 
-        return self._run(videos, compute, _track_features, num_workers, frame_rate)
+        return self._run(videos, compute, TrackFeatures, num_workers, frame_rate)
 
     def _run(
         self,
@@ -316,16 +316,8 @@ def _finished(
         yield VideoPrediction(facts, tuple(tracks), number)
 
 
-def _track_features(span: Span, seconds: np.ndarray, rows: np.ndarray) -> TrackFeatures:
-    return TrackFeatures(span, seconds, rows)
-
-
 def _stage_features(model: torch.nn.Module, clip: torch.Tensor) -> torch.Tensor:
     return torch.stack([stage.mean(1) for stage in model.encode(model.embed(clip)).stages], 1)
-
-
-def _step_features(model: torch.nn.Module, clip: torch.Tensor) -> torch.Tensor:
-    return model.step_features(clip)
 
 
 def _video_features(model: torch.nn.Module, clip: torch.Tensor) -> torch.Tensor:
@@ -333,7 +325,10 @@ def _video_features(model: torch.nn.Module, clip: torch.Tensor) -> torch.Tensor:
     return features.mean(1) if model.keep_temporal_dim else features
 
 
-FEATURES = {"video": _video_features, "stage": _stage_features, "step": _step_features}
+FEATURES = {
+    "video": _video_features, "stage": _stage_features,
+    "step": lambda model, clip: model.step_features(clip),
+}  # fmt: skip
 
 
 def _as_it_is(message: object) -> object:

@@ -253,12 +253,7 @@ def linear_probe(
             else:
                 scores.append(-np.square(guess.reshape(y[held_out].shape) - y[held_out]).mean())
         strength = STRENGTHS[int(np.argmax(scores))]
-    fitted = _fitted(x, y, strength)
-    if y.ndim == 2:
-        return fitted.predict(x_test).reshape(len(x_test), num_outputs), strength
-    scores = np.zeros((len(x_test), num_outputs))
-    scores[:, fitted.classes_] = fitted.predict_proba(x_test)
-    return scores, strength
+    return _answers(_fitted(x, y, strength), x_test, num_outputs), strength
 
 
 def _fitted(x: np.ndarray, y: np.ndarray, strength: float):
@@ -291,27 +286,24 @@ def nearest_neighbours(
     Returns:
         (m, num_classes) shares of the votes, or (m, L) means.
     """
+    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+
+    kind = KNeighborsClassifier if y.ndim == 1 else KNeighborsRegressor
+    voters = kind(
+        min(neighbours, len(x)), metric="cosine",
+        weights=lambda distances: np.exp(-distances / TEMPERATURE),
+    )  # fmt: skip
     mean = x.mean(0)
-    unit, unit_test = (_unit(part - mean) for part in (x, x_test))
-    k = min(neighbours, len(x))
-    predicted = []
-    for start in range(0, len(unit_test), 1024):
-        similarity = unit_test[start : start + 1024] @ unit.T
-        nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
-        weight = np.exp((np.take_along_axis(similarity, nearest, 1) - 1) / TEMPERATURE)
-        if y.ndim == 1:
-            votes = np.zeros((len(nearest), num_classes))
-            rows = np.repeat(np.arange(len(nearest)), k)
-            np.add.at(votes, (rows, y[nearest].ravel()), weight.ravel())
-            predicted.append(votes / votes.sum(1, keepdims=True))
-        else:
-            share = weight / weight.sum(1, keepdims=True)
-            predicted.append(np.einsum("mk,mkl->ml", share, y[nearest]))
-    return np.concatenate(predicted)
+    return _answers(voters.fit(x - mean, y), x_test - mean, num_classes)
 
 
-def _unit(x: np.ndarray) -> np.ndarray:
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+def _answers(fitted, x: np.ndarray, num_outputs: int) -> np.ndarray:
+    """(n, num_outputs) probabilities, 0 of classes that were never seen; or numbers."""
+    if not hasattr(fitted, "classes_"):
+        return fitted.predict(x).reshape(len(x), num_outputs)
+    scores = np.zeros((len(x), num_outputs))
+    scores[:, fitted.classes_] = fitted.predict_proba(x)
+    return scores
 
 
 def _held_out(labels: np.ndarray, subjects: Sequence[str] | None, seed: int) -> np.ndarray | None:

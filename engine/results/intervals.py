@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import binomtest, norm, t
+from scipy.stats import binomtest, sem, t
 
 from svfap.engine.results.kinds.base import Predictions, common_kind
 from svfap.engine.results.metrics import METRICS
@@ -144,7 +144,9 @@ def paired_test(
         ValueError: other videos, labels or classes in one than in the other.
     """
     _check_resamples(num_resamples)
-    _require_same_videos(first, second)
+    if first.keys != second.keys:
+        raise ValueError("the two sets of predictions are of different videos or in other order")
+    first.require_same(second)
     one, two = resampled_metrics([first, second], subjects, num_resamples=num_resamples, seed=seed)
     joined = {name: one[name] - two[name] for name in one if name in METRICS}
     metrics = [predictions.metrics() for predictions in (first, second)]
@@ -229,18 +231,15 @@ def _of_unanimous(predictions: Predictions, intervals: dict, units: np.ndarray) 
 
 def wilson(share: float, number: int) -> tuple[float, float]:
     """Wilson's interval of a share (0..1) of `number` independent cases."""
-    z2 = norm.ppf((1 + CONFIDENCE) / 2) ** 2
-    middle = (share + z2 / (2 * number)) / (1 + z2 / number)
-    half = np.sqrt(z2 * (share * (1 - share) / number + z2 / (4 * number**2))) / (1 + z2 / number)
-    return float(max(middle - half, 0)), float(min(middle + half, 1))
+    found = binomtest(round(share * number), number).proportion_ci(CONFIDENCE, "wilson")
+    return float(found.low), float(found.high)
 
 
 def half_width(values: Sequence[float]) -> float | None:
     """Half the interval of the mean of independent values by Student's t; None of a single one."""
     if len(values) < 2:
         return None
-    error = np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * error)
+    return float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * sem(values))
 
 
 def two_sided_p(differences: np.ndarray) -> float:
@@ -261,12 +260,6 @@ def _with_mcnemar(test: PairedTest, first_right, second_right) -> PairedTest:
         only_second_right=only_second,
         mcnemar_p=float(binomtest(only_first, disagree).pvalue) if disagree else 1.0,
     )
-
-
-def _require_same_videos(first: Predictions, second: Predictions) -> None:
-    if first.keys != second.keys:
-        raise ValueError("the two sets of predictions are of different videos or in other order")
-    first.require_same(second)
 
 
 def _check_resamples(number: int) -> None:

@@ -29,7 +29,8 @@ def clip_cost(model: nn.Module, *, num_visible: int | None = None) -> Cost:
         num_visible: visible tokens of a pre-training model; None for a fine-tuning model.
     """
     # PyTorch 2.11 and older do not count attention on a CPU
-    attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flop}
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    attention = {kernel: lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)}
     counter = FlopCounterMode(display=False, custom_mapping=attention)
     shapes = FakeTensorMode()
     with shapes:
@@ -52,11 +53,6 @@ def clip_cost(model: nn.Module, *, num_visible: int | None = None) -> Cost:
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         multiply_adds=counter.get_total_flops() // 2,
     )
-
-
-def _attention_flop(query, key, value, *_, **__) -> int:
-    """Operations of attention, given the shapes of its inputs."""
-    return sdpa_flop_count(query, key, value)
 
 
 def training_flop(cost: Cost, clips: int) -> float:

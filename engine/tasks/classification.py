@@ -72,7 +72,8 @@ class Classification(Task):
 
     def loss(self, scores: np.ndarray, labels: np.ndarray) -> float:
         """Negative log of the true class's mean probability."""
-        return _negative_log_likelihood(scores, labels)
+        chosen = scores[np.arange(len(labels)), np.asarray(labels, np.int64)]
+        return float(-np.log(np.maximum(chosen, 1e-12)).mean())
 
     def predictions(self, ids, labels, scores, frames=None) -> Classes:
         """Predictions with the names of the classes."""
@@ -85,8 +86,3 @@ class Classification(Task):
     def balance(self, weights) -> None:
         """See `Task`."""
         self.class_weights = weights
-
-
-def _negative_log_likelihood(scores: np.ndarray, labels: np.ndarray) -> float:
-    chosen = scores[np.arange(len(labels)), np.asarray(labels, np.int64)]
-    return float(-np.log(np.maximum(chosen, 1e-12)).mean())
