@@ -186,53 +186,33 @@ class Assembly:
         """
         flags, workers, numbers = self.flags, self.workers, self.resolved
         step = Step(self.model, function, self.precision)
-        parallel = distribute(
-            step, workers, shard=flags.shard, accumulates=numbers.accumulation > 1
-        )
+        accumulates, averaged = numbers.accumulation > 1, getattr(flags, "model_ema", False)
+        parallel = distribute(step, workers, shard=flags.shard, accumulates=accumulates)
         settings = parameter_settings(
             self.model, weight_decay=max(numbers.weight_decays),
             layer_decay=getattr(flags, "layer_decay", None),
         )  # fmt: skip
-        fps = None
+        optimizer = create_optimizer(
+            self.model, settings, opt=flags.opt, lr=flags.lr, opt_eps=flags.opt_eps,
+            opt_betas=flags.opt_betas, momentum=flags.momentum, joint=self.levers.joint_optimizer,
+        )  # fmt: skip
+        sampler = EpochSampler(
+            num_samples=len(self.annotations), seed=flags.seed, rank=workers.rank,
+            batch_size=numbers.batch_size // self.samples_per_video, weights=video_weights,
+            world_size=workers.world_size, accumulation=numbers.accumulation,
+        )  # fmt: skip
+        clips = {"sampling_rate": self.sampling_rate, "face_window": self.window, "fps": None}
         if workers.is_main:
-            fps = typical_rate(
+            clips["fps"] = typical_rate(
                 self.annotations, sampling_rate=self.sampling_rate, backend=flags.reader
             )
-        clips = {"sampling_rate": self.sampling_rate, "face_window": self.window, "fps": fps}
-        averaged = getattr(flags, "model_ema", False)
         return Training(
-            flags=flags,
-            resolved=numbers,
-            workers=workers,
-            model=self.model,
-            parallel=parallel,
-            optimizer=create_optimizer(
-                self.model,
-                settings,
-                opt=flags.opt,
-                lr=flags.lr,
-                opt_eps=flags.opt_eps,
-                opt_betas=flags.opt_betas,
-                momentum=flags.momentum,
-                joint=self.levers.joint_optimizer,
-            ),  # fmt: skip
-            dataset=dataset,
-            sampler=EpochSampler(
-                num_samples=len(self.annotations),
-                batch_size=numbers.batch_size // self.samples_per_video,
-                seed=flags.seed,
-                rank=workers.rank,
-                world_size=workers.world_size,
-                accumulation=numbers.accumulation,
-                weights=video_weights,
-            ),
-            loss_of=step.loss_of,
-            num_videos=len(self.annotations),
-            precision=self.precision,
-            output_dir=output_dir,
+            flags=flags, resolved=numbers, workers=workers, model=self.model, parallel=parallel,
+            optimizer=optimizer, dataset=dataset, sampler=sampler, loss_of=step.loss_of,
+            num_videos=len(self.annotations), precision=self.precision, output_dir=output_dir,
             average=parallel.create_average(flags.model_ema_decay) if averaged else None,
             facts={**facts, "clips": clips, "origin": self.known},
-        )
+        )  # fmt: skip
 
     def carry_out(self, run: Training, after_epoch: Callable, read_after: Callable) -> None:
         """Train, from the checkpoint `resume` on if any; the rest as `train` has it."""

@@ -5,15 +5,10 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from svfap import models
-from svfap.datasets.augment.mixing import as_tensors
 from svfap.datasets.augment.randaugment import RandAugment
 from svfap.datasets.clips import training as clips
 from svfap.datasets.labels.annotations import Annotations
-from svfap.datasets.labels.frame_labels import FrameLabels
 from svfap.datasets.loading.loader import Batches, Loader
 from svfap.engine import build, selection
 from svfap.engine.assembly import Assembly, begin
@@ -107,7 +102,7 @@ def _train_and_test(setting: Setting, preset: Choice) -> dict | None:
         task=setting.task, size=setting.model.img_size, device=workers.device,
         erase_mode=flags.remode, augment_together=augment_together(setting.levers),
     )  # fmt: skip
-    shapes = partial(_shapes, setting, parts.train)
+    shapes = partial(setting.shapes, parts.train)
     assembly.tell({"preset": preset.text, **_plan_rows(setting, parts)}, function, shapes)
     if flags.dry_run:
         return None
@@ -212,20 +207,12 @@ def _training(
 ) -> Training:  # fmt: skip
     flags, model, train_set = setting.flags, setting.model, parts.train
     dataset = clips.FinetuneClips(
-        annotations=train_set,
-        clip_frames=model.num_frames,
-        stride=setting.sampling_rate,
-        size=model.img_size,
-        seed=flags.seed,
-        randaugment=RandAugment.parse(flags.aa),
-        scale=tuple(flags.scale),
-        ratio=tuple(flags.ratio),
-        flip=flags.flip,
-        erase_prob=flags.reprob,
-        face_window=setting.window,
-        backend=flags.reader,
+        annotations=train_set, clip_frames=model.num_frames, stride=setting.sampling_rate,
+        size=model.img_size, seed=flags.seed, randaugment=RandAugment.parse(flags.aa),
+        scale=tuple(flags.scale), ratio=tuple(flags.ratio), flip=flags.flip,
+        erase_prob=flags.reprob, face_window=setting.window, backend=flags.reader,
         clips_per_video=flags.num_sample,
-    )
+    )  # fmt: skip
     return assembly.training(
         function, dataset, output_dir, video_weights=selection.balance_classes(setting, train_set),
         class_names=list(setting.task.names), task=setting.kind, chosen_on=parts.chosen_on,
@@ -380,32 +367,6 @@ def _refuse_other_data(annotations: Annotations, split: str, output_dir: Path) -
         )
 
 
-def _protocol(setting: Setting) -> str:
-    """What a test looks at, in words."""
-    flags = setting.flags
-    if setting.task.frame_level:
-        steps = setting.model.output_steps
-        return f"all frames: windows that overlap by half, {steps} outputs per window"
-    views = f"{flags.test_num_segment} segments x {flags.test_num_crop} crops (equal views are "
-    averaged = "; mean over the clips of a group" * (flags.average_by == "groups")
-    return f"{views}computed once){averaged}"
-
-
-def _shapes(setting: Setting, train_set: Annotations, num_clips: int) -> dict[str, object]:
-    """What `FinetuningLoss.compute` takes of a batch of so many clips, without values."""
-    model, label = setting.model, train_set.labels[0]
-    if isinstance(train_set.labels, FrameLabels):
-        label = label[np.zeros(model.num_frames, int)]
-    label = torch.as_tensor(label)
-    mixes = setting.task.draw_mixes(np.random.default_rng(0), num_clips, model.img_size)
-    size = (num_clips, 3, model.num_frames, model.img_size, model.img_size)
-    return {
-        "clip": torch.empty(size, device="meta"),
-        "label": label.expand(num_clips, *label.shape),
-        "mixes": None if mixes is None else as_tensors(mixes, torch.device("cpu")),
-    }
-
-
 def _plan_rows(setting: Setting, parts: selection.Parts) -> dict[str, str]:
     flags = setting.flags
     balanced = f", classes balanced by {flags.class_balanced}" * (flags.class_balanced != "none")
@@ -415,6 +376,6 @@ def _plan_rows(setting: Setting, parts: selection.Parts) -> dict[str, str]:
         + (f"; {setting.task.remark}" * bool(setting.task.remark)),
         "training": parts.describe_training() + balanced,
         "validation": parts.describe_validation(),
-        "test": f"{len(parts.test)} videos, {_protocol(setting)}",
+        "test": f"{len(parts.test)} videos, {setting.protocol}",
         "weights": flags.finetune or "random",
     }

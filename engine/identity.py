@@ -253,20 +253,29 @@ def begin_with(
             f"{source} holds a {config['name']}, which has no masked autoencoder here; there are "
             f"{', '.join(models.list_models('pretrain_*'))}"
         )
-    told = {key: flag for flag, key in build.MODEL_FLAGS.items() if flag in flags.explicit}
+    model = _kept_sizes(config, name, flags.given, source)
+    return Beginning(model, None if "sampling_rate" in flags.given else rate)
+
+
+def _kept_sizes(config: Mapping, name: str, given: Mapping, source: str) -> dict:
+    """What a model of that name takes over of a config: all but what flags say; says what that is.
+
+    Returns:
+        Keywords of `create_model`.
+    """
+    told = {key: flag for flag, key in build.MODEL_FLAGS.items() if flag in given}
     sizes = models.default_config(name).keys() - _OF_THE_RUN
     other = [
-        f"--{flag} {getattr(flags, flag)} ({config[key]})"
+        f"--{flag} {given[flag]} ({config[key]})"
         for key, flag in told.items()
-        if key in sizes and config.get(key, getattr(flags, flag)) != getattr(flags, flag)
+        if key in sizes and config.get(key, given[flag]) != given[flag]
     ]
     if other:
         anew = {"input_size", "num_frames", "patch_size"} & set(told.values())
         note = "; positions are computed anew for that size" if anew else ""
         logger.info("other than in %s: %s%s", source, ", ".join(other), note)
     kept = sizes - told.keys()
-    model = {key: value for key, value in config.items() if key in kept} | {"name": name}
-    return Beginning(model, None if "sampling_rate" in flags.explicit else rate)
+    return {key: value for key, value in config.items() if key in kept} | {"name": name}
 
 
 def _weights(

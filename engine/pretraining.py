@@ -17,7 +17,7 @@ from svfap.engine.assembly import Assembly, begin
 from svfap.engine.compute.memory import expected_bytes
 from svfap.engine.compute.merging import batches_together
 from svfap.engine.compute.parallel import check_sharding
-from svfap.engine.compute.precision import choose_precision
+from svfap.engine.compute.precision import Precision, choose_precision
 from svfap.engine.compute.step import StepFunction
 from svfap.engine.flags.flag import Flags
 from svfap.engine.flags.pretraining import OBJECTIVES
@@ -32,6 +32,7 @@ class Pretext(StepFunction, Protocol):
     """What an objective brings; built from (flags, workers), which checks the flags.
 
     Attributes:
+        flags: that it was built from.
         model: on the CPU, with random weights.
         samples_per_video: how many of the samples that make up a batch come from one video.
         views: clips per sample.
@@ -39,6 +40,7 @@ class Pretext(StepFunction, Protocol):
         settled: flags that were left open, with what they came to.
     """
 
+    flags: Flags
     model: nn.Module
     samples_per_video: int
     views: int
@@ -91,39 +93,21 @@ def pretrain(flags: Flags) -> None:
         from svfap.engine.probe.probing import PretrainingProbe  # slow, not always needed
 
         probing = PretrainingProbe(flags, workers, model.config)
-    annotations = pretext.choose_rows(
-        read_annotations(
-            flags.data_path,
-            task="pretrain",
-            data_root=flags.data_root,
-            check_paths=flags.check_paths,
-        )
+    annotations = read_annotations(
+        flags.data_path, task="pretrain", data_root=flags.data_root, check_paths=flags.check_paths
     )
+    annotations = pretext.choose_rows(annotations)
     window = _face_window(flags.face_window, flags.data_set, flags.data_path, model.img_size)
     precision = choose_precision(flags.amp, workers.device, width=model.embed_dim)
     if flags.shard:
         check_sharding(workers, precision, opt=flags.opt, amp=flags.amp)
-
-    def bytes_for(num_batches: int) -> int:
-        clips = num_batches * flags.batch_size * flags.num_samples
-        return expected_bytes(
-            pretext, model, pretext.shapes(clips), workers=workers, precision=precision,
-            accumulates=True, shard=flags.shard,
-        )  # fmt: skip
-
-    merged = 1
-    if not (pretext.compares or origin.mixes_clips(model)):
-        merged = batches_together(
-            flags.merge_batches, accumulation=flags.update_freq, drop_path=flags.drop_path,
-            bytes_for=bytes_for, device=workers.device,
-        )  # fmt: skip
     assembly = Assembly(
         flags=flags, workers=workers, model=model, precision=precision, annotations=annotations,
         cost=pretext.cost(), window=window, sampling_rate=flags.sampling_rate,
         samples_per_video=pretext.samples_per_video, views=pretext.views,
         # views of all processes are compared, which is not for a compiled function
         whole_step=not (pretext.compares and workers.is_distributed),
-        merged=merged, settled=pretext.settled, resume=resume,
+        merged=_batches_together(pretext, workers, precision), settled=pretext.settled, resume=resume,
     )  # fmt: skip
     assembly.decided_by(_origin(assembly, pretext, probing))
     if flags.start_from and not resume:
@@ -136,6 +120,25 @@ def pretrain(flags: Flags) -> None:
         build.place(model, workers.device)
         run = assembly.training(pretext, pretext.dataset(annotations, window), output_dir)
         _carry_out(assembly, pretext, run, probing)
+
+
+def _batches_together(pretext: Pretext, workers: Workers, precision: Precision) -> int:
+    """Accumulated batches that are computed together."""
+    flags, model = pretext.flags, pretext.model
+    if pretext.compares or origin.mixes_clips(model):
+        return 1
+
+    def bytes_for(num_batches: int) -> int:
+        clips = num_batches * flags.batch_size * flags.num_samples
+        return expected_bytes(
+            pretext, model, pretext.shapes(clips), workers=workers, precision=precision,
+            accumulates=True, shard=flags.shard,
+        )  # fmt: skip
+
+    return batches_together(
+        flags.merge_batches, accumulation=flags.update_freq, drop_path=flags.drop_path,
+        bytes_for=bytes_for, device=workers.device,
+    )  # fmt: skip
 
 
 def _carry_out(

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from svfap.datasets.augment.mixing import as_tensors
 from svfap.datasets.clips import training as clips
 from svfap.datasets.clips.frame_views import WINDOWS_PER_ITEM, FrameViews
 from svfap.datasets.labels.annotations import Annotations, read_annotations
 from svfap.datasets.labels.classes import LabelNames
+from svfap.datasets.labels.frame_labels import FrameLabels
 from svfap.datasets.labels.matching import read_mapping, relabel
 from svfap.datasets.loading.loader import Batches, Loader, Reading
 from svfap.engine import build
@@ -67,6 +69,31 @@ class Setting:
         """`view_scores` as the levers say; the same for validation and test, so compiled once."""
         return compiled(view_scores, self.levers)
 
+    @property
+    def protocol(self) -> str:
+        """What a test looks at, in words."""
+        flags = self.flags
+        if self.task.frame_level:
+            steps = self.model.output_steps
+            return f"all frames: windows that overlap by half, {steps} outputs per window"
+        views = f"{flags.test_num_segment} segments x {flags.test_num_crop} crops (equal views are "
+        averaged = "; mean over the clips of a group" * (flags.average_by == "groups")
+        return f"{views}computed once){averaged}"
+
+    def shapes(self, train_set: Annotations, num_clips: int) -> dict[str, object]:
+        """What `FinetuningLoss.compute` takes of a batch of so many clips, without values."""
+        model, label = self.model, train_set.labels[0]
+        if isinstance(train_set.labels, FrameLabels):
+            label = label[np.zeros(model.num_frames, int)]
+        label = torch.as_tensor(label)
+        mixes = self.task.draw_mixes(np.random.default_rng(0), num_clips, model.img_size)
+        size = (num_clips, 3, model.num_frames, model.img_size, model.img_size)
+        return {
+            "clip": torch.empty(size, device="meta"),
+            "label": label.expand(num_clips, *label.shape),
+            "mixes": None if mixes is None else as_tensors(mixes, torch.device("cpu")),
+        }
+
     def read(self, split: str, folder: str | None = None) -> Annotations | None:
         """Annotations of a split in this setting's labels; None where there is no such file.
 
@@ -80,13 +107,9 @@ class Setting:
         own = str(folder) == str(self.flags.data_path)
         theirs = named_labels(folder, self.flags.data_set, own=own) or self.labels
         annotations = read_annotations(
-            path,
-            task=theirs.task,
-            names=theirs.class_names,
-            heads=theirs.heads,
-            data_root=self.flags.data_root,
-            check_paths=self.flags.check_paths,
-        )
+            path, task=theirs.task, names=theirs.class_names, heads=theirs.heads,
+            data_root=self.flags.data_root, check_paths=self.flags.check_paths,
+        )  # fmt: skip
         if not self.mapping and (theirs.meaning == self.labels.meaning or self.labels.numbered):
             return annotations
         matched = relabel(annotations, theirs, self.labels, self.mapping)
@@ -102,26 +125,20 @@ class Setting:
         """
         batch_size = self.flags.batch_size
         source = {
-            "annotations": annotations,
-            "clip_frames": self.model.num_frames,
-            "stride": self.sampling_rate,
-            "size": self.model.img_size,
-            "face_window": self.window,
-            "backend": self.flags.reader,
-            "rank": self.workers.rank,
+            "annotations": annotations, "clip_frames": self.model.num_frames,
+            "stride": self.sampling_rate, "size": self.model.img_size, "face_window": self.window,
+            "backend": self.flags.reader, "rank": self.workers.rank,
             "world_size": self.workers.world_size,
-        }
+        }  # fmt: skip
         if self.task.frame_level:
             span = self.model.num_frames * self.sampling_rate
             dataset = FrameViews(**source, window_stride=span if middle else max(1, span // 2))
             batch_size = max(1, batch_size // WINDOWS_PER_ITEM)
         else:
             dataset = clips.EvalViews(
-                **source,
-                num_segments=self.flags.test_num_segment,
-                num_crops=self.flags.test_num_crop,
-                middle=middle,
-            )
+                **source, num_segments=self.flags.test_num_segment,
+                num_crops=self.flags.test_num_crop, middle=middle,
+            )  # fmt: skip
         return Reading.in_order(dataset, batch_size, names=frozenset({"clip"}))
 
     def open_loader(self, *readings: Reading) -> Loader:
