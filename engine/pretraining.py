@@ -1,16 +1,10 @@
 """Pre-training: `run_pretrain.py` from its flags to checkpoints and pictures."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
-from typing import Protocol
 
-import torch
-from torch import nn
-from torch.utils.data import Dataset
-
-from svfap.datasets.labels.annotations import Annotations, read_annotations
+from svfap.datasets.labels.annotations import read_annotations
 from svfap.datasets.loading.loader import Loader, Reading
 from svfap.engine import build
 from svfap.engine.assembly import Assembly, begin
@@ -18,57 +12,14 @@ from svfap.engine.compute.memory import expected_bytes
 from svfap.engine.compute.merging import batches_together
 from svfap.engine.compute.parallel import check_sharding
 from svfap.engine.compute.precision import Precision, choose_precision
-from svfap.engine.compute.step import StepFunction
 from svfap.engine.flags.flag import Flags
 from svfap.engine.flags.pretraining import OBJECTIVES
 from svfap.engine.loop import Training
-from svfap.engine.runtime import origin, plan, rundir
+from svfap.engine.pretext.base import Pretext
+from svfap.engine.runtime import origin, rundir
 from svfap.engine.runtime.distributed import Workers
 
 logger = logging.getLogger(__name__)
-
-
-class Pretext(StepFunction, Protocol):
-    """What an objective brings; built from (flags, workers), which checks the flags.
-
-    Attributes:
-        flags: that it was built from.
-        model: on the CPU, with random weights.
-        samples_per_video: how many of the samples that make up a batch come from one video.
-        views: clips per sample.
-        compares: whether the samples of a batch are compared with each other.
-        settled: flags that were left open, with what they came to.
-    """
-
-    flags: Flags
-    model: nn.Module
-    samples_per_video: int
-    views: int
-    compares: bool
-    settled: Mapping[str, object]
-
-    def choose_rows(self, annotations: Annotations) -> Annotations:
-        """The videos that can be used."""
-
-    def dataset(self, annotations: Annotations, window: tuple | None) -> Dataset:
-        """Training items of these videos, indexed by `SampleKey`."""
-
-    def cost(self) -> plan.Cost:
-        """What one clip costs."""
-
-    def shapes(self, num_clips: int) -> dict[str, torch.Tensor]:
-        """What `compute` takes of a batch of so many clips, on the device "meta"."""
-
-    def plan_rows(self) -> dict[str, str]:
-        """Lines of the plan."""
-
-    def look(self, run: Training, epoch: int) -> dict[str, float]:
-        """What else a line of the log says after 0-based `epoch`; called on all processes."""
-
-    def draw(
-        self, run: Training, annotations: Annotations, window: tuple | None, output_dir: Path
-    ) -> None:
-        """Pictures at the end, on the main process."""
 
 
 def create_pretext(flags: Flags, workers: Workers) -> Pretext:
@@ -107,7 +58,8 @@ def pretrain(flags: Flags) -> None:
         samples_per_video=pretext.samples_per_video, views=pretext.views,
         # views of all processes are compared, which is not for a compiled function
         whole_step=not (pretext.compares and workers.is_distributed),
-        merged=_batches_together(pretext, workers, precision), settled=pretext.settled, resume=resume,
+        merged=_batches_together(pretext, workers, precision), settled=pretext.settled,
+        resume=resume,
     )  # fmt: skip
     assembly.decided_by(_origin(assembly, pretext, probing))
     if flags.start_from and not resume:

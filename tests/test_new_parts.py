@@ -5,7 +5,6 @@ into the one table of its kind.
 """
 
 import json
-from types import MappingProxyType
 
 import pytest
 import torch
@@ -23,8 +22,9 @@ from svfap.engine.finetuning import finetune
 from svfap.engine.flags.config import finetuning_parser, pretraining_parser
 from svfap.engine.flags.parsing import parse_flags
 from svfap.engine.flags.pretraining import OBJECTIVES
+from svfap.engine.pretext.base import Pretext
 from svfap.engine.pretraining import pretrain
-from svfap.engine.runtime import checkpoint, plan
+from svfap.engine.runtime import checkpoint
 from svfap.models import registry, sizes
 from svfap.models.classifier import Classifier
 from svfap.models.encoder import Encoder, EncoderOutput
@@ -85,18 +85,12 @@ def test_a_new_encoder_keeps_the_contract(means, prefix):
 # ---------------------------------------------------------------- an objective
 
 
-class MeanColours:
-    """Tell the mean colours of a clip; see `engine.pretraining.Pretext`."""
-
-    samples_per_video = views = 1
-    compares, settled = False, MappingProxyType({})
+class MeanColours(Pretext):
+    """Tell the mean colours of a clip."""
 
     def __init__(self, flags, workers):
         self.flags, self.device = flags, workers.device
         self.model = build.create_model(flags, num_classes=3)
-
-    def choose_rows(self, annotations):
-        return annotations
 
     def dataset(self, annotations, window):
         masking = make_masking("tube", self.model.grid, 0.5)
@@ -114,24 +108,12 @@ class MeanColours:
         with autocast():
             return F.mse_loss(model(transforms.normalize_(pixels)).float(), colours)
 
-    def cost(self):
-        return plan.clip_cost(self.model)
-
     def shapes(self, num_clips):
         size = (num_clips, self.model.num_frames, self.model.img_size, self.model.img_size, 3)
         return {"clip": torch.empty(size, dtype=torch.uint8, device="meta")}
 
     def plan_rows(self):
         return {"objective": "mean colours"}
-
-    def look(self, run, epoch):
-        return {}
-
-    def write_chosen(self, folder):
-        pass
-
-    def draw(self, run, annotations, window, output_dir):
-        pass
 
 
 def test_a_new_objective_pre_trains(means, tmp_path, monkeypatch, capsys):

@@ -6,7 +6,7 @@ from svfap.engine.flags.flag import CONTENT, FREE, SWITCH, Flag, Flags, Group
 from svfap.engine.flags.flag_parser import boolean, share
 
 MASKED, CONTRASTIVE = "mae", "contrastive"
-# Objectives, and where what they bring is: module and class (`engine.pretraining.Pretext`).
+# Objectives, and where what they bring is: module and class (`engine.pretext.base.Pretext`).
 OBJECTIVES = {
     MASKED: "svfap.engine.pretext.masked:MaskedAutoencoding",
     CONTRASTIVE: "svfap.engine.pretext.contrastive:ContrastiveLearning",

@@ -6,10 +6,8 @@ like in `datasets.augment.pair_views`, the loss in `engine.pretext.contrastive_l
 
 import logging
 import re
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -28,11 +26,11 @@ from svfap.datasets.tables import write_table
 from svfap.engine import build
 from svfap.engine.flags.flag import Flags
 from svfap.engine.loop import Training
+from svfap.engine.pretext.base import Pretext
 from svfap.engine.pretext.contrastive_loss import ContrastiveLoss
 from svfap.engine.pretext.view_pictures import views_figure
 from svfap.engine.report.plots import save_figure, spread
 from svfap.engine.results.find import SUBJECTS_FILE, subjects_of
-from svfap.engine.runtime import plan
 from svfap.engine.runtime.distributed import Workers
 from svfap.models.descriptors import create_descriptor
 
@@ -46,8 +44,8 @@ IDENTITY = re.compile(r"(?:^|[\\/])(id\d{5})(?=[\\/])")
 LANDMARK_PROBES = 50
 
 
-class ContrastiveLearning:
-    """Model, pairs and loss of contrastive learning; see `engine.pretraining.Pretext`.
+class ContrastiveLearning(Pretext):
+    """Model, pairs and loss of contrastive learning.
 
     Args:
         flags: of run_pretrain.py; `model` becomes the contrastive model of the encoder it names.
@@ -58,7 +56,6 @@ class ContrastiveLearning:
 
     views = 2
     compares = True
-    settled = MappingProxyType({})
 
     def __init__(self, flags: Flags, workers: Workers):
         self.flags, self.workers = flags, workers
@@ -90,6 +87,7 @@ class ContrastiveLearning:
             cutmix=flags.cutmix,
             device=workers.device,
         )
+        self.prepare, self.compute = self.objective.prepare, self.objective.compute
         self.lengths: Lengths | None = None
         self.left_out: list[tuple] = []
 
@@ -160,22 +158,8 @@ class ContrastiveLearning:
             **swapping,
         )
 
-    def prepare(self, batch: dict, draws: np.random.Generator) -> dict[str, torch.Tensor]:
-        """See `StepFunction`."""
-        return self.objective.prepare(batch, draws)
-
-    def compute(
-        self, model: Callable, *, autocast: Callable, **inputs: torch.Tensor
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Contrastive loss and accuracy of a batch."""
-        return self.objective.compute(model, autocast=autocast, **inputs)
-
-    def cost(self) -> plan.Cost:
-        """What one view costs."""
-        return plan.clip_cost(self.model)
-
     def shapes(self, num_clips: int) -> dict[str, torch.Tensor]:
-        """See `engine.pretraining.Pretext`."""
+        """See `Pretext`."""
         model = self.model
         empty = partial(torch.empty, device="meta")
         inputs = {
@@ -207,10 +191,6 @@ class ContrastiveLearning:
         }  # fmt: skip
         rows["also"] = ", ".join(name for name, on in extras.items() if on) or "nothing"
         return rows
-
-    def look(self, run: Training, epoch: int) -> dict[str, float]:
-        """Nothing: its accuracy tells."""
-        return {}
 
     def draw(
         self, run: Training, annotations: Annotations, window: tuple | None, output_dir: Path

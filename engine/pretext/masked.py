@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from svfap.engine.compute.precision import choose_precision
 from svfap.engine.flags.flag import Flags
 from svfap.engine.identity import begin_with, identify, told_by
 from svfap.engine.loop import Training
+from svfap.engine.pretext.base import Pretext
 from svfap.engine.pretext.monitor import Monitor
 from svfap.engine.pretext.objectives import MaskedReconstruction
 from svfap.engine.runtime import plan
@@ -34,11 +35,8 @@ logger = logging.getLogger(__name__)
 LOOK_STEPS = 20  # short epochs are looked at together, so that it costs nothing
 
 
-class MaskedAutoencoding:
-    """Model, clips and loss of masked autoencoding; see `engine.pretraining.Pretext`."""
-
-    samples_per_video = views = 1
-    compares = False
+class MaskedAutoencoding(Pretext):
+    """Model, clips and loss of masked autoencoding."""
 
     def __init__(self, flags: Flags, workers: Workers):
         self.flags, self.workers = flags, workers
@@ -54,6 +52,7 @@ class MaskedAutoencoding:
         self.masking = _masking(self.model, **self.settled, mask_ratio=flags.mask_ratio,
                                 symmetry=flags.part_apply_symmetry, seed=flags.seed)  # fmt: skip
         self.objective = self._make_objective()
+        self.compute = self.objective.compute
         self.monitor = Monitor(self.objective)
 
     def _make_objective(self) -> MaskedReconstruction:
@@ -97,13 +96,6 @@ class MaskedAutoencoding:
         logger.info("weights of %s, of the encoder alone; the decoder is new\n%s",
                     identity.source, report)  # fmt: skip
 
-    def choose_rows(self, annotations: Annotations) -> Annotations:
-        """All videos are used."""
-        return annotations
-
-    def write_chosen(self, folder: Path) -> None:
-        """Nothing: all videos are used."""
-
     def dataset(self, annotations: Annotations, window: tuple | None) -> Dataset:
         """Clips and their masks."""
         flags = self.flags
@@ -134,18 +126,12 @@ class MaskedAutoencoding:
             self.monitor.keep(inputs)
         return inputs
 
-    def compute(
-        self, model: Callable, *, autocast: Callable, **inputs: torch.Tensor
-    ) -> torch.Tensor:
-        """Reconstruction error of a batch."""
-        return self.objective.compute(model, autocast=autocast, **inputs)
-
     def cost(self) -> plan.Cost:
         """What one clip costs."""
         return plan.clip_cost(self.model, num_visible=self.masking.num_visible)
 
     def shapes(self, num_clips: int) -> dict[str, torch.Tensor]:
-        """See `engine.pretraining.Pretext`."""
+        """See `Pretext`."""
         model, masking, share = self.model, self.masking, self.flags.decoder_mask_share
         empty = partial(torch.empty, device="meta")
         size = (num_clips, model.num_frames, model.img_size, model.img_size, 3)
