@@ -111,15 +111,7 @@ def levers_asked(flags: argparse.Namespace, device: torch.device) -> Levers:
 
 
 def begin(flags: argparse.Namespace, *, cpu: int = 1, cuda: int = 1) -> tuple[torch.device, int]:
-    """Apply the flags of `step_parser`.
-
-    Args:
-        cpu: batch size there, where it is not given.
-        cuda: likewise.
-
-    Returns:
-        The device to run on, and the batch size.
-    """
+    """Apply the flags of `step_parser`: the device, and `--batch_size`, else that of the device."""
     common.begin(flags)
     device = distributed.start(flags.device).device
     set_up_device(device)
@@ -190,7 +182,6 @@ def our_work(
     Args:
         name: size, for example "svfap_base_patch16_160".
         batch: clips; videos in evaluation.
-        levers: how it is computed; default: what suits the device, not compiled.
     """
     levers = levers or levers_of(device)
     model = make_model(name, stage, **overrides)

@@ -77,8 +77,6 @@ def head_norm(asked: str, name: str, *, alone: bool, before: Mapping | None) -> 
     """What `--head_norm` comes to.
 
     Args:
-        asked: that flag.
-        name: of the model.
         alone: whether a batch norm would see one clip at a time.
         before: `config` of the model that training goes on with, None if it begins; models of
             earlier versions have a layer norm and do not say so.

@@ -40,10 +40,7 @@ def compare(
     Args:
         first: results of one system, from `engine.results.find_results`.
         subjects_csv: subject of each video; the bootstrap then resamples subjects.
-        common: leave out what only one of them has.
-
-    Raises:
-        ValueError: the videos, labels or classes are not the same; the message lists some.
+        common: leave out what only one of them has; else ValueError says what that is.
     """
     one, two = pool(first), pool(second)
     if common:
@@ -54,11 +51,7 @@ def compare(
 
 
 def _those_of(one: Predictions, other: Predictions) -> Predictions:
-    """The rows that the other has as well.
-
-    Raises:
-        ValueError: there are none.
-    """
+    """The rows that the other has as well; ValueError where there are none."""
     known = set(other.keys)
     rows = [row for row, key in enumerate(one.keys) if key in known]
     if not rows:
@@ -67,16 +60,10 @@ def _those_of(one: Predictions, other: Predictions) -> Predictions:
 
 
 def format_comparison(test: PairedTest, table_format: str = "md", notes: Sequence[str] = ()) -> str:
-    """Text of a comparison.
+    """A row per score: both values, difference A - B, its interval, p of bootstrap and McNemar.
 
-    Args:
-        test: from `compare`.
-        table_format: "md" and "latex": scores of classes in percent, of numbers as they are;
-            "csv": all as they are.
-
-    Returns:
-        A row per score: both values, difference A - B, its interval, bootstrap p; and in
-        classification McNemar's p in the row of WAR.
+    Scores of classes are in percent but in "csv", where all are as they are; McNemar's test is in
+    the row of WAR.
     """
     header = ["score", "A", "B", "A - B", "low", "high", "bootstrap p"]
     with_mcnemar = test.mcnemar_p is not None

@@ -29,9 +29,7 @@ logger = logging.getLogger("svfap.engine.crossval")  # also when run as a comman
 def find_folds(data_path: Path, names: Sequence[str] | None = None) -> dict[str, Path]:
     """The folds of a data set by name: sub-directories of `data_path` that hold a train.csv.
 
-    Args:
-        data_path: folder of fold folders, as preprocess writes them ("split01", ...), or one fold.
-        names: fold folders, or their numbers; None takes all.
+    It may also be one fold; `names` are fold folders, or their numbers.
 
     Raises:
         FileNotFoundError: no fold there, or one that was named is missing.
@@ -53,11 +51,7 @@ def find_folds(data_path: Path, names: Sequence[str] | None = None) -> dict[str,
 
 
 def check_folds(folds: Mapping[str, Path]) -> list[str]:
-    """Refuse folds whose predictions could not be pooled, before any of them is trained.
-
-    Returns:
-        All videos that are tested.
-    """
+    """All videos that are tested; refuses folds whose predictions could not be pooled."""
     tested: dict[str, str] = {}
     shared: dict[tuple[str, str], list[str]] = {}
     for name, folder in folds.items():
@@ -78,8 +72,7 @@ def check_folds(folds: Mapping[str, Path]) -> list[str]:
 def subjects_file(given: str | None, data_path: Path, videos: Sequence[str]) -> str | None:
     """The file whose subjects intervals resample: what was given, or one beside the folds.
 
-    Raises:
-        ValueError: the given one does not name all, or only one person.
+    ValueError if the given one does not name all, or only one person.
     """
     path = given or data_path / SUBJECTS_FILE
     try:
@@ -118,7 +111,10 @@ def groups_of_runs(
 
 
 def write_tables(groups: Mapping[Path, list[Run]], output_dir: Path, subjects: str | None) -> str:
-    """Write summary.md, .csv, .tex and report.html of every seed, and the table over seeds."""
+    """Write summary.md, .csv, .tex and report.html of every seed, and the table over seeds.
+
+    Returns the last table as Markdown.
+    """
     from svfap.engine.report.page import write_report  # slow, and not needed before
 
     found = {}

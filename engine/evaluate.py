@@ -159,10 +159,7 @@ def one_behind(items: Iterable[T]) -> Iterator[T]:
 
 
 def watched(batches: Batches, workers: Workers, title: str) -> Iterator[dict]:
-    """The batches of an evaluation; shows how far it is and says what is wrong with videos.
-
-    Args:
-        batches: of this process's videos.
+    """The batches of an evaluation, also those with unreadable videos; shows how far it is.
 
     Raises:
         UnreadableInEvaluationError: at the end, on every process; lists every video that could not
@@ -298,11 +295,7 @@ def write_results(
 ) -> None:
     """Write `metrics.json`, `pred.csv` and, if there, values and features.
 
-    Args:
-        metrics: of the predictions, and what else belongs beside them.
-        weights: which weights these are ("last", "best", "ema", or a file).
-        split: which part of the data ("test").
-        feature_formats: kinds of files for features (`engine.results.features.FORMATS`).
+    `weights` are "last", "best", "ema" or a file, `split` the part of the data ("test").
     """
     for name, part in predictions.files().items():
         write_predictions(output_dir / name, part)

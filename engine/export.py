@@ -122,10 +122,9 @@ def run_onnx(path: Path, clip: np.ndarray) -> np.ndarray:
 
 
 def largest_difference(module: nn.Module, path: Path, *, raw: bool, model: nn.Module) -> float:
-    """Compare a written file with the model on inputs and a batch size it was not traced with.
+    """Largest difference of a written file's outputs, in units of the model's largest one.
 
-    Returns:
-        Largest absolute difference of the outputs, relative to their largest absolute value.
+    Inputs and batch size are not those that it was traced with.
     """
     clip = example_clips(model, raw=raw, count=3, seed=1)
     with torch.inference_mode():
@@ -141,13 +140,9 @@ def largest_difference(module: nn.Module, path: Path, *, raw: bool, model: nn.Mo
 
 
 def export(predictor: Predictor, path: Path, *, raw: bool = False, opset: int = 18) -> float:
-    """Write a model and compare it.
+    """Write a model, which is on the CPU, as .onnx or .pt2; returns `largest_difference`.
 
-    Args:
-        predictor: holds the model, on the CPU.
-        path: .onnx or .pt2 (`torch.export`).
-        raw: leave normalisation and scores to the caller.
-        opset: version of ONNX's operators.
+    With `raw` normalisation and scores are left to the caller.
 
     Raises:
         ValueError: unknown suffix, or the outputs differ by more than `TOLERANCE`.

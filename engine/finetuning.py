@@ -44,10 +44,7 @@ ALIASES = {"acc1": "war"}
 
 
 def finetune(flags: Flags) -> dict | None:
-    """Fine-tune and test, or with `--eval` only test.
-
-    Returns:
-        The final metrics (None for `--dry_run`).
+    """Fine-tune and test, or with `--eval` only test; the final metrics (None for `--dry_run`).
 
     Raises:
         ValueError: flags or files that cannot work, each with the remedy.
@@ -162,11 +159,7 @@ def _origin(setting: Setting, parts: selection.Parts) -> dict:
 
 
 def _check_choice(setting: Setting, parts: selection.Parts) -> None:
-    """Refuse before the first step what could not be chosen or tested after the last one.
-
-    Raises:
-        ValueError: `--test_weights` or `--val_metric` do not suit the run, with the remedy.
-    """
+    """Refuse before the first step what could not be chosen or tested after the last one."""
     flags = setting.flags
     validates = parts.val is not None and not flags.disable_eval_during_finetuning
     if flags.test_weights == "best" and not (validates and flags.output_dir and flags.save_ckpt):
@@ -312,11 +305,7 @@ def _intervals(setting: Setting, annotations: Annotations, predictions: Predicti
 
 
 def _weights_to_evaluate(path: str, output_dir: str, which: str) -> str:
-    """Which file `--eval` tests.
-
-    Raises:
-        FileNotFoundError: nothing to evaluate.
-    """
+    """Which file `--eval` tests; FileNotFoundError where there is none."""
     name = checkpoint.BEST if which == "best" else checkpoint.LAST
     path = path or str(Path(output_dir) / name)
     try:
@@ -352,11 +341,7 @@ def _evaluate_only(setting: Setting, identity: Identity) -> dict:
 
 
 def _refuse_other_data(annotations: Annotations, split: str, output_dir: Path) -> None:
-    """Keep the numbers of other videos out of a run's directory.
-
-    Raises:
-        ValueError: the run that the directory holds was given another list for this part.
-    """
+    """Keep the numbers of other videos than its own out of a run's directory."""
     before = (rundir.origin_in(output_dir) or {}).get("data", {}).get(split)
     now = origin.describe_data(annotations)
     if before and now["digest"] != before["digest"]:

@@ -56,13 +56,7 @@ class Entry:
 def measure(source: str, *, device: str = "auto", batch_size: int = 8) -> dict:
     """What an encoder costs: parameters, multiply-adds and how many clips it reads in a second.
 
-    Args:
-        source: see `models.weights.hub.locate`.
-        device: see `--device` of run_finetune.py.
-        batch_size: clips per pass.
-
-    Raises:
-        ValueError: no weights that can be used.
+    `source` as `models.weights.hub.locate` takes it; ValueError of weights that cannot be used.
     """
     workers = distributed.start(device)
     model, identity = load_frozen(source)
@@ -181,12 +175,7 @@ def _cells(row: Row | None, name: str, as_csv: bool) -> list[str]:
 
 
 def draw(entries: Sequence[Entry], path: str | Path) -> None:
-    """A picture: accuracy against multiply-adds, a panel for each protocol.
-
-    Args:
-        entries: from `read_board`; those without cost or scores are left out.
-        path: file to write; its suffix chooses the format.
-    """
+    """A picture: accuracy against multiply-adds, a panel for each protocol."""
     name = headline(entries)[0]
     shown = [entry for entry in entries if entry.cost and entry.scores]
     protocols = [one for one in PROTOCOLS if any(one in entry.scores for entry in shown)]

@@ -124,8 +124,7 @@ class Training:
     def resume_from(self, path: Path) -> None:
         """Take over the state of a checkpoint.
 
-        Raises:
-            ValueError: the file is damaged, or its run had another model or global batch.
+        ValueError: the file is damaged, or its run had another model or global batch.
         """
         content, batch = checkpoint.read(path), self.resolved.global_batch
         check_same_model(content["model_config"], self.model.config, str(path))

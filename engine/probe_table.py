@@ -67,11 +67,7 @@ def find_recipes(root: Path, order: Sequence[str] = ()) -> dict[str, list[Path]]
 def probed(
     checkpoint: Path, name: str, folder: str, more: Sequence[str], token_gib: float = 0
 ) -> dict:
-    """Content of probe_<name>.json beside a checkpoint, made if it is not there or older.
-
-    Args:
-        token_gib: as `run_probe` takes it.
-    """
+    """Content of probe_<name>.json beside a checkpoint, made if it is not there or older."""
     kept = checkpoint.parent / f"probe_{name}.json"
     stat = checkpoint.stat()
     key = {"size": stat.st_size, "time": stat.st_mtime_ns, "data": folder, "flags": list(more)}

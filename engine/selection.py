@@ -152,8 +152,7 @@ def _with_validation(setting: Setting) -> Parts:
 def known_subjects(setting: Setting, videos: Annotations) -> list[str] | None:
     """The person in each video, of `--subjects` or a subjects.csv beside the fold; or None.
 
-    Raises:
-        ValueError: `--subjects` does not name them all.
+    ValueError: `--subjects` does not name them all.
     """
     if setting.flags.subjects:
         return subjects_of(setting.flags.subjects, videos.ids)
@@ -185,13 +184,9 @@ def balanced_class_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def balance_classes(setting: Setting, train: Annotations) -> np.ndarray | None:
-    """Carry out `--class_balanced`.
+    """Carry out `--class_balanced`: the task gets class weights with "loss".
 
-    Args:
-        setting: its task gets class weights with "loss".
-
-    Returns:
-        With "sampler" the (n,) weights of the videos for `EpochSampler`, else None.
+    With "sampler" the (n,) weights of the videos for `EpochSampler`, else None.
     """
     how = setting.flags.class_balanced
     if how == "none":

@@ -69,13 +69,9 @@ class SideBySide:
 def read_runs(
     folder: str | Path, systems: Sequence[str] = (), conditions: Sequence[str] = ()
 ) -> dict[tuple[str, str], dict[str, Result]]:
-    """Evaluated runs below <system>/<condition>/<seed>.
+    """Evaluated runs below <system>/<condition>/<seed>: (system, condition) -> seed -> result.
 
-    Args:
-        systems: names of folders; none takes all.
-
-    Returns:
-        (system, condition) -> seed -> result, systems in the order given or by name.
+    Systems are in the order given, or by name.
     """
     folder = Path(folder)
     found: dict[tuple[str, str], dict[str, Result]] = {}
@@ -104,15 +100,9 @@ def compare_systems(
 ) -> SideBySide:
     """Scores with intervals, and all differences.
 
-    Seeds that some cell lacks are left out everywhere, so that all cells have the same.
-
-    Args:
-        runs: from `read_runs`.
-        subjects_csv: subject of each video (`engine.results.subjects_of`); the bootstrap then draws
-            subjects with all their videos.
-
-    Raises:
-        ValueError: no seed that all have, or other videos or labels in one run than in another.
+    Seeds that some cell lacks are left out everywhere, so that all cells have the same; ValueError
+    where none is left, or videos or labels differ. With a file of subjects the bootstrap draws
+    subjects with all their videos.
     """
     seeds = [s for s in next(iter(runs.values())) if all(s in cell for cell in runs.values())]
     if not seeds:
@@ -186,11 +176,7 @@ def format_side_by_side(result: SideBySide, table_format: str = "md") -> str:
 
 
 def draw(result: SideBySide, metric: str, path: str | Path) -> None:
-    """A picture: per condition and system the mean, its interval, and each seed's value.
-
-    Args:
-        path: file to write; its suffix chooses the format.
-    """
+    """A picture: per condition and system the mean, its interval, and each seed's value."""
     figure = new_figure(1.6 + 2.6 * len(result.conditions), 3.6)
     axis = figure.subplots()
     width = 0.7 / len(result.systems)

@@ -134,17 +134,9 @@ def beside_published(summary: Summary, spec: DatasetSpec) -> Summary:
 
 
 def seeds_table(seeds: Mapping[str, Sequence[Result]], subjects_csv=None, **options) -> Summary:
-    """Scores per seed, pooled over its folds, and the mean of seeds.
+    """Scores per seed, pooled over its folds, and the mean of seeds; the rest as `crossval_table`.
 
-    Args:
-        seeds: the folds of each seed by its name.
-        subjects_csv: as in `crossval_table`, as are the options.
-
-    Returns:
-        A row per seed with its interval, then `SEEDS` with deviations where there are several.
-
-    Raises:
-        ValueError: as in `crossval_table`.
+    A row per seed with its interval, then `SEEDS` with deviations where there are several.
     """
     rows, notes = [], []
     for name, results in seeds.items():
@@ -160,11 +152,9 @@ def seeds_table(seeds: Mapping[str, Sequence[Result]], subjects_csv=None, **opti
 def format_summary(summary: Summary, table_format: str = "md") -> str:
     """Text of a summary.
 
-    Args:
-        summary: from `crossval_table`.
-        table_format: "md" and "latex": percent with two decimals (of numbers: three decimals, no
-            percent), the interval in the pooled row, deviations over folds beside their mean.
-            "csv": fractions with six decimals, all intervals in columns <metric>_low and _high.
+    "md" and "latex": percent with two decimals (of numbers: three decimals, no percent), the
+    interval in the pooled row, deviations over folds beside their mean. "csv": fractions with six
+    decimals, all intervals in columns <metric>_low and _high.
     """
     if table_format == "csv":
         return render(*_csv_cells(summary), "csv")

@@ -91,8 +91,7 @@ def make_run(sweep: Mapping, settings: Mapping[str, object], output_dir: Path) -
 def score(run: Run, metric: str) -> float:
     """The best epoch's value of a finished run; NaN where it failed.
 
-    Raises:
-        ValueError: its log has no such metric.
+    ValueError: its log has no such metric.
     """
     lines = read_log(run.run_dir / "log.jsonl")
     values = [line[metric] for line in lines if isinstance(line.get(metric), (int, float))]

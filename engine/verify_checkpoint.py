@@ -48,15 +48,13 @@ class Checked:
 def check_file(
     path: str | Path, name: str | None = None, stage_depths: Sequence[int] | None = None
 ) -> Checked:
-    """Load a file into its model and run it.
+    """Load a file, ours or released, into its model and run it.
 
     Args:
-        path: .pth or .safetensors, ours or released.
         name: registered model; None: as the file says, else guessed from names and shapes.
         stage_depths: of TPSBT, where they cannot be guessed.
 
     Raises:
-        FileNotFoundError: no such file.
         ValueError: unsafe, damaged, of no known model, not fitting its model, with values that are
             not finite, or with outputs that are not finite or not repeatable.
     """
@@ -141,11 +139,7 @@ def _group(name: str) -> str:
 
 
 def evaluate_file(path: str | Path, arguments: Sequence[str]) -> dict:
-    """Metrics of a file on a test part, by the published protocol.
-
-    Args:
-        arguments: flags of run_finetune.py that say on what (`--data_path`, `--data_set`, ...).
-    """
+    """Metrics of a file by the published protocol, on what flags of run_finetune.py say."""
     from svfap.engine.finetuning import finetune
 
     flags = ["--eval", "--resume", str(path), *arguments]
@@ -153,12 +147,7 @@ def evaluate_file(path: str | Path, arguments: Sequence[str]) -> dict:
 
 
 def compare(metrics: dict, expected: tuple[float, float]) -> tuple[bool, str]:
-    """Whether scores are as published, and a sentence about it.
-
-    Args:
-        metrics: with `uar` and `war`, fractions.
-        expected: published UAR and WAR, percent.
-    """
+    """Whether UAR and WAR (fractions) are as published (percent), and a sentence about it."""
     parts, worst = [], 0.0
     for name, published in zip(("uar", "war"), expected, strict=True):
         found = 100 * metrics[name]

@@ -44,11 +44,7 @@ class Pairs:
 
 
 def read_pairs(path: str | Path) -> Pairs:
-    """Read a pairs.csv.
-
-    Raises:
-        ValueError: not such a table, fewer than two folds, or pairs of one kind only.
-    """
+    """Read a pairs.csv; ValueError if it is none, or has one fold or pairs of one kind only."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no pairs {path}: `python -m svfap.preprocess.lfw` writes them")

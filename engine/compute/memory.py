@@ -86,14 +86,7 @@ def expected_bytes(
     shard: bool = False,
     levers: Levers | None = None,
 ) -> int:
-    """What a process of a run will need for a training step.
-
-    Args:
-        inputs: as `step_memory` takes them.
-        accumulates: whether a step has several batches.
-        averaged: whether there is a moving average of the weights.
-        levers: how steps are computed; None: nothing is compiled.
-    """
+    """What a process of a run will need for a training step; `inputs` as of `step_memory`."""
     compiled = "nothing"
     if levers and levers.compile_mode is not None:
         compiled = "step" if levers.whole_step else "model"

@@ -55,14 +55,8 @@ def create_optimizer(
 ) -> torch.optim.Optimizer:
     """Build the optimizer of `--opt`; torch's own are the fused ones, which on CUDA never wait.
 
-    Args:
-        model: the bare model (not wrapped).
-        opt: name, of these or of timm's.
-        lr: until the first step sets another.
-        joint: `JointAdamW` rather than torch's own.
-
-    Returns:
-        An optimizer whose groups carry `lr_scale` and `base_weight_decay`.
+    Its groups carry `lr_scale` and `base_weight_decay`; `lr` holds until the first step sets
+    another. `joint` takes `JointAdamW` rather than torch's own.
     """
     groups: dict[tuple[float, float], dict] = {}
     for name, parameter in model.named_parameters():
@@ -109,17 +103,11 @@ def set_step_values(optimizer: torch.optim.Optimizer, rate: float, weight_decay:
 
 
 def take_step(optimizer: torch.optim.Optimizer, norm: Tensor) -> bool:
-    """Update the parameters, unless the gradient's norm is not finite.
+    """Update the parameters, unless the gradient's norm (a scalar) is not finite.
 
     On a CPU looking at the norm costs nothing. On a GPU it would mean waiting for it, so the fused
     optimizer looks for itself; others step there, and the run stops when the norm is read back,
-    before anything is saved.
-
-    Args:
-        norm: of the gradient of all parameters, a scalar.
-
-    Returns:
-        False if it is known already that the step was not taken.
+    before anything is saved. False if it is known already that the step was not taken.
     """
     if norm.device.type == "cpu" and not norm.isfinite():
         return False
@@ -133,8 +121,7 @@ def take_step(optimizer: torch.optim.Optimizer, norm: Tensor) -> bool:
 def clip_gradients(model: nn.Module, limit: float | None) -> Tensor:
     """Scale the gradient of a model to at most this norm; without a limit, only measure it.
 
-    Returns:
-        The norm before, a scalar.
+    Returns the norm before, a scalar.
     """
     parameters = [p for p in model.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in parameters])
@@ -146,10 +133,8 @@ def clip_gradients(model: nn.Module, limit: float | None) -> Tensor:
 class WeightAverage(AveragedModel):
     """Exponential moving average of a model's weights and statistics (`--model_ema`).
 
-    It counts its updates on the host, so that a step neither waits for the device nor copies to it.
-
-    Args:
-        decay: share of the old average that stays, 0..1.
+    `decay` is the share of the old average that stays. Updates are counted on the host, so that a
+    step neither waits for the device nor copies to it.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -162,10 +147,10 @@ class WeightAverage(AveragedModel):
 
     @torch.no_grad()
     def move(self, own: Sequence[Tensor], new: Sequence[Tensor]) -> None:
-        """Move tensors of the average towards the model's; counters are taken over.
+        """Move tensors of the average, as of `tensors_of` or this process's parts, towards the
+        model's.
 
-        Args:
-            own: what `tensors_of` says of the average, or this process's parts of that.
+        Counters are taken over.
         """
         is_value = [tensor.is_floating_point() for tensor in own]
         values = [list(compress(tensors, is_value)) for tensors in (own, new)]

@@ -27,14 +27,8 @@ class Parallel:
     """How training holds its model; made before the optimizer. All processes call everything.
 
     This way every process holds all of it, in DistributedDataParallel if there are several. What is
-    given and taken as a state is the same for all ways, so that checkpoints are.
-
-    Args:
-        step: with the model, on the device of this process.
-        accumulates: whether a step has several batches.
-
-    Attributes:
-        wrapped: what training calls in place of the step.
+    given and taken as a state is the same for all ways, so that checkpoints are. `wrapped` is what
+    training calls in place of the step.
     """
 
     def __init__(self, step: Step, workers: Workers, *, accumulates: bool = False):
@@ -118,12 +112,9 @@ def check_sharding(workers: Workers, precision: Precision, *, opt: str, amp: str
 def distribute(step: Step, workers: Workers, *, shard: bool, accumulates: bool) -> Parallel:
     """Hold a step's model; to be called before its optimizer is made.
 
-    Batch norms of several processes share their statistics from here on.
-
-    Args:
-        step: its model is on the device of this process; sharding changes it in place.
-        shard: whether processes share the model; checked by `check_sharding`.
-        accumulates: whether a step has several batches.
+    Batch norms of several processes share their statistics from here on; sharding, which
+    `check_sharding` has to allow, changes the model in place. `accumulates`: a step has several
+    batches.
     """
     if workers.is_distributed:
         step.model = synchronise_batch_norm(step.model, on_cuda=workers.device.type == "cuda")

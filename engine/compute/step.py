@@ -27,10 +27,8 @@ class StepFunction(Protocol):
         """The part for the device: `inputs` as prepared to the loss.
 
         Of tensors alone, with nothing that depends on their values, so that it can be compiled;
-        tensors have the same shapes in every step.
-
-        Returns:
-            A scalar, or a pair of it and a dict of scalars to log.
+        tensors have the same shapes in every step. A scalar, or a pair of it and a dict of scalars
+        to log.
         """
 
 

@@ -63,11 +63,7 @@ class Flag:
         )  # fmt: skip
 
     def check(self, value: object) -> None:
-        """Refuse a value that cannot be meant.
-
-        Raises:
-            ValueError: names the flag, the value and what is allowed.
-        """
+        """Refuse a value that cannot be meant, naming the flag, the value and what is allowed."""
         if self.refused and value and value != self.default:
             raise ValueError(f"--{self.name} {self.refused}")
         for item in value if isinstance(value, (list, tuple)) else [value]:
@@ -110,11 +106,7 @@ class Flags(argparse.Namespace):
         return getattr(self, "num_samples", None) or getattr(self, "num_sample", 1)
 
     def require(self, *names: str) -> None:
-        """Refuse to start without flags that have no sensible default.
-
-        Raises:
-            ValueError: names what is missing.
-        """
+        """Refuse to start without flags that have no sensible default."""
         missing = [f"--{name}" for name in names if not getattr(self, name)]
         if missing:
             raise ValueError(f"missing {' and '.join(missing)}; see --help")
@@ -153,11 +145,7 @@ class Table:
         return parser
 
     def check(self, values: Mapping[str, object], given: Collection[str]) -> None:
-        """Check the value of every flag by itself, and whether the objective has a use for it.
-
-        Raises:
-            ValueError: see `Flag.check`; or the flag was given and would be without effect.
-        """
+        """Check every flag by itself, and whether the objective has a use for those given."""
         others = []
         for name, flag in self.by_name.items():
             flag.check(values[name])

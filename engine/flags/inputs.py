@@ -26,12 +26,7 @@ READ, WRITTEN = ("data_root", "subjects", "landmarks", "probe_path"), ("output_d
 
 
 def check_inputs(flags: Flags, stage: str) -> None:
-    """Refuse names of files and data sets that cannot be meant.
-
-    Raises:
-        ValueError: an unknown data set, or a path that is something else.
-        FileNotFoundError: a path that is not there.
-    """
+    """Refuse names of files and data sets that cannot be meant: ValueError, FileNotFoundError."""
     if not flags.data_path:
         raise ValueError("missing --data_path; see --help")
     if flags.data_set:
@@ -63,11 +58,7 @@ def check_inputs(flags: Flags, stage: str) -> None:
 
 
 def check_weights(flag: str, name: str) -> None:
-    """Refuse weights that are neither a file nor a name that can be looked up.
-
-    Raises:
-        FileNotFoundError: it does not exist.
-    """
+    """Refuse weights that are neither a file nor a name that can be looked up."""
     path = Path(name)
     if name and not path.exists() and not is_remote(name):
         near = _near(path) or did_you_mean(name, [*PUBLIC, *RELEASED])

@@ -24,13 +24,6 @@ _NOTHING = ("", "~", "null")
 def parse_flags(parser: Parser, argv: Sequence[str] | None = None) -> Flags:
     """Parse the command line over the YAML file named by `--config`, if any.
 
-    Args:
-        parser: `pretraining_parser()` or `finetuning_parser()`.
-        argv: arguments without the program name; default: `sys.argv[1:]`.
-
-    Returns:
-        The flags; `explicit` names those that the user set.
-
     Raises:
         SystemExit: as argparse does, for unknown flags and values of the wrong kind.
         ValueError: the YAML file has unknown flags or wrong values, or flags contradict.

@@ -58,12 +58,9 @@ class Choice:
 
 
 def choose_preset(flags: Flags, model_name: str, world_size: int, before: Mapping | None) -> Choice:
-    """Choose values for flags that were not given.
+    """Choose values for flags of run_finetune.py that were not given.
 
     Args:
-        flags: of run_finetune.py.
-        model_name: of the model.
-        world_size: processes.
         before: flags that the run which goes on was begun with; None of a new run.
     """
     if before is not None:

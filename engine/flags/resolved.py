@@ -39,9 +39,7 @@ def resolve(
 ) -> Resolved:
     """Work out the numbers of a run.
 
-    Args:
-        merged: accumulated batches that are computed together (`engine.compute.merging`).
-        settled: see `Resolved`.
+    `merged` accumulated batches are computed together (`engine.compute.merging`).
     """
     batch = flags.batch_size * flags.update_freq * world_size
     steps = math.ceil(num_samples / batch)

@@ -154,15 +154,7 @@ def annotate_video(prediction: VideoPrediction, out_mp4: str | Path) -> None:
 
 
 def draw_answers(prediction: VideoPrediction, picture: np.ndarray, number: int) -> np.ndarray:
-    """A frame with boxes, beside a panel of answers and above the timeline.
-
-    Args:
-        picture: (H, W, 3) uint8 RGB, of the video's size.
-        number: of the frame.
-
-    Returns:
-        (H', W', 3) uint8 RGB.
-    """
+    """A frame of the video with boxes, beside a panel of answers and above the timeline; RGB."""
     return _Painter(prediction).paint(picture, number)
 
 

@@ -85,10 +85,7 @@ def _frames(track: TrackPrediction, times) -> dict:
 
 def write_video(folder: Path, content: dict, names: Iterable[str]) -> None:
     """Write `prediction.json`; for videos with tracks `timeline.csv`, and `frames.csv` if the model
-    answers per time step.
-
-    Args:
-        folder: of this video; made if absent.
+    answers per time step. The folder of the video is made.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = list(names)
@@ -108,11 +105,7 @@ def write_video(folder: Path, content: dict, names: Iterable[str]) -> None:
 
 
 def write_table(path: Path, contents: Iterable[dict], names: Iterable[str]) -> None:
-    """Write one line per track, and one per video without any.
-
-    Args:
-        contents: of `as_dict`; windows are not needed.
-    """
+    """Write one line per track, and one per video without any, from what `as_dict` makes."""
     names = list(names)
     about_track = ("track", "first_frame", "last_frame", "begin_seconds", "end_seconds")
     about_video = ("num_frames", "frames_without_face", "note")
@@ -128,14 +121,9 @@ def write_table(path: Path, contents: Iterable[dict], names: Iterable[str]) -> N
 
 
 class Journal:
-    """What an earlier command in this folder has done, and what this one does.
+    """What an earlier command in a folder has done, and what this one does.
 
-    Args:
-        folder: `--output_dir`; made if absent.
-        settings: what decides the answers; must be that of the earlier command.
-
-    Raises:
-        ValueError: the folder holds answers made with other settings.
+    `settings` decide the answers; ValueError where the earlier command had others.
     """
 
     def __init__(self, folder: Path, settings: dict):

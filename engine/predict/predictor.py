@@ -154,13 +154,12 @@ class Predictor:
     ) -> Iterator[VideoPrediction]:
         """Answers for many videos, as they become ready: `number` says which it is.
 
+        As of `predict`; an array of frames is one video, not all.
+
         Args:
-            videos: as for `predict`; an array of frames is one of them, not all.
             num_workers: processes that read videos and find faces; 0: this one.
-            frame_rate: as for `predict`.
 
         Raises:
-            ValueError: as of `predict`.
             LoaderError: a process has died, or could not be started.
         """
         return self._run(videos, self.scores, self._track_prediction, num_workers, frame_rate)
@@ -171,14 +170,9 @@ class Predictor:
         """Features of one video in place of answers; its tracks are `TrackFeatures`.
 
         Args:
-            video: as for `predict`.
             of: "video": a feature per window, pooled and normalised, as the head sees it; "stage":
                 the mean of the tokens of each stage of the encoder; "step": as of "video", but of
                 each time step of the model.
-            frame_rate: as for `predict`.
-
-        Raises:
-            ValueError: as of `predict`, or another `of`.
         """
         return next(self.features_many([video], of, frame_rate=frame_rate))
 

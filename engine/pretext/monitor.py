@@ -59,11 +59,7 @@ class Monitor:
 
     @torch.no_grad()
     def look(self, model: nn.Module, autocast: Callable) -> dict[str, float]:
-        """Loss in units of the mean's, and the spread of features, for a line of the log.
-
-        Args:
-            model: the masked autoencoder in one piece.
-        """
+        """Loss in units of the mean's, and the spread of features, for a line of the log."""
         training = model.training
         model.eval()
         objective, clips = self.objective, self.clips

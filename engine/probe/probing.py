@@ -70,14 +70,9 @@ def set_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def load_frozen(checkpoint: str | Path) -> tuple[nn.Module, Identity]:
-    """The encoder of a checkpoint, and what the checkpoint is.
+    """The encoder of a checkpoint, pre-trained or fine-tuned, and what the checkpoint is.
 
-    Args:
-        checkpoint: pre-trained or fine-tuned weights, ours or released.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: weights that cannot be used.
+    ValueError of weights that cannot be used.
     """
     identity = identify(checkpoint)
     model = frozen_encoder(identity.config)

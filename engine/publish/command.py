@@ -62,11 +62,7 @@ def _write(path: Path, content: dict) -> None:
 
 
 def upload(folder: Path, repo: str, *, private: bool) -> str:
-    """Upload a folder; returns the address of the commit.
-
-    Raises:
-        SourceError: the Hub refuses, or cannot be reached.
-    """
+    """Upload a folder; the address of the commit. SourceError where the Hub refuses."""
     with in_words(f"upload to {repo}", repo, "main") as library:
         api = library.HfApi()
         api.create_repo(repo, private=private, exist_ok=True)

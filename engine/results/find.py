@@ -37,14 +37,11 @@ class Result:
 
 
 def find_results(sources: Sequence[str | Path]) -> list[Result]:
-    """Read results.
+    """Read results, one per evaluation, with names that differ.
 
     Args:
         sources: each a `pred.csv`, a `metrics.json`, a run directory with one of them, or a
             directory of run directories (one per fold), taken in natural order.
-
-    Returns:
-        One result per evaluation, with names that differ.
 
     Raises:
         ValueError: a broken file, the same file twice, or a metrics.json that does not belong to
@@ -58,13 +55,10 @@ def find_results(sources: Sequence[str | Path]) -> list[Result]:
 
 
 def read_log(path: str | Path) -> list[dict]:
-    """Lines of a `log.jsonl`, one per epoch and in their order.
+    """Lines of a `log.jsonl`, one per epoch and in their order; none where there is no file.
 
     A run that was killed and resumed may have written an epoch twice, or half of a last line: the
     later line of an epoch counts, and damaged lines are left out with a warning.
-
-    Returns:
-        One dict per epoch, sorted by its `epoch`; none where there is no file.
     """
     records = {record["epoch"]: record for record in read_journal(path, {"epoch": int})}
     return [records[epoch] for epoch in sorted(records)]
@@ -73,14 +67,7 @@ def read_log(path: str | Path) -> list[dict]:
 def pool(results: Sequence[Result]) -> Predictions:
     """All predictions together, as if one system had predicted every video.
 
-    Args:
-        results: with predictions, of the same task and classes.
-
-    Returns:
-        The predictions in the order of the results.
-
-    Raises:
-        ValueError: a result without predictions, other classes, or a video in two folds.
+    ValueError: a result without predictions, other classes, or a video in two folds.
     """
     missing = [str(result.path) for result in results if result.predictions is None]
     if missing:
@@ -129,14 +116,9 @@ def subjects_of(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
 
 
 def read_table(path: Path, keys: Sequence[str], value: str) -> dict[str, str]:
-    """Two columns of a CSV with a header, such as the subject of each video.
+    """Two columns of a CSV with a header: `value` by the first of the `keys` that is there.
 
-    Args:
-        keys: names that the first column may have, in the order in which they are looked for.
-        value: name of the second.
-
-    Raises:
-        ValueError: missing columns, or a key without a value or with two.
+    ValueError: missing columns, or a key without a value or with two.
     """
     columns = tables.read_header(path)
     key = next((name for name in keys if name in columns), None)
@@ -155,13 +137,9 @@ def read_table(path: Path, keys: Sequence[str], value: str) -> dict[str, str]:
 
 
 def align(first: Predictions, second: Predictions) -> tuple[Predictions, Predictions]:
-    """Bring two systems' predictions of the same videos into the same order.
+    """Bring the second system's predictions of the same videos into the order of the first's.
 
-    Returns:
-        The first as it is, the second in its order.
-
-    Raises:
-        ValueError: other videos, labels or classes; the message lists some.
+    ValueError: other videos, labels or classes; the message lists some.
     """
     row_of = {key: row for row, key in enumerate(second.keys)}
     known = set(first.keys)

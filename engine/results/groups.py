@@ -14,14 +14,9 @@ Evaluated = TypeVar("Evaluated")
 
 
 def read_groups(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
-    """The group of each clip.
+    """The group of each clip, from a file with a header and columns `path` and `group`.
 
-    Args:
-        csv_path: file with a header and columns `path` (as in the annotation files) and `group`.
-        ids: the clips, as the annotation file writes them.
-
-    Raises:
-        ValueError: missing columns, a clip with two groups, or clips that are not listed.
+    ValueError: missing columns, a clip with two groups, or clips that are not listed.
     """
     path = Path(csv_path)
     if not path.is_file():
@@ -42,15 +37,8 @@ def read_groups(csv_path: str | Path, ids: Sequence[str]) -> list[str]:
 def average_by_group(evaluated: Evaluated, groups: Sequence[str]) -> Evaluated:
     """One row per group: the mean of its clips' scores and features, each clip counting alike.
 
-    Args:
-        evaluated: the clips (`engine.evaluate.Evaluated`).
-        groups: name of each clip's.
-
-    Returns:
-        The groups in the order of their first clips; their names stand for the ids.
-
-    Raises:
-        ValueError: clips of a group have different labels.
+    Of an `engine.evaluate.Evaluated`, whose ids become the groups, in the order of their first
+    clips. ValueError where clips of a group have different labels.
     """
     names = list(dict.fromkeys(groups))
     place = {name: number for number, name in enumerate(names)}

@@ -33,12 +33,8 @@ def add_bootstrap_flags(parser: argparse.ArgumentParser) -> None:
 class PairedTest:
     """Difference of two systems on the same videos.
 
-    Attributes:
-        only_first_right: videos that only the first system classifies right; None in regression
-            and with several heads.
-        only_second_right: videos that only the second classifies right; None likewise.
-        mcnemar_p: exact two-sided McNemar test on those two counts; it treats videos as
-            independent. None likewise.
+    McNemar's test is exact and two-sided, and treats videos as independent; it and the counts are
+    None in regression and with several heads.
     """
 
     first: dict[str, float]  # metric -> value of the first system
@@ -96,11 +92,7 @@ def resampled_metrics(
 ) -> list[dict[str, np.ndarray]]:
     """Metrics of several systems on the same bootstrap resamples of their videos.
 
-    Args:
-        systems: predictions for the same n videos in the same order.
-        subjects: as in `bootstrap_intervals`, as are the next two.
-        num_resamples: see there.
-        seed: see there.
+    Of predictions for the same n videos in the same order; the rest as in `bootstrap_intervals`.
 
     Returns:
         For each system metric -> (num_resamples,), NaN where a resample has no such value.
@@ -130,18 +122,9 @@ def paired_test(
 ) -> PairedTest:
     """Compare two systems by a paired bootstrap, and by McNemar's test in classification.
 
-    Args:
-        second: predictions of the other for the same videos, in the same order.
-        subjects: as in `bootstrap_intervals`, as are the next three.
-        num_resamples: see there.
-        seed: see there.
-
-    Returns:
-        Values, intervals of the difference first - second, and p values. A bootstrap p is twice
-        the smaller share of resamples on either side of zero, at least 2 / (resamples + 1).
-
-    Raises:
-        ValueError: other videos, labels or classes in one than in the other.
+    Both predict the same videos in the same order, or ValueError; the rest as in
+    `bootstrap_intervals`. A bootstrap p is twice the smaller share of resamples on either side of
+    zero, at least 2 / (resamples + 1).
     """
     _check_resamples(num_resamples)
     if first.keys != second.keys:

@@ -38,9 +38,7 @@ KINDS: list[type[Predictions]] = [ClassesAndNumbers, Classes, ClassesOfHeads, Nu
 def write_predictions(csv_path: str | Path, predictions: Predictions) -> None:
     """Write `pred.csv`, at once or not at all.
 
-    Args:
-        csv_path: file to write; its folder must exist.
-        predictions: what to write; numbers keep nine significant digits, enough for float32.
+    Numbers keep nine significant digits, enough for float32.
     """
     columns = {"id": predictions.ids}
     if predictions.frames is not None:
@@ -74,22 +72,14 @@ def read_predictions(csv_path: str | Path, class_names: Sequence[str] | None = N
 def write_metrics(json_path: str | Path, metrics: dict, *, weights: str, split: str) -> None:
     """Write `metrics.json`, at once or not at all.
 
-    Args:
-        json_path: file to write; its folder must exist.
-        metrics: result of `classification_metrics` or `regression_metrics`.
-        weights: which weights gave them: "last", "best" (and on which split), "ema", a path.
-        split: which annotation file they were computed on, such as "test".
+    `weights` are "last", "best", "ema" or a path, `split` the annotation file, such as "test".
     """
     text = json.dumps({**metrics, "weights": weights, "split": split}, indent=2, allow_nan=False)
     write_text(json_path, text + "\n")
 
 
 def read_metrics(json_path: str | Path) -> dict:
-    """Read a `metrics.json`.
-
-    Raises:
-        ValueError: not a JSON object.
-    """
+    """Read a `metrics.json`; ValueError where it is not a JSON object."""
     json_path = Path(json_path)
     if not json_path.is_file():
         raise FileNotFoundError(f"no metrics file {json_path}; evaluation writes metrics.json.")

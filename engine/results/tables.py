@@ -32,7 +32,6 @@ def render(
     """One table as text.
 
     Args:
-        rows: cells, as many per row as there are titles.
         table_format: one of `FORMATS`. LaTeX needs the package booktabs.
         notes: sentences below the table; CSV has no place for them and leaves them out.
         num_text_columns: how many columns on the left hold text, the others are aligned right.

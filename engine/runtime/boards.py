@@ -134,12 +134,7 @@ class Boards:
     """The boards of a run; one that fails is said so once and left alone, the run goes on."""
 
     def __init__(self, names: Sequence[str], folder: Path | None, config: Mapping):
-        """Open them.
-
-        Args:
-            names: of `LOGGERS`.
-            folder: for their files; None opens none.
-            config: the run's flags.
+        """Open them; without a folder none.
 
         Raises:
             ValueError: a library is not installed, or does not begin.

@@ -119,10 +119,8 @@ class Progress:
     def __init__(self, title: str, *, total: int, done: int, clips_per_step: int, enabled: bool):
         """Start the clock.
 
-        Args:
-            done: steps already behind (after a restart).
-            clips_per_step: clips of all processes in a step.
-            enabled: False prints nothing.
+        `done` steps are behind already (after a restart), `clips_per_step` are those of all
+        processes.
         """
         self.title, self.total, self.done = title, total, done
         self.clips_per_step, self.enabled = clips_per_step, enabled

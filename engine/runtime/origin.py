@@ -109,10 +109,8 @@ def differences(before: Mapping, now: Mapping, named: Mapping[str, str | None]) 
     """What is not as it was, in words.
 
     Args:
-        before: origin of the run that is there, or only its `flags`, as earlier versions kept
-            them.
-        now: origin of the run that wants to go on.
-        named: its flags of `NAMES`.
+        before: origin of the run that is there, or only its `flags`, as earlier versions kept them.
+        named: flags of `NAMES` of the run that wants to go on.
     """
     values = before.get("flags", {})
     found = [

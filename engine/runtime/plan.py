@@ -21,12 +21,9 @@ class Cost:
 
 
 def clip_cost(model: nn.Module, *, num_visible: int | None = None) -> Cost:
-    """Count parameters and multiply-adds of a model for one clip.
+    """Count parameters and multiply-adds of a model for one clip; of pre-training with masks.
 
     Nothing is computed: shapes alone run through the model, as on a CPU wherever its weights are.
-
-    Args:
-        num_visible: visible tokens of a pre-training model; None for a fine-tuning model.
     """
     # PyTorch 2.11 and older do not count attention on a CPU
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -80,11 +77,7 @@ def model_rows(
 ) -> dict[str, object]:
     """Lines of the plan that both stages share.
 
-    Args:
-        clips: that a process computes at a time.
-        clips_per_sample: clips of a sample in a batch.
-        views: clips in which the model sees each sample.
-        memory: of a process, bytes (`engine.compute.memory`); None: not counted.
+    A process computes `clips` at a time, for which it needs `memory` bytes (None: not counted).
     """
     whole = f"{global_batch} clips"
     if views > 1:

@@ -28,19 +28,10 @@ RESULTS = ("log.jsonl", "metrics.json", FINISHED, "checkpoint-*.pth")
 def opened(
     output_dir: str, workers: Workers, config: dict, resume: Path | None
 ) -> Iterator[Path | None]:
-    """Make `--output_dir`, keep others out of it and write `config.json` there.
+    """Make `--output_dir`, keep others out of it and write `config` to config.json there.
 
-    The `config.json` of a run that goes on in its directory stays as it is.
-
-    Args:
-        config: what it says beside versions and commit.
-        resume: checkpoint that the run goes on from.
-
-    Yields:
-        The directory; None without `--output_dir` (nothing is written then).
-
-    Raises:
-        ValueError: another process works there.
+    That of a run that goes on from a checkpoint in its directory stays as it is. None without
+    `--output_dir`: nothing is written then. ValueError where another process works.
     """
     if not output_dir:
         logger.warning("no --output_dir: nothing of this run will be kept")
@@ -60,11 +51,7 @@ def opened(
 
 @contextmanager
 def alone_in(folder: Path, workers: Workers) -> Iterator[None]:
-    """Make a folder and keep processes of other runs out of it.
-
-    Raises:
-        ValueError: another process works there; raised on every process.
-    """
+    """Make a folder and keep processes of other runs out of it: ValueError, on every process."""
     refusal, lock = None, nullcontext()
     if workers.is_main:
         lock = sole_use(folder)
@@ -126,11 +113,8 @@ def origin_in(folder: str | Path) -> dict | None:
 def run_to_go_on(output_dir: str, resume: str, auto_resume: bool) -> dict | None:
     """What is known of a training that goes on: `model` (its `config`), `flags` and `clips`.
 
-    Returns:
-        None of a new one. `clips` is empty where there is no checkpoint.
-
-    Raises:
-        FileNotFoundError: as `find_checkpoint`, and its other errors.
+    None of a new one; `clips` is empty where there is no checkpoint. Errors as of
+    `find_checkpoint`.
     """
     if path := find_checkpoint(output_dir, resume, auto_resume):
         content = checkpoint.read(path)
@@ -151,16 +135,12 @@ def origin_of(content: Mapping) -> dict:
 def refuse_other_run(
     output_dir: str, known: Mapping, resume: Path | None, named: Mapping[str, str | None]
 ) -> None:
-    """Refuse to go on with something else.
+    """Refuse to go on with something else, and name what differs.
 
     Args:
         known: what decides the results of this command (`engine.runtime.origin`).
         resume: checkpoint that it would go on from.
         named: its flags of `origin.NAMES`.
-
-    Raises:
-        ValueError: `--output_dir` holds another run, or `--resume` one of other data; names what
-            differs.
     """
     before = origin_in(output_dir) if output_dir else None
     changed = origin.differences(before, known, named) if before else []
@@ -188,10 +168,8 @@ def is_finished(folder: Path, end: dict, files: tuple[str, ...], resume: Path | 
     Args:
         end: what finished.json has to say.
         files: that have to be there besides.
-        resume: its last checkpoint, if it is still there.
-
-    Raises:
-        ValueError: that is damaged, which would be found out too late otherwise.
+        resume: its last checkpoint, if it is still there; ValueError if it is damaged, which
+            would be found out too late otherwise.
     """
     if not all((folder / name).is_file() for name in (*files, FINISHED)):
         return False

@@ -72,13 +72,10 @@ def carry_out(
 ) -> int:
     """Carry out all runs; those that are finished find nothing to do.
 
-    Args:
-        processes: processes of one run (torchrun if more than 1).
-        gpus: to divide among the jobs; 0 leaves the choice to the runs.
-        go_on: start the others although one has failed.
+    Each has so many `processes` (torchrun if more than 1); `gpus` are divided among the jobs, 0
+    leaves the choice to the runs. With `go_on` the others start although one has failed.
 
-    Returns:
-        0; or the status of the first run that failed or was stopped, after which none starts.
+    Returns 0, or the status of the first run that failed or was stopped, after which none starts.
     """
     waiting, running, status, handed_on = list(runs), [], 0, 0
     with noted() as stop:

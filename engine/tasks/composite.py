@@ -86,11 +86,7 @@ class ClassAndValues(Composite):
 
     @classmethod
     def create(cls, flags, names, heads) -> "ClassAndValues":
-        """See `Task`.
-
-        Raises:
-            ValueError: flags ask for mixing of clips or an activation.
-        """
+        """See `Task`; ValueError where flags ask for mixing of clips or an activation."""
         if flags.head_activation_func not in (None, "none"):
             raise ValueError(
                 f"--head_activation_func {flags.head_activation_func}: would act on the class "

@@ -46,13 +46,9 @@ class Regression(Task):
     def create(
         cls, flags, names, heads, *, refused: Sequence[str] = (*MIXING_FLAGS, "smoothing")
     ) -> "Regression":
-        """See `Task`.
+        """See `Task`; flags of `refused` must not be given, or be off.
 
-        Args:
-            refused: flags that must not be given, or be off.
-
-        Raises:
-            ValueError: flags ask for mixing of clips, or the CCC loss gets single clips.
+        ValueError: flags ask for mixing of clips, or the CCC loss gets single clips.
         """
         explicit = getattr(flags, "explicit", ())
         asked = [f"--{name}" for name in refused if name in explicit and getattr(flags, name)]

@@ -70,10 +70,7 @@ class Task:
     def balance(self, weights: torch.Tensor) -> None:
         """Let each class's part of the loss weigh that much (`--class_balanced loss`).
 
-        Args:
-            weights: (C,) float32, on the device of the training.
-
-        Raises:
-            ValueError: the loss is not about one class per video.
+        `weights` (C,) are float32 and on the device of the training; ValueError where the loss is
+        not about one class per video.
         """
         raise ValueError("--class_balanced loss: this task has no classes to balance; leave it out")

@@ -122,11 +122,7 @@ class Predictions:
         raise NotImplementedError
 
     def constant(self, training_labels: np.ndarray) -> "Predictions":
-        """The same answer, `guess`, for every row.
-
-        Raises:
-            ValueError: other dimensions or heads than the predictions have.
-        """
+        """The same answer, `guess`, for every row; ValueError of other dimensions or heads."""
         if training_labels.shape[1:] != self.labels.shape[1:]:
             raise ValueError(
                 f"training labels of shape {training_labels.shape} do not belong to predictions "
@@ -164,11 +160,7 @@ class Predictions:
 
     @classmethod
     def read(cls, table: PredictionTable, names: Sequence[str] | None = None) -> "Predictions":
-        """Predictions from a file of this kind; see `engine.results.predictions.read_predictions`.
-
-        Raises:
-            PredictionFileError: all problems of the file.
-        """
+        """Predictions from a file of this kind; see `engine.results.predictions.read_predictions`."""
         fields = cls.fields(table, names)
         ids = table.ids()
         table.check(complete=True)
@@ -193,11 +185,7 @@ class Predictions:
         return replace(parts[0], ids=ids, names=named[0] if named else None, **arrays)
 
     def require_alike(self, other: "Predictions") -> None:
-        """Refuse predictions of another kind, or of other names.
-
-        Raises:
-            ValueError: says where they differ.
-        """
+        """Refuse predictions of another kind, or of other names; says where they differ."""
         common_kind([self, other])
         named = self.names is not None and other.names is not None
         if named and list(self.names) != list(other.names):
@@ -218,11 +206,7 @@ class Predictions:
 
 
 def common_kind(systems: Sequence[Predictions]) -> type[Predictions]:
-    """The kind that all predictions are of.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """The kind that all predictions are of; ValueError where there is none."""
     kinds = type(systems[0]).__mro__
     kind = next(kind for kind in kinds if all(isinstance(own, kind) for own in systems))
     if kind is Predictions:
@@ -232,11 +216,7 @@ def common_kind(systems: Sequence[Predictions]) -> type[Predictions]:
 
 
 def checked_scores(scores: np.ndarray) -> np.ndarray:
-    """Scores as float64.
-
-    Raises:
-        ValueError: a NaN or infinite score, from which no class should be taken.
-    """
+    """Scores as float64; ValueError of a NaN or infinite one, from which no class should be taken."""
     scores = np.asarray(scores, dtype=np.float64)
     require_finite(scores, "scores")
     return scores

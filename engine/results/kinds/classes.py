@@ -24,11 +24,7 @@ class Classes(Predictions):
 
     @classmethod
     def from_scores(cls, ids, labels, scores, names: Sequence[str] | None = None) -> "Classes":
-        """The most probable classes, from (n, C) probabilities.
-
-        Raises:
-            ValueError: a score is not finite.
-        """
+        """The most probable classes, from (n, C) probabilities, which must be finite."""
         scores = checked_scores(scores)
         return cls(
             ids=ids,
@@ -139,11 +135,7 @@ class ClassesOfHeads(Predictions):
 
     @classmethod
     def from_scores(cls, ids, labels, scores, heads: Mapping) -> "ClassesOfHeads":
-        """The most probable class of each head.
-
-        Raises:
-            ValueError: a score is not finite.
-        """
+        """The most probable class of each head; scores must be finite."""
         scores = checked_scores(scores)
         return cls(
             ids=ids,
