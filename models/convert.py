@@ -41,13 +41,10 @@ def convert(
         source: what `read_checkpoint` takes: a file, ours, released, or safetensors; hf://...
         target: .safetensors, .pth or .pt; with `to_transformers` a folder; must not exist.
         averaged: take the moving average ("model_ema").
-        to_transformers: write what transformers' VideoMAE opens.
         told: what a file of others cannot tell, as `models.open_weights` takes it.
 
-    Raises:
-        FileNotFoundError: no source.
-        FileExistsError: the target is there.
-        ValueError: unknown ending, no weights in the source, or weights of an unknown model.
+    Returns:
+        Names of the tensors written.
     """
     target = Path(target)
     if not to_transformers and target.suffix not in (SAFETENSORS, ".pth", ".pt"):

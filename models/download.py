@@ -36,10 +36,8 @@ class DownloadError(ValueError):
 def direct_link(url: str) -> str:
     """The address that delivers the file behind a share link.
 
-    Knows SharePoint and OneDrive, Google Drive and Hugging Face; other addresses stay as they are.
-
-    Raises:
-        ValueError: not an http or https address.
+    Knows SharePoint and OneDrive, Google Drive and Hugging Face; other addresses stay as they are,
+    but must be http or https.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
@@ -95,10 +93,9 @@ def _check_arrived(part: Path, suffix: str, sha256: str | None) -> None:
 def download(
     file: ReleasedFile, folder: Path, *, mirrors: Sequence[str] = (), quiet: bool = False
 ) -> Path:
-    """Fetch a file unless it is there.
+    """Fetch a file into a `saved/model` unless it is there.
 
     Args:
-        folder: the `saved/model` to put it into.
         mirrors: tried in turn before the authors' link; an address ending in "/" is a folder laid
             out like saved/model, any other is the file itself.
 
@@ -125,9 +122,7 @@ def download(
 def take_over(source: Path, file: ReleasedFile, folder: Path) -> Path:
     """Copy a file that was fetched by hand to where the recipes look for it.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not whole, not the right one, or another one is in its place.
+    ValueError: it is not whole, not the right one, or another one is in its place.
     """
     if not source.is_file():
         raise FileNotFoundError(f"--from {source}: no such file")

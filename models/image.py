@@ -66,11 +66,7 @@ class ImageEncoder(nn.Module):
         return self.num_frames
 
     def embed(self, clip: Tensor) -> Tensor:
-        """Pooled features of the frames: (B, 3, T, H, W), normalised, to (B, T, D).
-
-        Raises:
-            ValueError: the clip's shape is not the one the model was built for.
-        """
+        """Pooled features of the frames: (B, 3, T, H, W), normalised, to (B, T, D)."""
         check_clip(clip, num_frames=self.num_frames, img_size=self.img_size)
         features = self.backbone(images_for(rearrange(clip, "b c t h w -> (b t) c h w")))
         return rearrange(features, "(b t) d -> b t d", t=self.num_frames)
@@ -99,11 +95,8 @@ class ImageEncoder(nn.Module):
         return [*by_depth, [name for name, _ in self.named_parameters() if name not in inside]]
 
     def own_names(self, entries: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-        """Entries of a plain timm or torchvision file under this model's names.
-
-        Returns:
-            The same tensors without those of a classifier, and the names left out. Entries of this
-            class unchanged.
+        """Entries of a plain timm or torchvision file under this model's names, without a
+        classifier's, and the names left out; entries of this class unchanged.
         """
         inside = set(self.backbone.state_dict())
         if any(name.startswith(_STEM) for name in entries) or not inside & set(entries):
@@ -151,11 +144,7 @@ def feature_dim(backbone: nn.Module) -> int:
 
 
 def without_classifier(backbone: nn.Module, entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Entries of a timm or torchvision file but those of the classifier.
-
-    Args:
-        entries: by the names of that file.
-    """
+    """Entries of a timm or torchvision file, by its names, but those of the classifier."""
     stated = backbone.pretrained_cfg.get("classifier") or ("fc", "head", "classifier")
     heads = tuple(f"{name}." for name in ([stated] if isinstance(stated, str) else stated))
     inside = backbone.state_dict()

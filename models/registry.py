@@ -53,11 +53,7 @@ FAMILIES = {
 
 
 def list_models(pattern: str | None = None) -> list[str]:
-    """Names of all models, sorted.
-
-    Args:
-        pattern: shell-style ("svfap*", "pretrain_*"); None lists all. Aliases are left out.
-    """
+    """Names of all models, sorted, that fit a shell-style pattern ("svfap*"); no aliases."""
     names = sorted([*SIZES, *(PRETRAIN_PREFIX + name for name in SIZES if _family(name).encoder)])
     return names if pattern is None else fnmatch.filter(names, pattern)
 

@@ -45,14 +45,7 @@ LANDMARK_PROBES = 50
 
 
 class ContrastiveLearning(Pretext):
-    """Model, pairs and loss of contrastive learning.
-
-    Args:
-        flags: of run_pretrain.py; `model` becomes the contrastive model of the encoder it names.
-
-    Raises:
-        ValueError: flags that cannot work, each with the remedy.
-    """
+    """Model, pairs and loss of contrastive learning; `--model` names the encoder."""
 
     views = 2
     compares = True
@@ -92,11 +85,7 @@ class ContrastiveLearning(Pretext):
         self.left_out: list[tuple] = []
 
     def choose_rows(self, annotations: Annotations) -> Annotations:
-        """Leave out the videos that are too short for the pairs asked for, and say which.
-
-        Raises:
-            ValueError: none is long enough, or no landmarks are there that are needed.
-        """
+        """Leave out the videos that are too short for the pairs asked for, and say which."""
         self._check_landmarks(annotations)
         if not self.rule.needs_time:
             return annotations
@@ -256,13 +245,10 @@ class ContrastiveLearning(Pretext):
 
 
 def persons_of(annotations: Annotations) -> np.ndarray:
-    """A number per video, equal for videos of the same person.
+    """(n,) a number per video, equal for videos of the same person.
 
     Persons are those of a subjects.csv beside the annotation file, else VoxCeleb's folders of
     identities; otherwise every video counts as a person of its own.
-
-    Returns:
-        (n,) int64.
     """
     path = Path(annotations.path).parent / SUBJECTS_FILE
     if path.is_file():

@@ -166,17 +166,11 @@ class ContrastiveLoss:
     def losses(
         self, logits: Tensor, positives: Tensor, known: Relations, alike: Tensor | None
     ) -> Tensor:
-        """Loss of every row.
+        """Loss of every row, (R,), from logits (R, C) float32 and weights of the positives (R, C).
 
         Args:
-            logits: (R, C) float32.
-            positives: (R, C) weights of the positives.
-            known: the relations of rows and columns.
             alike: (R, C) cosine similarity of descriptions, NaN where one is missing; None
                 without MaskFN.
-
-        Returns:
-            (R,).
         """
         negatives = known.negative & ~(positives > 0)
         if self.false_negatives == "none":
@@ -192,11 +186,8 @@ class ContrastiveLoss:
 
     @torch.no_grad()
     def descriptions(self, eyes: Tensor, mouth: Tensor, described: Tensor) -> Tensor:
-        """Cosine similarity of the views' eyes and mouths: (R, C), NaN where one is missing.
-
-        Args:
-            eyes: (R, H, W, 3) uint8.
-            described: (R,) bool, whether these are known.
+        """Cosine similarity of the views' eyes and mouths (R, H, W, 3) uint8: (R, C), NaN where one
+        is missing.
         """
         eyes, mouth = (part.permute(0, 3, 1, 2).float() / 255 for part in (eyes, mouth))
         found = F.normalize(self.descriptor(eyes, mouth).float(), dim=1)
@@ -204,13 +195,9 @@ class ContrastiveLoss:
         return found @ gather_rows(found).T
 
     def mixed(self, clip: Tensor, draws: np.random.Generator) -> tuple[Tensor, float | None]:
-        """Carry out CutMix on the first views.
+        """Carry out CutMix on the first views of a clip (R, 3, T, H, W).
 
-        Args:
-            clip: (R, 3, T, H, W).
-
-        Returns:
-            The clips, and the share of each first view that is its own; None without CutMix.
+        Returns the clips, and the share of each first view that is its own; None without CutMix.
         """
         if not self.cutmix or len(clip) == 2 * self.num_pairs:
             return clip, None
@@ -225,10 +212,8 @@ class ContrastiveLoss:
         return clip, share
 
     def targets(self, known: Relations, share: Tensor | float | None, *, first: int) -> Tensor:
-        """Weights of the positives (R, C): the partner, and with CutMix what was mixed in.
-
-        Args:
-            first: column of this process's first view.
+        """Weights of the positives (R, C): the partner, and with CutMix what was mixed in; `first`
+        is the column of this process's first view.
         """
         partner = known.partner.float()
         if share is None:

@@ -73,11 +73,7 @@ class MaskedAutoencoding(Pretext):
         )
 
     def take_weights(self, source: str) -> None:
-        """Begin with these weights: a masked autoencoder's, or an encoder's with a new decoder.
-
-        Raises:
-            ValueError: they do not fit.
-        """
+        """Begin with these weights: a masked autoencoder's, or an encoder's with a new decoder."""
         identity = identify(source, told=told_by(self.flags.given))
         if any(name.startswith("encoder.") for name in identity.weights):
             report = identity.load(self.model)
@@ -234,11 +230,7 @@ def _masking(
     symmetry: bool,
     seed: int,
 ):
-    """The masks of a run.
-
-    Raises:
-        ValueError: masks that the encoder cannot use, each with the remedy.
-    """
+    """The masks of a run; ValueError where the encoder cannot use them, with the remedy."""
     region_size = getattr(model.encoder, "region_size", None)
     masking = make_masking(
         mask_type, model.grid, mask_ratio, part_win_size=part_win_size, symmetry=symmetry

@@ -136,13 +136,8 @@ def reconstruction_figure(
 ) -> tuple[Figure, Reconstruction]:
     """Picture of one video: a row per kind of image, a column per shown frame.
 
-    Args:
-        clip: see `reconstruct`, as are the next five.
-        num_steps: frames to show, spread evenly over the clip.
-        explained: say below how the rows are made.
-
-    Returns:
-        The figure, which `engine.report.plots.save_figure` writes, and what it shows.
+    Of what `reconstruct` takes; `num_steps` frames are shown, spread evenly over the clip. Returns
+    the figure, which `engine.report.plots.save_figure` writes, and what it shows.
     """
     result = reconstruct(
         clip,
@@ -166,13 +161,9 @@ def reconstruction_figure(
 def draw_reconstructions(
     found: Iterable[tuple], objective: MaskedReconstruction, ids: Sequence[str], folder: Path
 ) -> list[Path]:
-    """Draw a picture for each of the videos whose predictions are given.
-
-    `errors.json` beside them has the error of each as a share of the mean's.
-
-    Args:
-        found: of `engine.pretext.masked.MaskedAutoencoding.predictions`.
-        ids: names of all videos.
+    """Draw a picture for each of some videos, of
+    `engine.pretext.masked.MaskedAutoencoding.predictions`; `errors.json` beside them has the error
+    of each as a share of the mean's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     errors = {}

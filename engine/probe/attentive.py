@@ -19,12 +19,8 @@ MIN_STEPS, EPOCHS = 200, 20  # whichever takes longer
 class Reader(nn.Module):
     """A query, one cross-attention, a linear layer.
 
-    Every token is standardised over the training videos at its own place, which takes away where
-    it is; keys therefore get learnt positions.
-
-    Args:
-        mean: (V, D) of the training tokens.
-        deviation: likewise.
+    Every token is standardised over the training videos at its own place, by (V, D) mean and
+    deviation, which takes away where it is; keys therefore get learnt positions.
     """
 
     def __init__(self, mean: Tensor, deviation: Tensor, num_outputs: int):

@@ -53,21 +53,14 @@ def run_probe(
     output_dir: Path | None = None,
     picture: Path | None = None,
 ) -> dict:
-    """Probe a file of weights.
+    """Probe a file of weights; returns the content of probe.json.
 
     Args:
         checkpoint: pre-trained or fine-tuned weights, ours or released.
         flags: of run_finetune.py: data, share of labels, device, loading.
-        neighbours: k.
         token_gib: memory that tokens of a part may take; 0: no attentive probe.
         output_dir: gets a folder per method with pred.csv and metrics.json, as an evaluation.
         picture: file that gets a t-SNE of the test part's pooled features.
-
-    Returns:
-        The content of probe.json.
-
-    Raises:
-        ValueError: weights or data that cannot be used.
     """
     workers = distributed.start(flags.device)
     model, identity = load_frozen(checkpoint)
@@ -153,11 +146,7 @@ def add_attentive_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def token_gib(attentive: bool, memory: float) -> float:
-    """Memory for tokens by the flags; 0 without an attentive probe.
-
-    Raises:
-        ValueError: no memory at all.
-    """
+    """Memory for tokens by the flags; 0 without an attentive probe."""
     if not memory > 0:
         raise ValueError(f"--token_memory {memory:g}: must be above 0 GiB")
     return memory if attentive else 0

@@ -86,17 +86,11 @@ def frozen_setting(
     model: nn.Module,
     identity: Identity | None = None,
 ) -> Setting:
-    """Data set and encoder.
+    """Data set and encoder (`frozen_encoder`), which comes from `identity` if that is a file.
 
-    Where flags do not say it, clips are as a fine-tuned checkpoint was trained; those of a
-    pre-trained one, which come from other videos, as in the data set's recipe.
-
-    Args:
-        model: that is probed (`frozen_encoder`).
-        identity: what it comes from, if that is a file.
-
-    Raises:
-        ValueError: labels that are not classes or numbers per video, or contradicting flags.
+    Where flags do not say it, clips are as a fine-tuned checkpoint was trained; those of a pre-
+    trained one, which come from other videos, as in the data set's recipe. ValueError of labels
+    that are not classes or numbers per video, or of contradicting flags.
     """
     setting = settle(flags, workers, model=model)
     if not setting.task.can_be_probed:
@@ -121,11 +115,8 @@ def extract(
 ) -> Frozen:
     """Features of all videos of a part, the mean over the views that are in the batches.
 
-    Args:
-        setting: its model has no head (`frozen_encoder`).
-        batches: of `setting.reading`.
-        stages: also the features of every stage, not only the pooled one.
-        token_gib: memory that tokens may take; 0: none are kept.
+    Without `stages` only the pooled feature; tokens may take `token_gib` of memory, 0: none are
+    kept.
 
     Raises:
         ValueError: a feature is not finite, or tokens take too much memory.
@@ -171,13 +162,10 @@ def probe(
     """Score every kind of feature by all methods.
 
     Args:
-        train: what the methods are fitted on.
-        test: what they are scored on.
+        train: what the methods are fitted on; `test`: what they are scored on.
         subjects: subject of each training video; strengths are then chosen on subjects left out,
             else on a stratified part.
-        neighbours: k.
-        seed: of that choice, and of the attentive probe.
-        device: where the attentive probe is trained.
+        seed: of that choice, and of the attentive probe, which is trained on `device`.
         keep: gets method -> (n, C) scores from the pooled feature.
 
     Returns:
@@ -322,11 +310,7 @@ def flat(results: Mapping[str, Mapping[str, dict]]) -> dict[str, float]:
 
 
 class PretrainingProbe:
-    """`--probe_every`: probes the encoder while it is pre-trained; training is not changed.
-
-    Args:
-        config: of the model that is trained.
-    """
+    """`--probe_every`: probes the encoder while it is pre-trained; training is not changed."""
 
     def __init__(self, flags: Flags, workers: Workers, config: Mapping):
         shared = ("reader", "batch_size", "amp", "seed", "data_root", "num_workers", "check_paths")

@@ -38,16 +38,7 @@ have to be cropped as in training (`preprocessor_config.json`)."""
 
 
 def card(run: Published, repo: str, licence: str | None, subgroups: Sequence[Path] = ()) -> str:
-    """The text of README.md, with its header for the Hub.
-
-    Args:
-        repo: owner/name.
-        licence: identifier that the Hub knows; None: not stated.
-        subgroups: tables of videos and groups, see `subgroup_tables`.
-
-    Raises:
-        ValueError: a table of groups that is none.
-    """
+    """The text of README.md for the repository owner/name, with its header for the Hub."""
     identity, config = run.identity, run.identity.config
     cost = plan.clip_cost(identity.build()[0]) if run.result else None
     size = sum(value.numel() for value in identity.weights.values())
@@ -166,13 +157,9 @@ def _subjects_file(run: Published) -> Path | None:
 def subgroup_tables(run: Published, files: Sequence[Path]) -> list[str]:
     """A table of scores for every column of groups.
 
-    Args:
-        files: each a CSV with a column that names the video (`SUBJECT_KEYS`), and others with at
-            most `MOST_GROUPS` different values, such as gender or age.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: no such columns, or the table does not name all videos of the test part.
+    Of CSVs with a column that names the video (`SUBJECT_KEYS`), and others with at most
+    `MOST_GROUPS` different values, such as gender or age. ValueError where one has none, or does
+    not name all videos of the test part.
     """
     found = []
     for path in files:

@@ -93,18 +93,9 @@ class ExpertBlock(Block):
 
 
 class S4D(ViT):
-    """ViT with `Experts` in some blocks.
+    """ViT (see there) with `Experts` (see there) in the blocks `expert_layers`, counted from 0.
 
-    Args:
-        expert_layers: the blocks, counted from 0; None: the second half.
-        num_experts: see `Experts`.
-        top_k: see there.
-        capacity_factor: see there.
-        queue: see there.
-        sizes: those of `ViT`.
-
-    Raises:
-        ValueError: a size is out of range or does not fit another one.
+    None stands for the second half.
     """
 
     def __init__(

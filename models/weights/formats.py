@@ -187,11 +187,7 @@ class Converted:
 def convert_names(entries: Mapping[str, Tensor], source: str, head: str = HEAD) -> Converted:
     """Weights of any known format under our names; ours stay as they are.
 
-    Args:
-        head: which of several heads is taken.
-
-    Raises:
-        ValueError: a model that is known and not offered.
+    Of several heads `head` is taken. ValueError: a model that is known and not offered.
     """
     is_vit = any(name.endswith(PATCH) and value.ndim == 5 for name, value in entries.items())
     for mark, what in _REFUSED.items():

@@ -159,11 +159,7 @@ def _listing(library, repo: str, revision: str) -> tuple[list[str], bool]:
 
 
 def _choose(names: Sequence[str], inside: str, source: str) -> str:
-    """The file of weights that is meant.
-
-    Raises:
-        SourceError: none, or several.
-    """
+    """The file of weights that is meant; SourceError where there is none, or several."""
     if inside in names:
         return inside
     below = [name for name in names if name.startswith(f"{inside}/" * bool(inside))]

@@ -112,15 +112,7 @@ def open_weights(source: str | Path | Mapping, **overrides) -> tuple[nn.Module, 
 
 
 def understand(content: Mapping, source: str, overrides: Mapping) -> Opened:
-    """What `open_weights` makes of a file's content.
-
-    Args:
-        content: of `read_described`.
-        overrides: see `open_weights`.
-
-    Raises:
-        ValueError: see there.
-    """
+    """What `open_weights` makes of the content of `read_described`, and its errors."""
     told = _told(overrides)
     positions, grid = told.pop("positions", None), told.get("position_grid")
     if positions not in (None, *_POSITIONS):

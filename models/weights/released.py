@@ -111,11 +111,7 @@ RELEASED = {file.name: file for family in _LINKS for file in _files(family)}
 
 
 def find_released(patterns: Sequence[str]) -> list[ReleasedFile]:
-    """Files by names or shell patterns ("svfap-base-dfew*"), each once.
-
-    Raises:
-        ValueError: a name or pattern fits nothing; similar and known names are listed.
-    """
+    """Files by names or shell patterns ("svfap-base-dfew*"), each once; or ValueError."""
     chosen = set()
     for pattern in patterns:
         found = fnmatch.filter(RELEASED, pattern)

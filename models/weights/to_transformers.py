@@ -40,13 +40,9 @@ OTHER_EPSILON = 1e-5  # of its fc_norm and decoder.norm, whatever the configurat
 def write_for_transformers(
     folder: Path, config: Mapping, tensors: Mapping[str, Tensor], class_names: Sequence[str] = ()
 ) -> None:
-    """Write config.json, preprocessor_config.json and model.safetensors.
+    """Write config.json, preprocessor_config.json and model.safetensors of a `videomae_*`.
 
-    Args:
-        config: of the model, a `videomae_*` with a head or a decoder.
-
-    Raises:
-        ValueError: transformers' VideoMAE does not compute what this model does.
+    ValueError: transformers' VideoMAE does not compute what this model does.
     """
     config = default_config(config["name"]) | config
     about = _described(config, class_names)

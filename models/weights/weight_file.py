@@ -83,13 +83,8 @@ def read_checkpoint(source: str | Path) -> dict:
 def read_described(path: Path) -> dict:
     """Read a checkpoint file, and what transformers writes beside one.
 
-    Returns:
-        As `read_checkpoint`; with a description beside it the tensors are under "model", and under
-        "hf_config" and "hf_preprocessor" is what config.json and preprocessor_config.json say.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: see `read_checkpoint`; or a description is not JSON.
+    As `read_checkpoint`; with a description beside it the tensors are under "model", and under
+    "hf_config" and "hf_preprocessor" is what config.json and preprocessor_config.json say.
     """
     content = read_checkpoint(path)
     if not isinstance(content, dict) or "model_config" in content:
@@ -118,13 +113,8 @@ def check_whole(path: Path, suffix: str | None = None) -> None:
     """Check a file as far as its format allows, without reading a single object in it.
 
     Files of PyTorch before 1.6, or written so on demand, have no checksums; of the safetensors
-    format only the sizes are checked here, a checksum when they are read.
-
-    Args:
-        suffix: what the file will be called at the end, with the dot; None: as it is.
-
-    Raises:
-        ValueError: says what is wrong.
+    format only the sizes are checked here, a checksum when they are read. `suffix` is what the file
+    will be called at the end, with the dot. ValueError says what is wrong.
     """
     check_is_binary(path)
     suffix = path.suffix if suffix is None else suffix

@@ -160,7 +160,7 @@ class Predictions:
 
     @classmethod
     def read(cls, table: PredictionTable, names: Sequence[str] | None = None) -> "Predictions":
-        """Predictions from a file of this kind; see `engine.results.predictions.read_predictions`."""
+        """Predictions from a file of this kind; PredictionFileError with all of its problems."""
         fields = cls.fields(table, names)
         ids = table.ids()
         table.check(complete=True)
@@ -216,7 +216,7 @@ def common_kind(systems: Sequence[Predictions]) -> type[Predictions]:
 
 
 def checked_scores(scores: np.ndarray) -> np.ndarray:
-    """Scores as float64; ValueError of a NaN or infinite one, from which no class should be taken."""
+    """Scores as float64, all finite, or ValueError: no class should follow from others."""
     scores = np.asarray(scores, dtype=np.float64)
     require_finite(scores, "scores")
     return scores
