@@ -71,7 +71,7 @@ def run_jobs(
     free, begun = Semaphore(side_by_side), {}
 
     def carry_out(job: Job) -> Outcome:
-        for name in job.after:
+        for name in filter(begun.get, job.after):
             if not begun[name].result().is_ok:
                 return Outcome(f"not run: {name} did not succeed")
         with free:
