@@ -10,6 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +115,8 @@ class PeakMemory:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
-            _reset_host_peak()
+            with suppress(OSError):  # Linux: forget the largest resident size
+                Path("/proc/self/clear_refs").write_text("5")
         return self
 
     def __exit__(self, *exc_info) -> None:
@@ -124,20 +126,11 @@ class PeakMemory:
             self.gib = _host_peak_gib()
 
 
-def _reset_host_peak() -> None:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the largest resident size
-    except OSError:
-        return
-
-
 def _host_peak_gib() -> float:
-    try:
+    with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM"):
                 return int(line.split()[1]) / 2**20
-    except OSError:
-        pass
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
@@ -154,6 +147,8 @@ def count_launches(function: Callable[[], object], device: torch.device) -> int 
 
 def machine_facts(device: torch.device) -> dict:
     """What a number must be read with: processor, threads, versions, commit, load."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    module = spec.name if spec else Path(sys.argv[0]).stem
     facts = {
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
@@ -163,28 +158,21 @@ def machine_facts(device: torch.device) -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "commit": commit_name() or "unknown",
-        "command": "python -m " + _module() + "".join(f" {word}" for word in sys.argv[1:]),
+        "command": " ".join(["python -m", module, *sys.argv[1:]]),
     }
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
     return facts
 
 
-def _module() -> str:
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec.name if spec else Path(sys.argv[0]).stem
-
-
 def _cpu_name() -> str:
     name, kinds = platform.processor(), set()
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 name = line.split(":", 1)[1].strip()
             if line.startswith("flags"):
                 kinds = {"amx_bf16", "avx512_bf16", "avx512f", "avx2"} & set(line.split())
-    except OSError:
-        pass
     return f"{name} ({', '.join(sorted(kinds)) or platform.machine()})"
 
 

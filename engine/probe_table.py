@@ -129,7 +129,11 @@ def format_table(table: Mapping[str, Mapping[str, Cell]], table_format: str) -> 
         header = ["recipe", "seeds"] + [f"{t}{s}" for t in titles for s in ("", " ±")]
         rows = [
             [recipe, str(len(next(iter(cells.values())).values))]
-            + [text for title in titles for text in _numbers(cells[title])]
+            + [
+                "" if number is None else f"{number:.6f}"
+                for title in titles
+                for number in (cells[title].mean, cells[title].half_width)
+            ]
             for recipe, cells in table.items()
         ]
         return render(header, rows, "csv")
@@ -141,11 +145,6 @@ def format_table(table: Mapping[str, Mapping[str, Cell]], table_format: str) -> 
         note += f"mean over {' or '.join(map(str, seeds))} seeds ± half its 95 % interval"
         note += " (Student's t)"
     return render(["recipe", *titles], rows, table_format, notes=[note])
-
-
-def _numbers(cell: Cell) -> list[str]:
-    width = "" if cell.half_width is None else f"{cell.half_width:.6f}"
-    return [f"{cell.mean:.6f}", width]
 
 
 def draw(table: Mapping[str, Mapping[str, Cell]], path: Path) -> None:

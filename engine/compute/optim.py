@@ -63,32 +63,23 @@ def create_optimizer(
         if name not in settings:
             continue
         scale, decay = settings[name]["lr_scale"], settings[name]["weight_decay"]
-        group = groups.setdefault(
-            (scale, decay),
-            {"params": [], "lr_scale": scale, "weight_decay": decay, "decays": decay > 0},
-        )
-        group["params"].append(parameter)
+        new = {"params": [], "lr_scale": scale, "weight_decay": decay, "decays": decay > 0}
+        groups.setdefault((scale, decay), new)["params"].append(parameter)
     options = {"lr": lr, "eps": opt_eps}
     if opt_betas:
         options["betas"] = tuple(opt_betas)
-    adamw = JointAdamW if joint else partial(torch.optim.AdamW, fused=True)
-    fused = {"adamw": adamw, "adam": partial(torch.optim.Adam, fused=True)}
-    if opt.lower() in fused:
-        return fused[opt.lower()](list(groups.values()), **options)
-    if opt.lower() == "sgd":
-        return torch.optim.SGD(
-            list(groups.values()), lr=lr, momentum=momentum, nesterov=True, fused=True
-        )
+    name, parts = opt.lower(), list(groups.values())
+    if name == "adamw":
+        return (JointAdamW if joint else partial(torch.optim.AdamW, fused=True))(parts, **options)
+    if name == "adam":
+        return torch.optim.Adam(parts, fused=True, **options)
+    if name == "sgd":
+        return torch.optim.SGD(parts, lr=lr, momentum=momentum, nesterov=True, fused=True)
     import timm.optim  # takes two seconds
 
     try:
-        return timm.optim.create_optimizer_v2(
-            list(groups.values()),
-            opt=opt,
-            weight_decay=0.0,
-            momentum=momentum,
-            **options,
-        )
+        options |= {"weight_decay": 0.0, "momentum": momentum}
+        return timm.optim.create_optimizer_v2(parts, opt=opt, **options)
     except (ValueError, AssertionError) as error:
         known = ", ".join(timm.optim.list_optimizers())
         raise ValueError(f"--opt {opt!r}: {error}; known: {known}") from error

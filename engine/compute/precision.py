@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from svfap.datasets.loading.memory import keep_freed_memory
-from svfap.engine.compute.levers import Levers, levers_of, set_up_levers
+from svfap.engine.compute.levers import levers_of, set_up_levers
 
 # Below this width autocast costs more than its matrix products save on a CPU.
 MIN_CPU_AUTOCAST_WIDTH = 256
@@ -70,13 +70,13 @@ def choose_precision(amp: str, device: torch.device, *, width: int) -> Precision
     return Precision(device.type, torch.bfloat16 if quick else None)
 
 
-def set_up_device(device: torch.device, levers: Levers | None = None) -> None:
+def set_up_device(device: torch.device) -> None:
     """Process-wide choices, to be made before anything is computed.
 
     CUDA: TF32 for what stays in float32. CPU: freed memory stays for the next step, which otherwise
     gets every page anew.
     """
-    set_up_levers(levers or levers_of(device), device)
+    set_up_levers(levers_of(device), device)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     elif device.type == "cpu":

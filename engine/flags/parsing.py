@@ -29,7 +29,10 @@ def parse_flags(parser: Parser, argv: Sequence[str] | None = None) -> Flags:
         ValueError: the YAML file has unknown flags or wrong values, or flags contradict.
     """
     flags = parser.parse_args(argv)
-    explicit = set(vars(_explicit_parser(parser).parse_args(argv)))
+    bare = parser.table.parser("")  # its namespace holds only what was given
+    for action in bare._actions:
+        action.default = argparse.SUPPRESS
+    explicit = set(vars(bare.parse_args(argv)))
     if flags.config:
         from_file = _read_yaml(parser, Path(flags.config))
         explicit |= set(from_file)
@@ -53,14 +56,6 @@ def as_words(settings: Mapping[str, object]) -> list[str]:
             values = value if isinstance(value, (list, tuple)) else [value]
             words += [f"--{name}", *map(str, values)]
     return words
-
-
-def _explicit_parser(parser: Parser) -> Parser:
-    """Copy of `parser` whose namespace holds only what was given."""
-    bare = parser.table.parser("")
-    for action in bare._actions:
-        action.default = argparse.SUPPRESS
-    return bare
 
 
 def _read_yaml(parser: Parser, path: Path) -> dict:
@@ -115,7 +110,10 @@ def _convert(action: argparse.Action, node: yaml.Node, where: str) -> object:
                 return None
             raise ValueError(f"{where} has no value")
         if action.nargs == 0:
-            return _switched(text, where)
+            try:
+                return boolean(text)
+            except argparse.ArgumentTypeError:
+                raise ValueError(f"{where} is true or false, not {text!r}") from None
         texts = [text]
     try:
         items = [action.type(text) if action.type else text for text in texts]
@@ -128,14 +126,7 @@ def _convert(action: argparse.Action, node: yaml.Node, where: str) -> object:
     return items if many else items[0]
 
 
-def _switched(text: str, where: str) -> bool:
-    try:
-        return boolean(text)
-    except argparse.ArgumentTypeError:
-        raise ValueError(f"{where} is true or false, not {text!r}") from None
-
-
-def _check(flags: argparse.Namespace, table: Table) -> None:
+def _check(flags: Flags, table: Table) -> None:
     """Refuse values that cannot work, naming the allowed ones."""
     table.check(vars(flags), flags.explicit)
     if not flags.imagenet_default_mean_and_std:

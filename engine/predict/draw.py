@@ -148,7 +148,10 @@ def annotate_video(prediction: VideoPrediction, out_mp4: str | Path) -> None:
         for block in video.blocks():
             for frame in block:
                 picture = painter.paint(frame, number)
-                _write(out, stream, picture, float(facts.times[number]))
+                encoded = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                encoded.pts = round(float(facts.times[number]) * CLOCK)
+                encoded.time_base = Fraction(1, CLOCK)
+                out.mux(stream.encode(encoded))
                 number += 1
         out.mux(stream.encode())
 
@@ -156,12 +159,6 @@ def annotate_video(prediction: VideoPrediction, out_mp4: str | Path) -> None:
 def draw_answers(prediction: VideoPrediction, picture: np.ndarray, number: int) -> np.ndarray:
     """A frame of the video with boxes, beside a panel of answers and above the timeline; RGB."""
     return _Painter(prediction).paint(picture, number)
-
-
-def _write(out, stream, picture: np.ndarray, seconds: float) -> None:
-    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-    frame.pts, frame.time_base = round(seconds * CLOCK), Fraction(1, CLOCK)
-    out.mux(stream.encode(frame))
 
 
 def enlargement(height: int, width: int) -> float:

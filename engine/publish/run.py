@@ -65,16 +65,14 @@ def read_run(folder: str | Path) -> Published:
     if result is None and not identity.config["name"].startswith(("pretrain_", "contrastive_")):
         raise ValueError(f"{folder} has not been tested yet: no metrics.json; finish it first")
     facts = {name: content[name] for name in HEADER_FACTS if content.get(name)}
-    stage = FINETUNING if result else PRETRAINING
-    facts["flags"] = _deciding(content.get("flags") or {}, stage)
-    facts["model_config"] = identity.config
+    rows, flags = TABLES[FINETUNING if result else PRETRAINING].by_name, content.get("flags") or {}
+    kept = {name: flags[name] for name in rows if name in flags and rows[name].goes_on == SAME}
+    kept = {name: v for name, v in kept.items() if not (isinstance(v, str) and "/" in v)}
     return Published(
-        identity=identity,
-        facts=without_paths(facts),
-        config=config,
-        result=result,
+        identity=identity, config=config, result=result,
+        facts=without_paths(facts | {"flags": kept, "model_config": identity.config}),
         subjects=_subjects(config["flags"]) if result else None,
-    )
+    )  # fmt: skip
 
 
 def without_paths(value: object) -> object:
@@ -92,13 +90,6 @@ def _last_part(match: re.Match) -> str:
     text = match[0]
     rooted = text[0] in "/\\~." or ":" in text[:2]
     return re.split(r"[/\\]", text.rstrip("/\\"))[-1] if rooted or text.count("/") > 1 else text
-
-
-def _deciding(flags: Mapping, stage: str) -> dict:
-    """Flags that decide results, and no texts that are paths."""
-    rows = TABLES[stage].by_name
-    kept = {name: flags[name] for name in rows if name in flags and rows[name].goes_on == SAME}
-    return {name: v for name, v in kept.items() if not (isinstance(v, str) and "/" in v)}
 
 
 def _subjects(flags: Mapping) -> Path | None:

@@ -96,14 +96,11 @@ def _markdown(header, rows, notes, num_text_columns) -> str:
 
 def _latex(header, rows, notes, num_text_columns) -> str:
     def line(row: Sequence[str]) -> str:
-        return " & ".join(_latex_text(cell) for cell in row) + r" \\"
+        cells = (cell.translate(_LATEX_ESCAPES) for cell in row)
+        return " & ".join(cells).replace("±", r"$\pm$").replace("–", "--") + r" \\"
 
     columns = "l" * num_text_columns + "r" * (len(header) - num_text_columns)
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(header), r"\midrule"]
     lines += [*map(line, rows), r"\bottomrule", r"\end{tabular}"]
     lines += [f"% {note}" for note in notes]
     return "\n".join(lines) + "\n"
-
-
-def _latex_text(text: str) -> str:
-    return text.translate(_LATEX_ESCAPES).replace("±", r"$\pm$").replace("–", "--")
