@@ -41,7 +41,7 @@ class CudaCopies(ToDevice):
 def open_loader(
     readings: Sequence[Reading], device: torch.device, *, num_workers: int | None, pin_memory: bool
 ) -> Loader:
-    """A loader that brings batches to a device; None: as many processes as suit the machine."""
+    """A loader that brings batches to a device; without a number of workers as suits the machine."""
     on_gpu = device.type == "cuda"
     return Loader(
         readings,

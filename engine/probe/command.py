@@ -161,20 +161,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Linear probe, k-NN and attentive probe of a frozen checkpoint.",
         epilog="everything after -- is read like flags of run_finetune.py (--device, ...)",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="pre-trained or fine-tuned")
-    parser.add_argument("--data_path", required=True, metavar="DIR", help="train.csv, test.csv")
-    parser.add_argument("--data_set", metavar="NAME", help="as for run_finetune.py")
-    parser.add_argument("--nb_classes", type=int, help="where nothing else says it")
-    parser.add_argument("--neighbours", type=int, default=NEIGHBOURS, help="k, default 20")
+    # fmt: off
+    add = parser.add_argument
+    add("checkpoint", metavar="CHECKPOINT", help="pre-trained or fine-tuned")
+    add("--data_path", required=True, metavar="DIR", help="train.csv, test.csv")
+    add("--data_set", metavar="NAME", help="as for run_finetune.py")
+    add("--nb_classes", type=int, help="where nothing else says it")
+    add("--neighbours", type=int, default=NEIGHBOURS, help="k, default 20")
     add_attentive_flags(parser)
-    parser.add_argument("--output", metavar="FILE", help="write all metrics as JSON")
-    parser.add_argument(
-        "--output_dir", type=Path, metavar="DIR", help="pred.csv and metrics.json of each method"
-    )
-    parser.add_argument(
-        "--tsne", type=Path, metavar="FILE.png",
-        help="picture of the test part's features, coloured by class and by subject",
-    )  # fmt: skip
+    add("--output", metavar="FILE", help="write all metrics as JSON")
+    add("--output_dir", type=Path, metavar="DIR", help="pred.csv and metrics.json of each method")
+    add("--tsne", type=Path, metavar="FILE.png",
+        help="picture of the test part's features, coloured by class and by subject")
+    # fmt: on
     own = parser.parse_args(arguments)
     if own.neighbours < 1:
         parser.error(f"--neighbours {own.neighbours}: must be at least 1")

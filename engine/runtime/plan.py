@@ -21,7 +21,7 @@ class Cost:
 
 
 def clip_cost(model: nn.Module, *, num_visible: int | None = None) -> Cost:
-    """Count parameters and multiply-adds of a model for one clip; of pre-training with masks.
+    """Count parameters and multiply-adds of a model for one clip; `num_visible` is of pre-training.
 
     Nothing is computed: shapes alone run through the model, as on a CPU wherever its weights are.
     """
