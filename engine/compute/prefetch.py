@@ -41,7 +41,7 @@ class CudaCopies(ToDevice):
 def open_loader(
     readings: Sequence[Reading], device: torch.device, *, num_workers: int | None, pin_memory: bool
 ) -> Loader:
-    """A loader that brings batches to a device; without a number of workers as suits the machine."""
+    """A loader that brings batches to a device; `num_workers` None: as many as suit the machine."""
     on_gpu = device.type == "cuda"
     return Loader(
         readings,
