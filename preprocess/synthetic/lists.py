@@ -51,8 +51,8 @@ def parse_lists(
 ) -> argparse.Namespace:
     """Flags of such a command; by default the CSVs go to a folder in `--dataset_dir`."""
     flags = parser.parse_args(argv)
-    flags.output_dir = flags.output_dir or flags.dataset_dir / folder
-    return flags
+    output_dir = flags.output_dir or flags.dataset_dir / folder
+    return argparse.Namespace(**{**vars(flags), "output_dir": output_dir})
 
 
 def read_folds(dataset_dir: Path) -> dict[int, dict[str, list[tuple[str, int]]]]:
