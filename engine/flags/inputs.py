@@ -39,7 +39,7 @@ def check_inputs(flags: Flags, stage: str) -> None:
             f"--model {flags.model} is no masked autoencoder; take {PRETRAIN_PREFIX}{named}, or "
             "--objective contrastive"
         )
-    check_sizes(flags)
+    check_sizes(flags.model, flags.given)
     check_optimizer(flags.opt)
     values = vars(flags)
     _check_libraries({flag: values.get(flag) or () for flag, *_ in LIBRARIES})

@@ -3,9 +3,8 @@
 timm's are read in its source, since its import takes seconds.
 """
 
-import argparse
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,22 +42,22 @@ def check_model(name: str) -> None:
     )
 
 
-def check_sizes(flags: argparse.Namespace) -> None:
+def check_sizes(model: str, given: Mapping[str, object]) -> None:
     """Refuse clips that one of our models, named or by default, does not cut into its tubelets.
 
     Raises:
         ValueError: names flag and sizes.
     """
     others = ("finetune", "start_from", "resume", "eval")  # these may bring a model
-    open_yet = "model" not in flags.explicit and any(getattr(flags, name, "") for name in others)
-    config = SIZES.get(encoder_name(flags.model))
+    open_yet = "model" not in given and any(given.get(name) for name in others)
+    config = SIZES.get(encoder_name(model))
     if config is None or open_yet:
         return
     for flag, whole in (("input_size", "patch_size"), ("num_frames", "tubelet_size")):
-        value, part = getattr(flags, flag), getattr(flags, whole) or config[whole]
-        if flag in flags.explicit and value % part:
+        value, part = given.get(flag, 0), given.get(whole) or config[whole]
+        if value % part:
             raise ValueError(
-                f"--{flag} {value}: {flags.model} has a {whole} of {part}, of which it must be a "
+                f"--{flag} {value}: {model} has a {whole} of {part}, of which it must be a "
                 f"multiple, such as {max(1, round(value / part)) * part}"
             )
 
