@@ -209,12 +209,11 @@ def given_split(
 
 def _tell_next(flags: argparse.Namespace) -> None:
     folder = flags.output_dir
-    if (folder / "split01").is_dir() and not (folder / "train.csv").exists():
-        folder = folder / "split01"
+    train = f"svfap finetune --data_set custom --data_path {folder}"
+    if not (folder / "train.csv").exists():  # folds
+        train = f"svfap.engine.crossval --data_path {folder} --output_dir RUNS -- --data_set custom"
     logger.info("check the data:  python -m svfap.preprocess.doctor %s", folder)
-    logger.info(
-        "train on it:     python -m svfap finetune --data_set custom --data_path %s", folder
-    )
+    logger.info("train on it:     python -m %s", train)
 
 
 if __name__ == "__main__":

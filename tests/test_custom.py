@@ -186,9 +186,11 @@ def test_original_sequences_of_ckplus_have_their_labels_in_files(tmp_path):
     assert "S010_001_00000010_emotion.txt: '-1' is no emotion of CK+, which are 0 to 7" in said
 
 
-def test_folds_by_subject_and_without(tmp_path):
+def test_folds_by_subject_and_without(tmp_path, caplog):
     root = write_classes_folder(tmp_path / "clips")
+    caplog.set_level("INFO")
     run(root, tmp_path / "out", "--num_folds", "5", "--subject_pattern", r"/([^/_]+)_[^/]*$")
+    assert f"python -m svfap.engine.crossval --data_path {tmp_path / 'out'}" in caplog.text
     tested = []
     for fold in range(1, 6):
         found = parts(tmp_path / "out" / f"split{fold:02d}")
