@@ -158,6 +158,7 @@ def test_report_of_a_regression(tmp_path, num_videos):
             assert (tmp_path / "figures" / f"agreement_{name}{suffix}").is_file()
     assert 'alt="Predicted over true energy/s; the line is agreement"' in page
     assert f"{predictions.metrics()['ccc']:.3f}" in text_of(page)
+    assert re.search(r"Look first at (valence|energy/s): its CCC, 0.\d+, is the lowest", page)
 
 
 def test_report_of_a_class_and_values(tmp_path):

@@ -239,7 +239,11 @@ def _headline(pooled: Predictions, page: Page) -> tuple[list[str], str]:
         return [], ""
     said = [html.paragraph(found.sentence, "headline")]
     metrics = pooled.metrics()
-    recalls = metrics.get("per_class_recall")
+    recalls, dimensions = metrics.get("per_class_recall"), metrics.get("per_dimension", {})
+    if not recalls and len(dimensions) > 1:
+        worst = min(dimensions, key=lambda name: dimensions[name]["ccc"])
+        lowest = f"its CCC, {dimensions[worst]['ccc']:.3f}, is the lowest"
+        said.append(html.paragraph(f"Look first at {worst}: {lowest}."))
     if not recalls or found.value == 1:
         return said, found.sentence
     counts, names = np.array(metrics["confusion_matrix"]), metrics["class_names"]
