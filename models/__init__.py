@@ -54,10 +54,16 @@ __all__ = [*_ROOM_OF, "register_with_timm"]  # noqa: PLE0604 - names, all of the
 
 
 def __getattr__(name: str):
-    """What is offered under this name."""
+    """What is offered under this name, or the room of that name."""
     if name in _ROOM_OF:
         return getattr(import_module(f"svfap.models.{_ROOM_OF[name]}"), name)
-    raise AttributeError(f"module 'svfap.models' has no attribute {name!r}")
+    room = f"svfap.models.{name}"
+    try:
+        return import_module(room)
+    except ModuleNotFoundError as error:
+        if error.name != room:
+            raise
+        raise AttributeError(f"module 'svfap.models' has no attribute {name!r}") from None
 
 
 register_with_timm()

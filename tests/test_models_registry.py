@@ -8,6 +8,7 @@ import timm
 import torch
 
 from svfap import models
+from svfap.models import registry
 from tests.model_cases import random_clip, small_model, small_overrides, tube_mask
 
 SVFAP = "svfap_tiny_patch8_64"
@@ -226,3 +227,12 @@ def test_plain_vit_takes_any_mask():
 def test_small_overrides_are_allowed_everywhere():
     for name in models.list_models():
         assert set(small_overrides(name)) <= set(models.default_config(name))
+
+
+def test_the_package_offers_names_and_rooms_when_asked(monkeypatch):
+    monkeypatch.delattr(models, "sizes")
+    assert models.sizes.SIZES is registry.SIZES
+    assert models.open_weights.__module__ == "svfap.models.weights.opening"
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        models.nothing  # noqa: B018
+    assert all(hasattr(models, name) for name in models.__all__)
