@@ -54,5 +54,11 @@ def test_wrong_folders_are_told(tmp_path):
     (tmp_path / "empty").mkdir()
     done = train_on(tmp_path / "nowhere", tmp_path / "out")
     assert done.returncode == 1 and "no folder" in done.stderr
+    for flags, said in (
+        (["--weights", "missing.pth"], "--finetune missing.pth does not exist"),
+        (["--epoch", "3"], "--epoch, did you mean --epochs?"),
+    ):
+        done = train_on(tmp_path / "empty", tmp_path / "out", *flags)
+        assert done.returncode == 2 and said in done.stderr and "== " not in done.stdout
     done = train_on(tmp_path / "empty", tmp_path / "out")
     assert done.returncode == 1 and "expected one folder per class" in done.stderr + done.stdout

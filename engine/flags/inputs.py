@@ -25,9 +25,13 @@ LIBRARIES = (
 READ, WRITTEN = ("data_root", "subjects", "landmarks", "probe_path"), ("output_dir", "log_dir")
 
 
-def check_inputs(flags: Flags, stage: str) -> None:
-    """Refuse names of files and data sets that cannot be meant: ValueError, FileNotFoundError."""
-    if not flags.data_path:
+def check_inputs(flags: Flags, stage: str, *, with_data: bool = True) -> None:
+    """Refuse names of files and data sets that cannot be meant: ValueError, FileNotFoundError.
+
+    Args:
+        with_data: also `--data_path`; False where the data are still to be made.
+    """
+    if with_data and not flags.data_path:
         raise ValueError("missing --data_path; see --help")
     if flags.data_set:
         get_spec(flags.data_set)
@@ -44,6 +48,10 @@ def check_inputs(flags: Flags, stage: str) -> None:
     values = vars(flags)
     _check_libraries({flag: values.get(flag) or () for flag, *_ in LIBRARIES})
     _check_places({name: values.get(name) for name in (*READ, *WRITTEN)})
+    for name in ("finetune", "start_from", "resume"):
+        check_weights(f"--{name}", getattr(flags, name, ""))
+    if not with_data:
+        return
     if stage == FINETUNING:
         for part in (flags.eval_split,) if flags.eval else ("train", "test"):
             other = part != "train" and flags.eval_data_path
@@ -51,8 +59,6 @@ def check_inputs(flags: Flags, stage: str) -> None:
             _check_folder(other or flags.data_path, part, flag)
     else:
         _check_list(flags.data_path)
-    for name in ("finetune", "start_from", "resume"):
-        check_weights(f"--{name}", getattr(flags, name, ""))
     if stage == FINETUNING and not flags.eval:
         labels_of(flags.data_path, None, flags.data_set, flags.nb_classes)
 
