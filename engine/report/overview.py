@@ -45,6 +45,7 @@ def overview_figure(
         parts[2].suptitle("Pre-training: a part of a face is hidden, and guessed from the rest")
         for axis, path in zip(np.ravel(parts[2].subplots(1, len(pictures))), pictures):
             axis.imshow(imread(path))
+            axis.set_anchor("N")  # one has more text below than the other
             axis.axis("off")
     return figure
 
