@@ -46,6 +46,7 @@ for folder in "$videos" ${labels:+"$labels"}; do
   if [[ ! -d $folder ]]; then fail "no folder $folder"; fi
 done
 need_weights "$weights" "--weights is a file, hf://owner/repo or a name"
+check_flags pretraining --start_from "$weights" "$@"
 out=${out:-saved/model/adapted/$(basename "$videos")}
 GPUS=${GPUS:-1}
 

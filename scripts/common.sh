@@ -60,6 +60,20 @@ name, *known = sys.argv[1:]
 print(did_you_mean(name.replace("-", "_"), known) or ";")' "${@:2}") there are: ${*:3}"
 }
 
+# check_flags STAGE FLAGS...: refuses what cannot be meant before anything that takes minutes; STAGE is
+# finetuning or pretraining
+check_flags() {
+  "$PYTHON" -c 'import sys
+from svfap.engine.flags import config, inputs, parsing
+name, stage, *words = sys.argv[1:]
+parser = getattr(config, f"{stage}_parser")()
+parser.prog = name
+try:
+    inputs.check_inputs(parsing.parse_flags(parser, words), stage, with_data=False)
+except (ValueError, OSError) as error:
+    parser.error(error)' "$(basename "$0")" "$@"
+}
+
 # launch run_*.py FLAGS...: one process, or one per GPU and machine under torchrun.
 launch() {
   local command=("$PYTHON") more=()

@@ -37,15 +37,7 @@ while (($#)); do
   shift
 done
 
-"$PYTHON" -c 'import sys
-from svfap.engine.flags import config, inputs, parsing
-parser = config.finetuning_parser()
-parser.prog = "train_on.sh"
-try:
-    flags = parsing.parse_flags(parser, sys.argv[1:])
-    inputs.check_inputs(flags, "finetuning", with_data=False)
-except (ValueError, OSError) as error:
-    parser.error(error)' "${start[@]}" ${flags[@]+"${flags[@]}"} # before anything that takes minutes
+check_flags finetuning "${start[@]}" ${flags[@]+"${flags[@]}"}
 
 # despite_bad_clips FILE COMMAND...: status 1 stands for clips that the command has named, if FILE is
 # there all the same

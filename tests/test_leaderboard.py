@@ -122,6 +122,8 @@ def test_wrong_commands_are_explained(tmp_path):
     assert "bash scripts/adapt.sh --videos DIR" in run_script("adapt.sh", status=2)
     words = run_script("adapt.sh", "--videos", tmp_path / "no", "--weights", "x", status=1)
     assert f"no folder {tmp_path}/no" in words
+    words = run_script("adapt.sh", "--videos", tmp_path, "--weights", "videomae-bas", status=2)
+    assert "did you mean videomae-base?" in words and "crop" not in words
     words = run_script("adapt.sh", "--videos", tmp_path, "--weights", tmp_path / "w", status=1)
     assert "--weights is a file, hf://owner/repo or a name" in words
     assert "did you mean dfew" in run_script("leaderboard.sh", "dfwe", status=1)
