@@ -335,7 +335,8 @@ def _notes(runs, seeds, predictions: Predictions, subjects, num_resamples: int) 
         notes.append(f"{len(seeds)} seeds say little about how much seeds matter: intervals are "
                      "rather too narrow than too wide.")  # fmt: skip
     for what in ("weights", "split"):
-        different = sorted({getattr(result, what) for result in results})
+        # a probe's weights are "attentive of FILE"
+        different = sorted({getattr(result, what).split(" of ")[0] for result in results})
         notes.append(
             f"{what.capitalize()}: {different[0]}." if len(different) == 1
             else f"Caution: the runs differ in their {what}: {', '.join(different)}."
