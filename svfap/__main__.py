@@ -20,7 +20,7 @@ GUARD = 'if __name__ == "__main__":'
 
 def run(command: str) -> None:
     """Run pretrain, finetune or predict with the arguments of this process, and leave."""
-    as_program()
+    as_program(goes_on=command in STAGES)
     if command in STAGES:
         from svfap.engine.runtime import stopping
 
@@ -57,8 +57,8 @@ def overview() -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's docstring."""
     command, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
-    as_program()
     if command in ("", "-h", "--help"):
+        as_program()
         print(overview())
         return
     me = "svfap" if Path(sys.argv[0]).stem == "svfap" else "python -m svfap"
