@@ -322,7 +322,6 @@ def _csv_rows(result: SideBySide) -> tuple[list[str], list[list[str]]]:
 
 
 def _notes(runs, seeds, predictions: Predictions, subjects, num_resamples: int) -> list[str]:
-    results = [cell[seed] for cell in runs.values() for seed in seeds]
     unit = f"{len(set(subjects))} subjects with all their videos" if subjects else "videos"
     drawn = f"draws {unit} and the {len(seeds)} seeds" if len(seeds) > 1 else f"draws {unit}"
     notes = [
@@ -335,11 +334,14 @@ def _notes(runs, seeds, predictions: Predictions, subjects, num_resamples: int) 
         notes.append(f"{len(seeds)} seeds say little about how much seeds matter: intervals are "
                      "rather too narrow than too wide.")  # fmt: skip
     for what in ("weights", "split"):
-        # a probe's weights are "attentive of FILE"
-        different = sorted({getattr(result, what).split(" of ")[0] for result in results})
+        found: dict[str, set[str]] = {}  # of probes the method, not the encoder's file
+        for (_, condition), cell in runs.items():
+            values = {str(getattr(cell[seed], what)).partition(" of ")[0] for seed in seeds}
+            found.setdefault(condition, set()).update(values)
+        listed = ", ".join(sorted(set().union(*found.values())))
         notes.append(
-            f"{what.capitalize()}: {different[0]}." if len(different) == 1
-            else f"Caution: the runs differ in their {what}: {', '.join(different)}."
+            f"{what.capitalize()}: {listed}." if all(len(values) == 1 for values in found.values())
+            else f"Caution: the runs differ in their {what}: {listed}."
         )  # fmt: skip
     left_out = {seed for cell in runs.values() for seed in cell} - set(seeds)
     if left_out:

@@ -177,6 +177,23 @@ def test_files_of_the_command(runs, tmp_path, capsys):
     assert {(0, 114, 178), (213, 94, 0)} <= colours  # Okabe and Ito's blue and vermilion
 
 
+def test_weights_that_differ_within_a_condition_are_a_caution(runs):
+    def weights(system, condition, text):
+        path = runs / system / condition / "seed1" / "metrics.json"
+        write_metrics(path, json.loads(path.read_text()), weights=text, split="test")
+        notes = compare_systems(read_runs(runs), num_resamples=10).notes
+        return [note for note in notes if "eights" in note]
+
+    for system in ("svfap", "scratch"):
+        for path in (runs / system / "10_percent_of_labels").glob("*/metrics.json"):
+            found = json.loads(path.read_text())
+            write_metrics(path, found, weights=f"linear of {path}.pth", split="test")
+    assert weights("svfap", "100_percent_of_labels", "last") == ["Weights: last, linear."]
+    assert weights("svfap", "100_percent_of_labels", "best") == [
+        "Caution: the runs differ in their weights: best, last, linear."
+    ]
+
+
 def test_what_is_missing_is_said(runs, tmp_path):
     (runs / "scratch" / "10_percent_of_labels" / "seed2" / "pred.csv").unlink()
     result = compare_systems(read_runs(runs), num_resamples=100)
