@@ -278,9 +278,9 @@ def test_a_report_beside_another_run(cross_validation, tmp_path):
     shutil.copytree(cross_validation / "fold1", run)
     page = text_of(write_report(run, beside=cross_validation / "fold1").read_text())
     assert re.search(
-        r"Comparison UAR: .* here, .* in fold1; difference 0.00 .* may be chance", page
+        r"Comparison UAR: .* here, .* in fold1; difference 0.00 \[.*\], which may be chance", page
     )
-    assert re.search(r"metric this run fold1 difference.*UAR \S+ \S+ 0.00 0.00 to", page)
+    assert re.search(r"metric this run fold1 difference.*UAR \S+ \S+ 0.00 \[0.00, ", page)
 
 
 def test_report_of_features(cross_validation, tmp_path):

@@ -50,7 +50,8 @@ table { border-collapse: collapse; font-size: .9rem; width: 100%; }
 th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; overflow-wrap: normal; }
 th:first-child, td:first-child { text-align: left; }
-td:first-child { white-space: normal; min-width: 6rem; overflow-wrap: anywhere; }
+td:first-child { white-space: normal; min-width: 4.5rem; overflow-wrap: anywhere; }
+.figures th, .figures td { padding: .35rem .3rem; white-space: normal; }
 th { color: var(--soft); font-weight: 600; }
 .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; vertical-align: top; }
 .facts { table-layout: fixed; } .facts td:first-child { width: 38%; color: var(--soft); }

@@ -286,22 +286,20 @@ def _learning(run: Run) -> str:
 def _comparison(results: Sequence[Result], beside, subjects_csv) -> str:
     """Differences to another run on the videos of both."""
     test = compare(results, find_results([beside]), subjects_csv, common=True)
+    intervals = {k: ends for k, ends in test.intervals.items() if k in METRICS and k != "micro_f1"}
     rows = []
-    for name, (low, high) in test.intervals.items():
-        if name not in METRICS or name == "micro_f1":
-            continue
+    for name, (low, high) in intervals.items():
         show = METRICS[name].text
         own, other = test.first[name], test.second[name]
         p = f"{test.p_values[name]:.4f}"
-        rows.append([METRICS[name].title, show(own), show(other), show(own - other),
-                     f"{show(low)} to {show(high)}", p])  # fmt: skip
+        difference = f"{show(own - other)} [{show(low)}, {show(high)}]"
+        rows.append([METRICS[name].title, show(own), show(other), difference, p])
     name = Path(beside).resolve().name
-    header = ["metric", "this run", name, "difference", "95 %", "p"]
-    title, own, other, difference, between, _ = rows[0]
-    low, high = next(iter(test.intervals.values()))
+    header = ["metric", "this run", name, "difference [95 %]", "p"]
+    title, own, other, difference, _ = rows[0]
+    low, high = next(iter(intervals.values()))
     verdict = "which may be chance" if low <= 0 <= high else "beyond chance"
-    first = f"{title}: {own} here, {other} in {name}; difference {difference} (95 %: {between}), "
-    first += f"{verdict}."
+    first = f"{title}: {own} here, {other} in {name}; difference {difference}, {verdict}."
     said = "Paired bootstrap over the videos of both."
     listed = html.table(header, rows)
     return html.section("Comparison", html.paragraph(first), listed, html.paragraph(said, "soft"))
