@@ -29,7 +29,7 @@ VIDEOMAE_FLAGS=${VIDEOMAE_FLAGS---depth 6}
 FINETUNE_FLAGS=${FINETUNE_FLAGS:---batch_size $FINETUNE_BATCH $TINY_FINETUNING}
 FEW_PERCENT=${FEW_PERCENT:-10}         # of the labels: whole people
 # On these: an epoch is that much shorter. Pre-trained and new models learn best in different ways, each
-# chosen among as many on people of the training part (docs/learning.md).
+# chosen on people of the training part (docs/learning.md).
 FEW_EPOCHS=${FEW_EPOCHS:-60}
 FEW_FLAGS=${FEW_FLAGS---mixup 0.8 --cutmix 1 --lr 1.6e-2 --warmup_steps 18}
 FEW_SCRATCH_EPOCHS=${FEW_SCRATCH_EPOCHS:-120}
