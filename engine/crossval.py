@@ -129,7 +129,7 @@ def write_tables(groups: Mapping[Path, list[Run]], output_dir: Path, subjects: s
     return text
 
 
-def _own_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, int]]:
+def _own_flags(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m svfap.engine.crossval",
         description="Train and evaluate all folds of a data set; the same command resumes.",
@@ -141,17 +141,18 @@ def _own_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, 
     parser.add_argument("--seeds", nargs="+", type=int, help="run every fold with each of these")
     parser.add_argument("--subjects", metavar="CSV", help="intervals resample subjects, not videos "
                         "(default: subjects.csv in --data_path, if it is there)")  # fmt: skip
-    flags, shares = runs.parse(parser, arguments)
+    flags = runs.parse(parser, arguments)
     if len(set(flags.seeds or ())) < len(flags.seeds or ()):
         parser.error(f"--seeds {flags.seeds}: give each once")
-    return flags, shares
+    return flags
 
 
 @tells_user()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring. Returns the exit status."""
     own, passed_on = split_arguments(arguments)
-    flags, how = _own_flags(own)
+    flags = _own_flags(own)
+    how = {name: getattr(flags, name) for name in runs.SHARES}
     set_up_logging(is_main=True)
     output_dir, data_path = Path(flags.output_dir), Path(flags.data_path)
     try:

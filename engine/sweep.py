@@ -185,7 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("file", type=Path, metavar="FILE.yaml")
     parser.add_argument("--output_dir", required=True, type=Path, help="a run per setting in it")
-    flags, shares = runs.parse(parser, argv)
+    flags = runs.parse(parser, argv)
+    shares = {name: getattr(flags, name) for name in runs.SHARES}
     sweep = read_sweep(flags.file)
     set_up_logging(is_main=True)
 

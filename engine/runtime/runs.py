@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 COMMAND = ("-m", "svfap")
 POLL_SECONDS = 0.5
+SHARES = ("jobs", "processes", "gpus")  # flags that say how runs share the machine
 
 
 @dataclass
@@ -43,10 +44,8 @@ class Run:
         return (self.run_dir / FINISHED).is_file()
 
 
-def parse(
-    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
-) -> tuple[argparse.Namespace, dict[str, int]]:
-    """Parse a command line that also says how runs share the machine, as `carry_out` takes it."""
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse a command line that also says how runs share the machine; see `SHARES`."""
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, default 1")
     parser.add_argument("--processes", type=int, default=1, help="processes per run, default 1")
     parser.add_argument("--gpus", type=int, default=0, help="GPUs to divide among the runs")
@@ -59,7 +58,7 @@ def parse(
             f"--jobs {flags.jobs} x --processes {flags.processes} need as many --gpus, not "
             f"{flags.gpus}"
         )
-    return flags, {name: getattr(flags, name) for name in ("jobs", "processes", "gpus")}
+    return flags
 
 
 def carry_out(
