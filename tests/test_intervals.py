@@ -65,7 +65,7 @@ def test_interval_of_war_is_that_of_the_binomial():
 
 
 def test_intervals_repeat_and_name_classes_with_videos_only():
-    predictions = classified([0, 0, 1, 1, 1], [0, 1, 1, 1, 0], list("abc"))
+    predictions = classified([0, 0, 1, 1, 1] * 5, [0, 1, 1, 1, 0] * 5, list("abc"))
     one, two = (bootstrap_intervals(predictions, num_resamples=500) for _ in range(2))
     assert one == two
     assert one != bootstrap_intervals(predictions, num_resamples=500, seed=1)
@@ -81,6 +81,10 @@ def test_few_videos_that_are_all_right_are_not_certain():
     assert intervals["war"] == intervals["micro_f1"] == pytest.approx((0.6097, 1), abs=1e-4)
     assert intervals["uar"] == pytest.approx((1 - 0.5615 / 2**0.5, 1), abs=1e-4)
     assert "macro_f1" not in intervals
+    two_of_five = bootstrap_intervals(
+        classified([0] * 5 + [1] * 20, [0, 0, 1, 1, 1] + [1] * 20, list("ab"))
+    )
+    assert two_of_five["recall_0"] == pytest.approx((0.1176, 0.7693), abs=1e-4)
     subjects = ["x", "x", "y", "x", "y", "y"]
     of_persons = bootstrap_intervals(classified(labels, labels, list("ab")), subjects)
     assert of_persons["recall_0"] == pytest.approx((0.3424, 1), abs=1e-4)

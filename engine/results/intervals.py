@@ -17,6 +17,7 @@ from svfap.engine.results.metrics import METRICS
 
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
+FEW = 10  # videos or subjects, of which resamples say next to nothing
 CHUNK_NUMBERS = 5_000_000
 
 
@@ -57,8 +58,9 @@ def bootstrap_intervals(
 
     A resample without videos of some class leaves that class out of its UAR, as the metric does.
     Where rows are frames, whole videos are resampled. Where all videos (of a class) are right, or
-    all wrong, every resample says so, however few they are: there a share gets Wilson's interval,
-    UAR the one that follows from its recalls', and other metrics get none.
+    all wrong, every resample says so, and fewer than FEW say next to nothing: there a share gets
+    Wilson's interval, UAR the one that follows from its recalls', and metrics on which all
+    resamples agree get none.
 
     Args:
         predictions: n videos.
@@ -78,7 +80,7 @@ def bootstrap_intervals(
     intervals = {name: interval for name, interval in intervals.items() if interval is not None}
     if predictions.right is not None:
         units = _resampled(predictions, subjects)
-        intervals |= _of_unanimous(predictions, intervals, np.arange(len(predictions))
+        intervals |= _of_few(predictions, intervals, np.arange(len(predictions))
                                    if units is None else np.asarray(units))  # fmt: skip
     return {name: limits for name, limits in intervals.items() if limits is not None}
 
@@ -193,13 +195,13 @@ def percentiles(values: np.ndarray) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def _of_unanimous(predictions: Predictions, intervals: dict, units: np.ndarray) -> dict:
-    """What replaces intervals that no resample can widen; `units` (n,) are what is resampled."""
+def _of_few(predictions: Predictions, intervals: dict, units: np.ndarray) -> dict:
+    """What replaces intervals that resamples cannot tell; `units` (n,) are what is resampled."""
     found = {}
     for name, rows in predictions.shares.items():
-        share = predictions.right[rows].mean()
-        if share in (0, 1):
-            found[name] = wilson(share, len(np.unique(units[rows])))
+        share, number = predictions.right[rows].mean(), len(np.unique(units[rows]))
+        if share in (0, 1) or number < FEW:
+            found[name] = wilson(share, number)
     recalls = [name for name in predictions.shares if name.startswith("recall_")]
     if "uar" in intervals and any(name in found for name in recalls):
         values = np.array([predictions.right[predictions.shares[name]].mean() for name in recalls])
