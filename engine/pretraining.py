@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import cache, partial
 from importlib import import_module
 
 from svfap.datasets.labels.annotations import read_annotations
@@ -101,19 +102,34 @@ def _carry_out(
     if keeps:
         pretext.write_chosen(run.output_dir)
 
+    first_step = cache(partial(_first_step, run, pretext))  # first called where the run goes on
+
     def after_epoch(epoch: int, loader: Loader) -> dict:
+        if reading := first_step().get(epoch):
+            for number, batch in enumerate(loader.read(reading)):
+                if not number:
+                    pretext.look_at(batch)
         line = pretext.look(run, epoch)
-        if read_after(epoch):
+        if probing and probing.readings(epoch):
             line |= probing(loader, lambda: run.parallel.whole(run.model).state_dict())
         return line
 
     def read_after(epoch: int) -> list[Reading]:
-        return probing.readings(epoch) if probing else []
+        looked_at = [reading for begun, reading in first_step().items() if begun == epoch]
+        return looked_at + (probing.readings(epoch) if probing else [])
 
     assembly.carry_out(run, after_epoch, read_after)
     _finish(run, pretext, assembly.annotations, assembly.window)
     if keeps:
         assembly.note_finished(run.output_dir)
+
+
+def _first_step(run: Training, pretext: Pretext) -> dict[int, Reading]:
+    """What a run began with, after the epoch it goes on in, for looks at the same clips."""
+    begun, position = run.flags.start_epoch, run.position
+    if not pretext.looks_at_first or (position.epoch, position.step) == (begun, 0):
+        return {}
+    return {position.epoch: Reading.of_epoch(run.dataset, run.sampler, begun, 0, 1)}
 
 
 def _origin(assembly: Assembly, pretext: Pretext, probing: Callable | None) -> dict:

@@ -231,8 +231,9 @@ def test_damage_in_the_middle_is_noticed_when_it_is_met(videos, tmp_path):
 def test_what_cannot_be_read_says_why(tmp_path, real_videos):
     (tmp_path / "text.mp4").write_text("no video" * 100)
     (tmp_path / "empty.mp4").touch()
-    for path in (tmp_path / "text.mp4", tmp_path / "empty.mp4"):
-        with pytest.raises(UnreadableVideoError, match="Invalid data") as caught:
+    for name, reason in (("text.mp4", "Invalid data"), ("empty.mp4", "the file is empty")):
+        path = tmp_path / name
+        with pytest.raises(UnreadableVideoError, match=reason) as caught:
             open_video(path)
         assert caught.value.path == str(path)
     with pytest.raises(UnreadableVideoError, match="broken_unopenable.mp4: cannot be opened"):

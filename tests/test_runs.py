@@ -119,9 +119,10 @@ def test_interrupted_run_ends_bitwise_like_an_undisturbed_one(
     again, output = finish(start("run_pretrain.py", argv))
     assert again == 0 and "resumed from" in output, output
     assert_equal_weights(weights(out), weights(undisturbed))
-    losses = [line["train_loss"] for line in log_lines(out)]
-    assert losses == [line["train_loss"] for line in log_lines(undisturbed)]
-    assert [line["epoch"] for line in log_lines(out)] == [0, 1, 2, 3]
+    for name in ("epoch", "train_loss", "loss_of_mean", "relative_loss", "feature_rank"):
+        logged = [line.get(name) for line in log_lines(out)]
+        assert logged == [line.get(name) for line in log_lines(undisturbed)], name
+    assert [line["epoch"] for line in log_lines(out)] == [0, 1, 2, 3] and logged[-1] is not None
 
 
 def test_workers_do_not_change_a_run(data, undisturbed, tmp_path):

@@ -25,6 +25,8 @@ class Pretext(StepFunction):
         views: clips per sample.
         compares: whether the samples of a batch are compared with each other.
         settled: flags that were left open, with what they came to.
+        looks_at_first: whether `look` is at the first clips of a run; one that goes on reads them
+            again, for `look_at`.
     """
 
     flags: Flags
@@ -33,6 +35,7 @@ class Pretext(StepFunction):
     views: int = 1
     compares: bool = False
     settled: Mapping[str, object] = MappingProxyType({})
+    looks_at_first: bool = False
 
     def choose_rows(self, annotations: Annotations) -> Annotations:
         """The videos that can be used."""
@@ -56,6 +59,9 @@ class Pretext(StepFunction):
     def plan_rows(self) -> dict[str, str]:
         """Lines of the plan."""
         return {}
+
+    def look_at(self, batch: dict) -> None:
+        """Look at the clips of this batch of the loader from now on."""
 
     def look(self, run: Training, epoch: int) -> dict[str, float]:
         """What else a line of the log says after 0-based `epoch`; called on all processes."""

@@ -38,6 +38,8 @@ LOOK_STEPS = 20  # short epochs are looked at together, so that it costs nothing
 class MaskedAutoencoding(Pretext):
     """Model, clips and loss of masked autoencoding."""
 
+    looks_at_first = True
+
     def __init__(self, flags: Flags, workers: Workers):
         self.flags, self.workers = flags, workers
         known = begin_with(flags, flags.start_from, pretraining=True).model
@@ -121,6 +123,10 @@ class MaskedAutoencoding(Pretext):
         if not self.monitor.clips:
             self.monitor.keep(inputs)
         return inputs
+
+    def look_at(self, batch: dict) -> None:
+        """See `Pretext`."""
+        self.monitor.keep(self.objective.prepare(batch))
 
     def cost(self) -> plan.Cost:
         """What one clip costs."""

@@ -53,9 +53,8 @@ class Monitor:
         self.warned: set[str] = set()
 
     def keep(self, inputs: Mapping[str, Tensor]) -> None:
-        """Keep what `MaskedReconstruction.prepare` made of the first batch."""
-        if not self.clips:
-            self.clips = {name: value[:NUM_CLIPS].clone() for name, value in inputs.items()}
+        """Keep what `MaskedReconstruction.prepare` made of the first batch of a run."""
+        self.clips = {name: value[:NUM_CLIPS].clone() for name, value in inputs.items()}
 
     @torch.no_grad()
     def look(self, model: nn.Module, autocast: Callable) -> dict[str, float]:

@@ -39,7 +39,7 @@ NUM_PRETRAINED=${NUM_PRETRAINED:-$NUM_SEEDS} # pre-trainings per model; seeds ta
 DATA_SEED=${DATA_SEED:-0}              # of the drawn videos
 JOBS=${JOBS:-2}                        # runs at a time
 NUM_WORKERS=${NUM_WORKERS:-0}          # loader processes of each; with 0 a run takes one core
-read -ra MODELS <<<"${SYSTEMS:-svfap maedfer videomae}"
+read -ra systems <<<"${SYSTEMS:-svfap maedfer videomae}"
 DATA_DIR=${DATA_DIR:-saved/data/quickstart}
 OUTPUT_DIR=${OUTPUT_DIR:-saved/model/synthetic/compare}
 KEEP_CHECKPOINTS=${KEEP_CHECKPOINTS:-0} # 1: also those of fine-tuned models
@@ -147,7 +147,7 @@ if [[ ! -f $DATA_DIR/dfew/org/split01/train.csv ]]; then list_labelled "$DATA_DI
 
 step "epochs of equal cost"
 runs=()
-for model in "${MODELS[@]}"; do runs+=("$(pretrain_flags "$model")"); done
+for model in "${systems[@]}"; do runs+=("$(pretrain_flags "$model")"); done
 counts=$("$PYTHON" -m engine.equal_cost --epochs "$PRETRAIN_EPOCHS" --format epochs \
   --clips_per_epoch $((NUM_SAMPLES * NUM_PRETRAIN_VIDEOS)) --output "$OUTPUT_DIR/equal_cost.md" "${runs[@]}")
 cat "$OUTPUT_DIR/equal_cost.md"
@@ -165,7 +165,7 @@ add_system() {
 }
 number=0
 for epochs in $counts; do
-  add_system "${MODELS[number]}" "${MODELS[number]}" "$epochs"
+  add_system "${systems[number]}" "${systems[number]}" "$epochs"
   number=$((number + 1))
 done
 add_system "$SCRATCH" svfap 1
@@ -179,7 +179,7 @@ conditions=()
 for labels in "$FEW" "$ALL"; do
   conditions+=("${PROBES[@]/%/_probe_$labels}" "$labels")
 done
-"$PYTHON" -m engine.side_by_side "$OUTPUT_DIR/runs" --systems "${MODELS[@]}" "$SCRATCH" \
+"$PYTHON" -m engine.side_by_side "$OUTPUT_DIR/runs" --systems "${systems[@]}" "$SCRATCH" \
   --conditions "${conditions[@]}" --subjects "$people" --output_dir "$OUTPUT_DIR" \
   --note "Pre-training of equal cost: $OUTPUT_DIR/equal_cost.md. Rates and epochs were chosen with SVFAP." \
   "Probes are of frozen encoders, the others fine-tuned. Seeds differ in pre-training, initial weights, order, and which people are the labelled ones."

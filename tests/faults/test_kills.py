@@ -57,7 +57,8 @@ def disturb(name: str, data: Path, folder: Path, kills: int) -> dict[str, int]:
         if status:
             continue
         counts["ended"] += 1
-        assert not differences(whole, out), f"{counts}: {said}"
+        found = differences(whole, out)
+        assert not found, f"{found}: {counts}: {said}"
         shutil.rmtree(out)
         if counts["killed"] + counts["stopped"] >= kills:
             return counts
