@@ -122,7 +122,7 @@ def test_letters_that_matplotlib_lacks_are_taken_from_the_fonts_of_the_machine(m
     installed = [*own, *(replace(own[0], name=name) for name in ("SimHei", "Other"))]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", installed)
     families.cache_clear()
-    assert families("colère\u2026") == ["DejaVu Sans"]
+    assert families("colère\u2026\nof two lines") == ["DejaVu Sans"]
     assert families("\u6012 joy") == ["DejaVu Sans", "SimHei"]
     families.cache_clear()
 

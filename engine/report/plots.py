@@ -5,6 +5,7 @@ can be drawn from any thread. Colours are Okabe and Ito's, which colour-blind re
 line styles and printed numbers carry the same information in black and white.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,9 @@ from matplotlib.ticker import MaxNLocator
 
 from svfap.datasets.files import read_json, replacing
 from svfap.engine.results.find import read_log
+
+# It warns of weights that a font of another script lacks.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "^", "s", "v", "D", "P", "X")
@@ -315,7 +319,7 @@ def as_they_are(figure: Figure) -> None:
 def families(text: str) -> list[str]:
     """Fonts for a text: Matplotlib's own, and for letters that it lacks those of the machine."""
     own = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_char_index
-    if all(own(ord(letter)) for letter in text):
+    if all(own(ord(letter)) for letter in text if letter.isprintable()):
         return ["DejaVu Sans"]
     installed = {font.name for font in font_manager.fontManager.ttflist}
     return ["DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in installed)]
