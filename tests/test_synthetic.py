@@ -118,6 +118,18 @@ def test_same_files_whatever_the_number_of_workers(drawn, tmp_path):
     assert digests(tmp_path / "again") == digests(drawn)
 
 
+def test_same_frames_are_the_same_video(tmp_path):
+    """With trees of macroblocks x264 makes two or more videos of these in nearly every run."""
+    coarse = np.random.default_rng(0).integers(0, 255, (16, 8, 8, 3), dtype=np.uint8)
+    frames = [cv2.resize(frame, (64, 64), interpolation=cv2.INTER_CUBIC) for frame in coarse]
+    found, junk = set(), []
+    for number in range(40):
+        junk.append(np.full(50_000 + 777 * number, number, np.uint8))  # memory is not the same
+        synthetic.write_mp4(tmp_path / "video.mp4", frames, 64)
+        found.add((tmp_path / "video.mp4").read_bytes())
+    assert len(found) == 1
+
+
 def test_other_seed_draws_others(drawn, tmp_path):
     other = dataclasses.replace(SMALL, seed=4, num_labelled_videos=1, num_pretrain_videos=0)
     synthetic.draw_data_set(tmp_path / "other", other, num_workers=0)

@@ -20,6 +20,8 @@ from svfap.terminal import as_program
 logger = logging.getLogger(__name__)
 
 SHOWN_PROBLEMS = 20
+# Of libx264: with trees of macroblocks the same frames are other bytes from one time to the next.
+REPEATABLE_H264 = {"preset": "veryfast", "x264-params": "mbtree=0"}
 
 
 class PreparationError(ValueError):

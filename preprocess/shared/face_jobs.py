@@ -37,12 +37,13 @@ from svfap.datasets.video.open_video import (
     UnreadableVideoError,
     open_video,
 )
+from svfap.preprocess.shared.common import REPEATABLE_H264
 
 FORMATS = ("jpg", "png", "mp4")
 DEFAULT_FPS = 25.0  # of videos written from frames that have no time
 UNEVEN = 0.5  # frames by which times may differ from even ones
 CLOCK = 90_000  # ticks per second of videos that are not even
-MP4_OPTIONS = {"crf": "18", "preset": "veryfast", "threads": "1"}
+MP4_OPTIONS = {"crf": "18", "threads": "1", **REPEATABLE_H264}
 
 
 @dataclass(frozen=True)

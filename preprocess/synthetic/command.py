@@ -37,7 +37,7 @@ import simplejpeg
 from svfap.datasets.files import read_json, remove_leftovers, replacing, write_text
 from svfap.datasets.rng import generator
 from svfap.datasets.tables import write_table
-from svfap.preprocess.shared.common import watched
+from svfap.preprocess.shared.common import REPEATABLE_H264, watched
 from svfap.preprocess.shared.workers import parallel
 from svfap.preprocess.synthetic.motion import AU_NAMES, EMOTIONS, LEVELS
 from svfap.preprocess.synthetic.plan import (
@@ -76,16 +76,12 @@ CHOICES = {
 
 
 def write_mp4(path: Path, frames: Iterator[np.ndarray], size: int) -> None:
-    """Encode RGB frames (size, size, 3) uint8 as H.264, 25 frames/s, as VoxCeleb2 is stored.
-
-    The same frames give the same bytes. With x264's macroblock trees they do not, even in one
-    thread; videos then differ by a few grey levels from one drawing to the next.
-    """
+    """Encode RGB frames (size, size, 3) uint8 as H.264, 25 frames/s, as VoxCeleb2 is stored."""
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
         stream.width = stream.height = size
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "23", "preset": "veryfast", "x264-params": "mbtree=0"}
+        stream.options = {"crf": "23", **REPEATABLE_H264}
         stream.codec_context.thread_count = 1
         for frame in frames:
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
