@@ -137,6 +137,9 @@ def seeds_table(seeds: Mapping[str, Sequence[Result]], subjects_csv=None, **opti
     """Scores per seed, pooled over its folds, and the mean of seeds; the rest as `crossval_table`.
 
     A row per seed with its interval, then `SEEDS` with deviations where there are several.
+
+    Raises:
+        ValueError: as in `crossval_table`.
     """
     rows, notes = [], []
     for name, results in seeds.items():

@@ -45,6 +45,11 @@ def convert(
 
     Returns:
         Names of the tensors written.
+
+    Raises:
+        FileNotFoundError: no source.
+        FileExistsError: the target is there.
+        ValueError: unknown ending, no weights in the source, or weights of an unknown model.
     """
     target = Path(target)
     if not to_transformers and target.suffix not in (SAFETENSORS, ".pth", ".pt"):

@@ -38,6 +38,9 @@ def direct_link(url: str) -> str:
 
     Knows SharePoint and OneDrive, Google Drive and Hugging Face; other addresses stay as they are,
     but must be http or https.
+
+    Raises:
+        ValueError: not an http or https address.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()

@@ -66,7 +66,11 @@ class ImageEncoder(nn.Module):
         return self.num_frames
 
     def embed(self, clip: Tensor) -> Tensor:
-        """Pooled features of the frames: (B, 3, T, H, W), normalised, to (B, T, D)."""
+        """Pooled features of the frames: (B, 3, T, H, W), normalised, to (B, T, D).
+
+        Raises:
+            ValueError: the clip's shape is not the one the model was built for.
+        """
         check_clip(clip, num_frames=self.num_frames, img_size=self.img_size)
         features = self.backbone(images_for(rearrange(clip, "b c t h w -> (b t) c h w")))
         return rearrange(features, "(b t) d -> b t d", t=self.num_frames)

@@ -63,7 +63,11 @@ class Flag:
         )  # fmt: skip
 
     def check(self, value: object) -> None:
-        """Refuse a value that cannot be meant, naming the flag, the value and what is allowed."""
+        """Refuse a value that cannot be meant, naming the flag, the value and what is allowed.
+
+        Raises:
+            ValueError: names the flag, the value and what is allowed.
+        """
         if self.refused and value and value != self.default:
             raise ValueError(f"--{self.name} {self.refused}")
         for item in value if isinstance(value, (list, tuple)) else [value]:
@@ -145,7 +149,11 @@ class Table:
         return parser
 
     def check(self, values: Mapping[str, object], given: Collection[str]) -> None:
-        """Check every flag by itself, and whether the objective has a use for those given."""
+        """Check every flag by itself, and whether the objective has a use for those given.
+
+        Raises:
+            ValueError: see `Flag.check`.
+        """
         others = []
         for name, flag in self.by_name.items():
             flag.check(values[name])

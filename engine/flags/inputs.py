@@ -64,7 +64,11 @@ def check_inputs(flags: Flags, stage: str, *, with_data: bool = True) -> None:
 
 
 def check_weights(flag: str, name: str) -> None:
-    """Refuse weights that are neither a file nor a name that can be looked up."""
+    """Refuse weights that are neither a file nor a name that can be looked up.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+    """
     path = Path(name)
     if name and not path.exists() and not is_remote(name):
         near = _near(path) or did_you_mean(name, [*PUBLIC, *RELEASED])

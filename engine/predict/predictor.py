@@ -173,6 +173,9 @@ class Predictor:
             of: "video": a feature per window, pooled and normalised, as the head sees it; "stage":
                 the mean of the tokens of each stage of the encoder; "step": as of "video", but of
                 each time step of the model.
+
+        Raises:
+            ValueError: as of `predict`, or another `of`.
         """
         return next(self.features_many([video], of, frame_rate=frame_rate))
 

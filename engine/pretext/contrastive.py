@@ -45,7 +45,11 @@ LANDMARK_PROBES = 50
 
 
 class ContrastiveLearning(Pretext):
-    """Model, pairs and loss of contrastive learning; `--model` names the encoder."""
+    """Model, pairs and loss of contrastive learning; `--model` names the encoder.
+
+    Raises:
+        ValueError: flags that cannot work, each with the remedy.
+    """
 
     views = 2
     compares = True
@@ -85,7 +89,11 @@ class ContrastiveLearning(Pretext):
         self.left_out: list[tuple] = []
 
     def choose_rows(self, annotations: Annotations) -> Annotations:
-        """Leave out the videos that are too short for the pairs asked for, and say which."""
+        """Leave out the videos that are too short for the pairs asked for, and say which.
+
+        Raises:
+            ValueError: none is long enough, or no landmarks are there that are needed.
+        """
         self._check_landmarks(annotations)
         if not self.rule.needs_time:
             return annotations

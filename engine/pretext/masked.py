@@ -75,7 +75,11 @@ class MaskedAutoencoding(Pretext):
         )
 
     def take_weights(self, source: str) -> None:
-        """Begin with these weights: a masked autoencoder's, or an encoder's with a new decoder."""
+        """Begin with these weights: a masked autoencoder's, or an encoder's with a new decoder.
+
+        Raises:
+            ValueError: they do not fit.
+        """
         identity = identify(source, told=told_by(self.flags.given))
         if any(name.startswith("encoder.") for name in identity.weights):
             report = identity.load(self.model)

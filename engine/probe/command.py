@@ -61,6 +61,9 @@ def run_probe(
         token_gib: memory that tokens of a part may take; 0: no attentive probe.
         output_dir: gets a folder per method with pred.csv and metrics.json, as an evaluation.
         picture: file that gets a t-SNE of the test part's pooled features.
+
+    Raises:
+        ValueError: weights or data that cannot be used.
     """
     workers = distributed.start(flags.device)
     model, identity = load_frozen(checkpoint)
@@ -146,7 +149,11 @@ def add_attentive_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def token_gib(attentive: bool, memory: float) -> float:
-    """Memory for tokens by the flags; 0 without an attentive probe."""
+    """Memory for tokens by the flags; 0 without an attentive probe.
+
+    Raises:
+        ValueError: no memory at all.
+    """
     if not memory > 0:
         raise ValueError(f"--token_memory {memory:g}: must be above 0 GiB")
     return memory if attentive else 0

@@ -38,7 +38,11 @@ have to be cropped as in training (`preprocessor_config.json`)."""
 
 
 def card(run: Published, repo: str, licence: str | None, subgroups: Sequence[Path] = ()) -> str:
-    """The text of README.md for the repository owner/name, with its header for the Hub."""
+    """The text of README.md for the repository owner/name, with its header for the Hub.
+
+    Raises:
+        ValueError: a table of groups that is none.
+    """
     identity, config = run.identity, run.identity.config
     cost = plan.clip_cost(identity.build()[0]) if run.result else None
     size = sum(value.numel() for value in identity.weights.values())

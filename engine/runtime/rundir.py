@@ -141,6 +141,10 @@ def refuse_other_run(
         known: what decides the results of this command (`engine.runtime.origin`).
         resume: checkpoint that it would go on from.
         named: its flags of `origin.NAMES`.
+
+    Raises:
+        ValueError: `--output_dir` holds another run, or `--resume` one of other data; names what
+            differs.
     """
     before = origin_in(output_dir) if output_dir else None
     changed = origin.differences(before, known, named) if before else []

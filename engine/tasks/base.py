@@ -35,6 +35,9 @@ def create_task(
     Args:
         names: class, dimension or head names, in label order.
         heads: class names of each of the names that stand for a class of their own.
+
+    Raises:
+        ValueError: no such task, classes of heads that are unknown, or flags that do not suit it.
     """
     if kind not in TASKS:
         raise ValueError(f"task {kind!r} is not one of {sorted(TASKS)}")

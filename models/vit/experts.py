@@ -96,6 +96,9 @@ class S4D(ViT):
     """ViT (see there) with `Experts` (see there) in the blocks `expert_layers`, counted from 0.
 
     None stands for the second half.
+
+    Raises:
+        ValueError: a size is out of range or does not fit another one.
     """
 
     def __init__(

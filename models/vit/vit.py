@@ -8,7 +8,11 @@ from svfap.models.layers import Block, drop_path_rates, run_block
 
 
 class ViT(Encoder):
-    """Plain vision Transformer over all visible tokens at once; sizes are those of `Encoder`."""
+    """Plain vision Transformer over all visible tokens at once; sizes are those of `Encoder`.
+
+    Raises:
+        ValueError: a size is out of range or does not fit another one.
+    """
 
     def __init__(self, *, depth: int, **sizes):
         super().__init__(**sizes)

@@ -85,6 +85,10 @@ def read_described(path: Path) -> dict:
 
     As `read_checkpoint`; with a description beside it the tensors are under "model", and under
     "hf_config" and "hf_preprocessor" is what config.json and preprocessor_config.json say.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: see `read_checkpoint`; or a description is not JSON.
     """
     content = read_checkpoint(path)
     if not isinstance(content, dict) or "model_config" in content:

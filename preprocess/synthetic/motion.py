@@ -95,7 +95,11 @@ class Motion:
 
 
 def au_index(name: str) -> int:
-    """Column of an action unit, e.g. "AU12"."""
+    """Column of an action unit, e.g. "AU12".
+
+    Raises:
+        ValueError: the action unit is not drawn.
+    """
     if name not in AU_NAMES:
         raise ValueError(f"action unit {name!r} is not drawn; known: {', '.join(AU_NAMES)}")
     return AU_NAMES.index(name)

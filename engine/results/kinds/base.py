@@ -185,7 +185,11 @@ class Predictions:
         return replace(parts[0], ids=ids, names=named[0] if named else None, **arrays)
 
     def require_alike(self, other: "Predictions") -> None:
-        """Refuse predictions of another kind, or of other names; says where they differ."""
+        """Refuse predictions of another kind, or of other names; says where they differ.
+
+        Raises:
+            ValueError: says where they differ.
+        """
         common_kind([self, other])
         named = self.names is not None and other.names is not None
         if named and list(self.names) != list(other.names):

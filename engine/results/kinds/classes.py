@@ -24,7 +24,11 @@ class Classes(Predictions):
 
     @classmethod
     def from_scores(cls, ids, labels, scores, names: Sequence[str] | None = None) -> "Classes":
-        """The most probable classes, from (n, C) probabilities, which must be finite."""
+        """The most probable classes, from (n, C) probabilities, which must be finite.
+
+        Raises:
+            ValueError: a score is not finite.
+        """
         scores = checked_scores(scores)
         return cls(
             ids=ids,
@@ -135,7 +139,11 @@ class ClassesOfHeads(Predictions):
 
     @classmethod
     def from_scores(cls, ids, labels, scores, heads: Mapping) -> "ClassesOfHeads":
-        """The most probable class of each head; scores must be finite."""
+        """The most probable class of each head; scores must be finite.
+
+        Raises:
+            ValueError: a score is not finite.
+        """
         scores = checked_scores(scores)
         return cls(
             ids=ids,
