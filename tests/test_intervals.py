@@ -88,6 +88,10 @@ def test_few_videos_that_are_all_right_are_not_certain():
     subjects = ["x", "x", "y", "x", "y", "y"]
     of_persons = bootstrap_intervals(classified(labels, labels, list("ab")), subjects)
     assert of_persons["recall_0"] == pytest.approx((0.3424, 1), abs=1e-4)
+    halves = bootstrap_intervals(
+        classified([0] * 6 + [1] * 6, [0, 0, 0, 1, 1, 1] + [1] * 6, list("ab")), list("xxyyzz") * 2
+    )
+    assert sum(halves["recall_0"]) == pytest.approx(1)  # of three persons, half of the videos right
     wrong = bootstrap_intervals(classified(labels, [1, 1, 1, 1, 1, 0], list("ab")))
     assert wrong["recall_0"] == pytest.approx((0, 0.5615), abs=1e-4)
     assert 0 <= wrong["uar"][0] < 1 / 3 < wrong["uar"][1] < 1

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import binomtest, sem, t
+from scipy.stats import binomtest, norm, sem, t
 
 from svfap.engine.results.kinds.base import Predictions, common_kind
 from svfap.engine.results.metrics import METRICS
@@ -205,7 +205,7 @@ def _of_few(predictions: Predictions, intervals: dict, units: np.ndarray) -> dic
     recalls = [name for name in predictions.shares if name.startswith("recall_")]
     if "uar" in intervals and any(name in found for name in recalls):
         values = np.array([predictions.right[predictions.shares[name]].mean() for name in recalls])
-        limits = np.array([found.get(name, intervals[name]) for name in recalls])
+        limits = np.array([found.get(name) or intervals[name] for name in recalls])
         # Zou and Donner, Statistics in Medicine 2008: distances to the limits add up as variances.
         below, above = np.linalg.norm(values[:, None] - limits, axis=0) / len(values)
         found["uar"] = float(values.mean() - below), float(values.mean() + above)
@@ -216,8 +216,10 @@ def _of_few(predictions: Predictions, intervals: dict, units: np.ndarray) -> dic
 
 def wilson(share: float, number: int) -> tuple[float, float]:
     """Wilson's interval of a share (0..1) of `number` independent cases."""
-    found = binomtest(round(share * number), number).proportion_ci(CONFIDENCE, "wilson")
-    return float(found.low), float(found.high)
+    z2 = norm.ppf((1 + CONFIDENCE) / 2) ** 2  # scipy's own knows no fractions of persons
+    middle = (share + z2 / (2 * number)) / (1 + z2 / number)
+    half = np.sqrt(z2 * (share * (1 - share) / number + z2 / (4 * number**2))) / (1 + z2 / number)
+    return float(max(middle - half, 0)), float(min(middle + half, 1))
 
 
 def half_width(values: Sequence[float]) -> float | None:
