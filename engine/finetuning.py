@@ -298,8 +298,6 @@ def _intervals(setting: Setting, annotations: Annotations, predictions: Predicti
             subjects = selection.known_subjects(setting, annotations)
         except ValueError as error:  # `--subjects` need not name those who are tested
             logger.warning("%s: the interval resamples videos", error)
-    elif setting.task.frame_level and len(annotations) < 2:
-        return {}
     several = subjects is not None and len(set(subjects)) > 1
     return bootstrap_intervals(predictions, subjects if several else None)
 

@@ -92,9 +92,6 @@ def crossval_table(
 
     def intervals(predictions) -> dict[str, tuple[float, float]]:
         shown = [subjects[video] for video in predictions.ids] if subjects else None
-        units = shown or (predictions.ids if predictions.frames is not None else None)
-        if units and len(set(units)) < 2:
-            return {}
         return bootstrap_intervals(predictions, shown, num_resamples=num_resamples, seed=seed)
 
     rows = []

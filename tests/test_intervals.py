@@ -155,7 +155,8 @@ def test_subjects_must_fit():
     with pytest.raises(ValueError, match="1 subjects for 2 videos"):
         bootstrap_intervals(predictions, ["a"])
     with pytest.raises(ValueError, match="at least two subjects"):
-        bootstrap_intervals(predictions, ["a", "a"])
+        paired_test(predictions, predictions, ["a", "a"])
+    assert bootstrap_intervals(predictions, ["a", "a"]) == {}
     with pytest.raises(ValueError, match="num_resamples 0 must be"):
         bootstrap_intervals(predictions, num_resamples=0)
 

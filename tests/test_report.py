@@ -161,6 +161,15 @@ def test_report_of_a_regression(tmp_path, num_videos):
     assert re.search(r"Look first at (valence|energy/s): its CCC, 0.\d+, is the lowest", page)
 
 
+def test_report_of_the_frames_of_one_video_has_no_intervals(tmp_path):
+    labels = np.random.default_rng(0).uniform(-1, 1, (20, 1))
+    frames = {"frames": np.arange(20)}
+    predictions = Numbers.from_scores(["a.mp4"] * 20, labels, labels / 2, ["valence"], **frames)
+    write_predictions(tmp_path / "pred.csv", predictions)
+    write_metrics(tmp_path / "metrics.json", predictions.metrics(), weights="last", split="test")
+    assert "95 %:" not in text_of(write_report(tmp_path).read_text())
+
+
 def test_report_of_a_class_and_values(tmp_path):
     """Pooled over folds: shares of classes in percent, numbers per dimension."""
     random = np.random.default_rng(0)

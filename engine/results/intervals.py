@@ -69,17 +69,20 @@ def bootstrap_intervals(
 
     Returns:
         Metric -> (low, high), of all that `summands` of the predictions give; of classes also
-        recall_<class index> of every class with videos.
+        recall_<class index> of every class with videos. Empty of a single subject, or of frames of
+        a single video.
 
     Raises:
         ValueError: subjects do not match the videos, or numbers out of range.
     """
     _check_resamples(num_resamples)
+    units = _resampled(predictions, subjects)
+    if units is not None and len(units) == len(predictions) and len(set(units)) == 1:
+        return {}
     [values] = resampled_metrics([predictions], subjects, num_resamples=num_resamples, seed=seed)
     intervals = {name: percentiles(batch) for name, batch in values.items()}
     intervals = {name: interval for name, interval in intervals.items() if interval is not None}
     if predictions.right is not None:
-        units = _resampled(predictions, subjects)
         intervals |= _of_few(predictions, intervals, np.arange(len(predictions))
                                    if units is None else np.asarray(units))  # fmt: skip
     return {name: limits for name, limits in intervals.items() if limits is not None}
