@@ -17,7 +17,12 @@ from pathlib import Path
 from svfap.datasets.catalog import get_spec
 from svfap.preprocess.shared.common import PreparationError, Problems, read_table, run_command
 from svfap.preprocess.shared.labelled import Clip, Found, first_folder
-from svfap.preprocess.shared.lists import add_list_flags, found_in_lists, read_subjects
+from svfap.preprocess.shared.lists import (
+    add_list_flags,
+    choose_folds,
+    found_in_lists,
+    read_subjects,
+)
 from svfap.preprocess.shared.runner import Command
 
 logger = logging.getLogger(__name__)
@@ -59,8 +64,7 @@ def read(flags: argparse.Namespace) -> Found:
     """Read the official lists."""
     lists, problems = flags.dataset_dir / LISTS, Problems()
     train, test = (
-        {int(path.stem.removeprefix("set_")) for path in (lists / part).glob("set_[0-9]*.csv")}
-        for part in (TRAIN, TEST)
+        {path.stem for path in (lists / part).glob("set_[0-9]*.csv")} for part in (TRAIN, TEST)
     )
     if not train:
         raise PreparationError(
@@ -68,18 +72,14 @@ def read(flags: argparse.Namespace) -> Found:
         )
     if train != test:
         raise PreparationError(
-            f"{lists}: folds {sorted(train)} have a training list, {sorted(test)} a test list"
+            f"{lists}: {sorted(train)} have a training list, {sorted(test)} a test list"
         )
     frames_dir = first_folder(flags.dataset_dir, flags.frames_dir, FRAME_FOLDERS, "--frames_dir")
     if frames_dir.name.endswith("_16f"):
         logger.warning("%s: 16 frames per clip give much worse results", frames_dir)
     named = read_subjects(flags.subjects, flags.dataset_dir / "annotation" / "subjects.csv")
     subjects = {_folder_name(name): subject for name, subject in named.items()}
-    published = range(1, SPEC.num_folds + 1)
-    wanted = set(flags.folds or {*train, *published})
-    if (absent := sorted(wanted - train)) and (flags.folds or not flags.allow_other_counts):
-        raise PreparationError(f"{lists}: no lists of fold(s) {absent}; there are {sorted(train)}")
-    numbers = sorted(wanted & train)
+    numbers, complete = choose_folds(lists, train, SPEC, flags)
     splits = {
         f"split{number:02d}": {
             part: read_list(lists / folder / f"set_{number}.csv", frames_dir, subjects, problems)
@@ -87,7 +87,6 @@ def read(flags: argparse.Namespace) -> Found:
         }
         for number in numbers
     }
-    complete = set(numbers) >= {*train, *published}
     found = found_in_lists(splits, problems, frames_dir, complete=complete)
     found.subjects_apart = bool(subjects)
     return found

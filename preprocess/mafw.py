@@ -11,7 +11,7 @@ import argparse
 from svfap.datasets.catalog import get_spec
 from svfap.preprocess.shared.common import Problems, run_command
 from svfap.preprocess.shared.labelled import Found
-from svfap.preprocess.shared.lists import add_list_flags, found_in_lists, read_list
+from svfap.preprocess.shared.lists import add_list_flags, choose_folds, found_in_lists, read_list
 from svfap.preprocess.shared.runner import Command
 
 LISTS, FRAMES = "Train & Test Set/single/no_caption", "data/frames"
@@ -22,6 +22,8 @@ def read(flags: argparse.Namespace) -> Found:
     """Read the official lists."""
     frames_dir, problems = flags.frames_dir or flags.dataset_dir / FRAMES, Problems()
     lists = flags.dataset_dir / LISTS
+    names = (folder.name for folder in lists.glob("set_[0-9]*"))
+    numbers, complete = choose_folds(lists, names, SPEC, flags)
     splits = {
         f"split{number:02d}": {
             part: read_list(
@@ -31,9 +33,9 @@ def read(flags: argparse.Namespace) -> Found:
             )
             for part in ("train", "test")
         }
-        for number in sorted(set(flags.folds or range(1, SPEC.num_folds + 1)))
+        for number in numbers
     }  # fmt: skip
-    return found_in_lists(splits, problems, frames_dir, complete=len(splits) == SPEC.num_folds)
+    return found_in_lists(splits, problems, frames_dir, complete=complete)
 
 
 COMMAND = Command(

@@ -121,9 +121,22 @@ def test_mafw_faults_are_named(tmp_path):
     shutil.rmtree(root / "data" / "frames" / "00007")
     text = complaints(mafw, root, tmp_path / "out")
     assert f"no such frame folder: {root / 'data' / 'frames' / '00007'}" in text
-    shutil.rmtree(lists / "set_5")
-    assert f"no such file: {lists / 'set_5' / 'train.txt'}" in complaints(
-        mafw, root, tmp_path / "out"
+
+
+def test_mafw_folds(tmp_path, caplog):
+    root, absent = tmp_path / "MAFW", "no lists of fold(s) [9]; there are [1, 2, 3, 4, 5]"
+    write_mafw(root)
+    assert absent in message(mafw, root, tmp_path / "nine", OTHER, "--folds", "1", "9")
+    run(mafw, root, tmp_path / "two", OTHER, "--folds", "4", "2")
+    assert sorted(path.name for path in (tmp_path / "two").glob("split*")) == ["split02", "split04"]
+    shutil.rmtree(root / mafw.LISTS / "set_5")
+    absent = "no lists of fold(s) [5]; there are [1, 2, 3, 4]"
+    assert absent in message(mafw, root, tmp_path / "four")
+    run(mafw, root, tmp_path / "four", OTHER)
+    assert absent in caplog.text and len(list((tmp_path / "four").glob("split*"))) == 4
+    shutil.rmtree(root / mafw.LISTS)
+    assert "no lists of fold(s) [1, 2, 3, 4, 5]; there are []" in complaints(
+        mafw, root, tmp_path / "none"
     )
 
 

@@ -1,13 +1,17 @@
 """Official train and test lists of frame folders, as DFEW, FERV39k and MAFW have them."""
 
 import argparse
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from svfap.datasets.catalog import DatasetSpec
 from svfap.datasets.labels.listing import Unused, visible_folders
 from svfap.datasets.tables import as_on_disk, read_text
 from svfap.preprocess.shared.common import PreparationError, Problems, read_table
 from svfap.preprocess.shared.labelled import Clip, Found, Parts
+
+logger = logging.getLogger(__name__)
 
 NAME_COLUMNS = ("video_name", "id", "clip")
 
@@ -53,6 +57,27 @@ def read_list(
             number = str(class_names.index(label))
             clips.append(Clip(path=frames_dir / folder, label=number, where=where, name=folder))
     return clips
+
+
+def choose_folds(
+    lists: Path, names: Iterable[str], spec: DatasetSpec, flags: argparse.Namespace
+) -> tuple[list[int], bool]:
+    """Numbers of the folds to prepare: those asked for, else all; and whether these are all.
+
+    Args:
+        names: of the lists that are there, set_1, set_2, ...
+    """
+    numbers = (name.removeprefix("set_") for name in names)
+    present = {int(number) for number in numbers if number.isdecimal()}
+    every = present | set(range(1, spec.num_folds + 1))
+    wanted = set(flags.folds or every)
+    if absent := sorted(wanted - present):
+        text = f"{lists}: no lists of fold(s) {absent}; there are {sorted(present)}"
+        if flags.folds or not (flags.allow_other_counts and present):
+            raise PreparationError(text)
+        logger.warning("%s (--allow_other_counts)", text)
+    chosen = wanted & present
+    return sorted(chosen), chosen == every
 
 
 def found_in_lists(
