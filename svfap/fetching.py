@@ -79,6 +79,8 @@ def fetch(
     """
     if remote.path.is_file():
         return
+    if remote.checksum and remote.checksum.partition(":")[0] not in ALGORITHMS:
+        raise FetchError(f"{remote.url}: the checksum {remote.checksum!r} is of an unknown kind")
     part = remote.path.with_name(f"{remote.path.name}.part")
     with writing(part):
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -145,8 +147,6 @@ def _check(remote: Remote, part: Path) -> None:
     if remote.checksum is None:
         return
     name, _, expected = remote.checksum.partition(":")
-    if name not in ALGORITHMS:
-        raise ValueError(f"the checksum {remote.checksum!r} is of an unknown kind")
     digest = hashlib.new(name, usedforsecurity=False)
     with part.open("rb") as file:
         while data := file.read(1 << 20):
@@ -169,9 +169,11 @@ def _starts_at(response, start: int) -> bool:
 
 def _refuse_final(url: str, error: Exception, *, last: bool) -> None:
     """Raise FetchError where another try cannot help, or nobody has answered yet."""
-    answered = isinstance(error, HTTPError)
-    hopeless = answered and error.code < 500 and error.code not in (408, 429)
-    if not (answered or _reached.is_set()):
+    hopeless = False
+    if isinstance(error, HTTPError):
+        _reached.set()
+        hopeless = error.code < 500 and error.code not in (408, 429)
+    if not _reached.is_set():
         words = f"{_words(error)}; is there a network? The same command goes on"
         raise FetchError(f"{url}: {words}") from error
     if hopeless or last:

@@ -23,7 +23,8 @@ class Server:
     Attributes:
         files: path -> content.
         faults: path -> what goes wrong with each answer in turn: a number of bytes after which it
-            breaks off, the status 503, "whole" (no ranges), or bytes in place of the content.
+            breaks off, the status 503, "hang up" (no answer), "whole" (no ranges), or bytes in
+            place of the content.
         asked: (path, first byte) in order.
     """
 
@@ -48,6 +49,9 @@ class Server:
         self.asked.append((request.path, start))
         fault = self.faults.get(request.path, []).pop(0) if self.faults.get(request.path) else None
         content = fault if isinstance(fault, bytes) else self.files.get(request.path)
+        if fault == "hang up":
+            request.close_connection = True
+            return
         if content is None or (fault in (503,)):
             request.send_error(fault if content is not None else 404)
             return
@@ -126,6 +130,22 @@ def test_without_a_network_nothing_is_tried_again(tmp_path, monkeypatch):
             ):
                 with pytest.raises(FetchError, match="is there a network"):
                     get(url)
+
+
+def test_an_error_of_the_server_is_an_answer_too(server, tmp_path, monkeypatch):
+    """Whoever says 503 and then hangs up is tried again."""
+    monkeypatch.setattr(transport, "_reached", threading.Event())
+    server.faults["/a.zip"] = [503, "hang up"]
+    file = remote(server, tmp_path)
+    fetch(file)
+    assert file.path.read_bytes() == CONTENT
+
+
+def test_a_checksum_of_an_unknown_kind_is_refused_before_anything_is_fetched(server, tmp_path):
+    file = remote(server, tmp_path, checksum="crc32:00")
+    with pytest.raises(FetchError, match="'crc32:00' is of an unknown kind"):
+        fetch(file)
+    assert not server.asked and not file.path.parent.exists()
 
 
 @pytest.mark.parametrize("stated", [{}, {"size": None}, {"size": None, "checksum": None}])
