@@ -220,6 +220,12 @@ def test_tables_of_other_programs_are_told_in_one_line(videos, text, message, ta
     assert line == 0 and message in problem and "svfap.preprocess.custom" in problem
 
 
+def test_videos_may_be_called_as_columns_are(videos):
+    (videos / "video").mkdir()
+    csv = write(videos / "n.csv", "video 1\n")
+    assert len(read_annotations(csv, task="classification", names="ab", data_root=videos)) == 1
+
+
 def test_commas_in_paths_and_names_for_numbers(videos):
     (videos / "x,y.mp4").touch()
     csv = write(videos / "n.csv", "x,y.mp4 Happy\n")

@@ -189,7 +189,8 @@ def _refuse_tables(csv_path: str, rows: list, *, labelled: bool) -> None:
         apart = all(mark in fields[-1] for _, fields in rows)
         if apart and (labelled or is_number(rows[-1][1][-1].rpartition(mark)[2])):
             found = f"columns are separated by {name}"
-    if not found and first.lower().split(" ")[0] in ("path", "video", "file", "filename", "name"):
+    titles = first.lower().split(" ")[0] in ("path", "video", "file", "filename", "name")
+    if not found and titles and not is_number(rows[0][1][-1]):  # a video may be called so
         found = f"the first line is a header, {first!r}"
     if found:
         raise AnnotationError(csv_path, [(0, f"{found}; lines here are 'path label' with one space "
