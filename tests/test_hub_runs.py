@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from svfap import models
@@ -12,9 +13,12 @@ from svfap.engine import verify_checkpoint
 from svfap.engine.identity import identify
 from svfap.engine.probe import command as probe
 from svfap.engine.publish import command as publish
-from svfap.engine.publish.card import _data
+from svfap.engine.publish.card import _data, _results, subgroup_tables
 from svfap.engine.publish.run import without_paths
 from svfap.engine.report.page import write_report
+from svfap.engine.results.find import find_results
+from svfap.engine.results.kinds.classes import Classes
+from svfap.engine.results.predictions import write_predictions
 from svfap.models.convert import convert
 from svfap.models.weights import hub as door
 from svfap.models.weights.hub import locate
@@ -168,6 +172,21 @@ def publish_and_open_again(hub, run, tmp_path, data):
 )
 def test_paths_are_reduced_to_their_last_part(text, left):
     assert without_paths({"a": [text]}) == {"a": [left]}
+
+
+def test_all_intervals_of_a_card_resample_people_where_they_are_known(tmp_path):
+    labels, ids = np.arange(40) % 2, [f"{index}.mp4" for index in range(40)]
+    scores = np.eye(2)[np.where(np.arange(40) < 20, labels, 1 - labels)]
+    write_predictions(tmp_path / "pred.csv", Classes.from_scores(ids, labels, scores, list("ab")))
+    people = tmp_path / "people.csv"
+    rows = [f"{name},{'x' if i < 20 else 'y'},{'fm'[i % 4 // 2]}" for i, name in enumerate(ids)]
+    people.write_text("\n".join(["video_name,subject,sex", *rows]) + "\n")
+    run = SimpleNamespace(result=find_results([tmp_path])[0], subjects=people)
+    of_two_people = "9.5 to 90.5"  # Wilson's of one of two
+    assert _results(run)[1].count(of_two_people) == 2
+    assert subgroup_tables(run, [people])[0].count("50.00 [9.45, 90.55]") >= 2
+    run.subjects = None
+    assert of_two_people not in _results(run)[1]
 
 
 def test_weights_of_ones_own_have_no_licence_to_tell():

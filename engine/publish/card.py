@@ -9,7 +9,7 @@ from svfap.datasets import tables
 from svfap.engine.flags.config import TABLES
 from svfap.engine.flags.flag import FINETUNING, PRETRAINING
 from svfap.engine.publish.run import Published, without_paths
-from svfap.engine.results.find import SUBJECT_KEYS, Result, read_table
+from svfap.engine.results.find import SUBJECT_KEYS, read_table, subjects_of
 from svfap.engine.results.intervals import bootstrap_intervals
 from svfap.engine.results.metrics import METRICS
 from svfap.engine.results.tables import render
@@ -131,11 +131,13 @@ def _data(run: Published) -> str:
 
 def _results(run: Published) -> list[str]:
     result = replace(run.result, name="test part")
-    summary = crossval_table([result], _subjects_file(run))
+    people = _subjects_file(run)
+    summary = crossval_table([result], people)
     parts = [format_summary(replace(summary, notes=tuple(without_paths(summary.notes))))]
     recall = result.metrics.get("per_class_recall")
     if recall and result.predictions is not None:
-        intervals = bootstrap_intervals(result.predictions)
+        subjects = people and subjects_of(people, result.predictions.ids)
+        intervals = bootstrap_intervals(result.predictions, subjects)
         counts = [sum(row) for row in result.metrics["confusion_matrix"]]
         rows = []
         for number, (name, value) in enumerate(zip(result.metrics["class_names"], recall)):
@@ -152,7 +154,7 @@ def _subjects_file(run: Published) -> Path | None:
     if not run.subjects or run.result.predictions is None:
         return None
     try:
-        crossval_table([run.result], run.subjects, num_resamples=1)
+        subjects_of(run.subjects, run.result.predictions.ids)
     except ValueError:
         return None
     return run.subjects
@@ -176,7 +178,7 @@ def subgroup_tables(run: Published, files: Sequence[Path]) -> list[str]:
                 f"{path} has no column of groups: beside {' or '.join(SUBJECT_KEYS)} it needs one "
                 f"with 2 to {MOST_GROUPS} different values, for every video of the test part"
             )
-        found += [_subgroups(run.result, name, groups) for name, groups in known.items()]
+        found += [_subgroups(run, name, groups) for name, groups in known.items()]
     return found or [
         "Not known: how scores differ between groups of people was not measured. Measure it before "
         "any use that concerns people (`--subgroups CSV` of `svfap engine.publish`)."
@@ -196,12 +198,12 @@ def _groups(path: Path, column: str, ids: Sequence[str]) -> dict[str, list[int]]
     return groups if 2 <= len(groups) <= MOST_GROUPS else {}
 
 
-def _subgroups(result: Result, column: str, groups: dict[str, list[int]]) -> str:
-    rows = []
+def _subgroups(run: Published, column: str, groups: dict[str, list[int]]) -> str:
+    rows, result, people = [], run.result, _subjects_file(run)
     for value in sorted(groups):
         part = result.predictions.taken(groups[value])
         own = replace(result, name=value, predictions=part, metrics=part.metrics(), notes=())
-        rows.append(replace(crossval_table([own]).rows[0], is_part=True))
+        rows.append(replace(crossval_table([own], people).rows[0], is_part=True))
     return format_summary(Summary(rows=tuple(rows), notes=(f"Groups of the column `{column}`.",)))
 
 
