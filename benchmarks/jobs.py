@@ -80,7 +80,11 @@ def run_jobs(
     with ThreadPoolExecutor(max(1, len(jobs))) as pool:
         for job in jobs:
             begun[job.name] = pool.submit(carry_out, job)
-        return {name: future.result() for name, future in begun.items()}
+        try:
+            return {name: future.result() for name, future in begun.items()}
+        except BaseException:  # such as Ctrl-C: what runs is killed, nothing else begins
+            budget.seconds = 0
+            raise
 
 
 def _run(job: Job, folder: Path, cwd: Path, budget: Budget) -> Outcome:

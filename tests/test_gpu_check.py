@@ -2,7 +2,10 @@
 
 import importlib
 import json
+import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -66,6 +69,16 @@ def test_the_time_is_kept_whatever_happens(tmp_path):
     assert not (command.exists() and b"sleep(99)" in command.read_bytes())
     assert found["late"].status.startswith("not run: ")
     assert run([python("late", "1")], tmp_path, seconds=0)["late"].status == "not run: no time left"
+
+
+def test_an_interruption_ends_all_jobs(tmp_path):
+    """Also those that wait for a free place."""
+    jobs = [python(f"job{number}", "import time; time.sleep(5)") for number in range(8)]
+    begun = time.monotonic()
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        run(jobs, tmp_path)
+    assert time.monotonic() - begun < 4.5
 
 
 def test_without_a_gpu_it_says_so(tmp_path, monkeypatch, capsys):
