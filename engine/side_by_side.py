@@ -21,6 +21,7 @@ from svfap.engine.results.intervals import (
     CONFIDENCE,
     NUM_RESAMPLES,
     add_bootstrap_flags,
+    of_few,
     percentiles,
     resampled_metrics,
     two_sided_p,
@@ -120,7 +121,7 @@ def compare_systems(
     scores, drawn = {}, {}
     for place, cell in enumerate(runs):
         part = slice(place * len(seeds), (place + 1) * len(seeds))
-        scores[cell], drawn[cell] = _score(predictions[part], resampled[part], draws)
+        scores[cell], drawn[cell] = _score(predictions[part], resampled[part], draws, subjects)
     known = {condition for _, condition in runs}
     ordered = tuple(name for name in conditions or sorted(known, key=natural_key) if name in known)
     return SideBySide(
@@ -261,7 +262,10 @@ def _aligned(results: Sequence[Result]) -> list[Predictions]:
 
 
 def _score(
-    predictions: Sequence[Predictions], resampled: Sequence[dict], draws: np.ndarray
+    predictions: Sequence[Predictions],
+    resampled: Sequence[dict],
+    draws: np.ndarray,
+    subjects: Sequence[str] | None,
 ) -> tuple[Score, dict[str, np.ndarray]]:
     """The score of a cell, and metric -> (R,) its resampled means."""
     metrics = [own.metrics() for own in predictions]
@@ -270,10 +274,18 @@ def _score(
     drawn = {
         name: (np.stack([own[name] for own in resampled], axis=1) * draws).sum(1) for name in names
     }
+    intervals = {name: percentiles(values) for name, values in drawn.items()}
+    # of each seed; where resamples of few videos cannot tell, the mean is no surer than these
+    alone = [{name: percentiles(values) for name, values in own.items()} for own in resampled]
+    few = [of_few(own, ends, subjects) for own, ends in zip(predictions, alone)]
+    for name in names:
+        if any(found.get(name) for found in few):
+            low, high = np.mean([f.get(name) or a[name] for f, a in zip(few, alone)], axis=0)
+            intervals[name] = min(low, intervals[name][0]), max(high, intervals[name][1])
     score = Score(
         mean={name: float(np.mean(values)) for name, values in of_seeds.items()},
         of_seeds=of_seeds,
-        interval={name: percentiles(values) for name, values in drawn.items()},
+        interval=intervals,
     )
     return score, drawn
 

@@ -140,6 +140,18 @@ def test_the_interval_is_that_of_videos_and_seeds(tmp_path):
     assert low < min(np.mean(values), 0.4) and high > 0.6
 
 
+def test_few_videos_that_are_all_right_are_not_certain(tmp_path):
+    folder = write_runs(tmp_path, {("a", "x"): 1.0, ("b", "x"): 0.5}, num_videos=14)
+    runs = read_runs(folder)
+    scores = compare_systems(runs, num_resamples=200).scores
+    alone = bootstrap_intervals(runs["a", "x"]["seed0"].predictions)
+    for name in ("war", "uar"):
+        assert scores["a", "x"].interval[name] == pytest.approx(alone[name])
+        assert scores["a", "x"].interval[name][0] < 0.9
+    low, high = scores["b", "x"].interval["uar"]
+    assert low < scores["b", "x"].mean["uar"] < high
+
+
 def test_resamples_are_the_same_for_all_systems():
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 60)

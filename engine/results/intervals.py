@@ -82,9 +82,7 @@ def bootstrap_intervals(
     [values] = resampled_metrics([predictions], subjects, num_resamples=num_resamples, seed=seed)
     intervals = {name: percentiles(batch) for name, batch in values.items()}
     intervals = {name: interval for name, interval in intervals.items() if interval is not None}
-    if predictions.right is not None:
-        intervals |= _of_few(predictions, intervals, np.arange(len(predictions))
-                                   if units is None else np.asarray(units))  # fmt: skip
+    intervals |= of_few(predictions, intervals, subjects)
     return {name: limits for name, limits in intervals.items() if limits is not None}
 
 
@@ -198,8 +196,12 @@ def percentiles(values: np.ndarray) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def _of_few(predictions: Predictions, intervals: dict, units: np.ndarray) -> dict:
-    """What replaces intervals that resamples cannot tell; `units` (n,) are what is resampled."""
+def of_few(predictions: Predictions, intervals: dict, subjects: Sequence[str] | None) -> dict:
+    """What replaces intervals that resamples cannot tell; None where nothing can."""
+    if predictions.right is None:
+        return {}
+    units = _resampled(predictions, subjects)
+    units = np.arange(len(predictions)) if units is None else np.asarray(units)
     found = {}
     for name, rows in predictions.shares.items():
         share, number = predictions.right[rows].mean(), len(np.unique(units[rows]))
