@@ -55,7 +55,7 @@ class Summary:
 
     @property
     def pooled(self) -> Row:
-        """The row of all folds together, or of the only one."""
+        """The row of all folds together, else of their mean or of the only one."""
         whole = [row for row in self.rows if not row.is_part]
         return next((row for row in whole if row.name == POOLED), whole[-1])
 

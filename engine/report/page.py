@@ -4,7 +4,6 @@ The page needs no network. Every figure is also written as PNG and PDF into `fig
 """
 
 import argparse
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,19 +13,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from svfap.datasets.files import read_arrays, read_json, write_text
-from svfap.datasets.tables import read_table
 from svfap.engine.compare import compare
 from svfap.engine.report import html as html
 from svfap.engine.report import plots
 from svfap.engine.report import videos as report_videos
+from svfap.engine.report.run import Run, configuration_section, facts_section
 from svfap.engine.results.chance import AT_THE_MEAN, chance
 from svfap.engine.results.features import MIN_EMBEDDED, tsne
-from svfap.engine.results.find import ERRORS_FILE, Result, find_results, pool, read_log, subjects_of
+from svfap.engine.results.find import ERRORS_FILE, Result, find_results, pool, subjects_of
 from svfap.engine.results.intervals import bootstrap_intervals
 from svfap.engine.results.metrics import METRICS, REGRESSION_METRICS
 from svfap.engine.results.predictions import Predictions
-from svfap.engine.runtime.log import duration
-from svfap.engine.summarize import MEAN, POOLED, Summary, crossval_table, summary_cells
+from svfap.engine.summarize import Summary, crossval_table, summary_cells
 
 logger = logging.getLogger(__name__)
 
@@ -34,20 +32,6 @@ RUN_FILES = ("config.json", "log.jsonl", "pred.csv", "metrics.json")
 MAX_RECONSTRUCTIONS = 8
 MAX_EMBEDDED = 2000
 RECONSTRUCTION_PX = 1100
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """What a run directory says about itself."""
-
-    folder: Path  # the directory
-    config: dict  # content of config.json, empty if there is none
-    log: list[dict]  # lines of log.jsonl, empty if there is none
-
-    @property
-    def flags(self) -> dict:
-        """Flags of the command."""
-        return self.config.get("flags", {})
 
 
 def write_report(
@@ -75,7 +59,7 @@ def write_report(
     evaluated = not is_run or any((folder / name).is_file() for name in RUN_FILES[2:])
     results = find_results([folder]) if evaluated else []
     folders = [folder] if is_run else [result.path.parent for result in results]
-    runs = [_read_run(path) for path in folders]
+    runs = [Run.read(path) for path in folders]
     data = [
         report_videos.read_data(run.flags, run.config.get("resolved", {}), run.folder)
         for run in runs
@@ -90,8 +74,8 @@ def write_report(
         _features(runs[0], figures) if is_run else "",
         _reconstructions(runs[0]),
         _views(runs[0]),
-        _facts(runs),
-        _configuration(runs[0]),
+        facts_section(runs),
+        configuration_section(runs[0]),
     ]
     path = folder / "report.html"
     write_text(path, html.page(*_title(folder, runs, results), sections))
@@ -187,15 +171,6 @@ class Page:
             alt = f"Predicted over true {name}; the line is agreement"
             drawn.append(self.show(f"agreement_{name}", figure, alt))
         return [html.section("Dimensions", listed, html.figures(drawn))]
-
-
-def _read_run(folder: Path) -> Run:
-    config, log = folder / "config.json", folder / "log.jsonl"
-    return Run(
-        folder=folder,
-        config=read_json(config) if config.is_file() else {},
-        log=read_log(log),
-    )
 
 
 def _title(folder: Path, runs: Sequence[Run], results: Sequence[Result]) -> tuple[str, str]:
@@ -306,9 +281,8 @@ def _comparison(results: Sequence[Result], beside, subjects_csv) -> str:
 
 
 def _cards(summary: Summary) -> list[tuple[str, str, str]]:
-    """Headline scores of the pooled row, or of the only one."""
-    by_name = {row.name: row for row in summary.rows}
-    row = by_name.get(POOLED) or by_name.get(MEAN) or summary.rows[0]
+    """Headline scores."""
+    row = summary.pooled
 
     def show(name: str, value: float) -> str:
         return METRICS[name].text(value, 1) + " %" * METRICS[name].in_percent
@@ -396,66 +370,5 @@ def _views(run: Run) -> str:
     return html.section("Views that are compared", html.figures(shown, "figures wide"))
 
 
-def _facts(runs: Sequence[Run]) -> str:
-    config, log = runs[0].config, [line for run in runs for line in run.log]
-    # A line's seconds are those of the whole run so far.
-    seconds = sum(max((line.get("seconds", 0) for line in run.log), default=0) for run in runs)
-    rows = [
-        ("epochs, all folds" if len(runs) > 1 else "epochs", str(len(log))),
-        ("training time", duration(seconds)),
-        ("clips per second, median", _median(log, "clips_per_second", ".1f")),
-        ("time waiting for data, %", _median(log, "data_wait", ".1f", 100)),
-    ]
-    if memory := [line["memory_gib"] for line in log if line.get("memory_gib")]:
-        rows.append(("peak memory, GiB", f"{max(memory):.2f}"))
-    rows = rows if log else []
-    if begun := (config.get("origin") or {}).get("weights"):
-        licence = f"; licence: {begun['licence']}" if "licence" in begun else ""
-        rows.append(("training began with", f"{begun['file']}{licence}"))
-    if config.get("commit"):
-        rows.append(("commit", config["commit"]))
-    for name in ("versions", "machine"):
-        rows += [(key, str(value)) for key, value in config.get(name, {}).items() if value]
-    rows += [(f"unreadable: {r.folder.name}", text) for r in runs if (text := _unreadable(r))]
-    command = html.table([], [[config["command"]]], "facts") if config.get("command") else ""
-    return html.section(
-        "Run",
-        html.table([], rows, "facts") if rows else "",
-        command and html.fold_away("Command", command),
-    )
-
-
-def _unreadable(run: Run) -> str:
-    path = run.folder / "unreadable.csv"
-    if not path.is_file():
-        return ""
-    rows = [row for _, row in read_table(path, ("path", "status", "reason"))]
-    listed = "; ".join(f"{row['path']} ({row['status']}: {row['reason']})" for row in rows[:5])
-    return f"{len(rows)} videos with problems: {listed}{' ...' if len(rows) > 5 else ''}"
-
-
-def _configuration(run: Run) -> str:
-    explicit = set(run.flags.get("explicit") or ())
-    rows = [(f"--{name}", _text(value)) for name, value in run.flags.items() if name != "explicit"]
-    given = [row for row in rows if row[0][2:] in explicit]
-    resolved = [(name, _text(value)) for name, value in run.config.get("resolved", {}).items()]
-    if not rows:
-        return ""
-    folded = {"Flags that were given": given, "All flags": rows, "Resolved settings": resolved}
-    return html.section(
-        "Configuration",
-        *(html.fold_away(k, html.table([], v, "facts")) for k, v in folded.items() if v),
-    )
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _median(log: Sequence[dict], name: str, form: str, times: int = 1) -> str:
-    values = [line[name] for line in log if line.get(name) is not None]
-    return format(times * float(np.median(values)), form) if values else "-"
