@@ -339,6 +339,7 @@ def test_overview_of_two_runs(cross_validation, tmp_path, capsys):
     more = ["--pretraining", str(tmp_path / "pretrain"), "--output", str(tmp_path / "all.png")]
     overview.main([*runs, "--names", "pre-trained", "from scratch", *more])
     assert (tmp_path / "all.png").is_file() and "overview: " in capsys.readouterr().out
+    overview.overview_figure([cross_validation / "fold1"] * 9, list("abcdefghi"), [])
     figure = overview.overview_figure([cross_validation / "fold1"], ["mine"], [])
     texts = [text.get_text() for text in figure.findobj(Text)]
     assert sum(text.endswith(("\u2713", "\u2717")) for text in texts) == 2 * len(NAMES)

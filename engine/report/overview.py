@@ -79,10 +79,10 @@ def _draw_learning(part: SubFigure, runs: Sequence[Path], results, names: Sequen
     loss, score = part.subplots(1, 2)
     scored = []
     for index, (run, result, name) in enumerate(zip(runs, results, names)):
-        style = {"color": OKABE_ITO[index], "label": name}
+        style = {"color": OKABE_ITO[index % len(OKABE_ITO)], "label": name}
         log = read_log(run / "log.jsonl")
         loss.plot([line["epoch"] + 1 for line in log], [line["train_loss"] for line in log],
-                  linestyle=LINE_STYLES[index], **style)  # fmt: skip
+                  linestyle=LINE_STYLES[index % len(LINE_STYLES)], **style)  # fmt: skip
         uar = 100 * result.metrics["uar"]
         low, high = (100 * v for v in bootstrap_intervals(result.predictions)["uar"])
         score.barh(index, uar, xerr=[[uar - low], [high - uar]], capsize=3, **style)
