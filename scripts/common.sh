@@ -95,6 +95,16 @@ folder_name() {
   echo "$name-$(cd "$1" && pwd -P | cksum | cut -d ' ' -f 1)"
 }
 
+# keep_settings DIR FLAG LINE...: notes them in DIR, or fails where it was made with others; FLAG names
+# another DIR
+keep_settings() {
+  mkdir -p "$1"
+  if [[ ! -f $1/settings.txt ]]; then printf '%s\n' "${@:3}" >"$1/settings.txt"; fi
+  if ! printf '%s\n' "${@:3}" | diff -b "$1/settings.txt" - >&2; then
+    fail "$1 was made with other settings (< there, > now); set another $2"
+  fi
+}
+
 # need_file FILE REMEDY
 need_file() {
   if [[ ! -e $1 ]]; then fail "$1 does not exist; $2"; fi

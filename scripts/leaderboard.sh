@@ -69,7 +69,7 @@ try() {
   return "$status"
 }
 
-# measure: all protocols of one encoder; the first that fails is its last
+# measure FLAGS...: all protocols of one encoder; the first that fails is its last
 measure() {
   local fold run
   rm -f "$board/failed.txt"
@@ -82,7 +82,7 @@ measure() {
     if [[ $PROTOCOLS != *probe* || -f $run/probe.json ]]; then continue; fi
     try "probe${fold:+ of $fold}" interruptible "$PYTHON" -m engine.probe "$source" --attentive \
       --data_path "$DATA_DIR${fold:+/$fold}" --output_dir "$run" --output "$run/probe.json" \
-      -- "${flags[@]}" ${device[@]+"${device[@]}"} "${more[@]}" || return 0
+      -- "${flags[@]}" ${device[@]+"${device[@]}"} "$@" || return 0
   done
   for fold in "${folds[@]}"; do
     run=$board/finetuned/${fold:-all}
@@ -90,11 +90,12 @@ measure() {
     # shellcheck disable=SC2086
     try "fine-tuning${fold:+ of $fold}" launch run_finetune.py --finetune "$source" $FINETUNE_FLAGS \
       --data_path "$DATA_DIR${fold:+/$fold}" --update_freq "$UPDATE_FREQ" --save_ckpt_freq 1000 \
-      --no_report --log_dir "$run" --output_dir "$run" "${flags[@]}" "${more[@]}" || return 0
+      --no_report --log_dir "$run" --output_dir "$run" "${flags[@]}" "$@" || return 0
   done
 }
 
-more=("$@") failed=0
+failed=0
+keep_settings "$out" OUTPUT_DIR "DATA_DIR=$DATA_DIR" "SAMPLING_RATE=$SAMPLING_RATE" "VIEWS=$VIEWS"
 for name in "${names[@]}"; do
   label=${name%%=*} source=${name#*=}
   label=${label#hf://}
@@ -107,7 +108,7 @@ for name in "${names[@]}"; do
   if [[ $(<"$board/source.txt") != "$source" ]]; then
     fail "$board holds results of $(<"$board/source.txt"), not of $source; call it LABEL=$source"
   fi
-  measure
+  measure "$@"
 done
 step "table and picture, in $out"
 "$PYTHON" -m engine.leaderboard "$out"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by pretrain.sh, finetune.sh, evaluate.sh and probe.sh: all that is particular to a model.
+# Sourced by common.sh: all that is particular to a model.
 set -euo pipefail
 
 # Rows of SSL-FER's table; the paper has no run with FaceSwap alone.

@@ -390,6 +390,45 @@ def test_scripts_are_valid_and_strict():
         assert not re.search(r"(?<![\w.$}])/(home|mnt|data|tmp)/", script.read_text()), script
 
 
+def test_scripts_leave_alone_what_common_sh_sets():
+    """compare.sh once had models of its own in MODELS, which models.sh then set."""
+    shared = [ROOT / "scripts" / f"{name}.sh" for name in ("common", "models", "datasets")]
+    ours = re.compile(r"^(\w+)(?:=|\(\) \{)", re.MULTILINE)
+    sets = {name for path in shared for name in ours.findall(path.read_text())}
+    assert {"MODELS", "DATASETS", "use_data", "fail"} <= sets
+    theirs = re.compile(r"(?:^|[\s;(])(?:read -ra? )?(\w+)(?:\+?=| ?<<<|\(\) \{)")
+    for path in {*(ROOT / "scripts").rglob("*.sh")} - {*shared}:
+        known = {"PYTHON", "NUM_SIGNALS"} | ({"usage"} if path.name == "quickstart.sh" else set())
+        assert not (sets - known) & {*theirs.findall(path.read_text())}, path
+
+
+def test_results_of_other_data_are_not_taken_for_these(stub, tmp_path):
+    (packed := tmp_path / "out/data/packed/info_clean.csv").parent.mkdir(parents=True)
+    packed.write_text("x\n")
+    one, other = tmp_path / "one/videos", tmp_path / "other/videos"
+    for folder in (one, other):
+        folder.mkdir(parents=True)
+        (folder / "train.csv").touch()
+    argv = ["scripts/adapt.sh", "--weights", str(tmp_path / "weights.pth"), "--output_dir",
+            str(tmp_path / "out"), "--videos"]  # fmt: skip
+    for labels in ((), (), ("--labels", str(one))):
+        stub.run(*argv, str(one), *labels)
+    assert len(stub.runs()) == 3
+    output = stub.run(*argv, str(other), status=1)
+    assert f"> videos={other}" in output and "set another --output_dir" in output
+    output = stub.run(*argv, str(one), "--labels", str(other), status=1)
+    assert f"> labels={other}" in output
+
+    argv = ["scripts/leaderboard.sh", f"a={tmp_path}/weights.pth", "--", "--nb_classes", "2"]
+    board = {"OUTPUT_DIR": str(tmp_path / "board"), "PROTOCOLS": "finetune"}
+    stub.run(argv[0], str(one), *argv[1:], **board)
+    assert stub.runs()[-1][-2:] == argv[-2:] and len(stub.runs()) == 4
+    stub.run(argv[0], str(one), argv[1], **board)
+    output = stub.run(argv[0], str(other), *argv[1:], status=1, **board)
+    assert f"> DATA_DIR={other}" in output and "set another OUTPUT_DIR" in output
+    assert len(stub.runs()) == 5
+
+
 def test_folds_of_own_data_are_found(stub, tmp_path):
     stub.run("scripts/finetune.sh", "svfap_base", "custom")
     stub.run("scripts/finetune.sh", "svfap_base", "custom", FOLDS="2")

@@ -126,19 +126,14 @@ probe() {
   done
 }
 
-settings() {
-  local name
-  for name in NUM_PRETRAIN_VIDEOS NUM_VIDEOS NUM_IDENTITIES DATA_FLAGS FACE_WINDOW CLIP_FLAGS \
-    SVFAP_FLAGS MAEDFER_FLAGS VIDEOMAE_FLAGS PRETRAIN_EPOCHS NUM_SAMPLES PRETRAIN_FLAGS MASK_RATIO FINETUNE_EPOCHS FINETUNE_FLAGS FEW_PERCENT \
-    FEW_EPOCHS FEW_FLAGS FEW_SCRATCH_EPOCHS FEW_SCRATCH_FLAGS NUM_PRETRAINED DATA_SEED; do
-    echo "$name=${!name}"
-  done
-}
-mkdir -p "$OUTPUT_DIR"
-if [[ ! -f $OUTPUT_DIR/settings.txt ]]; then settings >"$OUTPUT_DIR/settings.txt"; fi
-if ! settings | diff -b "$OUTPUT_DIR/settings.txt" - >&2; then
-  fail "$OUTPUT_DIR holds a comparison with other settings (< there, > now); set another OUTPUT_DIR"
-fi
+settings=()
+for name in NUM_PRETRAIN_VIDEOS NUM_VIDEOS NUM_IDENTITIES DATA_FLAGS FACE_WINDOW CLIP_FLAGS \
+  SVFAP_FLAGS MAEDFER_FLAGS VIDEOMAE_FLAGS PRETRAIN_EPOCHS NUM_SAMPLES PRETRAIN_FLAGS MASK_RATIO \
+  FINETUNE_EPOCHS FINETUNE_FLAGS FEW_PERCENT FEW_EPOCHS FEW_FLAGS FEW_SCRATCH_EPOCHS FEW_SCRATCH_FLAGS \
+  NUM_PRETRAINED DATA_SEED; do
+  settings+=("$name=${!name}")
+done
+keep_settings "$OUTPUT_DIR" OUTPUT_DIR "${settings[@]}"
 
 step "draw videos of faces and list them, where they are not there yet"
 draw_faces "$DATA_DIR" "$DATA_SEED"

@@ -30,7 +30,6 @@ LABELLED_FRAMES=${LABELLED_FRAMES:-24 32}
 JOBS=${JOBS:-2}
 DESCRIPTOR=${DESCRIPTOR:-hog}   # what tells false negatives
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
-source scripts/models.sh
 source scripts/synthetic/jobs.sh
 GPUS=${GPUS:-1}
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
