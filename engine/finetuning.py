@@ -56,9 +56,9 @@ def finetune(flags: Flags) -> dict | None:
         check_formats(flags.feature_format)
     where = where_weights_are(flags.given)
     if not flags.eval:
-        start = begin_with(flags, flags.finetune, **where)
-        name = start.model.get("name", flags.model)
         before = rundir.run_to_go_on(flags.output_dir, flags.resume, flags.auto_resume)
+        start = begin_with(flags, flags.finetune, before, **where)
+        name = start.model.get("name", flags.model)
         preset = choose_preset(flags, name, workers.world_size, before and before["flags"])
         flags = flags.filled(preset.values)
         norm = build.head_norm(

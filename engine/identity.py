@@ -19,7 +19,6 @@ from svfap.datasets.labels.kinds import UNNAMED
 from svfap.engine import build
 from svfap.engine.flags.config import finetuning_parser
 from svfap.engine.flags.flag import Flags
-from svfap.engine.runtime import rundir
 from svfap.engine.tasks.base import create_task
 from svfap.engine.tasks.task import Task
 from svfap.models.weights.formats import (
@@ -207,7 +206,12 @@ class Beginning(NamedTuple):
 
 
 def begin_with(
-    flags: Flags, source: str, *, pretraining: bool = False, **where: object
+    flags: Flags,
+    source: str,
+    before: Mapping | None,
+    *,
+    pretraining: bool = False,
+    **where: object,
 ) -> Beginning:
     """Shape and clips of the weights that a run begins with; flags that were given win.
 
@@ -216,6 +220,7 @@ def begin_with(
     Args:
         flags: of the run; nothing is taken over where `--model` names another encoder.
         source: of the weights; "" for none.
+        before: of the run that goes on, by `rundir.run_to_go_on`.
         pretraining: the masked autoencoder, else the classifier, that has their encoder.
         where: keywords of `identify`.
 
@@ -228,7 +233,6 @@ def begin_with(
     named = "model" in flags.explicit and models.encoder_name(
         models.default_config(flags.model)["name"]
     )
-    before = rundir.run_to_go_on(flags.output_dir, flags.resume, flags.auto_resume)
     if before is not None:
         config = before["model"]
         rate = {**before["flags"], **before["clips"]}.get("sampling_rate")

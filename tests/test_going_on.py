@@ -176,8 +176,12 @@ def test_flags_that_decide_nothing_may_change(data, pretrained, run):
 def test_a_finished_run_is_left_alone_and_a_killed_end_is_made_up_for(run, argv, monkeypatch):
     """Between metrics.json and the last picture."""
     before = {path: path.stat().st_mtime_ns for path in run.iterdir()}
-    metrics = run_finetuning(argv)
+    with monkeypatch.context() as patched:
+        reads, whole = [], checkpoint.read
+        patched.setattr(checkpoint, "read", lambda path: reads.append(path) or whole(path))
+        metrics = run_finetuning(argv)
     assert metrics["num_videos"] == 5
+    assert len(reads) == 2  # what it was begun with, and whether it is whole: both take long
     assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == before
     for name in ("finished.json", "curves.png", "confusion_matrix.png"):
         (run / name).unlink()

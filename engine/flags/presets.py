@@ -41,7 +41,7 @@ class Choice:
     """What was chosen.
 
     Attributes:
-        name: "paper" or "small".
+        name: "paper", "small", or "as it was begun" of a run that goes on.
         why: in words.
         values: by flag, as far as `name` decides them.
     """

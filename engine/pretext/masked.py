@@ -25,7 +25,7 @@ from svfap.engine.loop import Training
 from svfap.engine.pretext.base import Pretext
 from svfap.engine.pretext.monitor import Monitor
 from svfap.engine.pretext.objectives import MaskedReconstruction
-from svfap.engine.runtime import plan
+from svfap.engine.runtime import plan, rundir
 from svfap.engine.runtime.distributed import Workers
 from svfap.models.weights.loading import check_same_model
 
@@ -42,7 +42,10 @@ class MaskedAutoencoding(Pretext):
 
     def __init__(self, flags: Flags, workers: Workers):
         self.flags, self.workers = flags, workers
-        known = begin_with(flags, flags.start_from, pretraining=True).model
+        known = {}
+        if flags.start_from:
+            before = rundir.run_to_go_on(flags.output_dir, flags.resume, flags.auto_resume)
+            known = begin_with(flags, flags.start_from, before, pretraining=True).model
         self.model = build.create_model(flags, **known)
         if not hasattr(self.model, "mask_token"):
             raise ValueError(
