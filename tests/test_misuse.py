@@ -63,6 +63,8 @@ MISUSE = [
     (PRE, "--data_path {p}/listed/info_clean.csv --model svfap_base_patch16_160",
      "is no masked autoencoder; take pretrain_svfap_base_patch16_160"),
     (PRE, "--data_path {p}/listed/info_clean.csv --objective contrastiv", "'contrastiv'"),
+    (PRE, "--data_path {p}/listed/info_clean.csv --objective contrastive --model "
+     "svfap_tiny_patch8_64 --false_negatives remove --descriptor_weights {p}/no.pth", "no.pth do"),
     (PRE, "--data_path {p}/listed/info_clean.csv --color_jitter 1", "not supported in pre-train"),
     (PRE, "--data_path {p}/videos", "python -m svfap.preprocess.videos {p}/videos --out"),
     (PRE, "--data_path {p}/listed", "give the list in it, {p}/listed/info_clean.csv"),

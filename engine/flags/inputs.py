@@ -48,8 +48,8 @@ def check_inputs(flags: Flags, stage: str, *, with_data: bool = True) -> None:
     values = vars(flags)
     _check_libraries({flag: values.get(flag) or () for flag, *_ in LIBRARIES})
     _check_places({name: values.get(name) for name in (*READ, *WRITTEN)})
-    for name in ("finetune", "start_from", "resume"):
-        check_weights(f"--{name}", getattr(flags, name, ""))
+    for name in ("finetune", "start_from", "resume", "descriptor_weights"):
+        check_weights(f"--{name}", values.get(name) or "")
     if not with_data:
         return
     if stage == FINETUNING:
