@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.test_recipes import parse
+from tests.test_recipes_models import DATA_SETS
 
 
 def shell_blocks(path: Path) -> list[str]:
@@ -34,7 +35,7 @@ def test_documented_commands_exist_and_parse(path):
         assert all((ROOT / script).is_file() for script in scripts), command
         if scripts and re.search(r"scripts/(finetune|evaluate)\.sh", scripts[-1]):
             data_set = words[words.index(scripts[-1]) + 2]
-            assert f" {data_set}" in (ROOT / "scripts/datasets.sh").read_text(), command
+            assert data_set in DATA_SETS, command
         programs = [word for word in words if re.fullmatch(r"run_(pretrain|finetune)\.py", word)]
         if programs:
             parse(words[words.index(programs[0]) :])
@@ -63,7 +64,7 @@ def check_module(name: str, *arguments: str) -> None:
     parser = parser_of(name)
     if parser:
         parser.parse_args(arguments)
-    elif name.startswith("engine."):
+    elif name.startswith(("engine.", "models.")):
         check_flags(name, *arguments)
 
 
@@ -86,7 +87,7 @@ def test_commands_within_sentences_have_known_flags():
     found = []
     for path in DOCUMENTS:
         text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
-        found += re.findall(r"`python -m ((?:engine|preprocess)\.[^`]*)`", text)
+        found += re.findall(r"`python -m ((?:engine|preprocess|models)\.[^`]*)`", text)
     assert len(found) > 10
     for command in found:
         check_flags(*command.split())
