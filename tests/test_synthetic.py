@@ -4,12 +4,14 @@ import csv
 import dataclasses
 import hashlib
 import json
+import os
 
 import av
 import cv2
 import numpy as np
 import pytest
 
+from svfap.preprocess import faces
 from svfap.preprocess.synthetic import command as synthetic
 from svfap.preprocess.synthetic.motion import AU_NAMES, EMOTIONS
 from svfap.preprocess.synthetic.plan import (
@@ -195,10 +197,21 @@ def test_command(tmp_path, capsys):
     assert "1 clips for pre-training" in capsys.readouterr().out
     assert json.loads((tmp_path / "set/synthetic.json").read_text())["size"] == 64
     assert cv2.imread(str(sheet)).shape == (6 * 64 + 8, 7 * 64, 3)
-    with pytest.raises(SystemExit, match="other settings"):
+    with pytest.raises(ValueError, match="other settings"):
         synthetic.main([*flags, *out, "--seed", "5"])
+    with pytest.raises(ValueError, match="num_workers is -1: it must be 0 or more"):
+        synthetic.main(
+            ["--num_videos", "5", "--output_dir", str(tmp_path / "o"), "--num_workers=-1"]
+        )
     with pytest.raises(SystemExit):
         synthetic.main(["--seed", "5"])
+
+
+def test_as_many_processes_as_cores_may_be_used(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 4, 9}, raising=False)
+    for command in (synthetic.get_parser, faces.build_parser):
+        assert command().get_default("num_workers") == 3
 
 
 # ---- plan -------------------------------------------------------------------------------------

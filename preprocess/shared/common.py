@@ -183,8 +183,9 @@ def add_link_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def add_workers_flag(parser: argparse.ArgumentParser, most: int = 16) -> None:
-    """`--num_workers`, by default the number of cores, at most `most`."""
-    cores = min(os.cpu_count() or 1, most)
+    """`--num_workers`, by default the number of cores that this process may use, at most `most`."""
+    allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    cores = min(len(allowed(0)), most)
     parser.add_argument("--num_workers", type=int, default=cores, help="processes; 0: this one")
 
 

@@ -9,6 +9,7 @@ from itertools import islice
 from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
+from svfap.datasets.checks import at_least
 from svfap.preprocess.shared.common import PreparationError
 
 AHEAD = 4  # items each process is given before a result is taken, at most
@@ -30,6 +31,7 @@ def parallel(
         num_workers: processes; 0 works in this one.
         in_order: results come in the order of the items.
     """
+    at_least(0, num_workers=num_workers)
     if num_workers == 0 or len(items) < 2:
         yield from map(function, items)
         return

@@ -22,7 +22,6 @@ goes on where it was.
 import argparse
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict
@@ -37,7 +36,7 @@ import simplejpeg
 from svfap.datasets.files import read_json, remove_leftovers, replacing, write_text
 from svfap.datasets.rng import generator
 from svfap.datasets.tables import write_table
-from svfap.preprocess.shared.common import REPEATABLE_H264, watched
+from svfap.preprocess.shared.common import REPEATABLE_H264, add_workers_flag, watched
 from svfap.preprocess.shared.workers import parallel
 from svfap.preprocess.synthetic.motion import AU_NAMES, EMOTIONS, LEVELS
 from svfap.preprocess.synthetic.plan import (
@@ -210,8 +209,6 @@ def _start_worker() -> None:
 
 def draw_data_set(output_dir: Path, settings: Settings, *, num_workers: int) -> None:
     """Draw the whole data set, or what is missing of it."""
-    if num_workers < 0:
-        raise ValueError(f"--num_workers is {num_workers}; allowed: 0 or more")
     prepare_directory(output_dir, settings)
     write_tables(output_dir, settings)
     jobs = [(write_labelled, index) for index in range(settings.num_labelled_videos)]
@@ -250,13 +247,6 @@ def contact_sheet(settings: Settings, num_subjects: int = 6) -> np.ndarray:
     return np.vstack([title, *rows])
 
 
-def _num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def get_parser() -> argparse.ArgumentParser:
     """Flags of the command."""
     parser = argparse.ArgumentParser(
@@ -273,7 +263,7 @@ def get_parser() -> argparse.ArgumentParser:
         help="other people in the mp4 clips (default: one per four clips)")  # fmt: skip
     for name, (choices, text) in CHOICES.items():
         add(f"--{name}", choices=choices, default=getattr(default, name), help=text)
-    add("--num_workers", type=int, default=_num_cores(), help="processes; 0 draws in this one")
+    add_workers_flag(parser, most=256)
     add("--preview", type=Path, metavar="FILE.png", help="write a contact sheet of the emotions")
     return parser
 
@@ -293,17 +283,14 @@ def main(arguments: list[str] | None = None) -> None:
     if args.num_pretrain_identities is None:
         args.num_pretrain_identities = max(1, args.num_pretrain_videos // 4)
     names = [name for name in asdict(Settings()) if name != "version"]
-    try:
-        settings = Settings(**{name: getattr(args, name) for name in names})
-        if args.output_dir is not None:
-            draw_data_set(args.output_dir, settings, num_workers=args.num_workers)
-            print(
-                f"{args.output_dir}: {settings.num_pretrain_videos} clips for pre-training of "
-                f"{settings.num_pretrain_identities} people, {settings.num_labelled_videos} "
-                f"labelled clips of {settings.num_identities} others in {settings.num_folds} folds"
-            )
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    settings = Settings(**{name: getattr(args, name) for name in names})
+    if args.output_dir is not None:
+        draw_data_set(args.output_dir, settings, num_workers=args.num_workers)
+        print(
+            f"{args.output_dir}: {settings.num_pretrain_videos} clips for pre-training of "
+            f"{settings.num_pretrain_identities} people, {settings.num_labelled_videos} "
+            f"labelled clips of {settings.num_identities} others in {settings.num_folds} folds"
+        )
     if args.preview is not None:
         args.preview.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(args.preview), contact_sheet(settings)[..., ::-1])
