@@ -73,8 +73,13 @@ def read_parts(setting: Setting) -> Parts:
     Raises:
         ValueError: `--val_fraction`, `--label_fraction` or `--subjects` do not suit the data.
     """
-    parts = _with_validation(setting)
+    parts = _share(_with_validation(setting), setting)
     _warn_of(parts, setting)
+    return parts
+
+
+def _share(parts: Parts, setting: Setting) -> Parts:
+    """Carry out `--label_fraction`."""
     fraction = setting.flags.label_fraction
     if fraction == 1:
         return parts

@@ -14,7 +14,7 @@ from svfap.datasets.labels.annotations import read_annotations
 from svfap.datasets.labels.splits import carve_validation, take_rows
 from svfap.engine.results.find import find_results
 from svfap.engine.runtime import checkpoint
-from svfap.engine.selection import Parts, _warn_of, balanced_class_weights
+from svfap.engine.selection import Parts, _warn_of, balanced_class_weights, read_parts
 from svfap.engine.tasks.classification import Classification
 from tests.test_runs import log_lines, run_finetuning
 from tests.tiny_data import FINETUNE_FLAGS, make_tiny_data
@@ -160,6 +160,23 @@ def test_leaks_and_classes_without_videos_are_said(data, caplog):
         caplog.text
     )
     assert "no training videos of b" in caplog.text
+
+
+def test_a_class_that_a_share_of_the_labels_leaves_out_is_said(data, tmp_path, caplog):
+    """Whole subjects are taken, and everybody shows one thing."""
+    whole = read_annotations(data / "pretrain.csv", task="classification")
+    people = tmp_path / "people.csv"
+    rows = [f"{name},{label}" for name, label in zip(whole.ids, whole.labels)]
+    people.write_text("\n".join(["path,subject", *rows]) + "\n")
+    flags = SimpleNamespace(data_path="fold", eval_data_path=None, val_fraction=0, seed=0,
+                            label_fraction=0.5, subjects=str(people))  # fmt: skip
+    setting = SimpleNamespace(
+        kind="classification", labels=SimpleNamespace(class_names=("a", "b")), flags=flags,
+        read=lambda split, folder=None: None if split == "val" else whole,
+    )  # fmt: skip
+    parts = read_parts(setting)
+    absent = "ab"[1 - int(parts.train.labels[0])]
+    assert f"no training videos of {absent}, which cannot be learnt" in caplog.text
 
 
 def test_rows_of_annotations(data):
