@@ -350,3 +350,9 @@ def test_overview_of_two_runs(cross_validation, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SystemExit):
         overview.main([str(tmp_path / "empty"), *more])
+    numbers = Numbers.from_scores(["a", "b"], [[0.0], [1.0]], [[0.0], [1.0]], ["valence"])
+    write_predictions(tmp_path / "empty" / "pred.csv", numbers)
+    for wrong in ([str(tmp_path / "empty")], [runs[0], str(tmp_path / "empty")]):
+        with pytest.raises(SystemExit):
+            overview.main([*wrong, *more])
+        assert "empty: no pred.csv with classes of videos" in capsys.readouterr().err

@@ -19,6 +19,7 @@ from svfap.engine.report.plots import LINE_STYLES, OKABE_ITO, save_figure, short
 from svfap.engine.report.videos import read_data
 from svfap.engine.results.find import find_results, read_log
 from svfap.engine.results.intervals import bootstrap_intervals
+from svfap.engine.results.kinds.classes import Classes
 from svfap.terminal import as_program
 
 WIDTH_INCHES = 11.0
@@ -32,14 +33,14 @@ def overview_figure(
 ) -> Figure:
     """Draw the page."""
     results = [find_results([run])[0] for run in runs]
-    predictions = results[0].predictions
-    if predictions is None or not hasattr(predictions, "predicted") or predictions.names is None:
-        raise ValueError(f"{runs[0]}: no pred.csv with classes of videos, so there is no overview")
+    for run, result in zip(runs, results):
+        if not isinstance(result.predictions, Classes) or result.predictions.names is None:
+            raise ValueError(f"{run}: no pred.csv with classes of videos, so there is no overview")
     pictures = list(reconstructions)[:2]
     heights = [3.6, 2.2, *[7.0] * bool(pictures)]
     figure = Figure(figsize=(WIDTH_INCHES, sum(heights)), layout="constrained", facecolor="white")
     parts = np.ravel(figure.subfigures(len(heights), 1, height_ratios=heights))
-    _draw_faces(parts[0], predictions, runs[0])
+    _draw_faces(parts[0], results[0].predictions, runs[0])
     _draw_learning(parts[1], runs, results, names)
     if pictures:
         parts[2].suptitle("Pre-training: a part of a face is hidden, and guessed from the rest")
