@@ -152,6 +152,13 @@ def test_few_videos_that_are_all_right_are_not_certain(tmp_path):
     assert low < scores["b", "x"].mean["uar"] < high
 
 
+@pytest.mark.parametrize("wrong", ["--num_resamples 0", "--seed -1"])
+def test_resamples_that_cannot_be_drawn_are_refused(runs, capsys, wrong):
+    with pytest.raises(SystemExit):
+        side_by_side_main([str(runs), *wrong.split()])
+    assert f"{wrong[2:]} must be at least " in capsys.readouterr().err
+
+
 def test_resamples_are_the_same_for_all_systems():
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 60)

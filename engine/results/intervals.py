@@ -75,7 +75,6 @@ def bootstrap_intervals(
     Raises:
         ValueError: subjects do not match the videos, or numbers out of range.
     """
-    _check_resamples(num_resamples)
     units = _resampled(predictions, subjects)
     if units is not None and len(units) == len(predictions) and len(set(units)) == 1:
         return {}
@@ -100,6 +99,9 @@ def resampled_metrics(
     Returns:
         For each system metric -> (num_resamples,), NaN where a resample has no such value.
     """
+    for name, value, least in (("num_resamples", num_resamples, 1), ("seed", seed, 0)):
+        if value < least:
+            raise ValueError(f"{name} {value} must be at least {least}.")
     metrics: list[dict[str, np.ndarray]] = [{} for _ in systems]
     for part in common_kind(systems).summands(systems):
         rows = np.concatenate(part.rows, axis=1)
@@ -129,7 +131,6 @@ def paired_test(
     `bootstrap_intervals`. A bootstrap p is twice the smaller share of resamples on either side of
     zero, at least 2 / (resamples + 1).
     """
-    _check_resamples(num_resamples)
     if first.keys != second.keys:
         raise ValueError("the two sets of predictions are of different videos or in other order")
     first.require_same(second)
@@ -252,8 +253,3 @@ def _with_mcnemar(test: PairedTest, first_right, second_right) -> PairedTest:
         only_second_right=only_second,
         mcnemar_p=float(binomtest(only_first, disagree).pvalue) if disagree else 1.0,
     )
-
-
-def _check_resamples(number: int) -> None:
-    if number < 1:
-        raise ValueError(f"num_resamples {number} must be at least 1.")
