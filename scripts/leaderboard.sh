@@ -28,13 +28,12 @@ while (($#)) && [[ $1 != -- ]]; do
   shift
 done
 shift $(($# > 0))
-if [[ $dataset == */* ]]; then
+if [[ $dataset == */* || (-d $here/$dataset && " ${DATASETS[*]} " != *" $dataset "*) ]]; then
   case $dataset in /*) DATA_DIR=$dataset ;; *) DATA_DIR=$here/$dataset ;; esac
   DATA_FLAGS=() FOLDS=${FOLDS:-} SAMPLING_RATE=${SAMPLING_RATE:-4} DATA_COMMAND='see docs/custom_data.md'
 else
   use_data "$dataset"
 fi
-need_file "$DATA_DIR" "make it: $DATA_COMMAND"
 out=${OUTPUT_DIR:-saved/model/leaderboard/$(basename "$dataset")}
 if ((!${#names[@]})); then
   read -ra names < <("$PYTHON" -c 'from svfap.models.weights import public, released
@@ -49,6 +48,7 @@ elif [[ -n $FOLDS ]]; then
 else
   for path in "$DATA_DIR"/*/train.csv; do folds+=("$(basename "$(dirname "$path")")"); done
 fi
+need_file "$DATA_DIR/${folds[0]:+${folds[0]}/}train.csv" "make it: $DATA_COMMAND"
 flags=(--sampling_rate "$SAMPLING_RATE" ${DATA_FLAGS[@]+"${DATA_FLAGS[@]}"}
   ${DATA_ROOT:+--data_root "$DATA_ROOT"} --test_num_segment "$VIEWS" --test_num_crop "$VIEWS"
   --batch_size "$BATCH_SIZE" --num_workers "$NUM_WORKERS")

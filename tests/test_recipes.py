@@ -427,6 +427,12 @@ def test_results_of_other_data_are_not_taken_for_these(stub, tmp_path):
     output = stub.run(argv[0], str(other), *argv[1:], status=1, **board)
     assert f"> DATA_DIR={other}" in output and "set another OUTPUT_DIR" in output
     assert len(stub.runs()) == 5
+    stub.run(argv[0], "videos", *argv[1:], cwd=one.parent, **board)
+    assert len(stub.runs()) == 6
+    (other / "train.csv").unlink()
+    output = stub.run(argv[0], str(other), *argv[1:], status=1, **board)
+    assert f"{other}/*/train.csv does not exist; make it: see docs/custom_data.md" in output
+    assert len(stub.runs()) == 6
 
 
 def test_folds_of_own_data_are_found(stub, tmp_path):
