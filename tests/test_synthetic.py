@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from svfap.preprocess import faces
+from svfap.preprocess.shared.face_jobs import _write_mp4
 from svfap.preprocess.synthetic import command as synthetic
 from svfap.preprocess.synthetic.motion import AU_NAMES, EMOTIONS
 from svfap.preprocess.synthetic.plan import (
@@ -120,14 +121,22 @@ def test_same_files_whatever_the_number_of_workers(drawn, tmp_path):
     assert digests(tmp_path / "again") == digests(drawn)
 
 
-def test_same_frames_are_the_same_video(tmp_path):
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path, frames: synthetic.write_mp4(path, frames, 64),
+        lambda path, frames: _write_mp4(path, [np.stack(frames)], 64, np.arange(16) / 25),
+    ],
+    ids=["drawn", "crops"],
+)
+def test_same_frames_are_the_same_video(tmp_path, write):
     """With trees of macroblocks x264 makes two or more videos of these in nearly every run."""
     coarse = np.random.default_rng(0).integers(0, 255, (16, 8, 8, 3), dtype=np.uint8)
     frames = [cv2.resize(frame, (64, 64), interpolation=cv2.INTER_CUBIC) for frame in coarse]
     found, junk = set(), []
     for number in range(40):
         junk.append(np.full(50_000 + 777 * number, number, np.uint8))  # memory is not the same
-        synthetic.write_mp4(tmp_path / "video.mp4", frames, 64)
+        write(tmp_path / "video.mp4", frames)
         found.add((tmp_path / "video.mp4").read_bytes())
     assert len(found) == 1
 
