@@ -49,8 +49,11 @@ need_weights "$weights" "--weights is a file, hf://owner/repo or a name"
 check_flags pretraining --start_from "$weights" "$@"
 out=${out:-saved/model/adapted/$(basename "$videos")}
 GPUS=${GPUS:-1}
-keep_settings "$out" --output_dir "videos=$videos" "weights=$weights" "CROP=$CROP $CROP_SIZE"
-if [[ -n $labels ]]; then keep_settings "$out/labelled" --output_dir "labels=$labels"; fi
+keep_settings "$out" --output_dir "videos=$(true_path "$videos")" "weights=$(true_path "$weights")" \
+  "CROP=$CROP $CROP_SIZE"
+if [[ -n $labels ]]; then
+  keep_settings "$out/labelled" --output_dir "labels=$(true_path "$labels")"
+fi
 
 # cropped DIR NAME: sets `faces`, where the crops of DIR are
 cropped() {

@@ -95,6 +95,9 @@ folder_name() {
   echo "$name-$(cd "$1" && pwd -P | cksum | cut -d ' ' -f 1)"
 }
 
+# true_path PATH: without links and dots; what is not there, such as hf://..., as it is
+true_path() { if [[ -e $1 ]]; then realpath "$1"; else echo "$1"; fi; }
+
 # keep_settings DIR FLAG LINE...: notes them in DIR, or fails where it was made with others; FLAG names
 # another DIR
 keep_settings() {

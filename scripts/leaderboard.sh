@@ -95,7 +95,8 @@ measure() {
 }
 
 failed=0
-keep_settings "$out" OUTPUT_DIR "DATA_DIR=$DATA_DIR" "SAMPLING_RATE=$SAMPLING_RATE" "VIEWS=$VIEWS"
+keep_settings "$out" OUTPUT_DIR "DATA_DIR=$(true_path "$DATA_DIR")" "SAMPLING_RATE=$SAMPLING_RATE" \
+  "VIEWS=$VIEWS"
 for name in "${names[@]}"; do
   label=${name%%=*} source=${name#*=}
   label=${label#hf://}

@@ -412,7 +412,7 @@ def test_results_of_other_data_are_not_taken_for_these(stub, tmp_path):
     argv = ["scripts/adapt.sh", "--weights", str(tmp_path / "weights.pth"), "--output_dir",
             str(tmp_path / "out"), "--videos"]  # fmt: skip
     for labels in ((), (), ("--labels", str(one))):
-        stub.run(*argv, str(one), *labels)
+        stub.run(*argv, f"{one}/" if labels else str(one), *labels)
     assert len(stub.runs()) == 3
     output = stub.run(*argv, str(other), status=1)
     assert f"> videos={other}" in output and "set another --output_dir" in output
@@ -423,7 +423,7 @@ def test_results_of_other_data_are_not_taken_for_these(stub, tmp_path):
     board = {"OUTPUT_DIR": str(tmp_path / "board"), "PROTOCOLS": "finetune"}
     stub.run(argv[0], str(one), *argv[1:], **board)
     assert stub.runs()[-1][-2:] == argv[-2:] and len(stub.runs()) == 4
-    stub.run(argv[0], str(one), argv[1], **board)
+    stub.run(argv[0], f"{one}/../videos/", argv[1], **board)
     output = stub.run(argv[0], str(other), *argv[1:], status=1, **board)
     assert f"> DATA_DIR={other}" in output and "set another OUTPUT_DIR" in output
     assert len(stub.runs()) == 5
