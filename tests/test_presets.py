@@ -72,6 +72,15 @@ def test_flags_that_are_given_win(chosen):
     assert {"batch_size", "epochs", "warmup_steps", "mixup"}.isdisjoint(choice.values)
 
 
+@pytest.mark.parametrize(
+    ("argv", "warmup"),
+    [("--epochs 3", 3), ("--epochs 100", 40), ("--max_steps 50", 5), ("--max_steps 2", 1)],
+)
+def test_the_warm_up_suits_a_length_that_is_given(chosen, argv, warmup):
+    _, flags = chosen(40, TINY, *argv.split())  # 10 steps per epoch
+    assert flags.warmup_steps == warmup
+
+
 def test_pretrained_base_models_keep_the_rates_of_their_layers(chosen):
     _, scratch = chosen(240, BASE)
     _, tuned = chosen(240, BASE, "--finetune", "w.pth")

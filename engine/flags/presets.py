@@ -81,12 +81,19 @@ def choose_preset(flags: Flags, model_name: str, world_size: int, before: Mappin
     if batch is None:
         batch = max(1, min(32, 2 ** round(math.log2(max(clips, 8) / 8))) // world_size)
     whole = batch * flags.update_freq * world_size
-    values = {"batch_size": batch, **_small(clips, whole, model_name, new=not flags.finetune)}
+    length = None
+    if flags.given.keys() & {"epochs", "max_steps"}:
+        length = min(flags.epochs * math.ceil(clips / whole), flags.max_steps or math.inf)
+    small = _small(clips, whole, model_name, length, new=not flags.finetune)
+    values = {"batch_size": batch, **small}
     return Choice(name, why, _open(flags.given, values))
 
 
-def _small(clips: int, batch: int, model_name: str, *, new: bool) -> dict:
-    """What `small` decides, given the clips of a step, of a model that begins anew or not."""
+def _small(clips: int, batch: int, model_name: str, length: int | None, *, new: bool) -> dict:
+    """What `small` decides, given the clips of a step, of a model that begins anew or not.
+
+    `length`: steps of the run, where flags say them.
+    """
     tiny = "_tiny_" in model_name
     steps = math.ceil(clips / batch)
     fewest, most = STEPS_TINY if tiny else STEPS
@@ -94,7 +101,7 @@ def _small(clips: int, batch: int, model_name: str, *, new: bool) -> dict:
     values = {
         "epochs": math.ceil(total / max(steps, 1)),
         "lr": (PEAK_TINY if tiny else PEAK) * 256 / batch,
-        "warmup_steps": min(40, total // 10),
+        "warmup_steps": max(1, min(40, (total if length is None else length) // 10)),
         "mixup": 0.0, "cutmix": 0.0, "aa": "none", "reprob": 0.0, "scale": [0.8, 1.0],
     }  # fmt: skip
     if tiny or new:
