@@ -70,6 +70,8 @@ def test_flags_that_are_given_win(chosen):
     _, shaped = chosen(240, TINY, "--stage_depths", "1", "2", "2")
     assert (shaped.num_frames, shaped.input_size) == (16, None)
     assert {"batch_size", "epochs", "warmup_steps", "mixup"}.isdisjoint(choice.values)
+    choice, _ = chosen(240, "timm/vit_tiny_patch16_224")
+    assert {"input_size", "num_frames", "standardise_clip"}.isdisjoint(choice.values)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from svfap.datasets.tables import read_text
 from svfap.engine.flags.flag import Flags
+from svfap.models.sizes import SIZES, encoder_name
 
 FEW_CLIPS = 3000  # below, `auto` is `small`
 _SHAPE = (
@@ -108,7 +109,7 @@ def _small(clips: int, batch: int, model_name: str, length: int | None, *, new: 
         values["layer_decay"] = 1.0
     if tiny:
         values["drop_path"] = 0.0
-    if tiny and new:
+    if tiny and new and encoder_name(model_name) in SIZES:  # image backbones have their own
         values |= SMALL_CLIPS
         if model_name.startswith("svfap"):
             values["stage_depths"] = [4, 2]
